@@ -1,0 +1,218 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Span(_message.Message):
+    __slots__ = ("trace_id", "span_id", "parent_span_id", "service_name", "operation_name", "start_time_unix_nano", "duration_nanos", "status", "tags", "inference", "resources", "status_message", "attributes", "events", "links", "invalid_field_count")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttributeValue, _Mapping]] = ...) -> None: ...
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NANOS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    STATUS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    INVALID_FIELD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    service_name: str
+    operation_name: str
+    start_time_unix_nano: int
+    duration_nanos: int
+    status: str
+    tags: _containers.ScalarMap[str, str]
+    inference: InferenceContext
+    resources: ResourceMetrics
+    status_message: str
+    attributes: _containers.MessageMap[str, AttributeValue]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    links: _containers.RepeatedCompositeFieldContainer[Link]
+    invalid_field_count: int
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., service_name: _Optional[str] = ..., operation_name: _Optional[str] = ..., start_time_unix_nano: _Optional[int] = ..., duration_nanos: _Optional[int] = ..., status: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., inference: _Optional[_Union[InferenceContext, _Mapping]] = ..., resources: _Optional[_Union[ResourceMetrics, _Mapping]] = ..., status_message: _Optional[str] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[Link, _Mapping]]] = ..., invalid_field_count: _Optional[int] = ...) -> None: ...
+
+class AttributeValue(_message.Message):
+    __slots__ = ("string_value", "bool_value", "int_value", "double_value")
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    string_value: str
+    bool_value: bool
+    int_value: int
+    double_value: float
+    def __init__(self, string_value: _Optional[str] = ..., bool_value: bool = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("time_unix_nano", "name", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttributeValue, _Mapping]] = ...) -> None: ...
+    TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    time_unix_nano: int
+    name: str
+    attributes: _containers.MessageMap[str, AttributeValue]
+    def __init__(self, time_unix_nano: _Optional[int] = ..., name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ...) -> None: ...
+
+class Link(_message.Message):
+    __slots__ = ("trace_id", "span_id", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttributeValue, _Mapping]] = ...) -> None: ...
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    trace_id: bytes
+    span_id: bytes
+    attributes: _containers.MessageMap[str, AttributeValue]
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ...) -> None: ...
+
+class InferenceContext(_message.Message):
+    __slots__ = ("model_name", "model_version", "batch_size", "input_tokens", "output_tokens", "framework", "sequence_length", "cache_hit_rate", "pipeline_stage", "queue_depth", "queue_wait_time_ms", "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FRAMEWORK_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CACHE_HIT_RATE_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_STAGE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_WAIT_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FILL_RATIO_FIELD_NUMBER: _ClassVar[int]
+    TIME_TO_FIRST_TOKEN_MS_FIELD_NUMBER: _ClassVar[int]
+    INTER_TOKEN_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    framework: str
+    sequence_length: float
+    cache_hit_rate: float
+    pipeline_stage: str
+    queue_depth: int
+    queue_wait_time_ms: float
+    batch_fill_ratio: float
+    time_to_first_token_ms: float
+    inter_token_latency_ms: float
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., batch_size: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., framework: _Optional[str] = ..., sequence_length: _Optional[float] = ..., cache_hit_rate: _Optional[float] = ..., pipeline_stage: _Optional[str] = ..., queue_depth: _Optional[int] = ..., queue_wait_time_ms: _Optional[float] = ..., batch_fill_ratio: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., inter_token_latency_ms: _Optional[float] = ...) -> None: ...
+
+class ResourceMetrics(_message.Message):
+    __slots__ = ("gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_memory_total_bytes", "gpu_device_id", "cpu_utilization_percent", "memory_heap_bytes", "sample_age_ms", "gpu_power_watts", "gpu_temperature_celsius")
+    GPU_UTILIZATION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    CPU_UTILIZATION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_HEAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    GPU_POWER_WATTS_FIELD_NUMBER: _ClassVar[int]
+    GPU_TEMPERATURE_CELSIUS_FIELD_NUMBER: _ClassVar[int]
+    gpu_utilization_percent: float
+    gpu_memory_used_bytes: int
+    gpu_memory_total_bytes: int
+    gpu_device_id: str
+    cpu_utilization_percent: float
+    memory_heap_bytes: int
+    sample_age_ms: float
+    gpu_power_watts: float
+    gpu_temperature_celsius: float
+    def __init__(self, gpu_utilization_percent: _Optional[float] = ..., gpu_memory_used_bytes: _Optional[int] = ..., gpu_memory_total_bytes: _Optional[int] = ..., gpu_device_id: _Optional[str] = ..., cpu_utilization_percent: _Optional[float] = ..., memory_heap_bytes: _Optional[int] = ..., sample_age_ms: _Optional[float] = ..., gpu_power_watts: _Optional[float] = ..., gpu_temperature_celsius: _Optional[float] = ...) -> None: ...
+
+class SendSpanRequest(_message.Message):
+    __slots__ = ("span",)
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    span: Span
+    def __init__(self, span: _Optional[_Union[Span, _Mapping]] = ...) -> None: ...
+
+class SendSpanResponse(_message.Message):
+    __slots__ = ("accepted",)
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    def __init__(self, accepted: bool = ...) -> None: ...
+
+class SendSpanBatchRequest(_message.Message):
+    __slots__ = ("spans", "producer_id", "batch_sequence", "first_span_sequence", "produced_count", "dropped_counts", "resource", "final")
+    class DroppedCountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SPAN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRODUCED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    producer_id: bytes
+    batch_sequence: int
+    first_span_sequence: int
+    produced_count: int
+    dropped_counts: _containers.ScalarMap[str, int]
+    resource: Resource
+    final: bool
+    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., producer_id: _Optional[bytes] = ..., batch_sequence: _Optional[int] = ..., first_span_sequence: _Optional[int] = ..., produced_count: _Optional[int] = ..., dropped_counts: _Optional[_Mapping[str, int]] = ..., resource: _Optional[_Union[Resource, _Mapping]] = ..., final: bool = ...) -> None: ...
+
+class Resource(_message.Message):
+    __slots__ = ("attributes",)
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttributeValue, _Mapping]] = ...) -> None: ...
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.MessageMap[str, AttributeValue]
+    def __init__(self, attributes: _Optional[_Mapping[str, AttributeValue]] = ...) -> None: ...
+
+class SendSpanBatchResponse(_message.Message):
+    __slots__ = ("accepted_count", "rejected_count", "rejection_reason")
+    ACCEPTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_REASON_FIELD_NUMBER: _ClassVar[int]
+    accepted_count: int
+    rejected_count: int
+    rejection_reason: str
+    def __init__(self, accepted_count: _Optional[int] = ..., rejected_count: _Optional[int] = ..., rejection_reason: _Optional[str] = ...) -> None: ...
