@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +45,7 @@ RUN_PROTOC = (
 )
 
 
-def run(command: list[str | Path], **environment: str) -> None:
+def run(command: Sequence[str | Path], **environment: str) -> None:
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
@@ -79,7 +80,7 @@ def install_protoc(python: str | None) -> Path:
         with tempfile.TemporaryDirectory(dir=GENERATORS) as scratch:
             staged = Path(scratch, "venv")
             run([host, "-m", "venv", staged])
-            pip = [staged / interpreter, "-m", "pip"]
+            pip = [str(staged / interpreter), "-m", "pip"]
             requirement = f"grpcio-tools=={GRPCIO_TOOLS_VERSION}"
             run([*pip, "install", "--no-deps", "--only-binary=:all:", requirement])
             try:
@@ -108,7 +109,7 @@ def install_go_plugins() -> Path:
 
 def generate(destination: Path, python: str | None) -> None:
     """Writes all generated files below `destination`, laid out as in the repository."""
-    protoc = [install_protoc(python), "-c", RUN_PROTOC]
+    protoc = [str(install_protoc(python)), "-c", RUN_PROTOC]
     plugins = install_go_plugins()
     for directory in ("src", "proto", "tests/schema"):
         (destination / directory).mkdir(parents=True)
