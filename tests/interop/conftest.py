@@ -50,24 +50,26 @@ class Receiver:
         self._watchdog = threading.Timer(RECEIVER_DEADLINE_S, self._process.kill)
         self._watchdog.start()
         self.address = self._process.stdout.readline().strip()
+        self._lines: list[str] = []
+        # A full pipe would block the receiver, and so its clients.
+        self._reader = threading.Thread(target=self._lines.extend, args=(self._process.stdout,))
+        self._reader.start()
 
     def stop(self) -> list[tuple[str, str]]:
         """Stops it and returns (method, request as JSON) for each call."""
         self._process.stdin.close()
-        return [tuple(line.split(" ", 1)) for line in self._process.stdout]
-
-    def close(self) -> None:
-        self._process.stdin.close()
+        self._reader.join()
         self._process.wait()
         self._process.stdout.close()
         self._watchdog.cancel()
+        return [tuple(line.split(" ", 1)) for line in self._lines]
 
 
 @pytest.fixture
 def receiver(go_programs: Path) -> Iterator[Receiver]:
     receiver = Receiver(go_programs / "receiver")
     yield receiver
-    receiver.close()
+    receiver.stop()
 
 
 @pytest.fixture
