@@ -1,0 +1,1 @@
+"""Takes batches of spans in over gRPC."""

@@ -1,0 +1,1 @@
+"""Keeps spans and the ledger of their producers, durably."""

@@ -1,0 +1,99 @@
+"""A whole collector: gRPC in, a store, HTTP out."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+from infertrace.collecting.authorization import BearerToken
+from infertrace.collecting.listen_address import AddressError, ListenAddress
+from infertrace.collecting.service import CollectorService, GrpcServer
+from infertrace.querying.app import create_app
+from infertrace.querying.http_server import HttpServer
+from infertrace.storing.counters import Counters
+from infertrace.storing.group_commit import GroupCommit
+from infertrace.storing.store import Store, StoreError, open_store
+
+STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
+
+_log = logging.getLogger(__name__)
+
+
+class Collector:
+    """A collector in this process; it installs no signal handlers.
+
+    Addresses are `HOST:PORT`, where port 0 takes a free one. Making it binds nothing; `start`
+    raises ValueError for a bad address or store URL, and for an address beyond this machine
+    without a token; AddressError for one that cannot be listened on; and StoreError for a
+    store that cannot be opened. It can be started once.
+    """
+
+    def __init__(
+        self,
+        grpc_address: str = "127.0.0.1:4317",
+        http_address: str = "127.0.0.1:8080",
+        store_url: str = "duckdb:///infertrace.duckdb",
+        token: BearerToken | None = None,
+    ) -> None:
+        self._grpc = ListenAddress.parse(grpc_address)
+        self._http = ListenAddress.parse(http_address)
+        self._store_url = store_url
+        self._token = token
+        self._stack = ExitStack()
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC listens; the real port once started."""
+        return str(self._grpc)
+
+    @property
+    def http_address(self) -> str:
+        """Where HTTP listens; the real port once started."""
+        return str(self._http)
+
+    def start(self) -> None:
+        """Listen, open the store and answer; returns when both servers are ready."""
+        for address in (self._grpc, self._http):
+            if not address.is_loopback and self._token is None:
+                raise ValueError(f"listening on {address}, beyond this machine, needs a token")
+        with ExitStack() as stack:
+            # The ports come first: a store is not created by a collector that cannot run.
+            try:
+                http_server = HttpServer(self._http.host, self._http.port)
+            except OSError as error:
+                raise AddressError("http", self._http) from error
+            stack.callback(http_server.close)
+            grpc_server = GrpcServer(self._grpc)
+            store = open_store(self._store_url)
+            stack.callback(_close, store)
+            stack.callback(http_server.stop, STOP_GRACE_S)
+            counters = Counters()
+            writer = GroupCommit(store, counters)
+            writer.start()
+            stack.callback(writer.stop, STOP_GRACE_S)
+            stack.callback(grpc_server.stop, STOP_GRACE_S)
+            grpc_server.start(CollectorService(writer, counters, self._token))
+            permits = None if self._token is None else self._token.permits
+            http_server.start(create_app(store, counters, lambda: writer.alive, permits))
+            self._grpc = grpc_server.address
+            self._http = ListenAddress(self._http.host, http_server.port)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """Finish the calls in progress, write what is queued, close; at most some 15 seconds."""
+        self._stack.close()
+
+    def __enter__(self) -> Collector:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+
+def _close(store: Store) -> None:
+    try:
+        store.checkpoint()
+    except StoreError as error:
+        _log.error("the write-ahead log stays for the next start: %s", error)
+    store.close()

@@ -1,0 +1,154 @@
+"""The gRPC service: a request in, its spans durable, the answer out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+
+from infertrace.collecting.authorization import BearerToken
+from infertrace.collecting.decoding import DecodedRequest, decode_batch, decode_span
+from infertrace.collecting.listen_address import AddressError, ListenAddress
+from infertrace.collecting.retry_info import STATUS_DETAILS_KEY, retry_details
+from infertrace.collecting.wire_fields import RequestError
+from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
+from infertrace.storing.counters import Counters
+from infertrace.storing.group_commit import GroupCommit, OverloadError
+from infertrace.storing.store import StoreError
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_CONCURRENT_CALLS = 1_024  # beyond the threads, they wait with their bytes not yet read
+THREADS = 16
+COMMIT_TIMEOUT_S = 10
+RETRY_DELAY_S = 1
+KEEPALIVE_MS = 60_000  # finds producers whose machine went away
+MIN_PING_INTERVAL_MS = 10_000
+
+_SERVICE_NAME = "infertrace.v1.CollectorService"
+_log = logging.getLogger(__name__)
+
+Response = TypeVar("Response")
+
+
+class CollectorService:
+    """Answers the two calls of the contract, on the bytes of a request."""
+
+    def __init__(
+        self, writer: GroupCommit, counters: Counters, token: BearerToken | None = None
+    ) -> None:
+        self._writer = writer
+        self._counters = counters
+        self._token = token
+
+    def send_span(self, raw: bytes, context: grpc.ServicerContext) -> SendSpanResponse:
+        """Store one span; not accepted means that it is invalid."""
+        decoded = self._ingest(raw, context, decode_span)
+        return SendSpanResponse(accepted=not decoded.batch.rejected_positions)
+
+    def send_span_batch(self, raw: bytes, context: grpc.ServicerContext) -> SendSpanBatchResponse:
+        """Store a batch; the answer counts what is durable and what never can be."""
+        decoded = self._ingest(raw, context, decode_batch)
+        rejected = len(decoded.batch.rejected_positions)
+        return SendSpanBatchResponse(
+            accepted_count=decoded.batch.span_count - rejected,
+            rejected_count=rejected,
+            rejection_reason=decoded.rejection_reason,
+        )
+
+    def _ingest(
+        self,
+        raw: bytes,
+        context: grpc.ServicerContext,
+        decode: Callable[[bytes], DecodedRequest],
+    ) -> DecodedRequest:
+        self._counters.add(requests=1)
+        if self._token is not None and not self._token.permits(
+            dict(context.invocation_metadata()).get("authorization")
+        ):
+            self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is required")
+        try:
+            with self._writer.reserve(len(raw)) as reservation:
+                decoded = decode(raw)
+                batch = decoded.batch
+                self._counters.add(spans_rejected=len(batch.rejected_positions))
+                if batch.producer is None and not len(batch.rows):
+                    return decoded
+                done = self._writer.submit(batch, reservation)
+            done.result(COMMIT_TIMEOUT_S)
+        except RequestError as error:
+            self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except OverloadError as error:
+            context.set_trailing_metadata(
+                ((STATUS_DETAILS_KEY, retry_details(str(error), RETRY_DELAY_S)),)
+            )
+            self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except FutureTimeoutError:
+            # It may be stored yet; the retry is then a duplicate, which the store recognises.
+            reason = f"the store took longer than {COMMIT_TIMEOUT_S} s"
+            self._refuse(context, grpc.StatusCode.UNAVAILABLE, reason)
+        except StoreError as error:
+            _log.error("spans could not be stored: %s", error)
+            self._refuse(context, grpc.StatusCode.UNAVAILABLE, "the spans could not be stored")
+        return decoded
+
+    def _refuse(
+        self, context: grpc.ServicerContext, code: grpc.StatusCode, reason: str
+    ) -> NoReturn:
+        self._counters.add(requests_refused=1)
+        context.abort(code, reason)
+
+
+class GrpcServer:
+    """Listens from the moment it is made, answers from `start` on."""
+
+    def __init__(self, address: ListenAddress) -> None:
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="infertrace-grpc"),
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                # Otherwise a second collector would silently take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ],
+        )
+        try:
+            port = self._server.add_insecure_port(str(address))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise AddressError("grpc", address)
+        self.address = ListenAddress(address.host, port)
+
+    def start(self, service: CollectorService) -> None:
+        """Begin to answer."""
+        handlers = {
+            "SendSpan": _handler(service.send_span, SendSpanResponse.SerializeToString),
+            "SendSpanBatch": _handler(
+                service.send_span_batch, SendSpanBatchResponse.SerializeToString
+            ),
+        }
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),)
+        )
+        self._server.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new call, and give those in progress `grace_s` seconds."""
+        self._server.stop(grace_s).wait()
+
+
+def _handler(
+    method: Callable[[bytes, grpc.ServicerContext], Response],
+    serialize: Callable[[Response], bytes],
+) -> grpc.RpcMethodHandler[Any, Any]:
+    # No deserializer: the bytes are examined before they become objects.
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=None, response_serializer=serialize
+    )

@@ -1,0 +1,90 @@
+"""`infertrace collector`: takes spans in over gRPC, stores them, answers over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import queue
+import signal
+import sys
+from pathlib import Path
+
+DEFAULT_GRPC_ADDRESS = "127.0.0.1:4317"
+DEFAULT_HTTP_ADDRESS = "127.0.0.1:8080"
+DEFAULT_STORE_URL = "duckdb:///infertrace.duckdb"
+USAGE_ERROR = 2  # the exit status of a command that was asked for what cannot be
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument(
+        "--grpc",
+        default=DEFAULT_GRPC_ADDRESS,
+        metavar="HOST:PORT",
+        help="where to take spans; port 0 takes a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--http",
+        default=DEFAULT_HTTP_ADDRESS,
+        metavar="HOST:PORT",
+        help="where to answer; port 0 takes a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--store",
+        default=DEFAULT_STORE_URL,
+        metavar="URL",
+        help="duckdb:///PATH, relative to here, duckdb:////PATH, absolute, or memory: "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="PATH",
+        help="file with the token that producers and readers must show; needed to listen beyond "
+        "this machine",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    try:
+        from infertrace.collecting.authorization import read_token
+        from infertrace.collecting.listen_address import AddressError
+        from infertrace.collecting.server import Collector
+        from infertrace.storing.store import StoreError
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "infertrace":
+            raise
+        return _fail(f"{error.name} is not installed: pip install 'infertrace[collector]'")
+
+    logging.basicConfig(format="infertrace collector: %(levelname)s: %(message)s")
+    # A queue because its put, unlike Event.set, may interrupt the get of the same thread.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: signals.put(received))
+    try:
+        token = read_token(args.token_file) if args.token_file else None
+    except (OSError, ValueError) as error:
+        return _fail(f"--token-file: {error}")
+    try:
+        collector = Collector(args.grpc, args.http, args.store, token)
+        collector.start()
+    except AddressError as error:
+        return _fail(f"{error}; choose another address with --{error.protocol}")
+    except (ValueError, StoreError) as error:
+        return _fail(str(error))
+    print(
+        f"infertrace collector: gRPC on {collector.grpc_address}, "
+        f"HTTP on {collector.http_address}, store {args.store}",
+        flush=True,
+    )
+    signals.get()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # who cannot wait says so once more
+    collector.stop()
+    return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"infertrace collector: {reason}", file=sys.stderr)
+    return USAGE_ERROR

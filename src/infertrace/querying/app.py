@@ -1,0 +1,248 @@
+"""The routes of the query API."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from infertrace.querying.flat_span import NANOS_PER_MS, flat_span, span_key, span_schema
+from infertrace.querying.guard import Guard
+from infertrace.querying.metrics_text import CONTENT_TYPE, metrics_text
+from infertrace.querying.parameters import (
+    DEFAULT_LIMIT,
+    LIMIT,
+    SPAN_PARAMETERS,
+    WINDOW,
+    Parameter,
+    ParameterError,
+    format_cursor,
+    parse_parameters,
+    parse_trace_id,
+)
+from infertrace.storing.counters import Counters
+from infertrace.storing.ledger import Producer
+from infertrace.storing.store import ModelStatistics, SpanFilter, Store, StoreError
+from infertrace.storing.timestamps import NANOS_PER_SECOND, format_rfc3339
+
+MAX_TRACE_SPANS = 10_000  # in one answer
+DEFAULT_LATENCY_WINDOW = 300 * NANOS_PER_SECOND
+DEFAULT_MODELS_WINDOW = 86_400 * NANOS_PER_SECOND
+
+_STATISTICS = """
+`p50_ms`, `p95_ms` and `p99_ms` are interpolated percentiles of the durations, in milliseconds.
+`error_rate` is the share of spans with status ERROR, 0 to 1. `tokens_per_second` is the sum of
+`output_tokens` over the time from the first start to the last end of these spans; it is left out
+when no span says how many tokens it made. `last_seen` is the last end.
+"""
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    store: Store,
+    counters: Counters,
+    is_writing: Callable[[], bool],
+    permits: Callable[[str | None], bool] | None = None,
+) -> FastAPI:
+    """The application; `permits` judges the `authorization` header, None asks for none."""
+    app = FastAPI(
+        title="infertrace collector",
+        description="Stored inference spans. Every error is a JSON object with the key `error`.",
+        docs_url=None,  # these pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Guard, permits=permits)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ParameterError, _bad_parameter)
+    app.add_exception_handler(StoreError, _store_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+    @app.get("/spans", **_documented("Spans, newest first", SPAN_PARAMETERS, _SPANS))
+    def spans(request: Request) -> Response:
+        """Every filter must hold. A page that is not the last names the next one in `Link`."""
+        asked = parse_parameters(request.query_params, SPAN_PARAMETERS)
+        limit = asked.pop("limit", DEFAULT_LIMIT)
+        where = SpanFilter(
+            min_duration=asked.pop("min_duration_ms", None),
+            after=asked.pop("cursor", None),
+            **asked,
+        )
+        rows = store.spans(where, limit + 1)
+        headers = {}
+        if len(rows) > limit:
+            cursor = format_cursor(span_key(rows[limit - 1]))
+            headers = {"X-Next-Cursor": cursor, "Link": _next_link(request, where, cursor)}
+        return JSONResponse([flat_span(row) for row in rows[:limit]], headers=headers)
+
+    @app.get("/traces/{trace_id}", **_documented("One trace, in start order", (), _OBJECT))
+    def trace(trace_id: str, request: Request) -> Response:
+        """At most 10000 spans; `truncated` is true when there are more."""
+        parse_parameters(request.query_params, ())
+        try:
+            wanted = parse_trace_id(trace_id)
+        except ValueError as error:
+            raise ParameterError(f"trace_id: expected {error}, got {trace_id[:100]!r}") from None
+        rows = store.trace(wanted, MAX_TRACE_SPANS + 1)
+        if not rows:
+            raise HTTPException(404, f"no trace {wanted.hex}")
+        answer: dict[str, Any] = {
+            "trace_id": wanted.hex,
+            "spans": [flat_span(row) for row in rows[:MAX_TRACE_SPANS]],
+        }
+        if len(rows) > MAX_TRACE_SPANS:
+            answer["truncated"] = True
+        return JSONResponse(answer)
+
+    @app.get(
+        "/models",
+        **_documented("Statistics of each model, busiest first", (WINDOW, LIMIT), _OBJECTS),
+        description=f"The window is 24h by default.{_STATISTICS}",
+    )
+    def models(request: Request) -> Response:
+        asked = parse_parameters(request.query_params, (WINDOW, LIMIT))
+        window = asked.get("window", DEFAULT_MODELS_WINDOW)
+        found = store.models(_ago(window), asked.get("limit", DEFAULT_LIMIT))
+        return JSONResponse([_model_answer(model) for model in found])
+
+    @app.get(
+        "/models/{model:path}/latency",
+        **_documented("Statistics of one model", (WINDOW,), _OBJECT),
+        description=f"The window is 5m by default.{_STATISTICS}",
+    )
+    def latency(model: str, request: Request) -> Response:
+        asked = parse_parameters(request.query_params, (WINDOW,))
+        window = asked.get("window", DEFAULT_LATENCY_WINDOW)
+        found = store.models(_ago(window), 1, model)
+        empty = ModelStatistics(model, 0, 0, None, None, None, None, None, None)
+        answer = _model_answer(found[0] if found else empty)
+        return JSONResponse({**answer, "window_seconds": window / NANOS_PER_SECOND})
+
+    @app.get("/ledger", **_documented("How complete the data is", (LIMIT,), _OBJECT))
+    def ledger(request: Request) -> Response:
+        """One account for each producer, the last seen first; all counts are spans."""
+        asked = parse_parameters(request.query_params, (LIMIT,))
+        now = time.time_ns()
+        producers = store.producers(asked.get("limit", DEFAULT_LIMIT))
+        return JSONResponse({"producers": [_producer_answer(p, now) for p in producers]})
+
+    @app.get("/health", **_documented("Whether spans are taken and can be read", (), _OBJECT))
+    def health() -> Response:
+        store.producers(1)
+        if not is_writing():
+            raise HTTPException(503, "the store is not being written")
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", summary="Counters, as Prometheus text", response_class=PlainTextResponse)
+    def metrics() -> Response:
+        return Response(metrics_text(counters.snapshot()), media_type=CONTENT_TYPE)
+
+    return app
+
+
+def _ago(window: int) -> int:
+    return max(0, time.time_ns() - window)
+
+
+def _next_link(request: Request, where: SpanFilter, cursor: str) -> str:
+    # A time ago is fixed at the first page; the window would otherwise move between pages.
+    fixed = {
+        name: format_rfc3339(value)
+        for name, value in (("since", where.since), ("until", where.until))
+        if value is not None
+    }
+    query = {**request.query_params, **fixed, "cursor": cursor}
+    return f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+
+
+def _model_answer(model: ModelStatistics) -> dict[str, Any]:
+    answer: dict[str, Any] = {"model_name": model.model_name, "sample_count": model.sample_count}
+    if not model.sample_count or model.first_start is None or model.last_end is None:
+        return answer
+    for name, nanos in (("p50_ms", model.p50), ("p95_ms", model.p95), ("p99_ms", model.p99)):
+        answer[name] = None if nanos is None else nanos / NANOS_PER_MS
+    answer["error_rate"] = model.error_count / model.sample_count
+    elapsed = model.last_end - model.first_start
+    if model.output_tokens is not None and elapsed > 0:
+        answer["tokens_per_second"] = model.output_tokens * NANOS_PER_SECOND / elapsed
+    answer["last_seen"] = format_rfc3339(model.last_end)
+    return answer
+
+
+def _producer_answer(producer: Producer, now: int) -> dict[str, Any]:
+    return {
+        "producer_id": producer.producer_id.hex(),
+        "service_name": producer.service_name,
+        "state": producer.state(now),
+        "produced": producer.produced,
+        "stored": producer.stored,
+        "pending": producer.pending,
+        "dropped": producer.dropped,
+        "rejected": producer.rejected,
+        "duplicates": producer.duplicates,
+        "gaps": producer.gaps,
+        "completeness": producer.completeness,
+        "complete": producer.complete,
+        "first_seen": format_rfc3339(producer.first_seen),
+        "last_seen": format_rfc3339(producer.last_seen),
+    }
+
+
+_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_OBJECT = {"type": "object"}
+_OBJECTS = {"type": "array", "items": _OBJECT}
+_SPANS = {"type": "array", "items": span_schema()}
+
+
+def _documented(
+    summary: str, parameters: Sequence[Parameter], schema: dict[str, Any]
+) -> dict[str, Any]:
+    def described(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+        return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+    return {
+        "summary": summary,
+        "responses": {
+            200: described("The answer", schema),
+            400: described("A wrong parameter", _ERROR),
+            503: described("The store cannot answer, or too many ask", _ERROR),
+        },
+        "openapi_extra": {"parameters": [parameter.openapi() for parameter in parameters]},
+    }
+
+
+def _error(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"error": text}, status)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = str(error.detail)
+    if error.status_code == 404 and text == "Not Found":
+        text = f"no such route: {request.url.path[:100]}"
+    elif error.status_code == 405:
+        text = f"{request.method}: expected GET"
+    answer = _error(error.status_code, text)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _bad_parameter(_: Request, error: Exception) -> Response:
+    return _error(400, str(error))
+
+
+def _store_error(_: Request, error: Exception) -> Response:
+    _log.error("the store could not answer: %s", error)
+    return _error(503, "the store cannot answer")
+
+
+def _unexpected_error(_: Request, error: Exception) -> Response:
+    _log.error("an answer failed", exc_info=error)
+    return _error(500, "internal error")

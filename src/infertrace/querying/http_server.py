@@ -1,0 +1,121 @@
+"""Serves an ASGI application over HTTP/1.1 from a thread, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS = 256
+MAX_HEADER_BYTES = 32 * 1024
+REQUEST_TIMEOUT_S = 10  # for a client to send its whole request
+KEEP_ALIVE_S = 15
+START_TIMEOUT_S = 30
+
+_WAITING_FOR_CLIENT = ("IDLE", "SEND_BODY")
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedProtocol(H11Protocol):
+    """Closes connections beyond the limit, and those whose request does not arrive in time.
+
+    uvicorn bounds the pause between two requests, but not the time that one request takes to come.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._watch_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _watch_request(self) -> None:
+        waiting = str(self.conn.their_state) in _WAITING_FOR_CLIENT
+        if not waiting:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class _ThreadedServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class HttpServer:
+    """Listens from the moment it is made, which raises OSError; answers from `start` on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        self.port: int = self._socket.getsockname()[1]
+        self._server: _ThreadedServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, app: FastAPI) -> None:
+        """Answer with `app`; returns once the first request can be answered."""
+        options: dict[str, Any] = {
+            "http": BoundedProtocol,
+            "ws": "none",
+            "lifespan": "off",
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+            "proxy_headers": False,
+            "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+            "timeout_keep_alive": KEEP_ALIVE_S,
+        }
+        server = _ThreadedServer(uvicorn.Config(app, **options))
+        self._server = server
+        # uvicorn installs signal handlers only in the main thread.
+        self._thread = threading.Thread(
+            target=server.run, args=([self._socket],), name="infertrace-http", daemon=True
+        )
+        self._thread.start()
+        if not server.ready.wait(START_TIMEOUT_S):
+            raise RuntimeError("the HTTP server did not start")
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new request, and give those in progress `grace_s` seconds."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, int(grace_s))
+        self._server.should_exit = True
+        self._thread.join(grace_s + 1)
+        if self._thread.is_alive():
+            _log.warning("the HTTP server did not stop within %s s", grace_s)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()

@@ -1,0 +1,203 @@
+"""The query parameters of every route: their meaning, their parsing, their documentation."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from infertrace.storing.store import SpanKey
+from infertrace.storing.timestamps import NANOS_PER_SECOND, parse_rfc3339
+
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+MAX_UNIX_NANOS = 2**63 - 1
+NANOS_PER_MS = 1_000_000
+STATUSES = ("OK", "ERROR", "CANCELLED")
+
+_NANOS_PER_UNIT = {
+    "ms": NANOS_PER_MS,
+    "s": NANOS_PER_SECOND,
+    "m": 60 * NANOS_PER_SECOND,
+    "h": 3_600 * NANOS_PER_SECOND,
+    "d": 86_400 * NANOS_PER_SECOND,
+}
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
+_MISSING_PLUS = re.compile(r" (?=\d\d:\d\d$)")
+
+
+class ParameterError(ValueError):
+    """A parameter of a request is wrong; the text is for whoever sent it."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One query parameter; `parse` raises ValueError, whose text says what was expected."""
+
+    name: str
+    description: str
+    parse: Callable[[str], Any]
+    schema: Mapping[str, Any]
+
+    def openapi(self) -> dict[str, Any]:
+        """How OpenAPI describes it."""
+        return {
+            "name": self.name,
+            "in": "query",
+            "required": False,
+            "description": self.description,
+            "schema": dict(self.schema),
+        }
+
+
+def parse_parameters(given: QueryParams, known: Sequence[Parameter]) -> dict[str, Any]:
+    """The values of the parameters that are given; a blank one counts as not given.
+
+    Raises ParameterError for one that is unknown, given twice or not what it should be.
+    """
+    by_name = {parameter.name: parameter for parameter in known}
+    values: dict[str, Any] = {}
+    for name, text in given.multi_items():
+        if name not in by_name:
+            allowed = ", ".join(by_name) or "none"
+            raise ParameterError(f"{name[:100]}: unknown parameter; expected {allowed}")
+        if name in values:
+            raise ParameterError(f"{name}: given more than once")
+        if text:
+            try:
+                values[name] = by_name[name].parse(text)
+            except ValueError as error:
+                raise ParameterError(f"{name}: expected {error}, got {text[:100]!r}") from None
+    return values
+
+
+def parse_trace_id(text: str) -> uuid.UUID:
+    """32 hexadecimal digits; raises ValueError."""
+    if not _TRACE_ID.fullmatch(text):
+        raise ValueError("32 hexadecimal digits")
+    return uuid.UUID(hex=text)
+
+
+def format_cursor(key: SpanKey) -> str:
+    """An opaque text for the place after a span."""
+    plain = f"{key.start_time}/{key.trace_id.hex}/{key.span_id:x}"
+    return urlsafe_b64encode(plain.encode()).decode().rstrip("=")
+
+
+def _parse_cursor(text: str) -> SpanKey:
+    try:
+        plain = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        start_time, trace_id, span_id = plain.split("/")
+        key = SpanKey(int(start_time), uuid.UUID(hex=trace_id), int(span_id, 16))
+    except ValueError:
+        raise ValueError("the cursor of an answer") from None
+    if not 0 <= key.start_time <= MAX_UNIX_NANOS or not 0 <= key.span_id < 2**64:
+        raise ValueError("the cursor of an answer")
+    return key
+
+
+def _parse_limit(text: str) -> int:
+    expected = f"1 to {MAX_LIMIT}"
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError(expected)
+    if not 1 <= int(text) <= MAX_LIMIT:
+        raise ValueError(expected)
+    return int(text)
+
+
+def _parse_duration(text: str) -> int:
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("a duration such as 90s, 5m, 24h or 7d")
+    return min(int(match[1]) * _NANOS_PER_UNIT[match[2]], MAX_UNIX_NANOS)
+
+
+def _parse_time(text: str) -> int:
+    if _DURATION.fullmatch(text):
+        return max(0, time.time_ns() - _parse_duration(text))
+    try:
+        if text[:5].isdigit() or "-" not in text:
+            nanos = int(_decimal(text) * NANOS_PER_SECOND)
+        else:
+            # A plus that was not escaped in the address arrives as a space.
+            nanos = parse_rfc3339(_MISSING_PLUS.sub("+", text))
+    except ValueError:
+        nanos = -1
+    if not 0 <= nanos <= MAX_UNIX_NANOS:
+        raise ValueError(
+            "RFC 3339 (2026-01-31T12:00:00Z), seconds since 1970 or a time ago such as 15m"
+        )
+    return nanos
+
+
+def _parse_milliseconds(text: str) -> int:
+    try:
+        nanos = int(_decimal(text) * NANOS_PER_MS)
+    except ValueError:
+        nanos = -1
+    if not 0 <= nanos <= MAX_UNIX_NANOS:
+        raise ValueError("a number of milliseconds, 0 or more")
+    return nanos
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        number = Decimal(text) if len(text) <= 40 else Decimal("NaN")
+    except InvalidOperation:
+        raise ValueError(text) from None
+    if not number.is_finite() or number.adjusted() > 20:
+        raise ValueError(text)
+    return number
+
+
+def _parse_status(text: str) -> str:
+    if text not in STATUSES:
+        raise ValueError("OK, ERROR or CANCELLED")
+    return text
+
+
+_STRING = {"type": "string"}
+_TIME = "RFC 3339, seconds since 1970, or a time ago such as `15m`"
+
+LIMIT = Parameter(
+    "limit",
+    f"how many at most; default {DEFAULT_LIMIT}",
+    _parse_limit,
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+)
+WINDOW = Parameter(
+    "window",
+    "how far back from now a span may have started, such as `90s`, `5m`, `24h`, `7d`",
+    _parse_duration,
+    {"type": "string", "pattern": _DURATION.pattern},
+)
+SPAN_PARAMETERS = (
+    Parameter("model", "the model's name", str, _STRING),
+    Parameter("service", "the service's name", str, _STRING),
+    Parameter("operation", "the operation's name", str, _STRING),
+    Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": list(STATUSES)}),
+    Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, _STRING),
+    Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _STRING),
+    Parameter("until", f"started before this time: {_TIME}", _parse_time, _STRING),
+    Parameter(
+        "min_duration_ms",
+        "took at least so many milliseconds",
+        _parse_milliseconds,
+        {"type": "number", "minimum": 0},
+    ),
+    LIMIT,
+    Parameter(
+        "cursor",
+        "the place to go on from: `X-Next-Cursor` of the page before",
+        _parse_cursor,
+        _STRING,
+    ),
+)

@@ -1,0 +1,129 @@
+"""What every store does, and the one place that chooses a store by its URL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from infertrace.storing.ledger import Producer, ProducerReport
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ALLOWED_URLS = "duckdb:///PATH (duckdb:////PATH for an absolute path) or memory:"
+
+
+class StoreError(Exception):
+    """The store could not do what was asked; the text says why."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The valid spans of one request, what it says of its producer, and what was left out.
+
+    `rejected_positions` are the places, from 0, that rejected spans had among the
+    `span_count` spans of the request.
+    """
+
+    rows: pa.RecordBatch
+    span_count: int
+    rejected_positions: Sequence[int] = ()
+    producer: ProducerReport | None = None
+
+
+@dataclass(frozen=True)
+class SpanKey:
+    """Where a span stands in the order of answers, which is by these fields, greatest first."""
+
+    start_time: int
+    trace_id: uuid.UUID
+    span_id: int
+
+
+@dataclass(frozen=True)
+class SpanFilter:
+    """Which spans to answer with; None asks for no condition.
+
+    Times are nanoseconds since 1970, durations nanoseconds. `since` is included, `until` not.
+    `after` is the last span of the page before.
+    """
+
+    model: str | None = None
+    service: str | None = None
+    operation: str | None = None
+    status: str | None = None
+    trace_id: uuid.UUID | None = None
+    since: int | None = None
+    until: int | None = None
+    min_duration: int | None = None
+    after: SpanKey | None = None
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What the spans of one model that started in a window say.
+
+    Percentiles are interpolated, in nanoseconds. `first_start` and `last_end` are nanoseconds
+    since 1970; these four are None when there is no sample. `output_tokens` is None when no span
+    says how many it made.
+    """
+
+    model_name: str
+    sample_count: int
+    error_count: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    output_tokens: int | None
+    first_start: int | None
+    last_end: int | None
+
+
+class Store(Protocol):
+    """Keeps one row for each (trace id, span id), the first that came, and one for each producer.
+
+    `commit`, `checkpoint` and `close` are called by one thread at a time; the other methods by any
+    number of threads meanwhile. All raise `StoreError`. Rows are tuples in the order of `COLUMNS`.
+    """
+
+    def commit(self, batches: Sequence[Batch]) -> int:
+        """Make the batches durable, all or none; returns how many spans were duplicates."""
+
+    def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        """At most `limit` spans, newest first."""
+
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
+        """At most `limit` spans of one trace, in start order."""
+
+    def models(self, since: int, limit: int, model: str | None = None) -> list[ModelStatistics]:
+        """The models, or the one, with spans that started at `since` or later, busiest first."""
+
+    def producers(self, limit: int) -> list[Producer]:
+        """The accounts of the producers, the last seen first."""
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database."""
+
+    def close(self) -> None:
+        """Let go of the database; nothing can be asked of the store afterwards."""
+
+
+def open_store(url: str) -> Store:
+    """Open the store at `url`, creating it if it does not exist.
+
+    `duckdb:///spans.duckdb` is a path relative to the working directory,
+    `duckdb:////var/lib/spans.duckdb` an absolute one; `memory:` forgets everything when it closes.
+    Raises ValueError for another URL and StoreError when the store cannot be opened.
+    """
+    from infertrace.storing.duckdb_store import DuckDBStore
+
+    scheme, separator, rest = url.partition(":")
+    if scheme == "memory" and separator and not rest.strip("/"):
+        return DuckDBStore(None)
+    if scheme == "duckdb" and rest.startswith("///") and len(rest) > len("///"):
+        return DuckDBStore(rest[len("///") :])
+    if scheme in ("postgresql", "postgres"):
+        raise ValueError(f"store: {scheme}:// is not supported yet; expected {ALLOWED_URLS}")
+    raise ValueError(f"store: expected {ALLOWED_URLS}, got {url!r}")
