@@ -1,3 +1,70 @@
-# cython: language_level=3
-def hello():
-    return 1
+# cython: language_level=3, binding=False, embedsignature=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The compiled backend: clock, ids, encoding and buffer without a Python object for each.
+
+Behaves as infertrace.recording.pure does, and writes the same bytes; one test suite
+runs on both. Its critical sections are those between two operations that can run
+Python code: they hold the GIL and allocate no object that the collector of cycles
+tracks, so neither a thread, nor a signal handler, nor a finalizer sees them half done.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Set
+from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_Clear
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import os
+import time
+
+from infertrace.buffering.batch import Batch
+from infertrace.recording import failure, values
+from infertrace.recording.context import CURRENT, TraceContext, parse_traceparent
+from infertrace.recording.initial import fill
+from infertrace.recording import limits
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
+    PyObject* NewBytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size)
+    char* BytesData "PyBytes_AS_STRING"(PyObject* bytes)
+
+cdef extern from "clock.h":
+    int64_t infertrace_monotonic_ns() nogil
+
+cdef extern from "identifiers.h":
+    ctypedef struct infertrace_id_streams:
+        uint64_t trace_high
+        uint64_t trace_low
+        uint64_t span
+    uint64_t infertrace_next_id(uint64_t* stream) nogil
+
+cdef extern from "wire.h":
+    uint8_t* wire_varint(uint8_t* p, uint64_t value) nogil
+    uint8_t* wire_uint(uint8_t* p, uint8_t tag, uint64_t value) nogil
+    uint8_t* wire_bytes(uint8_t* p, uint8_t tag, const void* data, size_t size) nogil
+    uint8_t* wire_id(uint8_t* p, uint64_t id) nogil
+    uint8_t* wire_float(uint8_t* p, float value) nogil
+    uint8_t* wire_double(uint8_t* p, double value) nogil
+    uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
+
+NAME = "native"
+
+cdef Py_ssize_t MAX_TEXT_BYTES = limits.MAX_TEXT_BYTES
+cdef Py_ssize_t MAX_ENTRIES = limits.MAX_ENTRIES
+cdef Py_ssize_t MAX_SPAN_BYTES = limits.MAX_SPAN_BYTES
+cdef double FLOAT32_MAX = limits.FLOAT32_MAX
+cdef int32_t INT32_MAX = limits.INT32_MAX
+
+include "buffer.pxi"
+include "span.pxi"
+include "encoder.pxi"
+include "recorder.pxi"

@@ -1,0 +1,1 @@
+"""Buffering: finished spans between the traced loop and the exporter, bounded by bytes."""

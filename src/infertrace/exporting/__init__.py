@@ -1,0 +1,1 @@
+"""Exporting: finished spans leave the process in the background, in batches."""

@@ -1,0 +1,127 @@
+# The buffer: encoded spans in segments, each of which is one batch when it is taken.
+
+# As infertrace.buffering.ledger.DROP_REASONS orders them.
+cdef enum DropReason:
+    BUFFER_FULL
+    OVERSIZE
+    INVALID
+    REJECTED
+    SHUTDOWN
+    DROP_REASON_COUNT
+
+from infertrace.buffering.ledger import DROP_REASONS
+
+assert DROP_REASONS == ("buffer_full", "oversize", "invalid", "rejected", "shutdown")
+
+
+# Not tracked by the collector of cycles: making one must never run it.
+@cython.final
+@cython.internal
+@cython.no_gc
+cdef class Segment:
+    cdef PyObject* data  # a bytes object that nobody else has seen yet
+    cdef Py_ssize_t capacity, used, span_count
+    cdef uint64_t first_sequence
+
+    def __dealloc__(self):
+        Py_XDECREF(self.data)
+
+
+@cython.final
+@cython.internal
+cdef class SpanBuffer:
+    cdef Segment filling
+    cdef list sealed
+    cdef Py_ssize_t max_buffer_bytes, max_batch_bytes
+    cdef Py_ssize_t held_bytes  # queued and in flight
+    cdef uint64_t next_sequence
+    cdef bint closed
+    cdef int64_t produced, delivered, pending, invalid_fields
+    cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
+
+    def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
+        self.max_buffer_bytes = max_buffer_bytes
+        self.max_batch_bytes = max_batch_bytes
+        self.reset()
+
+    cdef int reset(self) except -1:
+        self.filling = None
+        self.sealed = []
+        self.held_bytes = 0
+        self.next_sequence = 1
+        self.closed = False
+        self.produced = self.delivered = self.pending = self.invalid_fields = 0
+        memset(self.dropped, 0, sizeof(self.dropped))
+        return 0
+
+    cdef inline uint8_t* reserve(self, Py_ssize_t bound) except? NULL:
+        """Room for `bound` bytes at the end of the segment that is being filled."""
+        cdef Segment filling = self.filling
+        if filling is None or filling.used + bound > filling.capacity:
+            filling = self.open_segment(bound)
+        return <uint8_t*>BytesData(filling.data) + filling.used
+
+    cdef Segment open_segment(self, Py_ssize_t bound):
+        self.seal()
+        cdef Segment segment = Segment.__new__(Segment)
+        segment.capacity = max(bound, self.max_batch_bytes)
+        segment.data = NewBytes(NULL, segment.capacity)
+        if segment.data is NULL:
+            raise MemoryError
+        segment.first_sequence = self.next_sequence
+        self.filling = segment
+        return segment
+
+    cdef inline bint commit(self, Py_ssize_t size) noexcept:
+        """Keep the `size` bytes written to the reserved room, or count why not."""
+        if size > MAX_SPAN_BYTES or size > self.max_buffer_bytes:
+            self.dropped[<int>OVERSIZE] += 1
+            return False
+        if self.held_bytes + size > self.max_buffer_bytes:
+            self.dropped[<int>BUFFER_FULL] += 1
+            return False
+        self.filling.used += size
+        self.filling.span_count += 1
+        self.held_bytes += size
+        self.next_sequence += 1
+        self.pending += 1
+        return True
+
+    cdef int seal(self) except -1:
+        cdef Segment segment = self.filling
+        if segment is None:
+            return 0
+        self.filling = None
+        if segment.span_count:
+            self.sealed.append(segment)
+        return 0
+
+    cdef object take(self):
+        cdef Segment segment
+        if not self.sealed:
+            self.seal()
+        if not self.sealed:
+            return None
+        segment = self.sealed.pop(0)
+        _PyBytes_Resize(&segment.data, segment.used)
+        return Batch(<object>segment.data, segment.span_count, segment.first_sequence)
+
+    cdef int settle(self, Py_ssize_t size, int64_t spans, int64_t delivered, int reason) except -1:
+        self.held_bytes -= size
+        self.pending -= spans
+        self.delivered += delivered
+        self.dropped[reason] += spans - delivered
+        return 0
+
+    cdef int64_t close(self) except -1:
+        cdef Segment segment
+        cdef int64_t left = 0
+        self.closed = True
+        self.seal()
+        for segment in self.sealed:
+            left += segment.span_count
+            self.held_bytes -= segment.used
+        self.sealed = []
+        self.pending -= left
+        self.dropped[<int>SHUTDOWN] += left
+        return left

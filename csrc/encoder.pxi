@@ -1,0 +1,220 @@
+# The bytes of a span; see infertrace.recording.encoder for the order of the fields.
+
+# What a span without attributes encodes to at most, but for its texts.
+cdef Py_ssize_t BASE_BYTES = 320
+# Keys, tags and lengths around one map entry, event or link.
+cdef Py_ssize_t ENTRY_BYTES = 48
+
+
+cdef inline Py_ssize_t utf8_size(str text) except -1:
+    cdef Py_ssize_t size
+    PyUnicode_AsUTF8AndSize(text, &size)
+    return size
+
+
+cdef inline uint8_t* put_text(uint8_t* p, uint8_t tag, str text) except NULL:
+    cdef Py_ssize_t size
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    return wire_bytes(p, tag, data, size)
+
+
+cdef Py_ssize_t entries_bound(dict entries) except -1:
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t position = 0, bound = 0
+    if entries is None:
+        return 0
+    while PyDict_Next(entries, &position, &key, &value):
+        bound += ENTRY_BYTES + utf8_size(<str>key)
+        if PyUnicode_CheckExact(<object>value):
+            bound += utf8_size(<str>value)
+    return bound
+
+
+cdef uint8_t* put_tags(uint8_t* p, dict tags) except NULL:
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef uint8_t* start
+    cdef Py_ssize_t position = 0
+    while PyDict_Next(tags, &position, &key, &value):
+        p[0] = 0x4A
+        start = p + 1
+        p = put_text(start + 1, 0x0A, <str>key)
+        p = put_text(p, 0x12, <str>value)
+        p = wire_close(start, 1, p)
+    return p
+
+
+cdef uint8_t* put_attributes(uint8_t* p, uint8_t tag, dict attributes) except NULL:
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef uint8_t* start
+    cdef uint8_t* value_start
+    cdef Py_ssize_t position = 0
+    if attributes is None:
+        return p
+    while PyDict_Next(attributes, &position, &key, &value):
+        p[0] = tag
+        start = p + 1
+        p = put_text(start + 1, 0x0A, <str>key)
+        p[0] = 0x12
+        value_start = p + 1
+        p = put_scalar(value_start + 1, <object>value)
+        p = wire_close(value_start, 1, p)
+        p = wire_close(start, 1, p)
+    return p
+
+
+cdef uint8_t* put_scalar(uint8_t* p, object value) except NULL:
+    if PyUnicode_CheckExact(value):
+        return put_text(p, 0x0A, <str>value)
+    if value is True or value is False:
+        return wire_uint(p, 0x10, value is True)
+    if PyLong_CheckExact(value):
+        return wire_uint(p, 0x18, <uint64_t><int64_t>value)
+    p[0] = 0x21
+    return wire_double(p + 1, PyFloat_AS_DOUBLE(value))
+
+
+cdef Py_ssize_t extras_bound(Extras extras) except -1:
+    cdef Py_ssize_t bound = 0
+    for text in (
+        extras.model_version, extras.framework, extras.pipeline_stage, extras.status_message
+    ):
+        if text is not None:
+            bound += utf8_size(<str>text)
+    bound += entries_bound(extras.tags) + entries_bound(extras.attributes)
+    for _, name, attributes in extras.events or ():
+        bound += ENTRY_BYTES + utf8_size(<str>name) + entries_bound(<dict>attributes)
+    for _, _, _, attributes in extras.links or ():
+        bound += ENTRY_BYTES + entries_bound(<dict>attributes)
+    return bound
+
+
+cdef uint8_t* put_events(uint8_t* p, list events) except NULL:
+    cdef uint8_t* start
+    for time_ns, name, attributes in events:
+        p[0] = 0x72
+        start = p + 1
+        p = wire_uint(start + 1, 0x08, <uint64_t><int64_t>time_ns)
+        p = put_text(p, 0x12, <str>name)
+        p = put_attributes(p, 0x1A, <dict>attributes)
+        p = wire_close(start, 1, p)
+    return p
+
+
+cdef uint8_t* put_links(uint8_t* p, list links) except NULL:
+    cdef uint8_t* start
+    for trace_high, trace_low, span_id, attributes in links:
+        p[0] = 0x7A
+        start = p + 1
+        p = start + 1
+        p[0] = 0x0A
+        p[1] = 16
+        p = wire_id(wire_id(p + 2, trace_high), trace_low)
+        p[0] = 0x12
+        p[1] = 8
+        p = wire_id(p + 2, span_id)
+        p = put_attributes(p, 0x1A, <dict>attributes)
+        p = wire_close(start, 1, p)
+    return p
+
+
+cdef inline uint8_t* put_measure(uint8_t* p, uint8_t tag, float value) noexcept:
+    p[0] = tag
+    return wire_float(p + 1, value)
+
+
+cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
+    cdef Extras extras = span.extras
+    cdef uint32_t present = span.present
+    cdef uint8_t* start
+    if span.model is None and not present and (extras is None or not extras.has_inference_text()):
+        return p
+    p[0] = 0x52
+    start = p + 1
+    p = start + 1
+    if span.model is not None:
+        p = put_text(p, 0x0A, span.model)
+    if extras is not None and extras.model_version is not None:
+        p = put_text(p, 0x12, extras.model_version)
+    if present & HAS_BATCH_SIZE:
+        p = wire_uint(p, 0x18, span.batch_size)
+    if present & HAS_INPUT_TOKENS:
+        p = wire_uint(p, 0x20, span.input_tokens)
+    if present & HAS_OUTPUT_TOKENS:
+        p = wire_uint(p, 0x28, span.output_tokens)
+    if extras is not None and extras.framework is not None:
+        p = put_text(p, 0x32, extras.framework)
+    if present & HAS_SEQUENCE_LENGTH:
+        p = put_measure(p, 0x3D, span.sequence_length)
+    if present & HAS_CACHE_HIT_RATE:
+        p = put_measure(p, 0x45, span.cache_hit_rate)
+    if extras is not None and extras.pipeline_stage is not None:
+        p = put_text(p, 0x4A, extras.pipeline_stage)
+    if present & HAS_QUEUE_DEPTH:
+        p = wire_uint(p, 0x50, span.queue_depth)
+    if present & HAS_QUEUE_WAIT_TIME:
+        p = put_measure(p, 0x5D, span.queue_wait_time_ms)
+    if present & HAS_BATCH_FILL_RATIO:
+        p = put_measure(p, 0x65, span.batch_fill_ratio)
+    if present & HAS_TIME_TO_FIRST_TOKEN:
+        p = put_measure(p, 0x6D, span.time_to_first_token_ms)
+    if present & HAS_INTER_TOKEN_LATENCY:
+        p = put_measure(p, 0x75, span.inter_token_latency_ms)
+    return wire_close(start, 1, p)
+
+
+cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
+    """Write a finished span as one entry of SendSpanBatchRequest.spans."""
+    cdef Recorder recorder = span.recorder
+    cdef Extras extras = span.extras
+    cdef uint8_t* start
+    cdef double age_ms
+    p[0] = 0x0A
+    start = p + 1
+    p = start + 2  # most spans are 128 to 16,383 bytes long
+    p[0] = 0x0A
+    p[1] = 16
+    p = wire_id(wire_id(p + 2, span.trace_high), span.trace_low)
+    p[0] = 0x12
+    p[1] = 8
+    p = wire_id(p + 2, span.id)
+    if span.parent_id:
+        p[0] = 0x1A
+        p[1] = 8
+        p = wire_id(p + 2, span.parent_id)
+    memcpy(p, recorder.service_data, recorder.service_size)
+    p += recorder.service_size
+    p = put_text(p, 0x2A, span.operation)
+    p = wire_uint(p, 0x30, <uint64_t>(span.start + recorder.anchor))
+    if span.duration:
+        p = wire_uint(p, 0x38, <uint64_t>span.duration)
+    if span.status == STATUS_OK:
+        memcpy(p, b"\x42\x02OK", 4)
+        p += 4
+    elif span.status == STATUS_ERROR:
+        p = wire_bytes(p, 0x42, b"ERROR", 5)
+    else:
+        p = wire_bytes(p, 0x42, b"CANCELLED", 9)
+    if extras is not None and extras.tags is not None:
+        p = put_tags(p, extras.tags)
+    p = put_inference(p, span)
+    if recorder.sample_data is not NULL:
+        memcpy(p, recorder.sample_data, recorder.sample_size)
+        p += recorder.sample_size
+        age_ms = <double>(span.start + span.duration - recorder.sampled_at) / 1e6
+        p = wire_float(p, <float>(age_ms if age_ms > 0 else 0.0))
+    if extras is not None:
+        if extras.status_message:
+            p = put_text(p, 0x62, extras.status_message)
+        p = put_attributes(p, 0x6A, extras.attributes)
+        if extras.events is not None:
+            p = put_events(p, extras.events)
+        if extras.links is not None:
+            p = put_links(p, extras.links)
+    if span.invalid_fields:
+        p[0] = 0x80
+        p[1] = 0x01
+        p = wire_varint(p + 2, span.invalid_fields)
+    return wire_close(start, 2, p)

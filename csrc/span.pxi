@@ -1,0 +1,502 @@
+# The span: what infertrace.recording.pure.Span is, in C.
+
+cdef enum:
+    HAS_BATCH_SIZE = 1
+    HAS_INPUT_TOKENS = 2
+    HAS_OUTPUT_TOKENS = 4
+    HAS_SEQUENCE_LENGTH = 8
+    HAS_CACHE_HIT_RATE = 16
+    HAS_QUEUE_DEPTH = 32
+    HAS_QUEUE_WAIT_TIME = 64
+    HAS_BATCH_FILL_RATIO = 128
+    HAS_TIME_TO_FIRST_TOKEN = 256
+    HAS_INTER_TOKEN_LATENCY = 512
+
+cdef enum:
+    STATUS_OK
+    STATUS_ERROR
+    STATUS_CANCELLED
+
+
+# What few spans have, so that the others neither set nor clear it.
+@cython.final
+@cython.internal
+@cython.no_gc
+cdef class Extras:
+    cdef str model_version, framework, pipeline_stage, status_message
+    cdef dict tags, attributes
+    cdef list events, links
+
+    cdef inline bint has_inference_text(self):
+        return bool(self.model_version or self.framework or self.pipeline_stage)
+
+
+# Not tracked by the collector of cycles: it holds texts, numbers, its recorder and the
+# span around it, none of which can lead back to it.
+@cython.final
+@cython.freelist(256)
+@cython.no_gc
+cdef class Span:
+    """One operation. See `infertrace.Span` for what each method takes."""
+
+    cdef Recorder recorder
+    cdef object previous
+    cdef str model, operation
+    cdef Extras extras
+    cdef uint64_t trace_high, trace_low, id, parent_id
+    cdef int64_t start, duration
+    cdef uint32_t present, invalid_fields
+    cdef int32_t batch_size, input_tokens, output_tokens, queue_depth
+    cdef float sequence_length, cache_hit_rate, queue_wait_time_ms, batch_fill_ratio
+    cdef float time_to_first_token_ms, inter_token_latency_ms
+    cdef uint8_t status
+    cdef bint ended
+
+    def __init__(self):
+        raise TypeError("a span is made by Tracer.start_span()")
+
+    @property
+    def trace_id(self):
+        return f"{self.trace_high:016x}{self.trace_low:016x}"
+
+    @property
+    def span_id(self):
+        return f"{self.id:016x}"
+
+    @property
+    def parent_span_id(self):
+        return f"{self.parent_id:016x}" if self.parent_id else None
+
+    @property
+    def traceparent(self):
+        return f"00-{self.trace_high:016x}{self.trace_low:016x}-{self.id:016x}-01"
+
+    @property
+    def is_recording(self):
+        return not self.ended
+
+    @property
+    def context(self):
+        return TraceContext((<object>self.trace_high << 64) | self.trace_low, self.id, True)
+
+    @property
+    def propagates(self):
+        return True
+
+    def set_model_version(self, version):
+        cdef str text = self.cleaned_text(version)
+        if text is not None:
+            self.more().model_version = text
+
+    def set_framework(self, framework):
+        cdef str text = self.cleaned_text(framework)
+        if text is not None:
+            self.more().framework = text
+
+    def set_pipeline_stage(self, stage):
+        cdef str text = self.cleaned_text(stage)
+        if text is not None:
+            self.more().pipeline_stage = text
+
+    def set_batch_size(self, size):
+        self.put_count(size, &self.batch_size, HAS_BATCH_SIZE)
+
+    def set_tokens(self, input=None, output=None):
+        if input is not None:
+            self.put_count(input, &self.input_tokens, HAS_INPUT_TOKENS)
+        if output is not None:
+            self.put_count(output, &self.output_tokens, HAS_OUTPUT_TOKENS)
+
+    def set_sequence_length(self, length):
+        self.put_measure(length, &self.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH)
+
+    def set_cache_hit_rate(self, rate):
+        self.put_measure(rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
+
+    def set_batch_fill_ratio(self, ratio):
+        self.put_measure(ratio, &self.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO)
+
+    def set_queue(self, depth=None, wait_time_ms=None):
+        if depth is not None:
+            self.put_count(depth, &self.queue_depth, HAS_QUEUE_DEPTH)
+        if wait_time_ms is not None:
+            self.put_measure(
+                wait_time_ms, &self.queue_wait_time_ms, FLOAT32_MAX, HAS_QUEUE_WAIT_TIME
+            )
+
+    def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
+        if time_to_first_token_ms is not None:
+            self.put_measure(
+                time_to_first_token_ms,
+                &self.time_to_first_token_ms,
+                FLOAT32_MAX,
+                HAS_TIME_TO_FIRST_TOKEN,
+            )
+        if inter_token_latency_ms is not None:
+            self.put_measure(
+                inter_token_latency_ms,
+                &self.inter_token_latency_ms,
+                FLOAT32_MAX,
+                HAS_INTER_TOKEN_LATENCY,
+            )
+
+    def set_tag(self, key, text):
+        cdef Extras extras = self.more()
+        if extras.tags is None:
+            extras.tags = {}
+        if is_plain_text(text):
+            self.put_entry(extras.tags, key, text, True)
+        else:
+            value, as_given = values.text(text)
+            self.put_entry(extras.tags, key, value, as_given)
+
+    def set_attribute(self, key, value):
+        cdef Extras extras = self.more()
+        if extras.attributes is None:
+            extras.attributes = {}
+        if is_plain_scalar(value):
+            self.put_entry(extras.attributes, key, value, True)
+        else:
+            kept, as_given = values.scalar(value)
+            self.put_entry(extras.attributes, key, kept, as_given)
+
+    def add_event(self, name, attributes=None):
+        cdef Extras extras = self.more()
+        title, as_given = (name, True) if is_plain_text(name) and name else values.key(name)
+        kept, invalid = (None, 0) if attributes is None else values.entries(attributes)
+        if extras.events is None:
+            extras.events = []
+        if title is None or self.ended or len(extras.events) >= MAX_ENTRIES:
+            self.count_invalid(1)
+            return
+        self.count_invalid((not as_given) + invalid)
+        now = infertrace_monotonic_ns() + self.recorder.anchor
+        extras.events.append((now, title, kept))
+
+    def add_link(self, other, attributes=None):
+        cdef Extras extras = self.more()
+        context = context_of(other)
+        kept, invalid = values.entries(attributes)
+        if extras.links is None:
+            extras.links = []
+        if (
+            context is None
+            or not context.span_id
+            or self.ended
+            or len(extras.links) >= MAX_ENTRIES
+        ):
+            self.count_invalid(1)
+            return
+        self.count_invalid(invalid)
+        extras.links.append(
+            (
+                context.trace_id >> 64,
+                context.trace_id & 0xFFFFFFFFFFFFFFFF,
+                context.span_id,
+                kept,
+            )
+        )
+
+    def record_exception(self, error):
+        if not issubclass(type(error), BaseException):
+            self.count_invalid(1)
+            return
+        self.add_event("exception", failure.exception_attributes(error))
+
+    def set_status(self, status, message=None):
+        known = status if is_plain_text(status) else values.text(status)[0]
+        if self.ended or known not in ("OK", "ERROR", "CANCELLED"):
+            self.count_invalid(1)
+            return
+        self.status = (
+            STATUS_OK if known == "OK" else STATUS_ERROR if known == "ERROR" else STATUS_CANCELLED
+        )
+        if message is not None:
+            text, as_given = values.text(message)
+            self.count_invalid(not as_given)
+            self.more().status_message = text
+
+    def end(self):
+        if not self.ended:
+            self.finish()
+
+    def __enter__(self):
+        cdef PyObject* current
+        PyContextVar_Get(CURRENT, NULL, &current)
+        self.previous = <object>current
+        Py_XDECREF(current)
+        PyContextVar_Set(CURRENT, self)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        cdef PyObject* current
+        PyContextVar_Get(CURRENT, NULL, &current)
+        Py_XDECREF(current)
+        if current == <PyObject*>self:
+            PyContextVar_Set(CURRENT, live(self.previous))
+        if self.ended:
+            return
+        if error is not None:
+            self.fail(error)
+        self.finish()
+
+    async def __aenter__(self):
+        return self.__enter__()
+
+    async def __aexit__(self, kind, error, traceback):
+        self.__exit__(kind, error, traceback)
+
+    cdef int fail(self, error) except -1:
+        cdef Extras extras = self.more()
+        extras.status_message = failure.message_of(error)
+        if failure.status_of(type(error)) == "ERROR":
+            self.status = STATUS_ERROR
+            self.record_exception(error)
+        else:
+            self.status = STATUS_CANCELLED
+        return 0
+
+    cdef inline int finish(self) except -1:
+        self.duration = infertrace_monotonic_ns() - self.start
+        self.ended = True
+        return self.recorder.put(self)
+
+    cdef inline Extras more(self):
+        if self.extras is None:
+            self.extras = Extras.__new__(Extras)
+        return self.extras
+
+    cdef int count_invalid(self, Py_ssize_t fields) except -1:
+        if self.ended:
+            self.recorder.buffer.invalid_fields += fields
+        else:
+            self.invalid_fields += <uint32_t>fields
+        return 0
+
+    cdef inline int put_count(self, object value, int32_t* field, uint32_t presence) except -1:
+        cdef int overflow
+        cdef long long number
+        if PyLong_CheckExact(value) and not self.ended:
+            number = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if not overflow and 0 <= number <= INT32_MAX:
+                field[0] = <int32_t>number
+                self.present |= presence
+                return 0
+        kept, as_given = values.count(value)
+        if kept is None or self.ended:
+            return self.count_invalid(1)
+        self.count_invalid(not as_given)
+        field[0] = kept
+        self.present |= presence
+        return 0
+
+    cdef inline int put_measure(
+        self, object value, float* field, double upper, uint32_t presence
+    ) except -1:
+        cdef double number
+        if PyFloat_CheckExact(value) and not self.ended:
+            number = PyFloat_AS_DOUBLE(value)
+            if 0.0 <= number <= upper:
+                field[0] = <float>number
+                self.present |= presence
+                return 0
+        kept, as_given = values.measure(value, upper)
+        if kept is None or self.ended:
+            return self.count_invalid(1)
+        self.count_invalid(not as_given)
+        field[0] = <float><double>kept
+        self.present |= presence
+        return 0
+
+    cdef str cleaned_text(self, object value):
+        """The text to record, or None when there is none to record (counted)."""
+        if not self.ended and is_plain_text(value):
+            return <str>value
+        text, as_given = values.text(value)
+        if text is None or self.ended:
+            self.count_invalid(1)
+            return None
+        self.count_invalid(not as_given)
+        return <str>text
+
+    cdef int put_entry(self, dict entries, object key, object value, bint as_given) except -1:
+        if not (is_plain_text(key) and key):
+            key, key_as_given = values.key(key)
+            as_given = as_given and key_as_given
+        if (
+            key is None
+            or value is None
+            or self.ended
+            or (len(entries) >= MAX_ENTRIES and key not in entries)
+        ):
+            return self.count_invalid(1)
+        entries[key] = value
+        return self.count_invalid(not as_given)
+
+
+@cython.final
+@cython.internal
+cdef class NoopSpan:
+    """A span that records nothing: the tracer is off, or the trace is not sampled.
+
+    Shared. The one that is `root` stands at the root of a trace that is not sampled and
+    is current meanwhile, so that what happens inside of it is not sampled either.
+    """
+
+    cdef bint root
+
+    @property
+    def trace_id(self):
+        return "0" * 32
+
+    @property
+    def span_id(self):
+        return "0" * 16
+
+    @property
+    def parent_span_id(self):
+        return None
+
+    @property
+    def traceparent(self):
+        return f"00-{'0' * 32}-{'0' * 16}-00"
+
+    @property
+    def is_recording(self):
+        return False
+
+    @property
+    def context(self):
+        return TraceContext(0, 0, False)
+
+    @property
+    def propagates(self):
+        return self.root
+
+    def set_model_version(self, version):
+        pass
+
+    def set_framework(self, framework):
+        pass
+
+    def set_pipeline_stage(self, stage):
+        pass
+
+    def set_batch_size(self, size):
+        pass
+
+    def set_tokens(self, input=None, output=None):
+        pass
+
+    def set_sequence_length(self, length):
+        pass
+
+    def set_cache_hit_rate(self, rate):
+        pass
+
+    def set_batch_fill_ratio(self, ratio):
+        pass
+
+    def set_queue(self, depth=None, wait_time_ms=None):
+        pass
+
+    def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
+        pass
+
+    def set_tag(self, key, text):
+        pass
+
+    def set_attribute(self, key, value):
+        pass
+
+    def add_event(self, name, attributes=None):
+        pass
+
+    def add_link(self, other, attributes=None):
+        pass
+
+    def record_exception(self, error):
+        pass
+
+    def set_status(self, status, message=None):
+        pass
+
+    def end(self):
+        pass
+
+    def __enter__(self):
+        if self.root:
+            PyContextVar_Set(CURRENT, self)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        cdef PyObject* current
+        if not self.root:
+            return
+        PyContextVar_Get(CURRENT, NULL, &current)
+        Py_XDECREF(current)
+        if current == <PyObject*>self:
+            PyContextVar_Set(CURRENT, None)
+
+    async def __aenter__(self):
+        return self.__enter__()
+
+    async def __aexit__(self, kind, error, traceback):
+        self.__exit__(kind, error, traceback)
+
+
+cdef NoopSpan new_noop(bint root):
+    cdef NoopSpan span = NoopSpan.__new__(NoopSpan)
+    span.root = root
+    return span
+
+
+NOOP = new_noop(False)
+cdef NoopSpan noop = NOOP
+cdef NoopSpan unsampled_root = new_noop(True)
+
+
+cdef object live(object span):
+    """The innermost enclosing span that has not ended (blocks may be left out of order)."""
+    while type(span) is Span and (<Span>span).ended:
+        span = (<Span>span).previous
+    return span
+
+
+cdef object context_of(object other):
+    if PyUnicode_CheckExact(other):
+        return parse_traceparent(other)
+    if type(other) is Span or type(other) is NoopSpan:
+        return other.context
+    return None
+
+
+cdef inline bint is_plain_text(object value):
+    """Whether this is an exact str, of bounded length and without lone surrogates."""
+    cdef Py_ssize_t size
+    if not PyUnicode_CheckExact(value):
+        return False
+    if len(<str>value) > MAX_TEXT_BYTES:
+        return False
+    try:
+        PyUnicode_AsUTF8AndSize(value, &size)
+    except UnicodeEncodeError:
+        return False
+    return size <= MAX_TEXT_BYTES
+
+
+cdef inline bint is_plain_scalar(object value):
+    """Whether an attribute can hold this value as it stands."""
+    cdef int overflow
+    cdef double number
+    if PyUnicode_CheckExact(value):
+        return is_plain_text(value)
+    if value is True or value is False:
+        return True
+    if PyLong_CheckExact(value):
+        PyLong_AsLongLongAndOverflow(value, &overflow)
+        return overflow == 0
+    if PyFloat_CheckExact(value):
+        number = PyFloat_AS_DOUBLE(value)
+        return number - number == 0.0  # neither infinite nor NaN
+    return False

@@ -1,0 +1,72 @@
+"""The one place that chooses between the compiled and the pure backend."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infertrace.buffering.batch import Batch
+    from infertrace.buffering.ledger import DropReason
+    from infertrace.span import Span
+
+VARIABLE: Final = "INFERTRACE_BACKEND"
+CHOICES: Final = ("auto", "native", "pure")
+
+
+class Recorder(Protocol):
+    """What a backend does for one tracer: makes spans, and holds the finished ones."""
+
+    enabled: bool
+    service_name: str
+    sample: tuple[bytes, int] | None
+    """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+    anchor: int
+    """Wall clock minus monotonic clock, nanoseconds."""
+
+    def __init__(
+        self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
+    ) -> None: ...
+    def set_sample_rate(self, rate: float) -> None: ...
+    @property
+    def start_span(self) -> Callable[..., Span]: ...
+    def take(self) -> Batch | None: ...
+    def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
+    def close(self) -> int: ...
+    def reset(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A module that offers this is a backend."""
+
+    NAME: str
+    NOOP: Span
+    Recorder: type[Recorder]
+
+    def monotonic_ns(self) -> int: ...
+
+
+def select(choice: str) -> Backend:
+    """The backend of that name; `auto` takes the compiled one where it can be imported.
+
+    Raises ValueError for another name, and for `native` the error of its import.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"{VARIABLE}: expected one of {', '.join(CHOICES)}, got {choice!r}")
+    module: Any
+    if choice != "pure":
+        try:
+            module = import_module("infertrace.recording.native")
+            return cast("Backend", module)
+        except ImportError:
+            if choice == "native":
+                raise
+    module = import_module("infertrace.recording.pure")
+    return cast("Backend", module)
+
+
+selected: Backend = select(os.environ.get(VARIABLE) or "auto")

@@ -1,0 +1,161 @@
+"""The buffer of the pure backend: holds finished spans, encodes them when they are taken."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from infertrace.buffering.batch import Batch
+from infertrace.buffering.ledger import DROP_REASONS, DropReason
+from infertrace.recording.limits import MAX_SPAN_BYTES
+
+if TYPE_CHECKING:
+    from infertrace.recording.pure import Span
+
+_STATS_PATIENCE_S = 0.1
+
+
+class SpanBuffer:
+    """Bounded by bytes; overflow drops the newest span and counts it.
+
+    A producer never waits. It appends to `_arrivals` (atomic), then whoever gets
+    the lock without waiting for it moves all arrivals in and counts them; who does
+    not get it leaves its span to the one who has it. So a signal handler or a
+    finalizer that records in the middle of another `put` cannot deadlock, and the
+    counters have one writer at a time.
+    """
+
+    def __init__(
+        self, encode: Callable[[Span], bytes], *, max_buffer_bytes: int, max_batch_bytes: int
+    ) -> None:
+        self._encode = encode
+        self._max_buffer_bytes = max_buffer_bytes
+        self._max_batch_bytes = max_batch_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as a forked child must: its parent's spans are not its own."""
+        self._lock = threading.Lock()
+        self._arrivals: deque[tuple[int, Span | None]] = deque()
+        self._spans: deque[tuple[int, Span]] = deque()
+        self._held_bytes = 0
+        self._next_sequence = 1
+        self._closed = False
+        self.produced = 0
+        self.delivered = 0
+        self.pending = 0
+        self.dropped = dict.fromkeys(DROP_REASONS, 0)
+        self.invalid_fields = 0
+
+    def put(self, size: int, span: Span) -> bool:
+        """Take a finished span of about `size` encoded bytes; True when a batch is full."""
+        self._arrivals.append((size, span))
+        self._admit()
+        return self._held_bytes >= self._max_batch_bytes
+
+    def count_late_fields(self, fields: int) -> None:
+        """Count values that came for a span after its end."""
+        self._arrivals.append((fields, None))
+        self._admit()
+
+    def take(self) -> Batch | None:
+        """The oldest spans, encoded, at most `max_batch_bytes` (or one larger span)."""
+        while True:
+            batch = self._take_and_encode()
+            if batch is None or batch.span_count:
+                return batch
+
+    def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
+        """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""
+        with self._lock:
+            self._held_bytes -= len(batch.payload)
+            self.pending -= batch.span_count
+            self.delivered += delivered
+            self.dropped[reason] += batch.span_count - delivered
+
+    def close(self) -> int:
+        """Drop what is in the buffer, and from now on what comes, as `shutdown`."""
+        self._admit()
+        with self._lock:
+            self._closed = True
+            left = len(self._spans)
+            self._held_bytes -= sum(size for size, _ in self._spans)
+            self._spans.clear()
+            self.pending -= left
+            self.dropped["shutdown"] += left
+        return left
+
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
+        """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
+        self._admit()
+        # A signal handler may ask while the code that it interrupted holds the lock.
+        locked = self._lock.acquire(timeout=_STATS_PATIENCE_S)
+        try:
+            return (
+                self.produced,
+                self.delivered,
+                self.pending,
+                tuple(self.dropped.values()),
+                self.invalid_fields,
+            )
+        finally:
+            if locked:
+                self._lock.release()
+
+    def _admit(self) -> None:
+        # Asked again after the release: an arrival between the last look and the
+        # release found the lock taken and relies on us.
+        while self._arrivals and self._lock.acquire(blocking=False):
+            try:
+                while self._arrivals:
+                    self._count_in(*self._arrivals.popleft())
+            finally:
+                self._lock.release()
+
+    def _count_in(self, size: int, span: Span | None) -> None:
+        if span is None:
+            self.invalid_fields += size
+            return
+        self.produced += 1
+        self.invalid_fields += span._invalid
+        if self._closed:
+            self.dropped["shutdown"] += 1
+        elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
+            self.dropped["oversize"] += 1
+        elif self._held_bytes + size > self._max_buffer_bytes:
+            self.dropped["buffer_full"] += 1
+        else:
+            self._held_bytes += size
+            self.pending += 1
+            self._spans.append((size, span))
+
+    def _take_and_encode(self) -> Batch | None:
+        self._admit()
+        with self._lock:
+            taken: list[Span] = []
+            taken_bytes = 0
+            while self._spans and (
+                not taken or taken_bytes + self._spans[0][0] <= self._max_batch_bytes
+            ):
+                size, span = self._spans.popleft()
+                taken_bytes += size
+                taken.append(span)
+        if not taken:
+            return None
+        records = []
+        for span in taken:
+            try:
+                records.append(self._encode(span))
+            except Exception:  # one span, not its neighbours
+                continue
+        payload = b"".join(records)
+        with self._lock:
+            unencodable = len(taken) - len(records)
+            self.pending -= unencodable
+            self.dropped["invalid"] += unencodable
+            first = self._next_sequence
+            self._next_sequence += len(records)
+            self._held_bytes += len(payload) - taken_bytes
+        return Batch(payload, len(records), first)

@@ -1,0 +1,204 @@
+"""Settings: explicit argument > INFERTRACE_* > the OpenTelemetry variable > default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+
+class Settings(NamedTuple):
+    """How a tracer works. Times in seconds, sizes in bytes."""
+
+    endpoint: str
+    service_name: str
+    resource_attributes: Mapping[str, str]
+    headers: Mapping[str, str]
+    sample_rate: float
+    enabled: bool
+    max_buffer_bytes: int
+    max_batch_bytes: int
+    export_interval_s: float
+    resource_interval_s: float
+    gpu_device_index: int
+    exit_timeout_s: float
+
+
+def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Settle every setting; an argument that is None was not given.
+
+    Raises ValueError that names the argument or the variable, what it expects and got.
+    """
+    found: dict[str, Any] = {}
+    for setting in _SETTINGS:
+        value = arguments.get(setting.name)
+        if value is not None:
+            found[setting.name] = _checked(setting.name, value, setting.check)
+            continue
+        for variable, read in setting.sources:
+            text = environ.get(variable, "").strip()
+            if text:
+                found[setting.name] = _checked(variable, text, read, environ)
+                break
+        else:
+            found[setting.name] = setting.default
+    if not found["service_name"]:
+        found["service_name"] = found["resource_attributes"].get("service.name", "unknown_service")
+    return Settings(**found)
+
+
+def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> Any:
+    try:
+        return check(value, *rest)
+    except (TypeError, ValueError) as error:
+        # A header is often a credential: the error must not print it.
+        shown = "a value not shown here" if name.lower().endswith("headers") else repr(value)
+        raise ValueError(f"{name}: {error}, got {shown}") from None
+
+
+class _Setting(NamedTuple):
+    name: str
+    check: Callable[[Any], Any]
+    """Validates an argument; raises ValueError saying what is expected."""
+    default: Any
+    sources: tuple[tuple[str, Callable[[str, Mapping[str, str]], Any]], ...]
+    """Variables in the order of their precedence, each with what reads it."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected a non-empty text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("expected a text without lone surrogates") from None
+    return value
+
+
+def _endpoint(value: Any) -> str:
+    text = _text(value)
+    scheme, separator, rest = text.rpartition("://")
+    host, colon, port = rest.rstrip("/").rpartition(":")
+    known = scheme in ("http", "https") if separator else True
+    if not (known and colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("expected HOST:PORT, http://HOST:PORT or https://HOST:PORT")
+    return text
+
+
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        number = math.nan if isinstance(value, bool) else float(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return _saying(f"expected a number from {low:g} to {high:g}", check)
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        number = -1 if isinstance(value, (bool, float)) else int(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return _saying(f"expected an integer from {low} to {high}", check)
+
+
+def _flag(value: Any) -> bool:
+    truth = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+    if truth is None:
+        raise ValueError("expected true or false")
+    return truth
+
+
+def _pairs(value: Any) -> Mapping[str, str]:
+    """A mapping of texts, or `key=value,key=value` with percent-encoded values."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(text, str) for pair in value.items() for text in pair):
+            raise ValueError("expected texts as keys and values")
+        return dict(value)
+    from urllib.parse import unquote  # here, since few need it and all would wait for it
+
+    pairs = {}
+    for part in _text(value).split(","):
+        key, equals, text = part.partition("=")
+        if part.strip() and not (equals and key.strip()):
+            raise ValueError("expected key=value,key=value")
+        if part.strip():
+            pairs[key.strip()] = unquote(text.strip())
+    return pairs
+
+
+def _headers(value: Any) -> Mapping[str, str]:
+    return {key.lower(): text for key, text in _pairs(value).items()}
+
+
+def _saying(expected: str, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def checked(value: Any) -> Any:
+        try:
+            return check(value)
+        except (TypeError, ValueError):
+            raise ValueError(expected) from None
+
+    return checked
+
+
+def _plainly(check: Callable[[Any], Any]) -> Callable[[str, Mapping[str, str]], Any]:
+    return lambda text, environ: check(text)
+
+
+def _sampler_share(name: str, environ: Mapping[str, str]) -> float:
+    """The share that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG mean.
+
+    All are parent-based here: a trace is sampled whole or not at all.
+    """
+    kind = name.removeprefix("parentbased_")
+    if kind == "always_on":
+        return 1.0
+    if kind == "always_off":
+        return 0.0
+    if kind != "traceidratio":
+        raise ValueError(
+            "expected always_on, always_off or traceidratio, with or without parentbased_"
+        )
+    argument = environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    share = _checked("OTEL_TRACES_SAMPLER_ARG", argument, _number(0, 1)) if argument else 1.0
+    return float(share)
+
+
+def _setting(
+    name: str,
+    check: Callable[[Any], Any],
+    default: Any,
+    *opentelemetry: tuple[str, Callable[[str, Mapping[str, str]], Any]],
+) -> _Setting:
+    own = (f"INFERTRACE_{name.upper()}", _plainly(check))
+    return _Setting(name, check, default, (own, *opentelemetry))
+
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+_HOUR_S: Final = 3600
+
+_SETTINGS: Final = (
+    _setting(
+        "endpoint",
+        _endpoint,
+        "localhost:4317",
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", _plainly(_endpoint)),
+    ),
+    _setting("service_name", _text, None, ("OTEL_SERVICE_NAME", _plainly(_text))),
+    _setting("resource_attributes", _pairs, {}, ("OTEL_RESOURCE_ATTRIBUTES", _plainly(_pairs))),
+    _setting("headers", _headers, {}, ("OTEL_EXPORTER_OTLP_HEADERS", _plainly(_headers))),
+    _setting("sample_rate", _number(0, 1), 1.0, ("OTEL_TRACES_SAMPLER", _sampler_share)),
+    _setting(
+        "enabled", _flag, True, ("OTEL_SDK_DISABLED", lambda text, environ: not _flag(text))
+    ),
+    _setting("max_buffer_bytes", _integer(64 * _KIB, 1024 * _MIB), 8 * _MIB),
+    _setting("max_batch_bytes", _integer(4 * _KIB, 4 * _MIB), 256 * _KIB),
+    _setting("export_interval_s", _number(0.01, _HOUR_S), 1.0),
+    _setting("resource_interval_s", _number(0, _HOUR_S), 1.0),
+    _setting("gpu_device_index", _integer(0, 1023), 0),
+    _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
+)

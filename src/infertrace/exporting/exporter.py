@@ -1,0 +1,305 @@
+"""The exporter: one background thread that takes batches and gets them delivered.
+
+Producers share nothing with it but the buffer, which neither side holds while it
+does I/O. A batch is retried until it is delivered or refused; meanwhile the buffer
+fills, and overflow is counted there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from infertrace.backend import Backend, Recorder
+from infertrace.buffering.batch import Batch, halves
+from infertrace.buffering.ledger import DROP_REASONS, DropReason, Ledger
+from infertrace.configuration import Settings
+from infertrace.exporting.transport import Refused, TooLarge, Transport, open_transport
+from infertrace.generated.span_pb2 import SendSpanBatchRequest
+from infertrace.resources.resource import describe_resource
+
+logger = logging.getLogger("infertrace")
+
+_SEND_TIMEOUT_S: Final = 10.0
+_MIN_SEND_TIMEOUT_S: Final = 0.05
+_FIRST_BACKOFF_S: Final = 0.2
+_MAX_BACKOFF_S: Final = 5.0
+_MAX_RETRY_AFTER_S: Final = 30.0
+_HURRIED_BACKOFF_S: Final = 0.1
+_CLOCK_STEP_NS: Final = 50_000_000
+_PRODUCER_ID_BYTES: Final = 16
+
+# Transports that a parent process opened. gRPC must not touch them in a forked child,
+# not even to close them, so they are kept from being collected.
+_inherited: list[Transport] = []
+
+
+class Exporter:
+    """Ships what its recorder holds. Starts its thread when it is first woken."""
+
+    def __init__(
+        self, backend: Backend, settings: Settings, on_start: Callable[[], None]
+    ) -> None:
+        self._monotonic_ns = backend.monotonic_ns
+        self._on_start = on_start
+        self.recorder: Recorder = backend.Recorder(
+            max_buffer_bytes=settings.max_buffer_bytes,
+            # A batch no larger than the buffer, or it would never be full.
+            max_batch_bytes=min(settings.max_batch_bytes, settings.max_buffer_bytes // 2),
+            wake=self.wake,
+        )
+        self._transport: Transport | None = None
+        self._settings = settings
+        self._resource = _resource_message(settings)
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._thread: threading.Thread | None = None
+        # A semaphore of one. To release it takes no lock, so a signal handler or a
+        # finalizer may wake the exporter wherever it interrupts.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        # Guards _unsettled, and tells those who flush that something was settled.
+        self._settled = threading.Condition()
+        self._unsettled: list[Batch] = []
+        self._hurried = 0
+        self._stopping = False
+        self._deadline = float("inf")
+        self._producer_id = os.urandom(_PRODUCER_ID_BYTES)
+        self._batch_sequence = 0
+        self._state = ""
+        self._told_of_rejection = False
+
+    def reset(self) -> None:
+        """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
+        if self._transport is not None:
+            _inherited.append(self._transport)
+        self._transport = None
+        self.recorder.reset()
+        self._start_anew()
+
+    def configure(self, settings: Settings) -> None:
+        """Use these settings from the next batch on."""
+        self._settings = settings
+        self._resource = _resource_message(settings)
+        self._state = ""
+        self._disconnect()
+
+    def wake(self) -> None:
+        """Look for spans now; called on the threads that record, never blocks on I/O."""
+        if self._thread is None:
+            self._start()
+        self._ring()
+
+    def ledger(self) -> Ledger:
+        produced, delivered, pending, dropped, invalid_fields = self.recorder.counts()
+        by_reason = zip(DROP_REASONS, dropped, strict=True)
+        return {
+            "produced": produced,
+            "delivered": delivered,
+            "pending": pending,
+            "dropped": {reason: count for reason, count in by_reason if count},
+            "invalid_fields": invalid_fields,
+        }
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until nothing is pending, `timeout_s` at most; True when nothing is."""
+        deadline = time.monotonic() + timeout_s
+        self._hurried += 1
+        try:
+            while self._pending():
+                remaining_s = deadline - time.monotonic()
+                own_thread = threading.current_thread() is self._thread
+                if remaining_s <= 0 or own_thread or self._stopping:
+                    return False
+                self.wake()
+                with self._settled:
+                    if self._pending():
+                        self._settled.wait(min(remaining_s, self._settings.export_interval_s))
+            return True
+        finally:
+            self._hurried -= 1
+
+    def shutdown(self, timeout_s: float) -> int:
+        """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped."""
+        self._deadline = time.monotonic() + timeout_s
+        self.flush(timeout_s)
+        left = self.recorder.close()
+        self._stopping = True
+        self._ring()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(max(self._deadline - time.monotonic(), 0.0))
+        with self._settled:
+            abandoned, self._unsettled = self._unsettled, []
+            for part in abandoned:
+                self.recorder.settle(part, 0, "shutdown")
+        self._disconnect()
+        left += sum(part.span_count for part in abandoned)
+        if left:
+            logger.warning(
+                "%s: %d spans were not delivered before the shutdown",
+                self._settings.endpoint,
+                left,
+            )
+        return left
+
+    def _pending(self) -> int:
+        return self.recorder.counts()[2]
+
+    def _ring(self) -> None:
+        # RuntimeError: it rings already.
+        with contextlib.suppress(RuntimeError):
+            self._bell.release()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="infertrace-exporter", daemon=True)
+        # Before start(): a span recorded while it waits for the thread must not start another.
+        self._thread = thread
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None
+            raise
+        self._on_start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._bell.acquire(timeout=self._settings.export_interval_s)
+            self._follow_wall_clock()
+            while not self._stopping and (batch := self.recorder.take()) is not None:
+                self._deliver(batch)
+            with self._settled:
+                self._settled.notify_all()
+        self._say_goodbye()
+
+    def _follow_wall_clock(self) -> None:
+        anchor = time.time_ns() - self._monotonic_ns()
+        if abs(anchor - self.recorder.anchor) > _CLOCK_STEP_NS:
+            self.recorder.anchor = anchor
+
+    def _deliver(self, batch: Batch) -> None:
+        self._batch_sequence += 1
+        with self._settled:
+            self._unsettled = [batch]
+        while self._unsettled:
+            part = self._unsettled[0]
+            outcome = self._send_until_settled(part)
+            with self._settled:
+                if part not in self._unsettled:  # shut down meanwhile, and counted there
+                    return
+                if outcome is None:
+                    self._unsettled[:1] = halves(part)
+                else:
+                    del self._unsettled[0]
+                    self.recorder.settle(part, *outcome)
+                    self._settled.notify_all()
+
+    def _send_until_settled(self, batch: Batch) -> tuple[int, DropReason] | None:
+        """How many spans were delivered and why the others not; None where it must be split."""
+        request = batch.payload + self._header(batch.first_span_sequence)
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                answer = self._connected().send(request, self._patience_s())
+            except TooLarge as error:
+                if batch.span_count > 1:
+                    return None
+                self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
+                return 0, "rejected"
+            except Refused as error:
+                self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
+                return 0, "rejected"
+            except Exception as error:
+                # Also what no transport foresaw: a thread that died would lose everything.
+                if self._stopping and time.monotonic() >= self._deadline:
+                    return 0, "shutdown"
+                self._change_state(
+                    "down", logging.WARNING, f"cannot deliver spans, will keep trying: {error}"
+                )
+                self._pause(backoff_s, getattr(error, "retry_after_s", None))
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+            else:
+                self._change_state("up", logging.INFO, "spans are being delivered")
+                accepted = max(0, min(answer.accepted_count, batch.span_count))
+                if accepted < batch.span_count:
+                    self._tell_of_rejection(batch.span_count - accepted, answer.rejection_reason)
+                return accepted, "rejected"
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            self._transport = open_transport(self._settings)
+        return self._transport
+
+    def _disconnect(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def _patience_s(self) -> float:
+        return max(min(_SEND_TIMEOUT_S, self._deadline - time.monotonic()), _MIN_SEND_TIMEOUT_S)
+
+    def _pause(self, backoff_s: float, retry_after_s: float | None) -> None:
+        delay_s = random.uniform(backoff_s / 2, backoff_s)
+        if retry_after_s is not None:
+            delay_s = min(max(retry_after_s, delay_s), _MAX_RETRY_AFTER_S)
+        end = time.monotonic() + delay_s
+        while (remaining_s := end - time.monotonic()) > 0 and not self._stopping:
+            if self._hurried and retry_after_s is None:
+                time.sleep(min(remaining_s, _HURRIED_BACKOFF_S))
+                return
+            # Full batches ring too: only who flushes or shuts down cuts the pause short.
+            self._bell.acquire(timeout=remaining_s)
+
+    def _header(self, first_span_sequence: int = 0, *, final: bool = False) -> bytes:
+        """The fields of the request that follow its spans; protobuf lets them be appended."""
+        ledger = self.ledger()
+        header = SendSpanBatchRequest(
+            producer_id=self._producer_id,
+            batch_sequence=self._batch_sequence,
+            first_span_sequence=first_span_sequence,
+            produced_count=ledger["produced"],
+            dropped_counts=ledger["dropped"],
+            final=final,
+        )
+        return header.SerializeToString() + self._resource
+
+    def _say_goodbye(self) -> None:
+        """Tell the collector that this producer is complete, when there is one to tell."""
+        if self._state == "up" and time.monotonic() < self._deadline:
+            self._batch_sequence += 1
+            with contextlib.suppress(Exception):
+                self._connected().send(self._header(final=True), self._patience_s())
+
+    def _change_state(self, state: str, level: int, message: str) -> None:
+        """Log one line when the state changes, never one for each failure."""
+        if state != self._state:
+            self._state = state
+            logger.log(level, "%s: %s", self._settings.endpoint, message)
+
+    def _tell_of_rejection(self, spans: int, reason: str) -> None:
+        if not self._told_of_rejection:
+            self._told_of_rejection = True
+            logger.warning(
+                "%s: rejected %d spans (said once, counted always): %s",
+                self._settings.endpoint,
+                spans,
+                reason or "no reason given",
+            )
+
+
+def _resource_message(settings: Settings) -> bytes:
+    """What the spans of this process have in common, encoded as `SendSpanBatchRequest.resource`."""
+    request = SendSpanBatchRequest()
+    for key, value in describe_resource(settings).items():
+        attribute = request.resource.attributes[key]
+        if isinstance(value, int):
+            attribute.int_value = value
+        else:
+            attribute.string_value = value
+    return request.SerializeToString(deterministic=True)

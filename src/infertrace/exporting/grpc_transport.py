@@ -1,0 +1,138 @@
+"""Batches over gRPC, to `infertrace.v1.CollectorService`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from infertrace.exporting.transport import Answer, Refused, Retryable, TooLarge
+from infertrace.generated.span_pb2 import SendSpanBatchResponse
+
+_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
+
+# The retry table of the OTLP specification, "Failures", OTLP/gRPC.
+_RETRYABLE: Final = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+_RETRY_INFO_TYPE: Final = "type.googleapis.com/google.rpc.RetryInfo"
+
+_CHANNEL_OPTIONS: Final = (
+    # gRPC waits up to two minutes before it dials again; the exporter's own backoff rules.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Two tracers with the same options would share one connection, and its fate.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
+
+
+class GrpcTransport:
+    def __init__(self, address: str, *, headers: Mapping[str, str], tls: bool) -> None:
+        options: list[tuple[str, Any]] = list(_CHANNEL_OPTIONS)
+        if address.startswith(_LOOPBACK):
+            options.append(("grpc.enable_http_proxy", 0))
+        self._channel = (
+            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+            if tls
+            else grpc.insecure_channel(address, options)
+        )
+        # Requests are bytes already, and answers are read below.
+        self._send = self._channel.unary_unary(_METHOD)
+        self._metadata = tuple(headers.items())
+
+    def send(self, request: bytes, timeout_s: float) -> Answer:
+        try:
+            reply = self._send(request, timeout=timeout_s, metadata=self._metadata)
+            answer = SendSpanBatchResponse.FromString(reply)
+        except grpc.RpcError as error:
+            raise _translated(error) from None
+        except ValueError:
+            # The channel was closed under the call.
+            raise Retryable("the connection was closed") from None
+        except DecodeError:
+            raise Refused("the answer is not of the infertrace protocol") from None
+        return Answer(answer.accepted_count, answer.rejected_count, answer.rejection_reason)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _translated(error: Any) -> Retryable | TooLarge | Refused:
+    code = error.code()
+    message = f"{code.name}: {error.details()}"
+    retry_after_s = _retry_after_s(error)
+    if code in _RETRYABLE:
+        return Retryable(message, retry_after_s)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return TooLarge(message) if retry_after_s is None else Retryable(message, retry_after_s)
+    return Refused(message)
+
+
+def _retry_after_s(error: Any) -> float | None:
+    """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one.
+
+    Source: google/rpc/status.proto (details = 3) and error_details.proto (retry_delay = 1).
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            try:
+                return _retry_delay_s(value)
+            except (DecodeError, ValueError):
+                return None
+    return None
+
+
+def _retry_delay_s(status: bytes) -> float | None:
+    from google.protobuf.any_pb2 import Any as AnyMessage
+    from google.protobuf.duration_pb2 import Duration
+
+    for detail in _submessages(status, 3):
+        packed = AnyMessage.FromString(detail)
+        if packed.type_url == _RETRY_INFO_TYPE:
+            for delay in _submessages(packed.value, 1):
+                duration = Duration.FromString(delay)
+                return float(duration.seconds + duration.nanos / 1e9)
+    return None
+
+
+def _submessages(message: bytes, number: int) -> list[bytes]:
+    """The length-delimited occurrences of a field; google.rpc's types are in no dependency."""
+    found = []
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        if key & 7 == 0:
+            _, position = _varint(message, position)
+        elif key & 7 == 2:
+            size, position = _varint(message, position)
+            if key >> 3 == number:
+                found.append(message[position : position + size])
+            position += size
+        else:
+            raise ValueError("a wire type that google.rpc.Status does not use")
+    return found
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(message) or shift > 63:
+            raise ValueError("truncated")
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position

@@ -1,0 +1,168 @@
+"""What the GPU is doing, read through NVML (the module `pynvml` of `nvidia-ml-py`)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypedDict
+
+_READ_TIMEOUT_S: Final = 0.5
+_RETRY_AFTER_S: Final = 30.0
+
+_METRICS: Final = (
+    "gpu_utilization_percent",
+    "gpu_memory_used_bytes",
+    "gpu_memory_total_bytes",
+    "gpu_device_id",
+)
+
+
+class GpuMetrics(TypedDict, total=False):
+    """One reading; what could not be read is left out, never 0."""
+
+    gpu_utilization_percent: float
+    gpu_memory_used_bytes: int
+    gpu_memory_total_bytes: int
+    gpu_device_id: str
+
+
+def get_gpu_metrics(device_index: int = 0) -> GpuMetrics:
+    """Read one GPU: `gpu_utilization_percent` (0 to 100), `gpu_memory_used_bytes`,
+    `gpu_memory_total_bytes`, `gpu_device_id` (NVML's UUID).
+
+    `device_index` counts from 0 as NVML does. Returns `{}` when there is no such GPU, no
+    driver or no permission, or when NVML takes longer than half a second; a single value
+    that the GPU does not offer (the utilization of a MIG slice) is left out. `gpu_reason()`
+    says why. Never raises.
+    """
+    metrics = probe(device_index).read()
+    return {name: metrics[name] for name in _METRICS if name in metrics}  # type: ignore[return-value]
+
+
+def gpu_reason(device_index: int = 0) -> str | None:
+    """Why the last reading of that GPU was empty or incomplete; None when it was whole."""
+    return probe(device_index).reason
+
+
+def probe(device_index: int) -> GpuProbe:
+    """The process's one probe of that GPU."""
+    found = _probes.get(device_index)
+    if found is None:
+        found = _probes.setdefault(device_index, GpuProbe(device_index))
+    return found
+
+
+def forget_probes() -> None:
+    """Drop all handles, as a forked child must: NVML's belong to its parent."""
+    _probes.clear()
+
+
+class GpuProbe:
+    """Keeps NVML's handle, and calls NVML on a thread of its own.
+
+    A call into a driver can hang for seconds; nobody who asks waits longer than half a one.
+    """
+
+    def __init__(self, device_index: int) -> None:
+        self.reason: str | None = "not read yet"
+        self._device_index = device_index
+        self._nvml: Any = None
+        self._handle: Any = None
+        self._identity = ""
+        self._retry_at = 0.0
+        self._guard = threading.Lock()
+        self._running: threading.Event | None = None
+        self._latest: dict[str, float | int | str] = {}
+
+    def prepare(self) -> None:
+        """Import pynvml now, where it will be needed: that holds the GIL for a while."""
+        with self._guard:
+            if self._nvml is None:
+                self._may_load()
+
+    def read(self, timeout_s: float = _READ_TIMEOUT_S) -> dict[str, float | int | str]:
+        """The metrics of now, or `{}` when they do not come within `timeout_s`."""
+        with self._guard:
+            if self._nvml is None and not self._may_load():
+                return {}
+            if self._running is None:
+                self._running = threading.Event()
+                threading.Thread(
+                    target=self._read, args=(self._running,), name="infertrace-gpu", daemon=True
+                ).start()
+            running = self._running
+        if running.wait(timeout_s):
+            return self._latest
+        self.reason = f"NVML took longer than {timeout_s:g} s to answer"
+        return {}
+
+    def _may_load(self) -> bool:
+        """Import pynvml where there is a driver for it, and not again too soon."""
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            if sys.platform == "linux":
+                # Most machines without a GPU have no driver either: spare them pynvml's import.
+                import ctypes
+
+                ctypes.CDLL("libnvidia-ml.so.1")
+            import pynvml
+        except (ImportError, OSError) as error:
+            self._give_up(f"no NVIDIA driver: {error}")
+            return False
+        self._nvml = pynvml
+        return True
+
+    def _read(self, done: threading.Event) -> None:
+        try:
+            self._latest = self._query()
+        except Exception as error:  # NVMLError, and what an odd driver makes pynvml raise
+            self._latest = {}
+            self._give_up(f"{type(error).__name__}: {error}")
+        finally:
+            with self._guard:
+                self._running = None
+            done.set()
+
+    def _query(self) -> dict[str, float | int | str]:
+        nvml = self._nvml
+        if self._handle is None:
+            nvml.nvmlInit()
+            handle = nvml.nvmlDeviceGetHandleByIndex(self._device_index)
+            identity = nvml.nvmlDeviceGetUUID(handle)
+            self._identity = identity.decode() if isinstance(identity, bytes) else identity
+            self._handle = handle
+        handle = self._handle
+        missing: list[str] = []
+
+        def ask(question: Callable[[], Any], what: str) -> Any:
+            try:
+                return question()
+            except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission) as error:
+                missing.append(f"{what}: {error}")
+                return None
+
+        metrics: dict[str, float | int | str] = {"gpu_device_id": self._identity}
+        rates = ask(lambda: nvml.nvmlDeviceGetUtilizationRates(handle), "utilization")
+        memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle), "memory")
+        if rates is not None:
+            metrics["gpu_utilization_percent"] = float(rates.gpu)
+        if memory is not None:
+            metrics["gpu_memory_used_bytes"] = int(memory.used)
+            metrics["gpu_memory_total_bytes"] = int(memory.total)
+        milliwatts = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle), "power")
+        if milliwatts is not None:
+            metrics["gpu_power_watts"] = milliwatts / 1000
+        self.reason = "; ".join(missing) or None
+        return metrics
+
+    def _give_up(self, reason: str) -> None:
+        """Start over with a new handle, after a while: a lost GPU may come back."""
+        self.reason = reason
+        self._nvml = self._handle = None
+        self._retry_at = time.monotonic() + _RETRY_AFTER_S
+
+
+_probes: dict[int, GpuProbe] = {}

@@ -1,0 +1,43 @@
+"""The current span, and the trace context that travels between processes.
+
+Both backends share the one context variable, so a span is current in the
+context (thread, task, generator step) that entered it and nowhere else.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from infertrace.span import Span
+
+CURRENT: Final[ContextVar[Span | None]] = ContextVar("infertrace_current_span", default=None)
+
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+_FIELD_DIGITS: Final = (2, 32, 16, 2)  # version, trace id, span id, flags
+
+
+class TraceContext(NamedTuple):
+    """Where a span stands: what a child, near or far, must know of it."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+def parse_traceparent(header: str) -> TraceContext | None:
+    """Read a W3C `traceparent` header; None where it is not valid.
+
+    Source: W3C Trace Context, section 3.2 (version ff and ids of zero are invalid, a
+    version above 00 may carry more fields).
+    """
+    fields = header.split("-")
+    if len(fields) < len(_FIELD_DIGITS) or (fields[0] == "00" and len(fields) > len(_FIELD_DIGITS)):
+        return None
+    for field, digits in zip(fields, _FIELD_DIGITS, strict=False):
+        if len(field) != digits or not _HEX_DIGITS.issuperset(field):
+            return None
+    version, trace_id, span_id, flags = fields[: len(_FIELD_DIGITS)]
+    context = TraceContext(int(trace_id, 16), int(span_id, 16), bool(int(flags, 16) & 1))
+    return context if version != "ff" and context.trace_id and context.span_id else None

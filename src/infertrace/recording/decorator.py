@@ -1,0 +1,149 @@
+"""`trace_inference`: a span around each call of a function, coroutine or generator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from infertrace import backend
+from infertrace.recording.context import CURRENT
+
+_NS_PER_MS = 1e6
+
+
+def traced(function: Any, start: Callable[[], Any]) -> Any:
+    """`function` with a span around each call; `start` makes the span.
+
+    Name, signature and kind stay; the kind is looked up here, once.
+    """
+    import inspect
+
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(traced(function.__func__, start))
+    if not callable(function):
+        raise TypeError(f"trace_inference: expected a function, got {function!r}")
+    target = function
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not (inspect.isroutine(target) or inspect.isclass(target)):
+        target = type(target).__call__
+    if inspect.iscoroutinefunction(target):
+        wrapper = _traced_coroutine(function, start)
+    elif inspect.isasyncgenfunction(target):
+        wrapper = _traced_async_generator(function, start)
+    elif inspect.isgeneratorfunction(target):
+        wrapper = _traced_generator(function, start)
+    else:
+        wrapper = _traced_function(function, start)
+    return functools.update_wrapper(wrapper, function)
+
+
+def _traced_function(function: Any, start: Callable[[], Any]) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with start():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _traced_coroutine(function: Any, start: Callable[[], Any]) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with start():
+            return await function(*args, **kwargs)
+
+    return call
+
+
+class _GeneratorSpan:
+    """The span of a generator: current while a step runs, and only then.
+
+    No context token is held across a `yield`: the next step may run in another
+    context, or never.
+    """
+
+    __slots__ = ("_awaits_first", "_previous", "_span", "_started_ns")
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        self._started_ns = backend.selected.monotonic_ns()
+        self._awaits_first = True
+
+    def __enter__(self) -> None:
+        if self._span.propagates:
+            self._previous = CURRENT.get()
+            CURRENT.set(self._span)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if self._span.propagates:
+            if CURRENT.get() is self._span:
+                CURRENT.set(self._previous)
+            self._previous = None
+        if error is None and self._awaits_first:
+            self._awaits_first = False
+            waited_ns = backend.selected.monotonic_ns() - self._started_ns
+            self._span.set_streaming(time_to_first_token_ms=waited_ns / _NS_PER_MS)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the span; an early close counts as a cancellation."""
+        # Entered nowhere, so that leaving it only ends it, with the error's status.
+        self._span.__exit__(None if error is None else type(error), error, None)
+
+
+def _traced_generator(function: Any, start: Callable[[], Any]) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        step = _GeneratorSpan(start())
+        try:
+            with step:
+                generator = function(*args, **kwargs)
+                item = next(generator)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with step:
+                        generator.close()
+                    raise
+                except BaseException as thrown:
+                    with step:
+                        item = generator.throw(thrown)
+                else:
+                    with step:
+                        item = generator.send(sent)
+        except StopIteration as stop:
+            step.finish()
+            return stop.value
+        except BaseException as error:
+            step.finish(error)
+            raise
+
+    return call
+
+
+def _traced_async_generator(function: Any, start: Callable[[], Any]) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        step = _GeneratorSpan(start())
+        try:
+            with step:
+                generator = function(*args, **kwargs)
+                item = await generator.asend(None)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with step:
+                        await generator.aclose()
+                    raise
+                except BaseException as thrown:
+                    with step:
+                        item = await generator.athrow(thrown)
+                else:
+                    with step:
+                        item = await generator.asend(sent)
+        except StopAsyncIteration:
+            step.finish()
+        except BaseException as error:
+            step.finish(error)
+            raise
+
+    return call

@@ -1,0 +1,69 @@
+"""What an exception says on a span."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from infertrace.recording.values import Scalar, text
+
+# The classes that mean "stopped from outside", by name: importing asyncio or trio for
+# them would cost every program that uses neither.
+_CANCELLATIONS = frozenset(
+    {
+        "asyncio.exceptions.CancelledError",
+        "builtins.GeneratorExit",
+        "concurrent.futures._base.CancelledError",
+        "trio.Cancelled",
+    }
+)
+
+
+def status_of(kind: type[BaseException]) -> str:
+    """`CANCELLED` for a cancellation or an early close, `ERROR` for anything else."""
+    for base in kind.__mro__:
+        if f"{base.__module__}.{base.__qualname__}" in _CANCELLATIONS:
+            return "CANCELLED"
+    return "ERROR"
+
+
+def message_of(error: BaseException) -> str:
+    """`Type: message`, valid text of bounded length, whatever `__str__` does."""
+    message = _printed(error)
+    name = type(error).__qualname__
+    return text(f"{name}: {message}" if message else name)[0] or name
+
+
+def exception_attributes(
+    error: BaseException, traceback: TracebackType | None = None
+) -> dict[str, Scalar]:
+    """The attributes of an `exception` event, named as OpenTelemetry's conventions name them."""
+    kind = type(error)
+    module = kind.__module__
+    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    found: dict[str, Scalar] = {"exception.type": name}
+    message = text(_printed(error))[0]
+    if message:
+        found["exception.message"] = message
+    stack = _stack(error, traceback or error.__traceback__)
+    if stack:
+        found["exception.stacktrace"] = stack
+    return found
+
+
+def _printed(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<unprintable>"
+
+
+def _stack(error: BaseException, traceback: TracebackType | None) -> str | None:
+    if traceback is None:
+        return None
+    # Only a failing span pays for this import.
+    from traceback import format_tb
+
+    try:
+        return text("".join(format_tb(traceback)))[0]
+    except Exception:
+        return None

@@ -1,0 +1,24 @@
+"""What the mappings and links given to `start_span` put on the new span."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def fill(span: Any, tags: object, attributes: object, links: object) -> None:
+    """Set each entry by the span's own setters; never raises, a foreign container counts once."""
+    for entries, setter in ((tags, span.set_tag), (attributes, span.set_attribute)):
+        if entries is None:
+            continue
+        try:
+            for key, value in entries.items():  # type: ignore[attr-defined]
+                setter(key, value)
+        except Exception:
+            setter(None, None)
+    if links is None:
+        return
+    try:
+        for link in links:  # type: ignore[attr-defined]
+            span.add_link(link)
+    except Exception:
+        span.add_link(None)

@@ -1,0 +1,17 @@
+"""How much one span may hold. What is beyond a limit is clamped or left out, and counted."""
+
+from typing import Final
+
+MAX_TEXT_BYTES: Final = 32 * 1024
+"""UTF-8 bytes of one string; a longer one is cut at a character."""
+
+MAX_ENTRIES: Final = 128
+"""Tags, attributes, events, links: each at most so many on a span, as in OpenTelemetry."""
+
+INT32_MAX: Final = 2**31 - 1
+INT64_MAX: Final = 2**63 - 1
+INT64_MIN: Final = -(2**63)
+FLOAT32_MAX: Final = float.fromhex("0x1.fffffep+127")
+
+MAX_SPAN_BYTES: Final = 1024 * 1024
+"""Encoded bytes of one span; a larger one is dropped as `oversize`."""

@@ -1,0 +1,564 @@
+"""The pure backend: records on the caller's thread, encodes on the exporter's.
+
+The reference for what csrc/native.pyx does; one test suite runs on both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _random import Random
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic_ns
+from types import TracebackType
+from typing import Any, Final
+
+from infertrace.buffering.batch import Batch
+from infertrace.buffering.ledger import DropReason
+from infertrace.buffering.pure import SpanBuffer
+from infertrace.recording import encoder, failure, values
+from infertrace.recording.context import CURRENT, TraceContext, parse_traceparent
+from infertrace.recording.initial import fill
+from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+from infertrace.recording.values import Scalar
+
+NAME: Final = "pure"
+
+STATUSES: Final = ("OK", "ERROR", "CANCELLED")
+
+# What a span without attributes encodes to at most, but for its texts.
+_BASE_BYTES: Final = 256
+# Keys, tags and lengths around one map entry, event or link.
+_ENTRY_BYTES: Final = 48
+# Above this bound the span is encoded at once to learn its true size, so that both
+# backends drop the same spans as `oversize`.
+_EXACT_FROM_BYTES: Final = 16 * 1024
+_ALL_TRACES: Final = 2**64
+
+
+class Span:
+    """One operation. See `infertrace.Span` for what each method takes."""
+
+    __slots__ = (
+        "_attributes",
+        "_duration",
+        "_ended",
+        "_events",
+        "_fields",
+        "_invalid",
+        "_links",
+        "_model",
+        "_operation",
+        "_parent_id",
+        "_previous",
+        "_recorder",
+        "_sample",
+        "_span_id",
+        "_start",
+        "_status",
+        "_status_message",
+        "_tags",
+        "_trace_id",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        trace_id: int,
+        parent_id: int,
+        model: str | None,
+        operation: str,
+        invalid: int,
+    ) -> None:
+        self._recorder = recorder
+        self._trace_id = trace_id
+        self._span_id = recorder.new_span_id()
+        self._parent_id = parent_id
+        self._model = model
+        self._operation = operation
+        self._invalid = invalid
+        self._fields: dict[str, Any] = {}
+        self._tags: dict[str, str] | None = None
+        self._attributes: dict[str, Scalar] | None = None
+        self._events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
+        self._links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
+        self._status = "OK"
+        self._status_message: str | None = None
+        self._previous: Any = None
+        self._sample: tuple[bytes, int] | None = None
+        self._ended = False
+        self._duration = 0
+        self._start = monotonic_ns()
+
+    @property
+    def trace_id(self) -> str:
+        return f"{self._trace_id:032x}"
+
+    @property
+    def span_id(self) -> str:
+        return f"{self._span_id:016x}"
+
+    @property
+    def parent_span_id(self) -> str | None:
+        return f"{self._parent_id:016x}" if self._parent_id else None
+
+    @property
+    def traceparent(self) -> str:
+        return f"00-{self._trace_id:032x}-{self._span_id:016x}-01"
+
+    @property
+    def is_recording(self) -> bool:
+        return not self._ended
+
+    @property
+    def context(self) -> TraceContext:
+        return TraceContext(self._trace_id, self._span_id, True)
+
+    @property
+    def propagates(self) -> bool:
+        return True
+
+    def set_model_version(self, version: str) -> None:
+        self._set_text("model_version", version)
+
+    def set_framework(self, framework: str) -> None:
+        self._set_text("framework", framework)
+
+    def set_pipeline_stage(self, stage: str) -> None:
+        self._set_text("pipeline_stage", stage)
+
+    def set_batch_size(self, size: int) -> None:
+        self._set_count("batch_size", size)
+
+    def set_tokens(self, input: int | None = None, output: int | None = None) -> None:
+        if input is not None:
+            self._set_count("input_tokens", input)
+        if output is not None:
+            self._set_count("output_tokens", output)
+
+    def set_sequence_length(self, length: float) -> None:
+        self._set_measure("sequence_length", length, FLOAT32_MAX)
+
+    def set_cache_hit_rate(self, rate: float) -> None:
+        self._set_measure("cache_hit_rate", rate, 1.0)
+
+    def set_batch_fill_ratio(self, ratio: float) -> None:
+        self._set_measure("batch_fill_ratio", ratio, 1.0)
+
+    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None:
+        if depth is not None:
+            self._set_count("queue_depth", depth)
+        if wait_time_ms is not None:
+            self._set_measure("queue_wait_time_ms", wait_time_ms, FLOAT32_MAX)
+
+    def set_streaming(
+        self,
+        time_to_first_token_ms: float | None = None,
+        inter_token_latency_ms: float | None = None,
+    ) -> None:
+        if time_to_first_token_ms is not None:
+            self._set_measure("time_to_first_token_ms", time_to_first_token_ms, FLOAT32_MAX)
+        if inter_token_latency_ms is not None:
+            self._set_measure("inter_token_latency_ms", inter_token_latency_ms, FLOAT32_MAX)
+
+    def set_tag(self, key: str, text: str) -> None:
+        if self._tags is None:
+            self._tags = {}
+        self._set_entry(self._tags, key, *_clean_text(text))
+
+    def set_attribute(self, key: str, value: Scalar) -> None:
+        if self._attributes is None:
+            self._attributes = {}
+        self._set_entry(self._attributes, key, *values.scalar(value))
+
+    def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None:
+        title, as_given = _clean_key(name)
+        kept, invalid = values.entries(attributes)
+        if self._events is None:
+            self._events = []
+        if title is None or self._ended or len(self._events) >= MAX_ENTRIES:
+            self._count_invalid(1)
+            return
+        self._count_invalid((not as_given) + invalid)
+        self._events.append((monotonic_ns() + self._recorder.anchor, title, kept))
+
+    def add_link(
+        self, other: Span | str, attributes: Mapping[str, Scalar] | None = None
+    ) -> None:
+        context = _context_of(other)
+        kept, invalid = values.entries(attributes)
+        if self._links is None:
+            self._links = []
+        if not (context and context.span_id) or self._ended or len(self._links) >= MAX_ENTRIES:
+            self._count_invalid(1)
+            return
+        self._count_invalid(invalid)
+        self._links.append((context.trace_id, context.span_id, kept))
+
+    def record_exception(self, error: BaseException) -> None:
+        if not issubclass(type(error), BaseException):
+            self._count_invalid(1)
+            return
+        self.add_event("exception", failure.exception_attributes(error))
+
+    def set_status(self, status: str, message: str | None = None) -> None:
+        known, _ = _clean_text(status)
+        if known not in STATUSES or self._ended:
+            self._count_invalid(1)
+            return
+        self._status = known
+        if message is not None:
+            text, as_given = _clean_text(message)
+            self._count_invalid(not as_given)
+            self._status_message = text
+
+    def end(self) -> None:
+        if not self._ended:
+            self._finish()
+
+    def __enter__(self) -> Span:
+        self._previous = CURRENT.get()
+        CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if CURRENT.get() is self:
+            CURRENT.set(_live(self._previous))
+        if self._ended:
+            return
+        if error is not None:
+            self._fail(error)
+        self._finish()
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _fail(self, error: BaseException) -> None:
+        self._status = failure.status_of(type(error))
+        self._status_message = failure.message_of(error)
+        if self._status == "ERROR":
+            self.record_exception(error)
+
+    def _finish(self) -> None:
+        self._duration = monotonic_ns() - self._start
+        self._ended = True
+        recorder = self._recorder
+        self._sample = recorder.sample
+        recorder.put(self)
+
+    def _size(self) -> int:
+        """At least the bytes that the encoder will write for this span; exact for a large one."""
+        size = _BASE_BYTES + _utf8(self._operation) + _utf8(self._recorder.service_name)
+        if self._model:
+            size += _utf8(self._model)
+        if self._status_message:
+            size += _utf8(self._status_message)
+        if self._sample is not None:
+            size += len(self._sample[0])
+        for name in ("model_version", "framework", "pipeline_stage"):
+            if name in self._fields:
+                size += _utf8(self._fields[name])
+        if self._tags or self._attributes:
+            size += _weight(self._tags) + _weight(self._attributes)
+        for _, name, attributes in self._events or ():
+            size += _ENTRY_BYTES + _utf8(name) + _weight(attributes)
+        for _, _, attributes in self._links or ():
+            size += _ENTRY_BYTES + _weight(attributes)
+        return size if size < _EXACT_FROM_BYTES else len(encoder.span(self))
+
+    def _set_text(self, field: str, value: object) -> None:
+        text, as_given = _clean_text(value)
+        self._set_field(field, text, as_given)
+
+    def _set_count(self, field: str, value: object) -> None:
+        if type(value) is int and 0 <= value <= INT32_MAX and not self._ended:
+            self._fields[field] = value
+        else:
+            self._set_field(field, *values.count(value))
+
+    def _set_measure(self, field: str, value: object, upper: float) -> None:
+        if type(value) is float and 0.0 <= value <= upper and not self._ended:
+            self._fields[field] = value
+        else:
+            self._set_field(field, *values.measure(value, upper))
+
+    def _set_field(self, field: str, value: object, as_given: bool) -> None:
+        if value is None or self._ended:
+            self._count_invalid(1)
+            return
+        self._count_invalid(not as_given)
+        self._fields[field] = value
+
+    def _set_entry(self, entries: dict[str, Any], key: object, value: object, ok: bool) -> None:
+        name, key_ok = _clean_key(key)
+        full = len(entries) >= MAX_ENTRIES and name not in entries
+        if name is None or value is None or full or self._ended:
+            self._count_invalid(1)
+            return
+        self._count_invalid(not (key_ok and ok))
+        entries[name] = value
+
+    def _count_invalid(self, fields: int) -> None:
+        if self._ended:
+            self._recorder.count_late_fields(fields)
+        else:
+            self._invalid += fields
+
+
+class NoopSpan:
+    """A span that records nothing: the tracer is off, or the trace is not sampled.
+
+    Shared. The one named `root` stands at the root of a trace that is not sampled and
+    is current meanwhile, so that what happens inside of it is not sampled either.
+    """
+
+    __slots__ = ("_root",)
+
+    trace_id: Final = "0" * 32
+    span_id: Final = "0" * 16
+    parent_span_id: Final = None
+    traceparent: Final = f"00-{'0' * 32}-{'0' * 16}-00"
+    is_recording: Final = False
+    context: Final = TraceContext(0, 0, False)
+
+    def __init__(self, root: bool) -> None:
+        self._root = root
+
+    @property
+    def propagates(self) -> bool:
+        return self._root
+
+    def set_model_version(self, version: str) -> None: ...
+    def set_framework(self, framework: str) -> None: ...
+    def set_pipeline_stage(self, stage: str) -> None: ...
+    def set_batch_size(self, size: int) -> None: ...
+    def set_tokens(self, input: int | None = None, output: int | None = None) -> None: ...
+    def set_sequence_length(self, length: float) -> None: ...
+    def set_cache_hit_rate(self, rate: float) -> None: ...
+    def set_batch_fill_ratio(self, ratio: float) -> None: ...
+    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None: ...
+    def set_streaming(
+        self,
+        time_to_first_token_ms: float | None = None,
+        inter_token_latency_ms: float | None = None,
+    ) -> None: ...
+    def set_tag(self, key: str, text: str) -> None: ...
+    def set_attribute(self, key: str, value: Scalar) -> None: ...
+    def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None: ...
+    def add_link(self, other: Any, attributes: Mapping[str, Scalar] | None = None) -> None: ...
+    def record_exception(self, error: BaseException) -> None: ...
+    def set_status(self, status: str, message: str | None = None) -> None: ...
+    def end(self) -> None: ...
+
+    def __enter__(self) -> NoopSpan:
+        if self._root:
+            CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._root and CURRENT.get() is self:
+            CURRENT.set(None)
+
+    async def __aenter__(self) -> NoopSpan:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+NOOP: Final = NoopSpan(root=False)
+_UNSAMPLED_ROOT: Final = NoopSpan(root=True)
+
+
+class Recorder:
+    """Makes spans and holds the finished ones until the exporter takes them."""
+
+    def __init__(
+        self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
+    ) -> None:
+        self._wake = wake
+        self._buffer = SpanBuffer(
+            encoder.span, max_buffer_bytes=max_buffer_bytes, max_batch_bytes=max_batch_bytes
+        )
+        self.enabled = True
+        self.service_name = ""
+        self.sample: tuple[bytes, int] | None = None
+        """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        self.anchor = time.time_ns() - monotonic_ns()
+        """Wall clock minus monotonic clock, nanoseconds."""
+        self._sample_bound = _ALL_TRACES
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as a forked child must: ids, buffer and ledger are its own."""
+        seed = int.from_bytes(os.urandom(32), "big")
+        self._random_bits = Random(seed).getrandbits
+        self._awake = False
+        self._buffer.reset()
+
+    def set_sample_rate(self, rate: float) -> None:
+        """Record this share (0 to 1) of the traces that start here."""
+        self._sample_bound = round(rate * _ALL_TRACES)
+
+    def new_span_id(self) -> int:
+        return self._random_bits(64) or self.new_span_id()
+
+    def start_span(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        parent: Span | NoopSpan | str | None = None,
+        links: Iterable[Span | str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Scalar] | None = None,
+        model_version: str | None = None,
+        framework: str | None = None,
+        pipeline_stage: str | None = None,
+        batch_size: int | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        sequence_length: float | None = None,
+        cache_hit_rate: float | None = None,
+        queue_depth: int | None = None,
+        queue_wait_time_ms: float | None = None,
+        batch_fill_ratio: float | None = None,
+    ) -> Span | NoopSpan:
+        if not self.enabled:
+            return NOOP
+        invalid = 0
+        context = None
+        if parent is not None:
+            context = _context_of(parent)
+            invalid += context is None
+        if context is None:
+            current: Any = CURRENT.get()
+            context = None if current is None else current.context
+        if context is None:
+            trace_id, parent_id = self._random_bits(128) or 1, 0
+            if self._sample_bound < _ALL_TRACES and trace_id % _ALL_TRACES >= self._sample_bound:
+                return _UNSAMPLED_ROOT
+        elif context.sampled:
+            trace_id, parent_id = context.trace_id, context.span_id
+        else:
+            return NOOP if CURRENT.get() is not None else _UNSAMPLED_ROOT
+
+        if type(model_name) is not str or not _plain(model_name):
+            if model_name is not None:
+                model_name, as_given = values.text(model_name)
+                invalid += not as_given
+        if type(operation_name) is not str or not _plain(operation_name):
+            cleaned, as_given = values.key(operation_name)
+            operation_name = cleaned or "inference"
+            invalid += not as_given
+        span = Span(self, trace_id, parent_id, model_name, operation_name, invalid)
+        if model_version is not None:
+            span.set_model_version(model_version)
+        if framework is not None:
+            span.set_framework(framework)
+        if pipeline_stage is not None:
+            span.set_pipeline_stage(pipeline_stage)
+        if batch_size is not None:
+            span.set_batch_size(batch_size)
+        if input_tokens is not None or output_tokens is not None:
+            span.set_tokens(input_tokens, output_tokens)
+        if sequence_length is not None:
+            span.set_sequence_length(sequence_length)
+        if cache_hit_rate is not None:
+            span.set_cache_hit_rate(cache_hit_rate)
+        if queue_depth is not None or queue_wait_time_ms is not None:
+            span.set_queue(queue_depth, queue_wait_time_ms)
+        if batch_fill_ratio is not None:
+            span.set_batch_fill_ratio(batch_fill_ratio)
+        if tags is not None or attributes is not None or links is not None:
+            fill(span, tags, attributes, links)
+        return span
+
+    def put(self, span: Span) -> None:
+        full = self._buffer.put(span._size(), span)
+        if full or not self._awake:
+            self._awake = True
+            try:
+                self._wake()
+            except Exception:  # no thread could be started: the next span asks again
+                self._awake = False
+
+    def count_late_fields(self, fields: int) -> None:
+        self._buffer.count_late_fields(fields)
+
+    def take(self) -> Batch | None:
+        return self._buffer.take()
+
+    def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
+        self._buffer.settle(batch, delivered, reason)
+
+    def close(self) -> int:
+        return self._buffer.close()
+
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
+        return self._buffer.counts()
+
+
+def _plain(text: str) -> bool:
+    """Valid as it stands: not empty, of bounded length, no surrogates to look for."""
+    return text.isascii() and 0 < len(text) <= MAX_TEXT_BYTES
+
+
+def _clean_text(value: object) -> tuple[str | None, bool]:
+    if type(value) is str and value.isascii() and len(value) <= MAX_TEXT_BYTES:
+        return value, True
+    return values.text(value)
+
+
+def _clean_key(value: object) -> tuple[str | None, bool]:
+    if type(value) is str and _plain(value):
+        return value, True
+    return values.key(value)
+
+
+def _context_of(other: object) -> TraceContext | None:
+    if type(other) is str:
+        return parse_traceparent(other)
+    return other.context if type(other) in (Span, NoopSpan) else None  # type: ignore[attr-defined]
+
+
+def _live(span: Any) -> Any:
+    """The innermost enclosing span that has not ended (blocks may be left out of order)."""
+    while type(span) is Span and span._ended:
+        span = span._previous
+    return span
+
+
+def _weight(entries: Mapping[str, object] | None) -> int:
+    """At least the bytes of these map entries."""
+    if not entries:
+        return 0
+    texts = (value for value in entries.values() if type(value) is str)
+    return len(entries) * _ENTRY_BYTES + sum(map(_utf8, entries)) + sum(map(_utf8, texts))
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

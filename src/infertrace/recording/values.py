@@ -1,0 +1,118 @@
+"""What a field accepts, for values that a backend's fast path does not.
+
+Each function returns the value to record, or None to leave the field out, and
+whether the caller's value was taken as it stood. Nothing here raises, whatever
+the value's own methods do.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import TypeAlias, cast
+
+from infertrace.recording.limits import (
+    INT32_MAX,
+    INT64_MAX,
+    INT64_MIN,
+    MAX_ENTRIES,
+    MAX_TEXT_BYTES,
+)
+
+Scalar: TypeAlias = "str | bool | int | float"
+
+
+def text(value: object) -> tuple[str | None, bool]:
+    """A string: lone surrogates become U+FFFD, what exceeds `MAX_TEXT_BYTES` is cut off."""
+    # Not isinstance: that asks the value's own `__class__`, which may raise.
+    if not issubclass(type(value), str):
+        return None, False
+    plain = str.__str__(cast("str", value))
+    # UTF-8 takes at least one byte a character: cut before encoding 100 MB.
+    kept = plain[:MAX_TEXT_BYTES]
+    try:
+        encoded = kept.encode()
+    except UnicodeEncodeError:
+        kept = kept.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoded = kept.encode()
+    if len(encoded) > MAX_TEXT_BYTES:
+        kept = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
+    return kept, kept == plain
+
+
+def count(value: object) -> tuple[int | None, bool]:
+    """An integer of 0 to 2**31 - 1: a larger one is clamped, a negative one left out."""
+    number = _integer(value)
+    if number is None or number < 0:
+        return None, False
+    return min(number, INT32_MAX), number <= INT32_MAX
+
+
+def measure(value: object, upper: float) -> tuple[float | None, bool]:
+    """A finite number of 0 to `upper`: a larger one is clamped, a negative one left out."""
+    number = _real(value)
+    if number is None or not 0.0 <= number < math.inf:
+        return None, False
+    return min(number, upper), number <= upper
+
+
+def scalar(value: object) -> tuple[Scalar | None, bool]:
+    """A string, bool, 64-bit integer or finite float; anything else is left out."""
+    if issubclass(type(value), str):
+        return text(value)
+    if value is True or value is False:
+        return value, True
+    integer = _integer(value)
+    if integer is not None:
+        return (integer, True) if INT64_MIN <= integer <= INT64_MAX else (None, False)
+    real = _real(value)
+    return (real, True) if real is not None and math.isfinite(real) else (None, False)
+
+
+def key(value: object) -> tuple[str | None, bool]:
+    """A non-empty string."""
+    name, as_given = text(value)
+    return (name, as_given) if name else (None, False)
+
+
+def entries(mapping: object) -> tuple[dict[str, Scalar] | None, int]:
+    """The valid entries of an attribute mapping, and how many were not taken as given."""
+    if mapping is None:
+        return None, 0
+    kept: dict[str, Scalar] = {}
+    invalid = 0
+    try:
+        if not isinstance(mapping, Mapping):
+            return None, 1
+        for raw_key, raw_value in mapping.items():
+            name, name_as_given = key(raw_key)
+            value, value_as_given = scalar(raw_value)
+            invalid += not (name_as_given and value_as_given)
+            if name is None or value is None:
+                continue
+            if len(kept) >= MAX_ENTRIES and name not in kept:
+                invalid += name_as_given and value_as_given
+                continue
+            kept[name] = value
+    except Exception:  # a mapping of the user's own, in mid-iteration
+        invalid += 1
+    return kept or None, invalid
+
+
+def _integer(value: object) -> int | None:
+    if type(value) is bool:
+        return None
+    try:
+        return int(operator.index(value))  # type: ignore[arg-type]
+    except Exception:
+        return None
+
+
+def _real(value: object) -> float | None:
+    if issubclass(type(value), (bool, str, bytes, bytearray)):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except Exception:
+        return None

@@ -1,0 +1,28 @@
+"""The resource: what all spans of one process have in common, by OpenTelemetry's names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Final
+
+from infertrace.configuration import Settings
+from infertrace.version import VERSION
+
+_SDK_NAME: Final = "infertrace"
+
+
+def describe_resource(settings: Settings) -> dict[str, str | int]:
+    """Detected attributes under the ones that the user gave."""
+    return {
+        "host.name": platform.node(),
+        "process.pid": os.getpid(),
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": _SDK_NAME,
+        "telemetry.sdk.version": VERSION,
+        **settings.resource_attributes,
+        "service.name": settings.service_name,
+    }

@@ -1,0 +1,55 @@
+"""The background sampler: keeps a fresh snapshot of GPU and process for ending spans."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from infertrace.backend import Backend, Recorder
+from infertrace.gpu import probe
+from infertrace.recording.encoder import resource_metrics
+from infertrace.resources.process import ProcessMeter
+
+_STOP_TIMEOUT_S: Final = 1.0
+
+
+class ResourceSampler:
+    """Reads every `interval_s` seconds and hands the encoded snapshot to the recorder."""
+
+    def __init__(
+        self, backend: Backend, recorder: Recorder, *, interval_s: float, gpu_device_index: int
+    ) -> None:
+        self._monotonic_ns = backend.monotonic_ns
+        self._recorder = recorder
+        self._interval_s = interval_s
+        self._gpu_device_index = gpu_device_index
+        self._process = ProcessMeter()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to sample; nothing happens when the interval is 0 or it samples already."""
+        if self._interval_s > 0 and self._thread is None:
+            probe(self._gpu_device_index).prepare()
+            self._thread = threading.Thread(
+                target=self._run, name="infertrace-sampler", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End sampling; spans that end from now on carry no snapshot."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+        self._recorder.sample = None
+
+    def sample(self) -> None:
+        """Read once, now."""
+        metrics = {**self._process.read(), **probe(self._gpu_device_index).read()}
+        if not self._stopped.is_set():
+            self._recorder.sample = (resource_metrics(metrics), self._monotonic_ns())
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.sample()
+            self._stopped.wait(self._interval_s)

@@ -1,0 +1,135 @@
+"""The span, as its user sees it. Both backends implement this protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from infertrace.recording.context import CURRENT, TraceContext
+
+Scalar: TypeAlias = "str | bool | int | float"
+"""What an attribute holds: text, truth, a 64-bit integer or a finite float."""
+
+
+@runtime_checkable
+class Span(Protocol):
+    """One operation of a model server, timed from `Tracer.start_span()` to its end.
+
+    Use it as a `with` or `async with` block, which makes it the current span of the
+    context and ends it; or call `end()`. No method raises on a wrong value: that value
+    is left out or clamped as the method says, and counted in the ledger's
+    `invalid_fields` and on the span. Integers are clamped to 2**31 - 1, texts cut at
+    32 KiB of UTF-8, lone surrogates become U+FFFD; a negative number, NaN, an infinity
+    or a foreign type is left out. What comes after the end is left out too.
+    """
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hexadecimal digits; all zero on a span that is not recorded."""
+
+    @property
+    def span_id(self) -> str:
+        """16 lower-case hexadecimal digits; all zero on a span that is not recorded."""
+
+    @property
+    def parent_span_id(self) -> str | None:
+        """16 lower-case hexadecimal digits, or None at the root of a trace."""
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C `traceparent` header for a call to another process."""
+
+    @property
+    def is_recording(self) -> bool:
+        """False when the span has ended, is not sampled, or the tracer is off."""
+
+    @property
+    def context(self) -> TraceContext:
+        """The ids as integers, and whether the trace is sampled."""
+
+    @property
+    def propagates(self) -> bool:
+        """Whether this span becomes the current one when it is entered."""
+
+    def set_model_version(self, version: str) -> None:
+        """The version or revision of the model's weights."""
+
+    def set_framework(self, framework: str) -> None:
+        """What runs the model: `pytorch`, `tensorflow`, `onnx`, `vllm`, ..."""
+
+    def set_pipeline_stage(self, stage: str) -> None:
+        """`preprocessing`, `inference`, `postprocessing`, or a name of your own."""
+
+    def set_batch_size(self, size: int) -> None:
+        """How many requests ran together; 0 or more."""
+
+    def set_tokens(self, input: int | None = None, output: int | None = None) -> None:
+        """Tokens read and tokens generated; 0 or more, None leaves one as it is."""
+
+    def set_sequence_length(self, length: float) -> None:
+        """Tokens in the (mean, padded) sequence; 0 or more."""
+
+    def set_cache_hit_rate(self, rate: float) -> None:
+        """Share of the prompt that was found in the KV cache; 0 to 1."""
+
+    def set_batch_fill_ratio(self, ratio: float) -> None:
+        """Batch size over the largest possible one; 0 to 1."""
+
+    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None:
+        """Requests waiting (0 or more), and how long this one waited (milliseconds)."""
+
+    def set_streaming(
+        self,
+        time_to_first_token_ms: float | None = None,
+        inter_token_latency_ms: float | None = None,
+    ) -> None:
+        """Milliseconds from start to first token, and the mean between two tokens after it."""
+
+    def set_tag(self, key: str, text: str) -> None:
+        """A text to search by; at most 128 on a span, the last value of a key counts."""
+
+    def set_attribute(self, key: str, value: Scalar) -> None:
+        """A typed value; at most 128 on a span, the last value of a key counts."""
+
+    def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None:
+        """Something that happened now; at most 128 on a span."""
+
+    def add_link(self, other: Span | str, attributes: Mapping[str, Scalar] | None = None) -> None:
+        """Relate another span (or its `traceparent`) that is not the parent; at most 128."""
+
+    def record_exception(self, error: BaseException) -> None:
+        """Add an `exception` event with type, message and stack; the status stays."""
+
+    def set_status(self, status: str, message: str | None = None) -> None:
+        """`OK`, `ERROR` or `CANCELLED`, and a word for people."""
+
+    def end(self) -> None:
+        """End a span that was not entered; a second call does nothing."""
+
+    def __enter__(self) -> Span: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> Span: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+def current_span() -> Span:
+    """The span that is current in this context; one that records nothing where there is none."""
+    span = CURRENT.get()
+    if span is not None:
+        return span
+    from infertrace import backend
+
+    return backend.selected.NOOP

@@ -1,0 +1,290 @@
+"""The tracer: the one Python layer above both backends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from infertrace import backend
+from infertrace.configuration import Settings, resolve
+from infertrace.gpu import forget_probes
+from infertrace.recording.decorator import traced
+
+if TYPE_CHECKING:
+    from infertrace.buffering.ledger import Ledger
+    from infertrace.span import Scalar, Span
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FLUSH_TIMEOUT_S: Final = 10.0
+_SHUTDOWN_TIMEOUT_S: Final = 10.0
+
+# What can change after construction; the buffer cannot.
+_FIXED: Final = ("max_buffer_bytes", "max_batch_bytes")
+
+
+class Tracer:
+    """Makes spans and ships them in the background.
+
+    Every setting may also come from the environment: an argument goes before
+    `INFERTRACE_<NAME>`, that before OpenTelemetry's variable of the same meaning, that
+    before the default.
+
+    endpoint: `HOST:PORT` or `http://HOST:PORT` in the clear, `https://HOST:PORT` over
+        TLS; default `localhost:4317`.
+    service_name: what the spans are from; default `unknown_service`.
+    resource_attributes: texts that describe this process, sent once per batch.
+    headers: gRPC metadata for each request, such as credentials.
+    sample_rate: share of the traces to record, 0 to 1, decided where a trace starts;
+        default 1.
+    enabled: False makes every span a shared one that does nothing; default True.
+    max_buffer_bytes: how much may wait for the collector, 64 KiB to 1 GiB; default 8 MiB.
+    max_batch_bytes: how much goes into one request, 4 KiB to 4 MiB; default 256 KiB.
+    export_interval_s: longest wait of a finished span before it is sent, 0.01 to 3,600;
+        default 1.
+    resource_interval_s: time between two readings of GPU and process, up to 3,600, 0 for
+        none; default 1.
+    gpu_device_index: the GPU to read, as NVML counts; default 0.
+    exit_timeout_s: how long leaving the interpreter may wait for delivery, 0 to 3,600;
+        default 2.
+
+    Raises ValueError for a bad value, naming the argument or the variable.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        service_name: str | None = None,
+        resource_attributes: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        sample_rate: float | None = None,
+        enabled: bool | None = None,
+        max_buffer_bytes: int | None = None,
+        max_batch_bytes: int | None = None,
+        export_interval_s: float | None = None,
+        resource_interval_s: float | None = None,
+        gpu_device_index: int | None = None,
+        exit_timeout_s: float | None = None,
+    ) -> None:
+        arguments = dict(locals())
+        del arguments["self"]
+        self._arguments = arguments
+        self._settings = resolve(arguments, os.environ)
+        # Here and not at the first span: loading gRPC holds the GIL for 80 ms in slices.
+        from infertrace.exporting.exporter import Exporter
+
+        self._exporter = Exporter(backend.selected, self._settings, self._start_sampler)
+        self._recorder = self._exporter.recorder
+        self._closed = False
+        self._lock = threading.Lock()
+        self._sampler = self._make_sampler()
+        self._apply()
+        if type(self).start_span is Tracer.start_span:
+            # The method below only documents and types it: its frame would cost as much
+            # as the span.
+            self.start_span = self._recorder.start_span  # type: ignore[method-assign]
+        _tracers.add(self)
+        _open_tracers.add(self)
+
+    def configure(self, **settings: Any) -> Tracer:
+        """Change settings; returns this tracer.
+
+        Takes the keyword arguments of the constructor but for `max_buffer_bytes` and
+        `max_batch_bytes`. What is pending goes to the new endpoint. Raises TypeError for an
+        unknown setting, ValueError for a bad value; then nothing has changed.
+        """
+        for name in settings:
+            if name in _FIXED:
+                raise ValueError(f"{name}: can only be set when the tracer is made")
+            if name not in Settings._fields:
+                allowed = ", ".join(field for field in Settings._fields if field not in _FIXED)
+                raise TypeError(f"{name!r} is not a setting; expected one of {allowed}")
+        with self._lock:
+            arguments = {**self._arguments, **settings}
+            self._settings = resolve(arguments, os.environ)
+            self._arguments = arguments
+            self._exporter.configure(self._settings)
+            self._sampler.stop()
+            self._sampler = self._make_sampler()
+            self._apply()
+        return self
+
+    def start_span(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        parent: Span | str | None = None,
+        links: Iterable[Span | str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Scalar] | None = None,
+        model_version: str | None = None,
+        framework: str | None = None,
+        pipeline_stage: str | None = None,
+        batch_size: int | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        sequence_length: float | None = None,
+        cache_hit_rate: float | None = None,
+        queue_depth: int | None = None,
+        queue_wait_time_ms: float | None = None,
+        batch_fill_ratio: float | None = None,
+    ) -> Span:
+        """Start a span now; enter it with `with`, or end it with `end()`.
+
+        parent: a span, or the `traceparent` of a span elsewhere; default the current span.
+        The other keywords set what the span's setters of these names set. A wrong value
+        never raises; it is left out or clamped, and counted.
+        """
+        return self._recorder.start_span(
+            model_name,
+            operation_name,
+            parent=parent,
+            links=links,
+            tags=tags,
+            attributes=attributes,
+            model_version=model_version,
+            framework=framework,
+            pipeline_stage=pipeline_stage,
+            batch_size=batch_size,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            sequence_length=sequence_length,
+            cache_hit_rate=cache_hit_rate,
+            queue_depth=queue_depth,
+            queue_wait_time_ms=queue_wait_time_ms,
+            batch_fill_ratio=batch_fill_ratio,
+        )
+
+    @overload
+    def trace_inference(self, model: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def trace_inference(
+        self, model: str | None = None, operation_name: str = "inference", **fields: Any
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def trace_inference(
+        self, model: Any = None, operation_name: str = "inference", **fields: Any
+    ) -> Any:
+        """Decorate a function, coroutine function, generator or async generator.
+
+        Each call is a span; `fields` are keyword arguments of `start_span`. The span of a
+        generator is current only while the generator runs, gets the time to its first
+        item as `time_to_first_token_ms`, and is CANCELLED when it is closed early.
+        """
+        if model is not None and not isinstance(model, str):
+            return self.trace_inference()(model)
+        start_span = self.start_span
+        start_span(None, operation_name, **fields)  # an unknown keyword fails here, not in a call
+
+        def start() -> Span:
+            return start_span(model, operation_name, **fields)
+
+        return lambda function: traced(function, start)
+
+    def stats(self) -> Ledger:
+        """What became of the spans so far: `produced = delivered + pending + sum of dropped`."""
+        return self._exporter.ledger()
+
+    def flush(self, timeout: float = _FLUSH_TIMEOUT_S) -> bool:
+        """Wait until nothing is pending, `timeout` seconds at most; True when nothing is."""
+        return self._exporter.flush(timeout)
+
+    def shutdown(self, timeout: float = _SHUTDOWN_TIMEOUT_S) -> bool:
+        """Deliver what can be delivered in `timeout` seconds, drop the rest (as `shutdown`).
+
+        True when nothing was dropped. A second call does nothing; spans that end later are
+        counted as dropped.
+        """
+        with self._lock:
+            if self._closed:
+                return True
+            self._closed = True
+        left = self._exporter.shutdown(timeout)
+        self._sampler.stop()
+        _open_tracers.discard(self)
+        return not left
+
+    def _apply(self) -> None:
+        settings = self._settings
+        self._recorder.service_name = settings.service_name
+        self._recorder.set_sample_rate(settings.sample_rate)
+        self._recorder.enabled = settings.enabled
+        self._start_sampler()
+
+    def _make_sampler(self) -> Any:
+        from infertrace.resources.sampler import ResourceSampler
+
+        return ResourceSampler(
+            backend.selected,
+            self._recorder,
+            interval_s=self._settings.resource_interval_s,
+            gpu_device_index=self._settings.gpu_device_index,
+        )
+
+    def _start_sampler(self) -> None:
+        if self._settings.enabled:
+            self._sampler.start()
+
+    def _reset_after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._exporter.reset()
+        self._sampler = self._make_sampler()
+
+
+def default_tracer() -> Tracer:
+    """The process's tracer of the module-level functions, made at the first call."""
+    global _default
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = Tracer()
+    return _default
+
+
+def configure(**settings: Any) -> Tracer:
+    """Configure the default tracer; takes what `Tracer.configure` takes, returns the tracer."""
+    return default_tracer().configure(**settings)
+
+
+@overload
+def trace_inference(model: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def trace_inference(
+    model: str | None = None, operation_name: str = "inference", **fields: Any
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def trace_inference(model: Any = None, operation_name: str = "inference", **fields: Any) -> Any:
+    """`Tracer.trace_inference` on the default tracer."""
+    return default_tracer().trace_inference(model, operation_name, **fields)
+
+
+_default: Tracer | None = None
+_default_lock = threading.Lock()
+
+# All tracers, for the fork hook; and those not shut down, kept until the exit so that
+# one that goes out of scope loses nothing.
+_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
+_open_tracers: set[Tracer] = set()
+
+
+def _reset_after_fork() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    forget_probes()
+    for tracer in _tracers:
+        tracer._reset_after_fork()
+
+
+def _shut_down_at_exit() -> None:
+    for tracer in list(_open_tracers):
+        tracer.shutdown(tracer._settings.exit_timeout_s)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
+atexit.register(_shut_down_at_exit)

@@ -1,0 +1,5 @@
+"""The version, as the installed distribution states it."""
+
+from importlib.metadata import version
+
+VERSION = version("infertrace")
