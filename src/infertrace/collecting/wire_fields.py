@@ -69,14 +69,13 @@ def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
         try:
             while position < span.stop:
                 count += raw[position] in (_EVENT_TAG, _LINK_TAG)
+                if count > MAX_EVENTS_AND_LINKS:
+                    break
                 position = _skip(raw, position)
         except (IndexError, RequestError):
             continue  # this span will be rejected by itself
-        finally:
-            if count > MAX_EVENTS_AND_LINKS:
-                raise RequestError(
-                    f"more than {MAX_EVENTS_AND_LINKS} events and links in one request"
-                )
+        if count > MAX_EVENTS_AND_LINKS:
+            raise RequestError(f"more than {MAX_EVENTS_AND_LINKS} events and links in one request")
 
 
 def _skip(raw: bytes, position: int) -> int:
