@@ -43,12 +43,12 @@ class Client:
         return call(raw, timeout=RPC_TIMEOUT_S, metadata=self.metadata)
 
     def get(self, path: str, **parameters: Any) -> Any:
-        answer = self.http.get(path, params=parameters)
+        answer = self.http.get(path, params=parameters or None)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def error(self, path: str, **parameters: Any) -> tuple[int, str]:
-        answer = self.http.get(path, params=parameters)
+        answer = self.http.get(path, params=parameters or None)
         body = answer.json()
         assert list(body) == ["error"]
         return answer.status_code, body["error"]

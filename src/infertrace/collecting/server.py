@@ -19,12 +19,17 @@ STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
 _log = logging.getLogger(__name__)
 
 
+class TokenRequiredError(ValueError):
+    """An address can be reached from beyond this machine, and there is no token."""
+
+
 class Collector:
     """A collector in this process; it installs no signal handlers.
 
-    Addresses are `HOST:PORT`, where port 0 takes a free one. Making it binds nothing; `start`
-    raises ValueError for a bad address or store URL, and for an address beyond this machine
-    without a token; AddressError for one that cannot be listened on; and StoreError for a
+    Addresses are `HOST:PORT`, where port 0 takes a free one. Making it raises ValueError for a bad
+    address and binds nothing; `start`
+    raises ValueError for a bad store URL, TokenRequiredError for an address beyond this machine
+    without a token, AddressError for one that cannot be listened on, and StoreError for a
     store that cannot be opened. It can be started once.
     """
 
@@ -55,7 +60,9 @@ class Collector:
         """Listen, open the store and answer; returns when both servers are ready."""
         for address in (self._grpc, self._http):
             if not address.is_loopback and self._token is None:
-                raise ValueError(f"listening on {address}, beyond this machine, needs a token")
+                raise TokenRequiredError(
+                    f"listening beyond this machine, on {address}, needs a token"
+                )
         with ExitStack() as stack:
             # The ports come first: a store is not created by a collector that cannot run.
             try:

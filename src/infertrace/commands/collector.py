@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from infertrace.collecting.authorization import read_token
         from infertrace.collecting.listen_address import AddressError
-        from infertrace.collecting.server import Collector
+        from infertrace.collecting.server import Collector, TokenRequiredError
         from infertrace.storing.store import StoreError
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         collector.start()
     except AddressError as error:
         return _fail(f"{error}; choose another address with --{error.protocol}")
+    except TokenRequiredError as error:
+        return _fail(f"{error}: give one with --token-file")
     except (ValueError, StoreError) as error:
         return _fail(str(error))
     print(
@@ -86,5 +88,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fail(reason: str) -> int:
-    print(f"infertrace collector: {reason}", file=sys.stderr)
+    # Reasons from a library may have several lines.
+    print(f"infertrace collector: {' '.join(reason.split())}", file=sys.stderr)
     return USAGE_ERROR

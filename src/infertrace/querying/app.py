@@ -211,7 +211,7 @@ def _documented(
         "summary": summary,
         "responses": {
             200: described("The answer", schema),
-            400: described("A wrong parameter", _ERROR),
+            "4XX": described("A wrong parameter, or nothing found", _ERROR),
             503: described("The store cannot answer, or too many ask", _ERROR),
         },
         "openapi_extra": {"parameters": [parameter.openapi() for parameter in parameters]},

@@ -1,0 +1,158 @@
+"""Defaults are closed: loopback, known hosts, tokens, bounded connections."""
+
+from __future__ import annotations
+
+import socket
+
+import grpc
+import pytest
+
+from infertrace.collecting.authorization import BearerToken, read_token
+from infertrace.collecting.listen_address import ListenAddress
+from infertrace.collecting.server import Collector
+from infertrace.querying import guard, http_server
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture
+def guarded():
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:", BearerToken(SECRET)) as collector:
+        yield collector
+
+
+@pytest.mark.parametrize(
+    "token", [None, "wrong-horse-battery", SECRET + "x", SECRET[:-1], "é" * 20]
+)
+def test_without_the_token(guarded, open_client, new_span, token):
+    client = open_client(guarded.grpc_address, guarded.http_address)
+    if token and token.isascii():
+        client.metadata = [("authorization", f"Bearer {token}")]
+    if token:
+        client.http.headers["Authorization"] = f"Bearer {token}".encode()
+    with pytest.raises(grpc.RpcError) as failure:
+        client.send(new_span())
+    assert failure.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert client.error("/spans") == (401, "a valid token is required")
+    assert client.error("/nowhere")[0] == 401
+    assert client.get("/health") == {"status": "ok"}
+
+
+def test_with_the_token(guarded, open_client, new_span):
+    client = open_client(guarded.grpc_address, guarded.http_address, SECRET)
+    assert client.send(new_span()).accepted_count == 1
+    assert len(client.get("/spans")) == 1
+
+
+def test_the_token_is_shown_nowhere():
+    assert SECRET not in repr(BearerToken(SECRET))
+
+
+def test_a_token_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(f"{SECRET}\n")
+    assert read_token(path).permits(f"Bearer {SECRET}")
+    for bad in ("", "short", "line one of it\nline two of it", "é" * 20):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match="token: expected at least 16") as failure:
+            read_token(path)
+        assert not bad or bad not in str(failure.value)
+
+
+@pytest.mark.parametrize("option", ["grpc_address", "http_address"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"])
+def test_beyond_this_machine_only_with_a_token(option, address):
+    addresses = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", option: address}
+    with pytest.raises(ValueError, match="needs a token"):
+        Collector(**addresses, store_url="memory:").start()
+
+
+def test_beyond_this_machine_with_a_token(open_client):
+    with Collector("0.0.0.0:0", "0.0.0.0:0", "memory:", BearerToken(SECRET)) as collector:
+        port = ListenAddress.parse(collector.http_address).port
+        client = open_client(collector.grpc_address, f"127.0.0.1:{port}", SECRET)
+        client.http.headers["Host"] = "spans.example.com"
+        assert client.get("/spans") == []
+
+
+def test_a_foreign_host_name(client):
+    """What DNS rebinding looks like from here."""
+    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::2]:80"):
+        answer = client.http.get("/spans", headers={"Host": host})
+        assert (answer.status_code, list(answer.json())) == (403, ["error"])
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8080"):
+        assert client.http.get("/spans", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "localhost", "localhost:", ":80", "::1:80", "h:-1", "h:65536", "h:٣", "h:x", "[]:1"],
+)
+def test_a_bad_address(text):
+    with pytest.raises(ValueError, match="expected HOST:PORT"):
+        ListenAddress.parse(text)
+
+
+def test_addresses():
+    assert str(ListenAddress.parse("[::1]:80")) == "[::1]:80"
+    assert ListenAddress.parse("[::1]:80").is_loopback
+    assert ListenAddress.parse("localhost:80").is_loopback
+    assert ListenAddress.parse("127.8.8.8:80").is_loopback
+    assert not ListenAddress.parse("localhost.example:80").is_loopback
+
+
+def test_a_stopped_collector_lets_go_of_its_ports():
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as first:
+        pass
+    with Collector(first.grpc_address, first.http_address, "memory:") as second:
+        assert second.grpc_address == first.grpc_address
+
+
+def connect(client) -> socket.socket:
+    connection = socket.create_connection((client.http.base_url.host, client.http.base_url.port))
+    connection.settimeout(30)
+    return connection
+
+
+def ends(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(4_096) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /spans HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
+def test_a_request_that_does_not_come_to_its_end(client, monkeypatch, sent):
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.1)
+    with connect(client) as connection:
+        connection.sendall(sent)
+        assert ends(connection)
+
+
+def test_a_second_slow_request_on_one_connection(client, monkeypatch):
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.5)
+    with connect(client) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b'{"status":"ok"}' in connection.recv(4_096)
+        connection.sendall(b"GET /health HT")
+        assert ends(connection)
+
+
+def test_headers_that_do_not_end(client):
+    with connect(client) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * http_server.MAX_HEADER_BYTES))
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 4")
+
+
+def test_too_many_connections(client, monkeypatch):
+    client.get("/health")
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    with connect(client) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ends(connection)
+    assert client.get("/health") == {"status": "ok"}
+
+
+def test_too_many_requests(client, monkeypatch):
+    monkeypatch.setattr(guard, "MAX_CONCURRENT_REQUESTS", 0)
+    assert client.error("/spans") == (503, "too many requests at once")

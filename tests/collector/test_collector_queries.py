@@ -1,0 +1,304 @@
+"""Every route, every filter, every page, every mistake."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from infertrace.generated.span_pb2 import InferenceContext
+from infertrace.storing.store import StoreError
+from infertrace.storing.timestamps import format_rfc3339, parse_rfc3339
+
+HOSTILE = [
+    "' OR '1'='1",
+    "'; DROP TABLE spans; --",
+    '" OR ""="',
+    "\\'; SELECT 1",
+    "%",
+    "_",
+    "?",
+    "$1",
+    "*",
+    "NULL",
+    "\x00",
+    "a\x00b",
+    "é漢🙂",
+]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "field"),
+    [("service", "service_name"), ("operation", "operation_name"), ("model", "model_name")],
+)
+def test_text_filters_match_exactly(client, new_span, parameter, field):
+    def named(text):
+        if parameter == "model":
+            return new_span(inference=InferenceContext(model_name=text))
+        return new_span(**{field: text})
+
+    client.send(new_span(), *map(named, HOSTILE))
+    for text in HOSTILE:
+        assert [s[field] for s in client.get("/spans", **{parameter: text})] == [text]
+    assert client.get("/spans", **{parameter: "no such"}) == []
+
+
+@pytest.mark.parametrize(
+    "parameter", ["status", "trace_id", "since", "until", "min_duration_ms", "limit", "cursor"]
+)
+def test_other_filters_refuse_what_they_are_not(client, parameter):
+    for hostile in HOSTILE:
+        status, error = client.error("/spans", **{parameter: hostile})
+        assert status == 400
+        assert error.startswith(f"{parameter}: expected ")
+
+
+def test_status_trace_and_duration_filters(client, new_span):
+    spans = [
+        new_span(status="OK", duration_nanos=1_000_000),
+        new_span(status="ERROR", duration_nanos=1_000_001),
+        new_span(status="CANCELLED", duration_nanos=2_500_000),
+    ]
+    client.send(*spans)
+
+    def found(**parameters):
+        return {s["span_id"] for s in client.get("/spans", **parameters)}
+
+    ids = [span.span_id.hex() for span in spans]
+    assert found(status="ERROR") == {ids[1]}
+    assert found(trace_id=spans[2].trace_id.hex().upper()) == {ids[2]}
+    assert found(min_duration_ms="1.000001") == {ids[1], ids[2]}
+    assert found(min_duration_ms=2.5) == {ids[2]}
+    assert found(min_duration_ms=0, status="OK", service="server", model="gpt-4") == {ids[0]}
+    assert found(status="", model="") == set(ids)  # blank is not given
+
+
+def test_time_filters(client, new_span):
+    moments = [1_700_000_000_000_000_000 + n for n in (0, 1, 2)]
+    for moment in moments:
+        client.send(new_span(start_time_unix_nano=moment))
+
+    def found(**parameters):
+        return [parse_rfc3339(s["start_time"]) for s in client.get("/spans", **parameters)]
+
+    assert found(since="2023-11-14T22:13:20.000000001Z") == moments[:0:-1]
+    assert found(since="2023-11-14T23:13:20.000000001+01:00") == moments[:0:-1]
+    assert found(until="1700000000.000000002") == moments[1::-1]
+    assert found(since="1700000000.000000001", until="1700000000.000000002") == [moments[1]]
+    assert found(since="1700000001") == []
+    # A plus that was not escaped arrives as a space.
+    answer = client.http.get("/spans?since=2023-11-14T23:13:20.000000002+01:00")
+    assert len(answer.json()) == 1
+
+
+def test_time_ago(client, new_span):
+    client.send(new_span(start_time_unix_nano=time.time_ns() - 3_600 * 10**9))
+    assert client.get("/spans", since="30m") == []
+    assert len(client.get("/spans", since="2h", until="30m")) == 1
+
+
+def test_rfc3339_round_trip():
+    for nanos in (0, 1, 2**63 - 1, -(2**63), 1_700_000_000_123_456_789):
+        assert parse_rfc3339(format_rfc3339(nanos)) == nanos
+    for text in ("2023-02-30T00:00:00Z", "2023-01-01", "2023-01-01T00:00:00", "now"):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_rfc3339(text)
+
+
+def pages(client, **parameters):
+    """The spans of each page, following Link, and checking X-Next-Cursor against it."""
+    answer = client.http.get("/spans", params=parameters)
+    while True:
+        assert answer.status_code == 200
+        yield answer.json()
+        if "next" not in answer.links:
+            assert "X-Next-Cursor" not in answer.headers
+            return
+        url = answer.links["next"]["url"]
+        assert answer.headers["X-Next-Cursor"] in url
+        answer = client.http.get(url)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_pages_neither_skip_nor_repeat(client, new_span, limit):
+    moment = time.time_ns()
+    # Many share a start time, and some a trace: the order has to go on by the ids.
+    spans = [new_span(start_time_unix_nano=moment + n // 5) for n in range(25)]
+    spans += [new_span(start_time_unix_nano=moment, trace_id=b"t" * 16) for _ in range(5)]
+    client.send(*spans)
+    found = [s for page in pages(client, limit=limit) for s in page]
+    assert len(found) == 30
+    assert {s["span_id"] for s in found} == {span.span_id.hex() for span in spans}
+    starts = [s["start_time"] for s in found]
+    assert starts == sorted(starts, reverse=True)
+
+
+def test_pages_keep_their_filters(client, new_span):
+    client.send(*[new_span(service_name=name) for name in ("a&b=c", "other") * 10])
+    found = list(pages(client, limit=3, service="a&b=c", since="1h"))
+    assert [len(page) for page in found] == [3, 3, 3, 1]
+    assert {s["service_name"] for page in found for s in page} == {"a&b=c"}
+
+
+def test_paging_while_spans_arrive(client, new_span):
+    old = [new_span() for _ in range(100)]
+    client.send(*old)
+    stop = threading.Event()
+
+    def ingest():
+        while not stop.is_set():
+            client.send(new_span())
+
+    thread = threading.Thread(target=ingest)
+    thread.start()
+    try:
+        found = [s["span_id"] for page in pages(client, limit=9) for s in page]
+    finally:
+        stop.set()
+        thread.join()
+    assert len(found) == len(set(found))
+    assert {span.span_id.hex() for span in old} <= set(found)
+
+
+def test_limit(client, new_span):
+    client.send(*[new_span() for _ in range(101)])
+    assert len(client.get("/spans")) == 100
+    assert len(client.get("/spans", limit=10_000)) == 101
+    for wrong in ("abc", "0", "10001", "-1", "1.5", "1e2", "٣", "9" * 50):
+        status, error = client.error("/spans", limit=wrong)
+        assert (status, error) == (400, f"limit: expected 1 to 10000, got {wrong!r}")
+
+
+def test_trace(client, new_span):
+    moment = time.time_ns()
+    ids = {"trace_id": b"0123456789abcdef", "start_time_unix_nano": moment}
+    child = new_span(**ids, duration_nanos=1, parent_span_id=b"parent00")
+    root = new_span(**ids, duration_nanos=2, span_id=b"parent00")
+    late = new_span(trace_id=ids["trace_id"], start_time_unix_nano=moment + 1)
+    client.send(late, child, root, new_span())
+    answer = client.get("/traces/30313233343536373839616263646566")
+    assert answer["trace_id"] == "30313233343536373839616263646566"
+    assert [s["span_id"] for s in answer["spans"]] == [
+        span.span_id.hex() for span in (root, child, late)
+    ]
+    assert "truncated" not in answer
+
+
+def test_a_trace_without_end(client, new_span, monkeypatch):
+    monkeypatch.setattr("infertrace.querying.app.MAX_TRACE_SPANS", 3)
+    client.send(*[new_span(trace_id=b"t" * 16) for _ in range(4)])
+    answer = client.get(f"/traces/{b't'.hex() * 16}")
+    assert (len(answer["spans"]), answer["truncated"]) == (3, True)
+
+
+def test_models(client, new_span):
+    moment = time.time_ns() - 10 * 10**9
+    for number in range(100):
+        client.send(
+            new_span(
+                model="meta-llama/Llama-3",
+                start_time_unix_nano=moment + number * 10_000_000,
+                duration_nanos=(number + 1) * 1_000_000,
+                status="ERROR" if number < 5 else "OK",
+                inference=InferenceContext(output_tokens=20),
+            )
+        )
+    client.send(new_span(model="rare"), new_span(model=""))
+    first, second = client.get("/models")
+    expected = {
+        "model_name": "meta-llama/Llama-3",
+        "sample_count": 100,
+        "p50_ms": 50.5,
+        "p95_ms": pytest.approx(95.05),
+        "p99_ms": pytest.approx(99.01),
+        "error_rate": 0.05,
+        # 2,000 tokens from the first start to the last end: 99 times 10 ms + 100 ms.
+        "tokens_per_second": pytest.approx(2_000 / 1.09),
+        "last_seen": format_rfc3339(moment + 1_090_000_000),
+    }
+    assert first == expected
+    assert (second["model_name"], second["sample_count"]) == ("rare", 1)
+    assert "tokens_per_second" not in second
+    assert [m["model_name"] for m in client.get("/models", limit=1)] == ["meta-llama/Llama-3"]
+    latency = client.get("/models/meta-llama/Llama-3/latency", window="1h")
+    assert latency == {**expected, "window_seconds": 3600.0}
+    assert client.get("/models/meta-llama%2FLlama-3/latency", window="1h") == latency
+
+
+def test_latency_without_samples(client, new_span):
+    client.send(new_span(start_time_unix_nano=time.time_ns() - 3_600 * 10**9))
+    assert client.get("/models/gpt-4/latency", window="90s") == {
+        "model_name": "gpt-4",
+        "sample_count": 0,
+        "window_seconds": 90.0,
+    }
+    assert client.get("/models/gpt-4/latency", window="2h")["sample_count"] == 1
+
+
+@pytest.mark.parametrize("wrong", ["5", "0m", "-5m", "5 m", "5y", "m", "٣m", "1.5h"])
+def test_window(client, wrong):
+    for path in ("/models", "/models/gpt-4/latency"):
+        status, error = client.error(path, window=wrong)
+        assert status == 400
+        assert error.startswith("window: expected a duration such as 90s")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error"),
+    [
+        ("/spans?color=red", 400, "color: unknown parameter; expected model, service,"),
+        ("/spans?limit=1&limit=2", 400, "limit: given more than once"),
+        ("/ledger?model=x", 400, "model: unknown parameter; expected limit"),
+        ("/traces/xyz", 400, "trace_id: expected 32 hexadecimal digits, got 'xyz'"),
+        ("/traces/" + "ab" * 16, 404, "no trace abab"),
+        ("/traces/" + "ab" * 16 + "?x=1", 400, "x: unknown parameter; expected none"),
+        ("/nowhere", 404, "no such route: /nowhere"),
+        ("/spans/", 404, "no such route: /spans/"),
+    ],
+)
+def test_errors_are_json(client, path, status, error):
+    found, text = client.error(path)
+    assert (found, text[: len(error)]) == (status, error)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_other_methods(client, method):
+    answer = client.http.request(method, "/spans")
+    assert (answer.status_code, answer.json()) == (405, {"error": f"{method}: expected GET"})
+    assert answer.headers["Allow"] == "GET"
+
+
+def test_a_store_that_cannot_answer(client, monkeypatch):
+    def fail(*_):
+        raise StoreError("/secret is gone")
+
+    monkeypatch.setattr("infertrace.storing.duckdb_store.DuckDBStore.spans", fail)
+    assert client.error("/spans") == (503, "the store cannot answer")
+    monkeypatch.setattr("infertrace.storing.duckdb_store.DuckDBStore.spans", lambda *_: 1 / 0)
+    assert client.error("/spans") == (500, "internal error")
+
+
+def test_health(client):
+    assert client.get("/health") == {"status": "ok"}
+
+
+def test_openapi(client):
+    document = client.get("/openapi.json")
+    assert set(document["paths"]) == {
+        "/spans",
+        "/traces/{trace_id}",
+        "/models",
+        "/models/{model}/latency",
+        "/ledger",
+        "/health",
+        "/metrics",
+    }
+    names = [p["name"] for p in document["paths"]["/spans"]["get"]["parameters"]]
+    assert {"model", "since", "until", "limit", "cursor"} <= set(names)
+    answers = [
+        operation["responses"] for path in document["paths"].values() for operation in path.values()
+    ]
+    assert all("422" not in responses for responses in answers)
+    assert len(set(itertools.chain.from_iterable(answers))) >= 2
