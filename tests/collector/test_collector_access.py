@@ -21,15 +21,12 @@ def guarded():
         yield collector
 
 
-@pytest.mark.parametrize(
-    "token", [None, "wrong-horse-battery", SECRET + "x", SECRET[:-1], "é" * 20]
-)
+@pytest.mark.parametrize("token", [None, "wrong-horse-battery", SECRET + "x", SECRET[:-1]])
 def test_without_the_token(guarded, open_client, new_span, token):
     client = open_client(guarded.grpc_address, guarded.http_address)
-    if token and token.isascii():
-        client.metadata = [("authorization", f"Bearer {token}")]
     if token:
-        client.http.headers["Authorization"] = f"Bearer {token}".encode()
+        client.metadata = [("authorization", f"Bearer {token}")]
+        client.http.headers["Authorization"] = f"Bearer {token}"
     with pytest.raises(grpc.RpcError) as failure:
         client.send(new_span())
     assert failure.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -19,7 +19,8 @@ import pytest
 
 from infertrace.collecting.server import Collector
 from infertrace.commands import collector as command
-from infertrace.storing.store import StoreError, open_store
+from infertrace.storing.opening import open_store
+from infertrace.storing.store import StoreError
 
 START = (
     "import argparse, sys\n"

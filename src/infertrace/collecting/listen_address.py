@@ -22,7 +22,8 @@ class ListenAddress:
             host = host[1:-1]
         elif ":" in host:
             host = ""
-        if not separator or not host or not port.isdecimal() or int(port) > 65_535:
+        decimal = port.isascii() and port.isdigit() and len(port) <= 5
+        if not separator or not host or not decimal or int(port) > 65_535:
             raise ValueError(f"expected HOST:PORT with a port from 0 to 65535, got {text!r}")
         return cls(host, int(port))
 

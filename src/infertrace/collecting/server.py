@@ -7,12 +7,13 @@ from contextlib import ExitStack
 
 from infertrace.collecting.authorization import BearerToken
 from infertrace.collecting.listen_address import AddressError, ListenAddress
-from infertrace.collecting.service import CollectorService, GrpcServer
+from infertrace.collecting.service import CollectorService, GrpcServer, require_free
 from infertrace.querying.app import create_app
 from infertrace.querying.http_server import HttpServer
 from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import GroupCommit
-from infertrace.storing.store import Store, StoreError, open_store
+from infertrace.storing.opening import open_store
+from infertrace.storing.store import Store, StoreError
 
 STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
 
@@ -26,11 +27,10 @@ class TokenRequiredError(ValueError):
 class Collector:
     """A collector in this process; it installs no signal handlers.
 
-    Addresses are `HOST:PORT`, where port 0 takes a free one. Making it raises ValueError for a bad
-    address and binds nothing; `start`
-    raises ValueError for a bad store URL, TokenRequiredError for an address beyond this machine
-    without a token, AddressError for one that cannot be listened on, and StoreError for a
-    store that cannot be opened. It can be started once.
+    Addresses are `HOST:PORT`, where port 0 takes a free one; a malformed one raises ValueError at
+    once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
+    this machine without a token, AddressError for one that cannot be listened on, and StoreError
+    for a store that cannot be opened. A collector can be started once.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class Collector:
             except OSError as error:
                 raise AddressError("http", self._http) from error
             stack.callback(http_server.close)
-            grpc_server = GrpcServer(self._grpc)
+            require_free(self._grpc)
             store = open_store(self._store_url)
             stack.callback(_close, store)
             stack.callback(http_server.stop, STOP_GRACE_S)
+            grpc_server = GrpcServer(self._grpc)
             counters = Counters()
             writer = GroupCommit(store, counters)
             writer.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -100,6 +101,15 @@ class CollectorService:
     ) -> NoReturn:
         self._counters.add(requests_refused=1)
         context.abort(code, reason)
+
+
+def require_free(address: ListenAddress) -> None:
+    """Raise AddressError if `address` is taken; gRPC itself reports that in lines of its own."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        raise AddressError("grpc", address) from error
 
 
 class GrpcServer:

@@ -1,4 +1,4 @@
-"""What every store does, and the one place that chooses a store by its URL."""
+"""What every store does, and what it takes and gives."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from infertrace.storing.ledger import Producer, ProducerReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ALLOWED_URLS = "duckdb:///PATH (duckdb:////PATH for an absolute path) or memory:"
 
 
 class StoreError(Exception):
@@ -108,22 +106,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database; nothing can be asked of the store afterwards."""
-
-
-def open_store(url: str) -> Store:
-    """Open the store at `url`, creating it if it does not exist.
-
-    `duckdb:///spans.duckdb` is a path relative to the working directory,
-    `duckdb:////var/lib/spans.duckdb` an absolute one; `memory:` forgets everything when it closes.
-    Raises ValueError for another URL and StoreError when the store cannot be opened.
-    """
-    from infertrace.storing.duckdb_store import DuckDBStore
-
-    scheme, separator, rest = url.partition(":")
-    if scheme == "memory" and separator and not rest.strip("/"):
-        return DuckDBStore(None)
-    if scheme == "duckdb" and rest.startswith("///") and len(rest) > len("///"):
-        return DuckDBStore(rest[len("///") :])
-    if scheme in ("postgresql", "postgres"):
-        raise ValueError(f"store: {scheme}:// is not supported yet; expected {ALLOWED_URLS}")
-    raise ValueError(f"store: expected {ALLOWED_URLS}, got {url!r}")
