@@ -136,7 +136,7 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
     p = start + 1
     if span.model is not None:
         p = put_text(p, 0x0A, span.model)
-    if extras is not None and extras.model_version is not None:
+    if extras is not None and extras.model_version:
         p = put_text(p, 0x12, extras.model_version)
     if present & HAS_BATCH_SIZE:
         p = wire_uint(p, 0x18, span.batch_size)
@@ -144,13 +144,13 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
         p = wire_uint(p, 0x20, span.input_tokens)
     if present & HAS_OUTPUT_TOKENS:
         p = wire_uint(p, 0x28, span.output_tokens)
-    if extras is not None and extras.framework is not None:
+    if extras is not None and extras.framework:
         p = put_text(p, 0x32, extras.framework)
     if present & HAS_SEQUENCE_LENGTH:
         p = put_measure(p, 0x3D, span.sequence_length)
     if present & HAS_CACHE_HIT_RATE:
         p = put_measure(p, 0x45, span.cache_hit_rate)
-    if extras is not None and extras.pipeline_stage is not None:
+    if extras is not None and extras.pipeline_stage:
         p = put_text(p, 0x4A, extras.pipeline_stage)
     if present & HAS_QUEUE_DEPTH:
         p = wire_uint(p, 0x50, span.queue_depth)

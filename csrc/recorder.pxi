@@ -87,6 +87,10 @@ cdef class Recorder:
         self.samples_all = bound >= 2**64
         self.sample_bound = 0 if self.samples_all else bound
 
+    def new_span_id(self):
+        """The next of this process's span ids, 1 to 2**64 - 1."""
+        return infertrace_next_id(&self.ids.span)
+
     def start_span(
         self,
         model_name=None,

@@ -155,6 +155,11 @@ class GpuProbe:
         milliwatts = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle), "power")
         if milliwatts is not None:
             metrics["gpu_power_watts"] = milliwatts / 1000
+        celsius = ask(
+            lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU), "temperature"
+        )
+        if celsius is not None:
+            metrics["gpu_temperature_celsius"] = float(celsius)
         self.reason = "; ".join(missing) or None
         return metrics
 

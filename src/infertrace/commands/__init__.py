@@ -1,0 +1,32 @@
+"""The command line: `infertrace collector`, `infertrace demo`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from infertrace.commands import collector, demo
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="infertrace", description="Traces machine-learning inference."
+    )
+    parser.add_argument("--version", action="store_true", help="print version and backend")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, module in (("collector", collector), ("demo", demo)):
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    if options.version:
+        import infertrace
+
+        print(f"infertrace {infertrace.__version__} ({infertrace.BACKEND} backend)")
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 2
+    return int(options.run(options))

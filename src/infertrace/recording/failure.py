@@ -29,7 +29,7 @@ def status_of(kind: type[BaseException]) -> str:
 def message_of(error: BaseException) -> str:
     """`Type: message`, valid text of bounded length, whatever `__str__` does."""
     message = _printed(error)
-    name = type(error).__qualname__
+    name = type(error).__name__
     return text(f"{name}: {message}" if message else name)[0] or name
 
 

@@ -424,6 +424,7 @@ class Recorder:
         self._sample_bound = round(rate * _ALL_TRACES)
 
     def new_span_id(self) -> int:
+        """The next of this process's span ids, 1 to 2**64 - 1."""
         return self._random_bits(64) or self.new_span_id()
 
     def start_span(

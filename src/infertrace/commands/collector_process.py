@@ -1,0 +1,78 @@
+"""A collector as a process of its own, as the demo runs it and as production would."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from typing import Final
+
+_STOP_TIMEOUT_S: Final = 20.0
+_READY: Final = re.compile(r"gRPC on (\S+), HTTP on (\S+), store")
+
+
+class CollectorProcess:
+    """Starts, stops and restarts `infertrace collector` on the same addresses."""
+
+    def __init__(self, grpc: str, http: str, store: str) -> None:
+        self.grpc = grpc
+        self.http = http
+        self._store = store
+        self._process: subprocess.Popen[str] | None = None
+        self._restart_at = 0.0
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    def start(self) -> bool:
+        """Start it and learn its ports; False when it could not start (it says why itself)."""
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "infertrace", "collector"),
+                *("--grpc", self.grpc, "--http", self.http, "--store", self._store),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C is for the one who runs this, who then stops the collector in order.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        ready = _READY.search(self._process.stdout.readline())
+        if ready is None:
+            self.stop()
+            return False
+        self.grpc, self.http = ready.groups()
+        return True
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it in order; after twenty seconds, anyhow."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def restart_after(self, delay_s: float) -> None:
+        """Have `keep_up` start it again after so many seconds."""
+        self.stop()
+        self._restart_at = time.monotonic() + delay_s
+
+    def keep_up(self, restart_after_s: float) -> None:
+        """Start it again when it is due, also after a death that nobody here asked for."""
+        if self.is_running():
+            return
+        if self._process is not None:
+            self.restart_after(restart_after_s)
+        elif time.monotonic() >= self._restart_at and not self.start():
+            self._restart_at = time.monotonic() + restart_after_s

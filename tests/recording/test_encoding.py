@@ -1,0 +1,207 @@
+"""Both backends write the same bytes, and protobuf reads the same values back."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from conftest import Recording, available_backends
+from google.protobuf.unknown_fields import UnknownFieldSet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infertrace import backend as backends
+from infertrace.generated import span_pb2
+from infertrace.recording import encoder, pure
+from infertrace.recording.context import TraceContext
+
+TEXT = st.text(max_size=40) | st.text(min_size=100, max_size=300)
+INT32 = st.integers(0, 2**31 - 1)
+FLOAT32 = st.floats(0, 2.0**99, width=32)
+RATIO = st.floats(0, 1, width=32)
+SCALARS = st.one_of(
+    TEXT,
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+ATTRIBUTES = st.dictionaries(TEXT.filter(bool), SCALARS, max_size=4)
+TRACEPARENTS = st.builds(
+    "00-{:032x}-{:016x}-01".format, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1)
+)
+FIELDS = {
+    "model_version": TEXT,
+    "framework": TEXT,
+    "pipeline_stage": TEXT,
+    "batch_size": INT32,
+    "input_tokens": INT32,
+    "output_tokens": INT32,
+    "sequence_length": FLOAT32,
+    "cache_hit_rate": RATIO,
+    "queue_depth": INT32,
+    "queue_wait_time_ms": FLOAT32,
+    "batch_fill_ratio": RATIO,
+}
+SPANS = st.fixed_dictionaries(
+    {
+        "service": TEXT,
+        "model": st.none() | TEXT,
+        "operation": TEXT.filter(bool),
+        "parent": st.none() | TRACEPARENTS,
+        "fields": st.fixed_dictionaries({}, optional=FIELDS),
+        "streaming": st.none() | st.tuples(FLOAT32, FLOAT32),
+        "tags": st.dictionaries(TEXT.filter(bool), TEXT, max_size=4),
+        "attributes": ATTRIBUTES,
+        "events": st.lists(st.tuples(TEXT.filter(bool), ATTRIBUTES), max_size=3),
+        "links": st.lists(st.tuples(TRACEPARENTS, ATTRIBUTES), max_size=3),
+        "status": st.none() | st.tuples(st.sampled_from(pure.STATUSES), st.none() | TEXT),
+        "wrong": st.integers(0, 300),
+        "sample": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "gpu_utilization_percent": st.floats(0, 100),
+                "gpu_memory_used_bytes": st.integers(0, 2**63 - 1),
+                "gpu_device_id": TEXT,
+                "memory_heap_bytes": st.integers(0, 2**63 - 1),
+            },
+        ),
+    }
+)
+
+
+def record(recording: Recording, drawn: dict[str, Any]) -> Any:
+    recorder = recording.recorder
+    recorder.service_name = drawn["service"]
+    recorder.anchor = 1_700_000_000 * 10**9
+    recorder.sample = None
+    if drawn["sample"] is not None:
+        # So old that the age does not change between the two backends' spans.
+        recorder.sample = (encoder.resource_metrics(drawn["sample"]), -(2**62))
+    span = recording.start_span(
+        drawn["model"], drawn["operation"], parent=drawn["parent"], **drawn["fields"]
+    )
+    if drawn["streaming"]:
+        span.set_streaming(*drawn["streaming"])
+    for key, text in drawn["tags"].items():
+        span.set_tag(key, text)
+    for key, value in drawn["attributes"].items():
+        span.set_attribute(key, value)
+    for name, attributes in drawn["events"]:
+        span.add_event(name, attributes)
+    for other, attributes in drawn["links"]:
+        span.add_link(other, attributes)
+    if drawn["status"]:
+        span.set_status(*drawn["status"])
+    for _ in range(drawn["wrong"]):
+        span.set_batch_size(-1)
+    span.end()
+    return span
+
+
+def bytes_of(recording: Recording) -> bytes:
+    batch = recording.recorder.take()
+    assert batch is not None
+    assert batch.span_count == 1
+    recording.recorder.settle(batch, 1, "rejected")
+    return bytes(batch.payload)
+
+
+@pytest.mark.skipif(len(available_backends()) < 2, reason="a pure installation has one backend")
+@settings(max_examples=500, deadline=None)
+@given(SPANS)
+def test_identical_bytes(drawn: dict[str, Any]) -> None:
+    native = Recording(backends.select("native"))
+    twin = Recording(backends.select("pure"))
+    record(native, drawn)
+    written = bytes_of(native)
+    sent = span_pb2.SendSpanBatchRequest.FromString(written).spans[0]
+
+    # The same span on the pure backend, but for what neither test nor user can set.
+    span = record(twin, drawn)
+    trace_id = int.from_bytes(sent.trace_id, "big")
+    span._trace_id, span._span_id = trace_id, int.from_bytes(sent.span_id, "big")
+    span._start = sent.start_time_unix_nano - twin.recorder.anchor
+    span._duration = sent.duration_nanos
+    for number, event in enumerate(sent.events):
+        span._events[number] = (event.time_unix_nano, *span._events[number][1:])
+    assert bytes_of(twin) == written
+
+
+@settings(max_examples=300, deadline=None)
+@given(SPANS)
+@pytest.mark.parametrize("name", available_backends())
+def test_protobuf_reads_back_what_was_recorded(name: str, drawn: dict[str, Any]) -> None:
+    recording = Recording(backends.select(name))
+    span = record(recording, drawn)
+    sent = span_pb2.SendSpanBatchRequest.FromString(bytes_of(recording)).spans[0]
+
+    assert sent.trace_id.hex() == span.trace_id
+    assert sent.span_id.hex() == span.span_id
+    assert (sent.parent_span_id.hex() or None) == span.parent_span_id
+    assert sent.service_name == drawn["service"]
+    assert sent.operation_name == drawn["operation"]
+    assert sent.inference.model_name == (drawn["model"] or "")
+    for field in FIELDS:
+        kept = getattr(sent.inference, field)
+        if field in drawn["fields"]:
+            assert kept == drawn["fields"][field]
+        elif not isinstance(kept, str):
+            assert not sent.inference.HasField(field)
+    if drawn["streaming"]:
+        assert sent.inference.time_to_first_token_ms == drawn["streaming"][0]
+        assert sent.inference.inter_token_latency_ms == drawn["streaming"][1]
+    assert dict(sent.tags) == drawn["tags"]
+    assert read(sent.attributes) == drawn["attributes"]
+    assert [(event.name, read(event.attributes)) for event in sent.events] == drawn["events"]
+    links = [
+        (
+            TraceContext(
+                int.from_bytes(link.trace_id, "big"), int.from_bytes(link.span_id, "big"), True
+            ),
+            read(link.attributes),
+        )
+        for link in sent.links
+    ]
+    assert links == [(context(other), attributes) for other, attributes in drawn["links"]]
+    status, message = drawn["status"] or ("OK", None)
+    assert sent.status == status
+    assert sent.status_message == (message or "")
+    assert sent.invalid_field_count == drawn["wrong"]
+    assert sent.HasField("resources") == (drawn["sample"] is not None)
+    for field, value in (drawn["sample"] or {}).items():
+        assert getattr(sent.resources, field) == value
+    assert not len(UnknownFieldSet(sent))
+
+
+def read(attributes: Any) -> dict[str, Any]:
+    return {key: getattr(v, v.WhichOneof("value")) for key, v in attributes.items()}
+
+
+def context(traceparent: str) -> TraceContext:
+    _, trace_id, span_id, _ = traceparent.split("-")
+    return TraceContext(int(trace_id, 16), int(span_id, 16), True)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 16_383, 16_384, 2**63 - 1, -1, -(2**63)])
+def test_varints_at_their_edges(value: int) -> None:
+    message = span_pb2.Span.FromString(b"\x38" + encoder.varint(value))
+    assert message.duration_nanos == value
+
+
+def test_every_length_of_length(recording: Any) -> None:
+    """Nested messages of 127, 128, 16,383, 16,384 bytes: where a length takes another byte."""
+    for size in [*range(90, 140), *range(16_340, 16_400)]:
+        with recording.start_span("m" * size, tags={"k": "v" * size}) as span:
+            span.set_attribute("a", "w" * size)
+        sent = recording.take_one()
+        assert sent.inference.model_name == "m" * size
+        assert sent.tags["k"] == "v" * size
+        assert sent.attributes["a"].string_value == "w" * size
+
+
+def test_float32_rounds_like_struct(recording: Any) -> None:
+    recording.start_span("m", sequence_length=0.1).end()
+    (expected,) = struct.unpack("<f", struct.pack("<f", 0.1))
+    assert recording.take_one().inference.sequence_length == expected
