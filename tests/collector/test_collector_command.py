@@ -280,3 +280,35 @@ def test_a_failed_start_lets_go_of_its_ports():
             Collector(f"127.0.0.1:{port}", "127.0.0.1:0", "duckdb:////no/such/x.duckdb").start()
     with Collector(f"127.0.0.1:{port}", "127.0.0.1:0", "memory:"):
         pass
+
+
+def test_a_full_disk_is_survived(start, file_url, open_client, new_span):
+    """Nothing is acknowledged while the file cannot grow, and ingest goes on when it can."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("the limits of another process cannot be set here")
+    process = start(file_url)
+    client = open_client(*process.ready())
+    pid = process.popen.pid
+    acknowledged = 0
+
+    def send_some() -> None:
+        nonlocal acknowledged
+        spans = [new_span(status_message=new_span().trace_id.hex() * 50) for _ in range(200)]
+        acknowledged += client.send(*spans).accepted_count
+
+    send_some()
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+
+    def fill_the_disk() -> None:
+        for _ in range(100):
+            send_some()
+
+    with pytest.raises(grpc.RpcError) as failure:
+        fill_the_disk()
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    for _ in range(3):
+        send_some()
+    assert len(client.get("/spans", limit=10_000)) >= acknowledged
+    assert process.end(signal.SIGTERM)[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from bisect import bisect_right
@@ -22,6 +23,8 @@ SCHEMA_VERSION = 1
 MAX_PRODUCERS = 10_000  # accounts kept; those seen last stay
 MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model server needs
 CHECKPOINT_THRESHOLD = "64MB"  # of write-ahead log
+
+_log = logging.getLogger(__name__)
 
 _SQL_TYPES = {
     "trace_id": "UUID",
@@ -123,6 +126,7 @@ class DuckDBStore:
         return connection
 
     def commit(self, batches: Sequence[Batch]) -> int:
+        self._ensure_open()
         try:
             if self._producers is None:
                 self._producers = {p.producer_id: p for p in self._read_producers(MAX_PRODUCERS)}
@@ -134,9 +138,6 @@ class DuckDBStore:
             self._producers = None
             with suppress(duckdb.Error):
                 self._writer.rollback()
-            if isinstance(error, duckdb.FatalException) and self._path is not None:
-                # DuckDB refuses a database that failed in mid-write until it is opened again.
-                self._reopen()
             raise StoreError(str(error)) from error
         self._producers.update(changed)
         self._forget_oldest()
@@ -200,11 +201,15 @@ class DuckDBStore:
             self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [kept[-1].last_seen])
         self._producers = None
 
-    def _reopen(self) -> None:
-        with suppress(duckdb.Error):
-            self._writer.close()
-        with suppress(StoreError):
+    def _ensure_open(self) -> None:
+        # After a write that failed half-way, DuckDB refuses a database until it is opened again.
+        try:
+            self._writer.execute("SELECT 1")
+        except duckdb.Error:
+            with suppress(duckdb.Error):
+                self._writer.close()
             self._writer = self._open()
+            _log.warning("the store was opened again after a write that failed")
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -31,15 +31,17 @@ _DEFAULT_STATUS = "OK"
 
 def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
     """The rows of valid spans, in their order, with the columns of `COLUMNS`."""
-    messages = {
-        "": spans,
-        "inference": [span.inference for span in spans],
-        "resources": [span.resources for span in spans],
-    }
+    messages: dict[str, Sequence[Any]] = {"": spans}
+    for part in ("inference", "resources"):
+        if any(span.HasField(part) for span in spans):
+            messages[part] = list(map(attrgetter(part), spans))
     arrays = []
     for column in COLUMNS:
         part, _, field = column.wire.rpartition(".")
-        arrays.append(_array(column, field, messages[part]))
+        if part in messages:
+            arrays.append(_array(column, field, messages[part]))
+        else:
+            arrays.append(pa.nulls(len(spans), type=_ARROW_TYPES[column.kind]))
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in COLUMNS])
 
 

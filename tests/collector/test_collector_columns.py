@@ -1,0 +1,19 @@
+"""The flat columns cover the wire, and nothing else."""
+
+from __future__ import annotations
+
+from infertrace.generated.span_pb2 import InferenceContext, ResourceMetrics, Span
+from infertrace.storing.columns import COLUMNS
+
+
+def test_every_field_of_a_span_has_one_column():
+    nested = {"inference": InferenceContext, "resources": ResourceMetrics}
+    paths = {field.name for field in Span.DESCRIPTOR.fields} - set(nested)
+    for part, message in nested.items():
+        paths |= {f"{part}.{field.name}" for field in message.DESCRIPTOR.fields}
+    assert sorted(column.wire for column in COLUMNS) == sorted(paths)
+
+
+def test_names_and_keys_are_unique():
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)
+    assert len({column.key for column in COLUMNS}) == len(COLUMNS)
