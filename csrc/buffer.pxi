@@ -57,7 +57,12 @@ cdef class SpanBuffer:
     cdef inline uint8_t* reserve(self, Py_ssize_t bound) except? NULL:
         """Room for `bound` bytes at the end of the segment that is being filled."""
         cdef Segment filling = self.filling
-        if filling is None or filling.used + bound > filling.capacity:
+        if (
+            filling is None
+            or filling.used + bound > filling.capacity
+            # One made for a span larger than a batch may hold that span, or a batch.
+            or (filling.span_count and filling.used + bound > self.max_batch_bytes)
+        ):
             filling = self.open_segment(bound)
         return <uint8_t*>BytesData(filling.data) + filling.used
 
