@@ -118,10 +118,9 @@ cdef class SpanBuffer:
         self.dropped[reason] += spans - delivered
         return 0
 
-    cdef int64_t close(self) except -1:
+    cdef int64_t discard(self) except -1:
         cdef Segment segment
         cdef int64_t left = 0
-        self.closed = True
         self.seal()
         for segment in self.sealed:
             left += segment.span_count

@@ -207,8 +207,12 @@ cdef class Recorder:
         )
 
     def close(self):
-        """Drop what is in the buffer, and from now on what comes, as `shutdown`."""
-        return self.buffer.close()
+        """From now on drop what comes, as `shutdown`; what is held can still be taken."""
+        self.buffer.closed = True
+
+    def discard(self):
+        """Drop what is held, as `shutdown`; how many spans that were."""
+        return self.buffer.discard()
 
     def counts(self):
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""

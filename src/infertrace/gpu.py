@@ -136,11 +136,16 @@ class GpuProbe:
             self._handle = handle
         handle = self._handle
         missing: list[str] = []
+        absent = (
+            nvml.NVMLError_NotSupported,
+            nvml.NVMLError_NoPermission,
+            nvml.NVMLError_FunctionNotFound,  # an older driver
+        )
 
         def ask(question: Callable[[], Any], what: str) -> Any:
             try:
                 return question()
-            except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission) as error:
+            except absent as error:
                 missing.append(f"{what}: {error}")
                 return None
 

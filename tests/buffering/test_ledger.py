@@ -142,10 +142,19 @@ def test_a_wake_that_fails_is_tried_again(backend: Any) -> None:
 
 
 def test_after_close_spans_are_counted_as_shutdown(recording: Any) -> None:
-    recording.start_span("m").end()
-    assert recording.recorder.close() == 1
-    recording.start_span("m").end()
-    assert dropped(recording.recorder, "shutdown") == 2
+    recording.start_span("m", "before").end()
+    recording.recorder.close()
+    recording.start_span("m", "after").end()
+    assert dropped(recording.recorder, "shutdown") == 1
+    assert recording.take_one().operation_name == "before"
+    assert_identity(recording.recorder)
+
+
+def test_what_is_discarded_is_counted_as_shutdown(recording: Any) -> None:
+    for _ in range(3):
+        recording.start_span("m").end()
+    assert recording.recorder.discard() == 3
+    assert dropped(recording.recorder, "shutdown") == 3
     assert recording.take_all() == []
     assert_identity(recording.recorder)
 

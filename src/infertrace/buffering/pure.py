@@ -75,11 +75,16 @@ class SpanBuffer:
             self.delivered += delivered
             self.dropped[reason] += batch.span_count - delivered
 
-    def close(self) -> int:
-        """Drop what is in the buffer, and from now on what comes, as `shutdown`."""
+    def close(self) -> None:
+        """From now on drop what comes, as `shutdown`; what is held can still be taken."""
         self._admit()
         with self._lock:
             self._closed = True
+
+    def discard(self) -> int:
+        """Drop what is held, as `shutdown`; how many spans that were."""
+        self._admit()
+        with self._lock:
             left = len(self._spans)
             self._held_bytes -= sum(size for size, _ in self._spans)
             self._spans.clear()

@@ -129,8 +129,10 @@ class Exporter:
     def shutdown(self, timeout_s: float) -> int:
         """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped."""
         self._deadline = time.monotonic() + timeout_s
+        # First: threads that go on recording must not keep the flush from its end.
+        self.recorder.close()
         self.flush(timeout_s)
-        left = self.recorder.close()
+        left = self.recorder.discard()
         self._stopping = True
         self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():

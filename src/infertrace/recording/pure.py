@@ -257,7 +257,7 @@ class Span:
         self._ended = True
         recorder = self._recorder
         self._sample = recorder.sample
-        recorder.put(self)
+        recorder._put(self)
 
     def _size(self) -> int:
         """At least the bytes that the encoder will write for this span; exact for a large one."""
@@ -313,7 +313,7 @@ class Span:
 
     def _count_invalid(self, fields: int) -> None:
         if self._ended:
-            self._recorder.count_late_fields(fields)
+            self._recorder._count_late_fields(fields)
         else:
             self._invalid += fields
 
@@ -498,7 +498,7 @@ class Recorder:
             fill(span, tags, attributes, links)
         return span
 
-    def put(self, span: Span) -> None:
+    def _put(self, span: Span) -> None:
         full = self._buffer.put(span._size(), span)
         if full or not self._awake:
             self._awake = True
@@ -507,7 +507,7 @@ class Recorder:
             except Exception:  # no thread could be started: the next span asks again
                 self._awake = False
 
-    def count_late_fields(self, fields: int) -> None:
+    def _count_late_fields(self, fields: int) -> None:
         self._buffer.count_late_fields(fields)
 
     def take(self) -> Batch | None:
@@ -516,8 +516,11 @@ class Recorder:
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._buffer.settle(batch, delivered, reason)
 
-    def close(self) -> int:
-        return self._buffer.close()
+    def close(self) -> None:
+        self._buffer.close()
+
+    def discard(self) -> int:
+        return self._buffer.discard()
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         return self._buffer.counts()

@@ -55,15 +55,17 @@ _SCHEMA = (
         received VARCHAR NOT NULL, finished BOOLEAN NOT NULL)""",
 )
 # A unique index would have to be kept in memory and written with every span. The span id alone
-# narrows the scan: 64 bits are compared several times faster than the pair.
+# narrows the scan: 64 bits are compared several times faster than the pair. The batch is copied
+# first because DuckDB 1.4 cannot push a filter on a UUID down into Arrow data.
 _DUPLICATES = """
-    WITH candidates AS MATERIALIZED (
-        SELECT trace_id, span_id FROM spans WHERE span_id IN (SELECT span_id FROM incoming))
-    SELECT position FROM incoming SEMI JOIN candidates USING (trace_id, span_id)
+    WITH batch AS MATERIALIZED (SELECT trace_id, span_id, position FROM incoming),
+    candidates AS MATERIALIZED (
+        SELECT trace_id, span_id FROM spans WHERE span_id IN (SELECT span_id FROM batch))
+    SELECT position FROM batch SEMI JOIN candidates USING (trace_id, span_id)
     UNION
     SELECT position FROM (
         SELECT position, min(position) OVER (PARTITION BY trace_id, span_id) AS earliest
-        FROM incoming)
+        FROM batch)
     WHERE position > earliest"""
 _PRODUCER_COLUMNS = (
     "producer_id",

@@ -1,0 +1,128 @@
+"""The one choice of a backend, and what importing costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from infertrace import backend as backends
+
+
+def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_compiled_backend_is_there_where_it_is_required() -> None:
+    if os.environ.get("INFERTRACE_REQUIRE_NATIVE"):
+        assert backends.select("native").NAME == "native"
+
+
+def test_the_environment_chooses(backend: Any) -> None:
+    code = "import infertrace; print(infertrace.BACKEND)"
+    assert run(code, INFERTRACE_BACKEND=backend.NAME).stdout.strip() == backend.NAME
+
+
+def test_auto_prefers_the_compiled_one() -> None:
+    try:
+        backends.select("native")
+        expected = "native"
+    except ImportError:
+        expected = "pure"
+    assert backends.select("auto").NAME == expected
+
+
+def test_an_unknown_name_raises() -> None:
+    outcome = run("import infertrace", INFERTRACE_BACKEND="fast")
+    assert outcome.returncode != 0
+    assert "INFERTRACE_BACKEND: expected one of auto, native, pure, got 'fast'" in outcome.stderr
+
+
+BLOCKED = "import sys; sys.modules['infertrace.recording.native'] = None\nimport infertrace"
+
+
+def test_native_raises_the_original_error() -> None:
+    outcome = run(BLOCKED, INFERTRACE_BACKEND="native")
+    assert "ModuleNotFoundError" in outcome.stderr
+    assert "infertrace.recording.native" in outcome.stderr
+
+
+def test_auto_falls_back() -> None:
+    outcome = run(f"{BLOCKED}; print(infertrace.BACKEND)", INFERTRACE_BACKEND="auto")
+    assert outcome.stdout.strip() == "pure"
+
+
+def test_importing_and_recording_load_neither_grpc_nor_protobuf_nor_pynvml(backend: Any) -> None:
+    code = """
+import sys, json
+import infertrace
+from infertrace import backend
+recorder = backend.selected.Recorder(max_buffer_bytes=65536, max_batch_bytes=4096, wake=int)
+with recorder.start_span("m", batch_size=1) as span:
+    span.set_tokens(1, 2)
+infertrace.get_gpu_metrics()
+heavy = ("grpc", "google.protobuf", "pynvml", "asyncio", "inspect", "duckdb", "fastapi")
+print(json.dumps([name for name in heavy if name in sys.modules]))
+"""
+    outcome = run(code, INFERTRACE_BACKEND=backend.NAME)
+    assert json.loads(outcome.stdout) == [], outcome.stderr
+
+
+def test_no_sdk_module_imports_the_collector() -> None:
+    code = """
+import sys, infertrace
+tracer = infertrace.Tracer("localhost:1")
+tracer.shutdown(0)
+print([name for name in sys.modules
+       if name.startswith(("infertrace.collecting", "infertrace.storing", "infertrace.querying"))])
+"""
+    assert run(code).stdout.strip() == "[]"
+
+
+def test_no_collector_module_imports_the_sdk() -> None:
+    code = """
+import sys
+import infertrace.collecting.server
+sdk = ("infertrace.exporting", "infertrace.buffering.pure", "infertrace.recording.encoder")
+print([name for name in sys.modules if name.startswith("infertrace.exporting")])
+"""
+    assert run(code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["Span", "Recorder"])
+def test_both_backends_offer_the_same(name: str) -> None:
+    pure = getattr(backends.select("pure"), name)
+    try:
+        native = getattr(backends.select("native"), name)
+    except ImportError:
+        pytest.skip("a pure installation has one backend")
+    offered = {member for member in dir(pure) if not member.startswith("_")}
+    assert offered - set(vars(pure).get("__slots__", ())) <= set(dir(native))
+    for member in sorted(offered):
+        function = getattr(pure, member)
+        if inspect.isfunction(function):
+            names = list(inspect.signature(function).parameters)
+            text = getattr(native, member).__doc__ or ""
+            for parameter in names[1:]:
+                assert parameter in text, (member, parameter)
+
+
+def test_version() -> None:
+    outcome = run("import infertrace; print(infertrace.__version__)")
+    command = subprocess.run(
+        [sys.executable, "-m", "infertrace", "--version"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert outcome.stdout.strip() in command.stdout
+    assert "backend" in command.stdout

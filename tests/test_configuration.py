@@ -1,0 +1,135 @@
+"""Settings: precedence, OpenTelemetry's variables, and errors that name what was wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infertrace.configuration import resolve
+
+
+def test_defaults() -> None:
+    settings = resolve({}, {})
+    assert settings.endpoint == "localhost:4317"
+    assert settings.service_name == "unknown_service"
+    assert settings.sample_rate == 1.0
+    assert settings.enabled is True
+    assert settings.max_buffer_bytes == 8 * 1024 * 1024
+
+
+def test_precedence() -> None:
+    environ = {"OTEL_SERVICE_NAME": "otel"}
+    assert resolve({}, environ).service_name == "otel"
+    environ["INFERTRACE_SERVICE_NAME"] = "own"
+    assert resolve({}, environ).service_name == "own"
+    assert resolve({"service_name": "argument"}, environ).service_name == "argument"
+    assert resolve({"service_name": None}, {"INFERTRACE_SERVICE_NAME": " "}).service_name == (
+        "unknown_service"
+    )
+
+
+def test_opentelemetry_variables() -> None:
+    settings = resolve(
+        {},
+        {
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=from%20resource, host.arch = arm64,",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4317/",
+            "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20secret",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.25",
+            "OTEL_SDK_DISABLED": "true",
+        },
+    )
+    assert settings.service_name == "from resource"
+    assert settings.resource_attributes["host.arch"] == "arm64"
+    assert settings.endpoint == "https://collector:4317/"
+    assert settings.headers == {"authorization": "Bearer secret"}
+    assert settings.sample_rate == 0.25
+    assert settings.enabled is False
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("always_on", 1.0),
+        ("always_off", 0.0),
+        ("traceidratio", 1.0),
+        ("parentbased_always_on", 1.0),
+        ("parentbased_always_off", 0.0),
+    ],
+)
+def test_samplers(name: str, rate: float) -> None:
+    assert resolve({}, {"OTEL_TRACES_SAMPLER": name}).sample_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        ({"endpoint": "nowhere"}, {}, "endpoint: expected HOST:PORT, .*got 'nowhere'"),
+        ({"endpoint": "ftp://host:1"}, {}, "endpoint: expected HOST:PORT"),
+        ({"endpoint": "host:99999"}, {}, "endpoint: expected HOST:PORT"),
+        ({}, {"INFERTRACE_ENDPOINT": ":4317"}, "INFERTRACE_ENDPOINT: expected HOST:PORT"),
+        ({"sample_rate": 1.5}, {}, "sample_rate: expected a number from 0 to 1, got 1.5"),
+        ({"sample_rate": True}, {}, "sample_rate: expected a number from 0 to 1, got True"),
+        ({}, {"INFERTRACE_SAMPLE_RATE": "abc"}, "INFERTRACE_SAMPLE_RATE: .*got 'abc'"),
+        ({}, {"OTEL_TRACES_SAMPLER": "jaeger_remote"}, "OTEL_TRACES_SAMPLER: expected always_on"),
+        (
+            {},
+            {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"},
+            "OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1, got '2'",
+        ),
+        ({}, {"INFERTRACE_ENABLED": "maybe"}, "INFERTRACE_ENABLED: expected true or false"),
+        ({"max_buffer_bytes": 10}, {}, "max_buffer_bytes: expected an integer from 65536 to"),
+        ({"max_buffer_bytes": 1e6}, {}, "max_buffer_bytes: expected an integer"),
+        ({"service_name": ""}, {}, "service_name: expected a non-empty text, got ''"),
+        ({"service_name": 7}, {}, "service_name: expected a non-empty text, got 7"),
+        ({"service_name": "\ud800"}, {}, "service_name: expected a text without lone surrogates"),
+        ({"resource_attributes": {"a": 1}}, {}, "resource_attributes: expected texts"),
+        ({}, {"OTEL_RESOURCE_ATTRIBUTES": "a"}, "OTEL_RESOURCE_ATTRIBUTES: expected key=value"),
+        ({"export_interval_s": 0}, {}, "export_interval_s: expected a number from 0.01 to 3600"),
+    ],
+)
+def test_bad_values(arguments: Any, environ: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(arguments, environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [({"headers": {"authorization": 7}}, {}), ({}, {"INFERTRACE_HEADERS": "topsecret"})],
+)
+def test_a_header_is_not_printed(arguments: Any, environ: Any) -> None:
+    with pytest.raises(ValueError, match="a value not shown here") as caught:
+        resolve(arguments, environ)
+    assert "topsecret" not in str(caught.value)
+
+
+@given(st.dictionaries(st.sampled_from(list(resolve({}, {})._fields)), st.text(max_size=20)))
+def test_any_text_in_the_environment_is_taken_or_named(drawn: dict[str, str]) -> None:
+    environ = {f"INFERTRACE_{name.upper()}": text for name, text in drawn.items()}
+    try:
+        resolve({}, environ)
+    except ValueError as error:
+        assert str(error).split(":")[0] in environ
+
+
+def test_configure_refuses_as_a_whole(tracer: Any) -> None:
+    with pytest.raises(ValueError, match="sample_rate"):
+        tracer.configure(service_name="new", sample_rate=7)
+    assert tracer._recorder.service_name == "tests"
+    with pytest.raises(TypeError, match="'servicename' is not a setting; expected one of endpoint"):
+        tracer.configure(servicename="x")
+    with pytest.raises(ValueError, match="max_buffer_bytes: can only be set"):
+        tracer.configure(max_buffer_bytes=1 << 20)
+
+
+def test_a_disabled_tracer_needs_no_collector(new_tracer: Any) -> None:
+    tracer = new_tracer("localhost:1", enabled=False)
+    with tracer.start_span("m") as span:
+        assert not span.is_recording
+    assert tracer.flush(0)
+    assert tracer.shutdown(0)
+    assert tracer.stats()["produced"] == 0
