@@ -64,23 +64,23 @@ class ContentTypeModel:
         (scores,) = self._session.run(["target_label"], {"bytes": batch})
         return scores
 
-    def label(self, scores: np.ndarray) -> str:
-        """The best label, or a general one where the network is not sure enough."""
+    def label(self, scores: np.ndarray) -> tuple[str, float]:
+        """The best label, or a general one where the network is not sure enough; its score."""
         best = int(scores.argmax())
         guess = self._config["target_labels_space"][best]
         label: str = self._config["overwrite_map"].get(guess, guess)
         threshold = self._config["thresholds"].get(
             guess, self._config["medium_confidence_threshold"]
         )
-        if scores[best] >= threshold:
-            return label
-        return "txt" if self._content_types[label]["is_text"] else "unknown"
+        if scores[best] < threshold:
+            label = "txt" if self._content_types[label]["is_text"] else "unknown"
+        return label, float(scores[best])
 
 
 def classify(
     contents: list[bytes], largest_batch: int, model: ContentTypeModel, tracer: Tracer
-) -> tuple[list[str], str]:
-    """The labels of one batch, and the id of its trace."""
+) -> tuple[list[tuple[str, float]], str]:
+    """The labels of one batch and their scores, and the id of its trace."""
     with tracer.start_span(
         MODEL_NAME,
         "classify",
@@ -96,7 +96,7 @@ def classify(
         with tracer.start_span(MODEL_NAME, "label", pipeline_stage="postprocessing"):
             labels = [model.label(row) for row in scores]
         span.set_sequence_length(batch.shape[1])
-        for label, count in Counter(labels).items():
+        for label, count in Counter(label for label, _ in labels).items():
             span.set_attribute(f"label.{label}", count)
     return labels, span.trace_id
 
@@ -115,7 +115,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("paths", type=Path, nargs="*", default=[repository / "src"])
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
     parser.add_argument("--batch-size", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write each batch's labels to this file")
+    parser.add_argument(
+        "--json", type=Path, help="write each batch's labels and scores to this file"
+    )
     return parser.parse_args()
 
 
@@ -131,7 +133,7 @@ def main() -> None:
         labels, trace_id = classify(contents, options.batch_size, model, tracer)
         named = {str(path): label for (path, _), label in zip(batch, labels, strict=True)}
         reports.append({"trace_id": trace_id, "labels": named})
-        print(f"{trace_id}  {dict(Counter(labels))}")
+        print(f"{trace_id}  {dict(Counter(label for label, _ in labels))}")
     tracer.shutdown()
     print(tracer.stats())
     if options.json:
