@@ -34,6 +34,7 @@ def files(tmp_path_factory) -> Path:
         shutil.copy(source, folder)
     source = (folder / "tracer.py").read_bytes()
     generator = random.Random(1)
+    words = " ".join(generator.choices(["lorem", "ipsum", "42", "-"], k=900)).encode()
     made = {
         "empty": b"",
         "seven_bytes": b"import ",
@@ -43,7 +44,8 @@ def files(tmp_path_factory) -> Path:
         "padded_source": b"\n" * 3500 + source + b" \n" * 1000,
         "short_source": b"  \n" + source[:700] + b"\n\n",
         "noise": generator.randbytes(5000),
-        "words": " ".join(generator.choices(["lorem", "ipsum", "42", "-"], k=900)).encode(),
+        "words": words,
+        "padded_words": b"\n" * 3500 + words + b" \n" * 1000,
         "compressed": gzip.compress(source, mtime=0),
         "data": json.dumps({"spans": [1, 2, {"a": None}]}).encode(),
     }
