@@ -9,7 +9,6 @@ cdef enum DropReason:
     SHUTDOWN
     DROP_REASON_COUNT
 
-from infertrace.buffering.ledger import DROP_REASONS
 
 assert DROP_REASONS == ("buffer_full", "oversize", "invalid", "rejected", "shutdown")
 

@@ -12,7 +12,6 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Set
 from cpython.dict cimport PyDict_Next
-from cpython.exc cimport PyErr_Clear
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
@@ -25,6 +24,7 @@ import os
 import time
 
 from infertrace.buffering.batch import Batch
+from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import failure, values
 from infertrace.recording.context import CURRENT, TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
@@ -55,6 +55,8 @@ cdef extern from "wire.h":
     uint8_t* wire_float(uint8_t* p, float value) nogil
     uint8_t* wire_double(uint8_t* p, double value) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
+
+__all__ = ["NAME", "NOOP", "Recorder", "Span", "monotonic_ns"]
 
 NAME = "native"
 

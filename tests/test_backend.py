@@ -40,7 +40,7 @@ def test_auto_prefers_the_compiled_one() -> None:
         expected = "native"
     except ImportError:
         expected = "pure"
-    assert backends.select("auto").NAME == expected
+    assert expected == backends.select("auto").NAME
 
 
 def test_an_unknown_name_raises() -> None:

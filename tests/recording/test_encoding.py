@@ -6,11 +6,11 @@ import struct
 from typing import Any
 
 import pytest
-from conftest import Recording, available_backends
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import Recording, available_backends
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
 from infertrace.recording import encoder, pure

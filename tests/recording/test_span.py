@@ -87,10 +87,8 @@ def test_fields_given_at_start_equal_fields_set(recording: Any) -> None:
         "queue_wait_time_ms": 7.0,
         "batch_fill_ratio": 0.75,
     }
-    recording.start_span(
-        "m", tags={"a": "b"}, attributes={"c": 1.5}, links=["00-" + "1" * 32 + "-" + "2" * 16 + "-01"],
-        **fields,
-    ).end()  # fmt: skip
+    far = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    recording.start_span("m", tags={"a": "b"}, attributes={"c": 1.5}, links=[far], **fields).end()
     sent = recording.take_one()
     for name, value in fields.items():
         assert getattr(sent.inference, name) == value, name

@@ -151,8 +151,7 @@ def _print_progress(
         f"{stats['pending']:5d} pending  collector {state}"
     )
     # On a terminal the line is drawn over itself; in a file each is a line of its own.
-    print(f"\r{line:<100}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n")
-    sys.stdout.flush()
+    print(f"\r{line:<100}", end="", flush=True) if sys.stdout.isatty() else print(line, flush=True)
 
 
 def _print_report(http: str, tracer: Tracer) -> None:

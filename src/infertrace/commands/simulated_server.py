@@ -96,9 +96,7 @@ class SimulatedServer:
         except SimulatedFailure:
             worked_s = time.perf_counter() - began
         self.steps += 1
-        self.slowest_tracing_s = max(
-            self.slowest_tracing_s, time.perf_counter() - began - worked_s
-        )
+        self.slowest_tracing_s = max(self.slowest_tracing_s, time.perf_counter() - began - worked_s)
 
     def _compute(self, batch: list[tuple[float, int]]) -> float:
         """The stages of one step; returns how long they slept."""

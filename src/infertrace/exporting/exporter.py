@@ -43,9 +43,7 @@ _inherited: list[Transport] = []
 class Exporter:
     """Ships what its recorder holds. Starts its thread when it is first woken."""
 
-    def __init__(
-        self, backend: Backend, settings: Settings, on_start: Callable[[], None]
-    ) -> None:
+    def __init__(self, backend: Backend, settings: Settings, on_start: Callable[[], None]) -> None:
         self._monotonic_ns = backend.monotonic_ns
         self._on_start = on_start
         self.recorder: Recorder = backend.Recorder(
@@ -266,7 +264,7 @@ class Exporter:
             batch_sequence=self._batch_sequence,
             first_span_sequence=first_span_sequence,
             produced_count=ledger["produced"],
-            dropped_counts=ledger["dropped"],
+            dropped_counts={str(reason): count for reason, count in ledger["dropped"].items()},
             final=final,
         )
         return header.SerializeToString() + self._resource

@@ -49,7 +49,7 @@ class GrpcTransport:
             else grpc.insecure_channel(address, options)
         )
         # Requests are bytes already, and answers are read below.
-        self._send = self._channel.unary_unary(_METHOD)
+        self._send: Any = self._channel.unary_unary(_METHOD)
         self._metadata = tuple(headers.items())
 
     def send(self, request: bytes, timeout_s: float) -> Answer:

@@ -11,7 +11,7 @@ from _random import Random
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DropReason
@@ -21,6 +21,9 @@ from infertrace.recording.context import CURRENT, TraceContext, parse_traceparen
 from infertrace.recording.initial import fill
 from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
 from infertrace.recording.values import Scalar
+
+if TYPE_CHECKING:
+    from infertrace.span import Span as AnySpan
 
 NAME: Final = "pure"
 
@@ -183,7 +186,7 @@ class Span:
         self._events.append((monotonic_ns() + self._recorder.anchor, title, kept))
 
     def add_link(
-        self, other: Span | str, attributes: Mapping[str, Scalar] | None = None
+        self, other: AnySpan | str, attributes: Mapping[str, Scalar] | None = None
     ) -> None:
         context = _context_of(other)
         kept, invalid = values.entries(attributes)
@@ -432,8 +435,8 @@ class Recorder:
         model_name: str | None = None,
         operation_name: str = "inference",
         *,
-        parent: Span | NoopSpan | str | None = None,
-        links: Iterable[Span | str] | None = None,
+        parent: AnySpan | str | None = None,
+        links: Iterable[AnySpan | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
         model_version: str | None = None,
@@ -467,10 +470,9 @@ class Recorder:
         else:
             return NOOP if CURRENT.get() is not None else _UNSAMPLED_ROOT
 
-        if type(model_name) is not str or not _plain(model_name):
-            if model_name is not None:
-                model_name, as_given = values.text(model_name)
-                invalid += not as_given
+        if model_name is not None and (type(model_name) is not str or not _plain(model_name)):
+            model_name, as_given = values.text(model_name)
+            invalid += not as_given
         if type(operation_name) is not str or not _plain(operation_name):
             cleaned, as_given = values.key(operation_name)
             operation_name = cleaned or "inference"
