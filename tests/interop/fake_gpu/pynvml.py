@@ -10,7 +10,7 @@ class NVMLError(Exception):
     pass
 
 
-class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818
+class NVMLError_NotSupported(NVMLError):  # noqa: N801
     pass
 
 
