@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from conftest import KIB, MIB, Recording, available_backends
+from backend_recording import KIB, MIB, Recording, available_backends
 from infertrace import backend as backends
 from infertrace.buffering.batch import Batch, halves
 from infertrace.buffering.ledger import DROP_REASONS

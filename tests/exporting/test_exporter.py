@@ -17,7 +17,8 @@ from typing import Any
 import grpc
 import pytest
 
-from conftest import KIB, Receiver, assert_closed
+from backend_recording import KIB, assert_closed
+from grpc_receiver import Receiver
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
 

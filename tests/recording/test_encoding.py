@@ -10,7 +10,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import Recording, available_backends
+from backend_recording import Recording, available_backends
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
 from infertrace.recording import encoder, pure

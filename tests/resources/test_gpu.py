@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).with_name("fake_nvml.c")
-
 READ_TWICE = """
 import json, time
 import infertrace
@@ -50,14 +48,6 @@ def has_real_driver() -> bool:
     except OSError:
         return False
     return True
-
-
-@pytest.fixture(scope="session")
-def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SOURCE], check=True)
-    return library
 
 
 def run(code: str, *arguments: str, driver: Path | None, role: str = "healthy", **env: str) -> Any:
