@@ -1,0 +1,146 @@
+"""`infertrace demo` as a newcomer runs it, and with its collector killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from backend_recording import available_backends
+
+ANY_PORTS = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+TIMEOUT_S = 120
+
+
+@pytest.fixture
+def start_demo() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "infertrace", "demo", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **environ},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=TIMEOUT_S)
+
+
+def line_with(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+    """The next line of the demo's output that the pattern is found in."""
+    watchdog = threading.Timer(TIMEOUT_S, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if match := re.search(pattern, line):
+            watchdog.cancel()
+            return match
+    watchdog.cancel()
+    raise AssertionError(f"no line with {pattern!r} in {''.join(seen)}")
+
+
+def numbers(match: re.Match[str]) -> list[int]:
+    return [int(group) for group in match.groups()]
+
+
+def get(address: str, path: str) -> Any:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_it_ends_with_spans_on_screen_and_over_http(start_demo: Any, backend: str) -> None:
+    demo = start_demo("--duration", "2", *ANY_PORTS, INFERTRACE_BACKEND=backend)
+    count = int(line_with(demo, r"^gpt-4 +(\d+) ")[1])
+    (produced, delivered, pending, dropped) = numbers(
+        line_with(
+            demo,
+            r"Ledger here: (\d+) produced = (\d+) delivered \+ (\d+) pending \+ (\d+) dropped",
+        )
+    )
+    assert produced == delivered > count > 0
+    assert pending == dropped == 0
+    stored, of, percent = numbers(line_with(demo, r"(\d+) of (\d+) stored, (\d+)% complete"))
+    assert (stored, of, percent) == (produced, produced, 100)
+
+    http = line_with(demo, r"curl 'http://([\d.:]+)/spans\?model=gpt-4")[1]
+    spans = get(http, "/spans?model=gpt-4&limit=10000")
+    assert len(spans) == count
+    for span in spans:
+        assert span["model_name"] == "gpt-4"
+        assert span["batch_size"] >= 1
+        assert span["input_tokens"] >= 1
+        assert span["duration_ms"] > 0
+        assert span["status"] in ("OK", "ERROR")
+        assert ("output_tokens" in span) == (span["status"] == "OK")
+    stages = {
+        span["pipeline_stage"] for span in get(http, f"/traces/{spans[0]['trace_id']}")["spans"]
+        if "pipeline_stage" in span
+    }  # fmt: skip
+    assert {"preprocessing", "inference"} <= stages
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(TIMEOUT_S) == 0
+
+
+def test_an_outage_loses_nothing(start_demo: Any) -> None:
+    demo = start_demo("--once", "--duration", "4", "--outage", "1", *ANY_PORTS)
+    assert int(line_with(demo, r"(\d+) pending  collector down")[1]) > 0
+    produced, delivered = numbers(line_with(demo, r"(\d+) produced = (\d+) delivered"))
+    assert produced == delivered
+    stored, of = numbers(line_with(demo, r"(\d+) of (\d+) stored"))
+    assert stored == of == produced
+    assert demo.wait(TIMEOUT_S) == 0
+
+
+def test_a_killed_collector_loses_nothing_and_stops_nothing(start_demo: Any) -> None:
+    demo = start_demo("--once", "--duration", "6", *ANY_PORTS)
+    pid = int(line_with(demo, r"Collector \(process (\d+)\)")[1])
+    (before,) = numbers(line_with(demo, r"(\d+) spans .* collector up"))
+    os.kill(pid, signal.SIGKILL)
+    (during, _) = numbers(line_with(demo, r"(\d+) spans .* ([1-9]\d*) pending  collector down"))
+    assert during > before
+    (later, _) = numbers(line_with(demo, r"(\d+) spans .* ([1-9]\d*) pending  collector down"))
+    assert later > during  # the loop goes on
+    produced, delivered = numbers(line_with(demo, r"(\d+) produced = (\d+) delivered"))
+    assert produced == delivered > later
+    stored, of = numbers(line_with(demo, r"(\d+) of (\d+) stored"))
+    assert stored == of == produced
+    assert demo.wait(TIMEOUT_S) == 0
+
+
+@pytest.mark.parametrize("option", ["--grpc", "--http"])
+def test_a_port_already_taken(start_demo: Any, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        demo = start_demo("--once", *ANY_PORTS, option, address)
+        _, complaint = demo.communicate(timeout=TIMEOUT_S)
+    assert demo.returncode == 2
+    assert address in complaint
+    assert option in complaint
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize("value", ["-1", "abc", "nan"])
+def test_a_bad_duration(start_demo: Any, value: str) -> None:
+    demo = start_demo("--duration", value)
+    _, complaint = demo.communicate(timeout=TIMEOUT_S)
+    assert demo.returncode == 2
+    assert "--duration" in complaint
