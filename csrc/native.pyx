@@ -20,13 +20,14 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+import contextvars
 import os
 import time
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import failure, values
-from infertrace.recording.context import CURRENT, TraceContext, parse_traceparent
+from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
 from infertrace.recording import limits
 
@@ -56,7 +57,7 @@ cdef extern from "wire.h":
     uint8_t* wire_double(uint8_t* p, double value) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
 
-__all__ = ["NAME", "NOOP", "Recorder", "Span", "monotonic_ns"]
+__all__ = ["NAME", "NOOP", "Recorder", "Span", "current", "monotonic_ns", "set_current"]
 
 NAME = "native"
 
@@ -67,6 +68,7 @@ cdef double FLOAT32_MAX = limits.FLOAT32_MAX
 cdef int32_t INT32_MAX = limits.INT32_MAX
 
 include "buffer.pxi"
+include "context.pxi"
 include "span.pxi"
 include "encoder.pxi"
 include "recorder.pxi"

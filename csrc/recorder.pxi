@@ -125,9 +125,8 @@ cdef class Recorder:
             if context is None:
                 invalid += 1
         if context is None:
-            PyContextVar_Get(CURRENT, NULL, &current)
-            Py_XDECREF(current)
-            if current == <PyObject*>None:
+            current = current_span_pointer()
+            if current is NULL or current == <PyObject*>None:
                 trace_low = infertrace_next_id(&self.ids.trace_low)
                 if not self.samples_all and trace_low >= self.sample_bound:
                     return unsampled_root
@@ -141,9 +140,8 @@ cdef class Recorder:
                 context = (<object>current).context
         if context is not None:
             if not context.sampled:
-                PyContextVar_Get(CURRENT, NULL, &current)
-                Py_XDECREF(current)
-                return unsampled_root if current == <PyObject*>None else noop
+                current = current_span_pointer()
+                return unsampled_root if current is NULL or current == <PyObject*>None else noop
             trace_high = context.trace_id >> 64
             trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
             parent_id = context.span_id

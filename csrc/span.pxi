@@ -221,19 +221,14 @@ cdef class Span:
             self.finish()
 
     def __enter__(self):
-        cdef PyObject* current
-        PyContextVar_Get(CURRENT, NULL, &current)
-        self.previous = <object>current
-        Py_XDECREF(current)
-        PyContextVar_Set(CURRENT, self)
+        cdef PyObject* current = current_span_pointer()
+        self.previous = None if current is NULL else <object>current
+        make_current(self)
         return self
 
     def __exit__(self, kind, error, traceback):
-        cdef PyObject* current
-        PyContextVar_Get(CURRENT, NULL, &current)
-        Py_XDECREF(current)
-        if current == <PyObject*>self:
-            PyContextVar_Set(CURRENT, live(self.previous))
+        if current_span_pointer() == <PyObject*>self:
+            make_current(live(self.previous))
         if self.ended:
             return
         if error is not None:
@@ -426,17 +421,12 @@ cdef class NoopSpan:
 
     def __enter__(self):
         if self.root:
-            PyContextVar_Set(CURRENT, self)
+            make_current(self)
         return self
 
     def __exit__(self, kind, error, traceback):
-        cdef PyObject* current
-        if not self.root:
-            return
-        PyContextVar_Get(CURRENT, NULL, &current)
-        Py_XDECREF(current)
-        if current == <PyObject*>self:
-            PyContextVar_Set(CURRENT, None)
+        if self.root and current_span_pointer() == <PyObject*>self:
+            make_current(None)
 
     async def __aenter__(self):
         return self.__enter__()

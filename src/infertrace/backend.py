@@ -48,7 +48,14 @@ class Backend(Protocol):
     NOOP: Span
     Recorder: type[Recorder]
 
-    def monotonic_ns(self) -> int: ...
+    def monotonic_ns(self) -> int:
+        """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
+
+    def current(self) -> Span | None:
+        """The current span of this context (thread, task, generator step)."""
+
+    def set_current(self, span: Span | None) -> None:
+        """Make that span the current one of this context, and of later copies of it."""
 
 
 def select(choice: str) -> Backend:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from infertrace.recording.context import CURRENT, TraceContext
+from infertrace import backend
+from infertrace.recording.context import TraceContext
 
 Scalar: TypeAlias = "str | bool | int | float"
 """What an attribute holds: text, truth, a 64-bit integer or a finite float."""
@@ -127,9 +128,5 @@ class Span(Protocol):
 
 def current_span() -> Span:
     """The span that is current in this context; one that records nothing where there is none."""
-    span = CURRENT.get()
-    if span is not None:
-        return span
-    from infertrace import backend
-
-    return backend.selected.NOOP
+    span = backend.selected.current()
+    return backend.selected.NOOP if span is None else span

@@ -1,18 +1,8 @@
-"""The current span, and the trace context that travels between processes.
-
-Both backends share the one context variable, so a span is current in the
-context (thread, task, generator step) that entered it and nowhere else.
-"""
+"""The trace context, which travels between spans and between processes."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from infertrace.span import Span
-
-CURRENT: Final[ContextVar[Span | None]] = ContextVar("infertrace_current_span", default=None)
+from typing import Final, NamedTuple
 
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _FIELD_DIGITS: Final = (2, 32, 16, 2)  # version, trace id, span id, flags

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from infertrace import backend
-from infertrace.recording.context import CURRENT
 
 _NS_PER_MS = 1e6
 
@@ -71,13 +70,13 @@ class _GeneratorSpan:
 
     def __enter__(self) -> None:
         if self._span.propagates:
-            self._previous = CURRENT.get()
-            CURRENT.set(self._span)
+            self._previous = backend.selected.current()
+            backend.selected.set_current(self._span)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if self._span.propagates:
-            if CURRENT.get() is self._span:
-                CURRENT.set(self._previous)
+            if backend.selected.current() is self._span:
+                backend.selected.set_current(self._previous)
             self._previous = None
         if error is None and self._awaits_first:
             self._awaits_first = False

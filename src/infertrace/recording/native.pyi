@@ -8,12 +8,14 @@ from infertrace.recording.context import TraceContext
 from infertrace.recording.values import Scalar
 from infertrace.span import Span as AnySpan
 
-__all__ = ["NAME", "NOOP", "Recorder", "Span", "monotonic_ns"]
+__all__ = ["NAME", "NOOP", "Recorder", "Span", "current", "monotonic_ns", "set_current"]
 
 NAME: Final[str]
 NOOP: Final[AnySpan]
 
 def monotonic_ns() -> int: ...
+def current() -> AnySpan | None: ...
+def set_current(span: AnySpan | None) -> None: ...
 
 @final
 class Span:

@@ -9,6 +9,7 @@ import os
 import time
 from _random import Random
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DropReason
 from infertrace.buffering.pure import SpanBuffer
 from infertrace.recording import encoder, failure, values
-from infertrace.recording.context import CURRENT, TraceContext, parse_traceparent
+from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
 from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
 from infertrace.recording.values import Scalar
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from infertrace.span import Span as AnySpan
 
 NAME: Final = "pure"
+
+CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
+current: Final = CURRENT.get
+
+
+def set_current(span: AnySpan | None) -> None:
+    """Make `span` (or None) the current one of this context."""
+    CURRENT.set(span)
+
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 

@@ -1,0 +1,96 @@
+/* Whether a value in the current context can be reached through this context alone.
+ *
+ * A context variable is a persistent map (HAMT), and to set one builds a new map: two
+ * sets a span cost more than all else that a span does. So the variable holds a cell, and
+ * a span enters and leaves by changing the cell, which is right exactly as long as nobody
+ * else can see the cell: a copied context (a task, a callback, copy_context()) shares the
+ * map, its node or the cell with the one that it was copied from, and so raises a
+ * reference count on the way from the context to the cell. Where every count on that way
+ * is 1, the cell is this context's own. Where it is not, or the way is not understood,
+ * the caller sets the variable to a fresh cell, and the copies keep the old one as it was.
+ *
+ * The layouts are those of CPython 3.10 to 3.13 (pycore_context.h, pycore_hamt.h, hamt.c);
+ * learning the node type checks them against a context of known content. Elsewhere, and
+ * on a free-threaded build, the answer is always no.
+ */
+#ifndef INFERTRACE_CONTEXT_H
+#define INFERTRACE_CONTEXT_H
+
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 && \
+    PY_VERSION_HEX < 0x030E0000
+#define INFERTRACE_KNOWS_CONTEXTS 1
+#else
+#define INFERTRACE_KNOWS_CONTEXTS 0
+#endif
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *previous;
+    PyObject *vars;
+} infertrace_context_layout;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *root;
+} infertrace_hamt_layout;
+
+typedef struct {
+    PyObject_VAR_HEAD
+    uint32_t bitmap;
+    PyObject *entries[1]; /* key, value; or NULL, child node */
+} infertrace_bitmap_node_layout;
+
+static PyTypeObject *infertrace_bitmap_node_type = NULL;
+
+static int infertrace_node_solely_holds(PyObject *node, PyObject *value) {
+    infertrace_bitmap_node_layout *bitmap = (infertrace_bitmap_node_layout *)node;
+    Py_ssize_t i;
+    if (Py_REFCNT(node) != 1 || Py_TYPE(node) != infertrace_bitmap_node_type) return 0;
+    for (i = 0; i + 1 < Py_SIZE(node); i += 2) {
+        PyObject *found = bitmap->entries[i + 1];
+        if (found == value) return 1;
+        if (!bitmap->entries[i] && infertrace_node_solely_holds(found, value)) return 1;
+    }
+    return 0;
+}
+
+static inline int infertrace_is_own(PyObject *value) {
+#if INFERTRACE_KNOWS_CONTEXTS
+    PyObject *context = PyThreadState_Get()->context, *vars;
+    if (!infertrace_bitmap_node_type || !context || Py_REFCNT(value) != 1) return 0;
+    vars = ((infertrace_context_layout *)context)->vars;
+    if (Py_REFCNT(vars) != 1) return 0;
+    return infertrace_node_solely_holds(((infertrace_hamt_layout *)vars)->root, value);
+#else
+    (void)value;
+    return 0;
+#endif
+}
+
+/* `context` holds `variable` = `value` and nothing else. Returns whether it looks as it should. */
+static int infertrace_learn_contexts(PyObject *context, PyObject *variable, PyObject *value) {
+#if INFERTRACE_KNOWS_CONTEXTS
+    PyObject *vars, *root;
+    infertrace_bitmap_node_layout *node;
+    if (strcmp(Py_TYPE(context)->tp_name, "_contextvars.Context") &&
+        strcmp(Py_TYPE(context)->tp_name, "Context"))
+        return 0;
+    vars = ((infertrace_context_layout *)context)->vars;
+    if (strcmp(Py_TYPE(vars)->tp_name, "hamt")) return 0;
+    root = ((infertrace_hamt_layout *)vars)->root;
+    if (strcmp(Py_TYPE(root)->tp_name, "hamt_bitmap_node") || Py_SIZE(root) != 2) return 0;
+    node = (infertrace_bitmap_node_layout *)root;
+    if (node->entries[0] != variable || node->entries[1] != value) return 0;
+    infertrace_bitmap_node_type = Py_TYPE(root);
+    return 1;
+#else
+    (void)context, (void)variable, (void)value;
+    return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,64 @@
+# The current span. The variable holds a cell, and the cell the span: see context.h.
+
+cdef extern from "context.h":
+    bint infertrace_is_own(PyObject* value) noexcept
+    bint infertrace_learn_contexts(object context, object variable, object value) noexcept
+
+cdef object CELL = contextvars.ContextVar("infertrace_current_span")
+
+
+@cython.final
+@cython.internal
+@cython.no_gc
+cdef class Cell:
+    cdef object span
+
+
+cdef inline PyObject* current_cell() except? NULL:
+    """The cell that this context sees, borrowed, or NULL."""
+    cdef PyObject* cell = NULL
+    PyContextVar_Get(CELL, NULL, &cell)
+    Py_XDECREF(cell)  # the context keeps it
+    return cell
+
+
+cdef inline PyObject* current_span_pointer() except? NULL:
+    """The current span, borrowed; NULL or None where there is none."""
+    cdef PyObject* cell = current_cell()
+    return NULL if cell is NULL else <PyObject*>(<Cell>cell).span
+
+
+cdef inline int make_current(object span) except -1:
+    """Make `span` (or None) the current one, in this context and in no copy of it."""
+    cdef PyObject* cell = current_cell()
+    cdef Cell fresh
+    if cell is not NULL and infertrace_is_own(cell):
+        (<Cell>cell).span = span
+        return 0
+    fresh = Cell.__new__(Cell)
+    fresh.span = span
+    PyContextVar_Set(CELL, fresh)
+    return 0
+
+
+cdef int learn_contexts() except -1:
+    variable = contextvars.ContextVar("infertrace_probe")
+    context = contextvars.Context()
+    value = object()
+    context.run(variable.set, value)
+    infertrace_learn_contexts(context, variable, value)
+    return 0
+
+
+learn_contexts()
+
+
+def current():
+    """The current span of this context, or None."""
+    cdef PyObject* span = current_span_pointer()
+    return None if span is NULL else <object>span
+
+
+def set_current(span):
+    """Make `span` (or None) the current one of this context."""
+    make_current(span)
