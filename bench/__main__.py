@@ -5,44 +5,73 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from bench import span_cost
-from bench.environment import describe_environment
+from bench.environment import describe, footer
+from bench.markdown import verdict_table
 
 RESULTS = Path(__file__).parent / "results"
-QUESTIONS = {"span_cost": span_cost}
+QUESTIONS = (
+    "span_cost",
+    "setter_cost",
+    "decorator_cost",
+    "batch_cost",
+    "exporter_cpu",
+    "loop_latency",
+    "thread_scaling",
+    "import_cost",
+    "memory",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--fast", action="store_true", help="fewer rounds: a check, not a result")
+    parser.add_argument(
+        "--figure", action="store_true", help="only draw docs/figures/ from the results there are"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.questions if name not in QUESTIONS]:
         parser.error(f"no such question: {', '.join(unknown)}")
+    if options.figure:
+        from bench.figure import draw
+
+        print(draw(json.loads((RESULTS / "span_cost.json").read_text())))
+        return
     RESULTS.mkdir(exist_ok=True)
+    start = time.monotonic()
+    verdicts = []
     for name in options.questions or QUESTIONS:
-        environment = describe_environment()
-        start = time.monotonic()
-        answer, markdown = QUESTIONS[name].measure(RESULTS, options.fast)
-        result = {
-            "question": name,
-            "fast": options.fast,
-            "environment": environment,
-            "duration_seconds": round(time.monotonic() - start, 1),
-            **answer,
-        }
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2))
-        packages = ", ".join(f"{key} {value}" for key, value in environment["packages"].items())
-        commit = environment["commit"][:12] + "+" * environment["uncommitted_changes"]
-        markdown += (
-            f"\n{environment['cpu']}, {environment['cores']} cores, {environment['system']}, "
-            f"load {environment['load_average_1min']}; {environment['python']}; {packages}; "
-            f"commit {commit}\n"
-        )
-        (RESULTS / f"{name}.md").write_text(markdown)
-        print(markdown)
+        verdicts += _answer(name, options.fast)
+    _write("summary", "Which budgets hold?", "", {"verdicts": verdicts}, start, options.fast)
+
+
+def _answer(name: str, fast: bool) -> list[dict[str, Any]]:
+    question = import_module(f"bench.{name}")
+    start = time.monotonic()
+    answer = question.measure(RESULTS, fast)
+    title, _, method = (question.__doc__ or "").partition("\n\n")
+    _write(name, title, f"{answer.tables}\n{method}", asdict(answer), start, fast)
+    return [{"question": name, **verdict} for verdict in answer.verdicts]
+
+
+def _write(
+    name: str, title: str, body: str, found: dict[str, Any], start: float, fast: bool
+) -> None:
+    environment = describe()
+    seconds = round(time.monotonic() - start, 1)
+    result = {"question": name, "fast": fast, "duration_s": seconds, "environment": environment}
+    result.update(found)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2))
+    verdicts = verdict_table(found["verdicts"]) if found["verdicts"] else ""
+    note = "\nFast: it shows that it runs, and is no result.\n" if fast else ""
+    markdown = f"## {title}\n\n{body.strip()}\n\n{verdicts}{note}\n{footer(environment)}\n"
+    (RESULTS / f"{name}.md").write_text(markdown)
+    print(markdown, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,170 +1,203 @@
 """What does one recorded span cost the thread that records it?
 
-Each workload runs in a process of its own, all of them once per round, so that what else the
-machine does meets them alike. Ratios are taken within a round; what counts is their median.
+The work: start a span, set batch size and tokens, end it. Between two bursts, untimed,
+everything is delivered; a row of infertrace's fails when a span is lost.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
-import pyperf
-from bench import floor_extension, span_workloads
-from bench.environment import REPOSITORY
-from bench.markdown import table
+from bench import contenders, floor_extension
+from bench.contenders import Contender, recorded
+from bench.harness import Answer, Row, loop_of, measure_rows, ratios, time_rows, verdict
+from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 
 FLOOR, SDK, NO_OP = "floor", "OpenTelemetry SDK", "OpenTelemetry no-op"
+NATIVE, PURE = "infertrace native", "infertrace pure"
+OFF, UNSAMPLED = "infertrace off", "infertrace unsampled"
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How a row must compare with another of the same run."""
+class EmptyBlock:
+    __slots__ = ()
 
-    row: str
-    other: str
-    at_most: float | None = None  # times the other
-    at_least: float | None = None  # times less than the other
+    def __enter__(self) -> EmptyBlock:
+        return self
 
-    @property
-    def limit(self) -> str:
-        if self.at_most is not None:
-            return f"at most {self.at_most:g} x {self.other}"
-        return f"at least {self.at_least:g} x less than {self.other}"
-
-    def ratios(self, seconds: dict[str, list[float]]) -> list[float]:
-        pairs = zip(seconds[self.row], seconds[self.other], strict=True)
-        return [own / other if self.at_most is not None else other / own for own, other in pairs]
-
-    def holds(self, ratio: float) -> bool:
-        return ratio <= self.at_most if self.at_most is not None else ratio >= self.at_least
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
-BUDGETS = (
-    Budget("infertrace native", FLOOR, at_most=1.3),
-    Budget("infertrace native", SDK, at_least=60),
-    Budget("infertrace native", NO_OP, at_least=9),
-    Budget("infertrace pure", SDK, at_least=12),
-    Budget("infertrace off", FLOOR, at_most=0.8),
-    Budget("infertrace unsampled", FLOOR, at_most=0.8),
+class Protobuf(Contender):
+    """The protobuf runtime; `tracer` builds the message that infertrace writes."""
+
+    def __init__(self) -> None:
+        from infertrace.generated import span_pb2
+
+        def new_message() -> Any:
+            now = time_ns()
+            return span_pb2.Span(
+                trace_id=b"0123456789abcdef",
+                span_id=b"01234567",
+                service_name=contenders.SERVICE,
+                operation_name=contenders.OPERATION,
+                start_time_unix_nano=now,
+                duration_nanos=time_ns() - now,
+                status="OK",
+                inference=span_pb2.InferenceContext(
+                    model_name=contenders.MODEL,
+                    batch_size=contenders.BATCH_SIZE,
+                    input_tokens=contenders.INPUT_TOKENS,
+                    output_tokens=contenders.OUTPUT_TOKENS,
+                ),
+            )
+
+        self.tracer = new_message
+
+
+class CallPerSpan(Protobuf):
+    """`tracer` sends one span to the receiver and waits for the answer."""
+
+    def __init__(self) -> None:
+        import grpc
+
+        from infertrace.generated import span_pb2, span_pb2_grpc
+
+        super().__init__()
+        new_message = self.tracer
+        channel = grpc.insecure_channel(os.environ["INFERTRACE_ENDPOINT"])
+        send = span_pb2_grpc.CollectorServiceStub(channel).SendSpan
+
+        def send_span() -> None:
+            if not send(span_pb2.SendSpanRequest(span=new_message())).accepted:
+                raise RuntimeError("a span was not accepted")
+
+        self.tracer = send_span
+
+
+SPAN = loop_of(recorded(contenders.Infertrace))
+OTEL_SPAN = loop_of(recorded(contenders.OpenTelemetry))
+
+ROWS = (
+    Row(
+        "empty with, Python class",
+        "make, enter, exit; no calls",
+        Contender,
+        loop_of("with EmptyBlock():\n    pass", EmptyBlock=EmptyBlock),
+    ),
+    Row(FLOOR, "Cython object, the same calls, two clock reads", contenders.Floor, SPAN),
+    Row(
+        NATIVE,
+        "ids, clock, context, encoding; delivered over gRPC between bursts",
+        contenders.native,
+        SPAN,
+    ),
+    Row(
+        PURE,
+        "the same on the pure backend; encoded by the exporter between bursts",
+        contenders.pure,
+        SPAN,
+    ),
+    Row(OFF, "native, enabled=False", contenders.off, SPAN),
+    Row(UNSAMPLED, "native, sample_rate=0", contenders.unsampled, SPAN),
+    Row(
+        SDK,
+        "BatchSpanProcessor, exporter that only counts; three attributes",
+        contenders.OpenTelemetry,
+        OTEL_SPAN,
+    ),
+    Row(NO_OP, "NoOpTracer, the same calls", contenders.OpenTelemetryNoOp, OTEL_SPAN),
+    Row(
+        "protobuf (upb)",
+        "build and serialize the same message, fixed ids",
+        Protobuf,
+        loop_of("tracer().SerializeToString()"),
+    ),
+    Row(
+        "one call per span",
+        "build the message, SendSpan, wait for the answer",
+        CallPerSpan,
+        loop_of("tracer()"),
+        burst=200,
+        bursts=1,
+    ),
 )
 
 
-def measure(folder: Path, fast: bool) -> tuple[dict[str, Any], str]:
-    """The answer as data and as Markdown; leaves what pyperf measured in `folder`."""
+def measure(folder: Path, fast: bool) -> Answer:
     floor_extension.build()
     rounds, values = (2, 3) if fast else (5, 10)
-    with running_receiver() as address:
-        suites = [_run_round(folder, address, values) for _ in range(rounds)]
-    _keep_all_runs(suites, folder / "span_cost.pyperf.json")
-    seconds = {
-        row.name: [suite.get_benchmark(row.name).median() for suite in suites]
-        for row in span_workloads.ROWS
+    with running_receiver() as addresses:
+        seconds = measure_rows(
+            "bench.span_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses
+        )
+    compared = {
+        row.name: {
+            "work": row.work,
+            "seconds": seconds[row.name],
+            "times_floor": ratios(seconds[row.name], seconds[FLOOR]),
+            "times_less_than_sdk": ratios(seconds[SDK], seconds[row.name]),
+            "times_less_than_no_op": ratios(seconds[NO_OP], seconds[row.name]),
+        }
+        for row in ROWS
     }
-    rows = {row.name: {"work": row.work, **_row(row.name, seconds)} for row in span_workloads.ROWS}
-    budgets = [_verdict(budget, seconds) for budget in BUDGETS]
-    answer = {"rounds": rounds, "values_per_round": values, "rows": rows, "budgets": budgets}
-    return answer, _markdown(answer)
-
-
-def _run_round(folder: Path, address: str, values: int) -> pyperf.BenchmarkSuite:
-    output = folder / "round.json"
-    output.unlink(missing_ok=True)
-    # Settings of the caller's own tracing would change what is measured.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("INFERTRACE_", "OTEL_"))
-    }
-    options = ["--copy-env", "--quiet", "--values", str(values), "--output", str(output)]
-    subprocess.run(
-        [sys.executable, "-m", span_workloads.MODULE, *options],
-        cwd=REPOSITORY,
-        env={**environment, "INFERTRACE_ENDPOINT": address},
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    suite = pyperf.BenchmarkSuite.load(str(output))
-    output.unlink()
-    return suite
-
-
-def _keep_all_runs(suites: list[pyperf.BenchmarkSuite], path: Path) -> None:
-    first, *others = suites
-    for suite in others:
-        for benchmark in suite.get_benchmarks():
-            first.get_benchmark(benchmark.get_name()).add_runs(benchmark)
-    first.dump(str(path), replace=True)
-
-
-def _row(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    own = seconds[name]
-    return {
-        "seconds_per_span": statistics.median(own),
-        "seconds_of_each_round": own,
-        "times_floor": _median_ratio(own, seconds[FLOOR]),
-        "times_less_than_sdk": _median_ratio(seconds[SDK], own),
-        "times_less_than_no_op": _median_ratio(seconds[NO_OP], own),
-    }
-
-
-def _median_ratio(numerators: list[float], denominators: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
-
-
-def _verdict(budget: Budget, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    ratios = budget.ratios(seconds)
-    ratio = statistics.median(ratios)
-    return {
-        "row": budget.row,
-        "limit": budget.limit,
-        "ratio": ratio,
-        "ratio_of_each_round": ratios,
-        "holds": budget.holds(ratio),
-    }
-
-
-def _markdown(answer: dict[str, Any]) -> str:
-    rows = table(
+    tables = table(
         ["", "work", "µs per span", "rounds, µs", "x floor", "SDK ÷ it", "no-op ÷ it"],
         [
             [
                 name,
                 row["work"],
-                f"{row['seconds_per_span'] * 1e6:.3f}",
-                _span_of(row["seconds_of_each_round"], 1e6),
-                f"{row['times_floor']:.2f}",
-                f"{row['times_less_than_sdk']:.2f}",
-                f"{row['times_less_than_no_op']:.2f}",
+                *median_and_spread(row["seconds"], 1e6),
+                median_and_spread(row["times_floor"], digits=2)[0],
+                median_and_spread(row["times_less_than_sdk"], digits=2)[0],
+                median_and_spread(row["times_less_than_no_op"], digits=2)[0],
             ]
-            for name, row in answer["rows"].items()
+            for name, row in compared.items()
         ],
     )
-    budgets = table(
-        ["", "budget", "measured", "rounds", ""],
-        [
-            [
-                budget["row"],
-                budget["limit"],
-                f"{budget['ratio']:.2f} x",
-                _span_of(budget["ratio_of_each_round"]),
-                "hold" if budget["holds"] else "**miss**",
-            ]
-            for budget in answer["budgets"]
-        ],
-    )
-    title = (__doc__ or "").splitlines()[0]
-    return (
-        f"## {title}\n\n{rows}\nMedians of {answer['rounds']} interleaved rounds of "
-        f"{answer['values_per_round']} values; a run that loses a span fails.\n\n{budgets}"
+    native, pure = compared[NATIVE], compared[PURE]
+    verdicts = [
+        verdict("recorded span, native", native["times_floor"], "x", at_most=1.3, of="the floor"),
+        verdict(
+            "recorded span, native",
+            native["times_less_than_sdk"],
+            "x",
+            at_least=60,
+            of="less than OpenTelemetry's SDK",
+        ),
+        verdict(
+            "recorded span, native",
+            native["times_less_than_no_op"],
+            "x",
+            at_least=9,
+            of="less than OpenTelemetry's no-op",
+        ),
+        verdict(
+            "recorded span, pure",
+            pure["times_less_than_sdk"],
+            "x",
+            at_least=12,
+            of="less than OpenTelemetry's SDK",
+        ),
+        *(
+            verdict(
+                f"span {name.removeprefix('infertrace ')}",
+                compared[name]["times_floor"],
+                "x",
+                at_most=0.8,
+                of="the floor",
+            )
+            for name in (OFF, UNSAMPLED)
+        ),
+    ]
+    return Answer(
+        {"rounds": rounds, "values_per_round": values, "rows": compared}, tables, verdicts
     )
 
 
-def _span_of(values: list[float], scale: float = 1.0) -> str:
-    return f"{min(values) * scale:.3f} to {max(values) * scale:.3f}"
+if __name__ == "__main__":
+    time_rows("bench.span_cost", ROWS)

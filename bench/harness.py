@@ -1,0 +1,246 @@
+"""How a question is measured: in processes of its own, in rounds, beside its rivals.
+
+A round measures every row once, so that what else the machine does meets them alike. A
+ratio is taken within a round; what counts is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pyperf
+from bench.contenders import Contender
+from bench.environment import REPOSITORY
+
+SPANS_PER_BURST = 1000  # fits into OpenTelemetry's default queue of 2048 spans
+BURSTS_PER_VALUE = 10
+# pyperf stores no value that is not positive; noise can make a difference negative.
+SMALLEST_DIFFERENCE_S = 1e-10
+
+# Settings of the caller's own tracing would change what is measured, and without written
+# bytecode every process would compile what it imports.
+UNWANTED_VARIABLES = ("INFERTRACE_", "OTEL_", "DD_", "PYTHONDONTWRITEBYTECODE")
+
+Loop = Callable[[Any, int], float]
+"""Takes a tracer and how often to do the work; returns the seconds that took."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what is timed, and what it is.
+
+    With a baseline, the value is what `loop` takes longer than `baseline`: bursts of both
+    alternate in one process, and the median of their differences counts.
+    """
+
+    name: str
+    work: str
+    contender: Callable[[], Contender]
+    loop: Loop
+    baseline: Loop | None = None
+    burst: int = SPANS_PER_BURST
+    bursts: int = BURSTS_PER_VALUE
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question found out: as data, as Markdown, and which budgets hold."""
+
+    data: dict[str, Any]
+    tables: str
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def loop_of(
+    body: str, *, setup: str = "pass", head: str = "for _ in range(count):", **names: Any
+) -> Loop:
+    """A loop around `body`, compiled in place as `timeit` does: no call is added to it."""
+    source = (
+        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    start = perf_counter()\n"
+        f"    {head}\n{_indented(body, 2)}\n    return perf_counter() - start\n"
+    )
+    return _compiled(source, names)
+
+
+def async_loop_of(body: str, *, setup: str, head: str = "for _ in range(count):") -> Loop:
+    """The same inside of a coroutine, on an event loop that has nothing else to do."""
+    source = (
+        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    async def drive():\n"
+        f"        start = perf_counter()\n        {head}\n{_indented(body, 3)}\n"
+        "        return perf_counter() - start\n    return asyncio.run(drive())\n"
+    )
+    import asyncio
+
+    return _compiled(source, {"asyncio": asyncio})
+
+
+def _indented(text: str, levels: int) -> str:
+    return textwrap.indent(text, "    " * levels)
+
+
+def _compiled(source: str, names: dict[str, Any]) -> Loop:
+    namespace = {"perf_counter": perf_counter, **names}
+    exec(source, namespace)
+    loop: Loop = namespace["loop"]
+    return loop
+
+
+def time_rows(module: str, rows: Sequence[Row]) -> None:
+    """The pyperf script that a question is when it is run: a process for each row.
+
+    Between two bursts, untimed, everything recorded is delivered, so that no buffer fills
+    and no span is dropped: a row that loses one fails.
+    """
+    runner = pyperf.Runner(processes=1, values=10, warmups=2, loops=1, program_args=("-m", module))
+    for row in rows:
+        runner.bench_time_func(row.name, _timed(row), inner_loops=row.burst * row.bursts)
+
+
+def _timed(row: Row) -> Callable[[int], float]:
+    contender: Contender | None = None
+
+    def time(loops: int) -> float:
+        nonlocal contender
+        if contender is None:  # only in the process that runs this row
+            contender = row.contender()
+        bursts = [_burst(row, contender) for _ in range(loops * row.bursts)]
+        if row.baseline is None:
+            return sum(bursts)
+        difference = max(statistics.median(bursts), row.burst * SMALLEST_DIFFERENCE_S)
+        return difference * len(bursts)
+
+    return time
+
+
+def _burst(row: Row, contender: Contender) -> float:
+    seconds = row.loop(contender.tracer, row.burst)
+    contender.settle()
+    if row.baseline is not None:
+        seconds -= row.baseline(contender.tracer, row.burst)
+        contender.settle()
+    return seconds
+
+
+def measure_rows(
+    module: str, rows: Sequence[Row], folder: Path, *, rounds: int, values: int, addresses: Any
+) -> dict[str, list[float]]:
+    """Seconds for each repetition, by row: the median of each round.
+
+    Every single value goes to a file of pyperf's in `folder`.
+    """
+    suites = [_run_round(module, folder, values, addresses) for _ in range(rounds)]
+    medians = {
+        row.name: [suite.get_benchmark(row.name).median() for suite in suites] for row in rows
+    }
+    first, *others = suites
+    for suite in others:
+        for benchmark in suite.get_benchmarks():
+            first.get_benchmark(benchmark.get_name()).add_runs(benchmark)
+    first.dump(str(folder / f"{module.rpartition('.')[2]}.pyperf.json"), replace=True)
+    return medians
+
+
+def _run_round(module: str, folder: Path, values: int, addresses: Any) -> pyperf.BenchmarkSuite:
+    output = folder / "round.json"
+    output.unlink(missing_ok=True)
+    options = ["--copy-env", "--quiet", "--values", str(values), "--output", str(output)]
+    subprocess.run(
+        [sys.executable, "-m", module, *options],
+        cwd=REPOSITORY,
+        env=environment(addresses),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    suite = pyperf.BenchmarkSuite.load(str(output))
+    output.unlink()
+    return suite
+
+
+def run_part(module: str, *arguments: object, addresses: Any = None) -> Any:
+    """What that module prints, as JSON, when it is run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=environment(addresses),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def run_rounds(
+    names: Sequence[str], rounds: int, part: Callable[[str], dict[str, float]]
+) -> dict[str, dict[str, list[float]]]:
+    """What `part` measures of each name: measure → one value per round.
+
+    Every other round goes backwards, or the first would always be first.
+    """
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for turn in range(rounds):
+        for name in names if turn % 2 == 0 else reversed(names):
+            for measure, value in part(name).items():
+                found[name].setdefault(measure, []).append(value)
+    return found
+
+
+def environment(addresses: Any = None) -> dict[str, str]:
+    """The variables of a process that measures: the receiver's addresses, no leftovers."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
+    if addresses is None:
+        return kept
+    return {
+        **kept,
+        "INFERTRACE_ENDPOINT": addresses.grpc,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.grpc}",
+        "DD_TRACE_AGENT_URL": f"http://{addresses.http}",
+        "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+        "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+    }
+
+
+def ratios(numerators: Iterable[float], denominators: Iterable[float]) -> list[float]:
+    """Round by round."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
+def differences(ones: Iterable[float], others: Iterable[float]) -> list[float]:
+    """Round by round."""
+    return [a - b for a, b in zip(ones, others, strict=True)]
+
+
+def verdict(
+    what: str,
+    measured: list[float],
+    unit: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    of: str = "",
+) -> dict[str, Any]:
+    """Whether the median of the rounds keeps a budget, and how much room it leaves.
+
+    The room is a share of the budget, negative where it is missed.
+    """
+    median = statistics.median(measured)
+    limit = at_most if at_most is not None else at_least
+    assert limit is not None
+    room = (limit - median if at_most is not None else median - limit) / limit
+    return {
+        "what": what,
+        "budget": f"at {'most' if at_most is not None else 'least'} {limit:g} {unit} {of}".rstrip(),
+        "measured": median,
+        "unit": unit,
+        "rounds": measured,
+        "room": room,
+        "holds": room >= 0,
+    }

@@ -1,0 +1,176 @@
+"""What does each setter, tag, attribute and event add to a span?
+
+The work: a span with that one call in its block, less the same span without it, encoding
+included. Both alternate in one process. The tables of growth show whole spans.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import contenders
+from bench.contenders import Contender
+from bench.harness import Answer, Loop, Row, loop_of, measure_rows, ratios, time_rows, verdict
+from bench.markdown import median_and_spread, table
+from bench.receiver import running_receiver
+
+CALLS = (
+    "set_batch_size(8)",
+    "set_tokens(input=24, output=100)",
+    "set_queue(depth=3, wait_time_ms=1.5)",
+    "set_streaming(time_to_first_token_ms=41.5, inter_token_latency_ms=7.25)",
+    "set_sequence_length(512.0)",
+    "set_cache_hit_rate(0.5)",
+    "set_batch_fill_ratio(0.75)",
+    "set_model_version('0613')",
+    "set_framework('vllm')",
+    "set_pipeline_stage('inference')",
+    "set_tag('tenant', 'acme')",
+    "set_attribute('text', 'value')",
+    "set_attribute('truth', True)",
+    "set_attribute('integer', 8)",
+    "set_attribute('real', 0.5)",
+    "add_event('token')",
+    "add_event('token', {'index': 8})",
+    "set_status('ERROR', 'out of memory')",
+)
+# The calls of CALLS that OpenTelemetry has under the same name and with the same meaning.
+OTEL_CALLS = tuple(call for call in CALLS if call.startswith(("set_attribute", "add_event")))
+
+FIVE_AT_START = (
+    "with tracer.start_span('m', batch_size=8, queue_depth=3, input_tokens=24, "
+    "output_tokens=100, framework='vllm'):\n    pass"
+)
+# Tokens go in one call with one count each, so that both sides set five fields in five steps.
+FIVE_SETTERS = """with tracer.start_span('m') as span:
+    span.set_batch_size(8)
+    span.set_queue(depth=3)
+    span.set_tokens(input=24)
+    span.set_tokens(output=100)
+    span.set_framework('vllm')"""
+FOUR_SETTERS = """with tracer.start_span('m') as span:
+    span.set_batch_size(8)
+    span.set_queue(depth=3)
+    span.set_tokens(input=24, output=100)
+    span.set_framework('vllm')"""
+
+ATTRIBUTE_COUNTS = (0, 1, 4, 16, 64)
+PAYLOAD_BYTES = (16, 256, 4096, 32768)
+# 100 spans of 32 KiB: fewer than fit into the buffer of 8 MiB.
+SPANS_OF_PAYLOAD = 100
+
+NATIVE, PURE, OTEL = "native", "pure", "OpenTelemetry"
+SIDES: dict[str, tuple[type[Contender], object]] = {
+    NATIVE: (contenders.Infertrace, contenders.native),
+    PURE: (contenders.Infertrace, contenders.pure),
+    OTEL: (contenders.OpenTelemetry, contenders.OpenTelemetry),
+}
+
+
+def block(side: str, *calls: str) -> Loop:
+    body = "\n".join(f"    span.{call}" for call in calls) or "    pass"
+    return loop_of(f"with {SIDES[side][0].start} as span:\n{body}")
+
+
+def attributes(side: str, count: int) -> Loop:
+    return block(side, *(f"set_attribute('key{i}', {i})" for i in range(count)))
+
+
+def payload(side: str, size: int) -> Loop:
+    return loop_of(
+        f"with {SIDES[side][0].start} as span:\n    span.set_attribute('prompt', text)",
+        text="x" * size,
+    )
+
+
+def _rows() -> list[Row]:
+    rows = []
+    for side, (_, make) in SIDES.items():
+        bare = block(side)
+        rows += [
+            Row(f"{side}: {call}", "", make, block(side, call), bare)
+            for call in (OTEL_CALLS if side == OTEL else CALLS)
+        ]
+        rows += [
+            Row(f"{side}: {count} attributes", "", make, attributes(side, count))
+            for count in ATTRIBUTE_COUNTS
+        ]
+        rows += [
+            Row(
+                f"{side}: {size} bytes",
+                "",
+                make,
+                payload(side, size),
+                burst=SPANS_OF_PAYLOAD,
+            )
+            for size in PAYLOAD_BYTES
+        ]
+    for side in (NATIVE, PURE):
+        make = SIDES[side][1]
+        rows += [
+            Row(f"{side}: five at start", "", make, loop_of(FIVE_AT_START)),
+            Row(f"{side}: five setters", "", make, loop_of(FIVE_SETTERS)),
+            Row(f"{side}: four setters", "", make, loop_of(FOUR_SETTERS)),
+        ]
+    return rows
+
+
+ROWS = _rows()
+
+
+def measure(folder: Path, fast: bool) -> Answer:
+    rounds, values = (1, 2) if fast else (3, 5)
+    with running_receiver() as addresses:
+        seconds = measure_rows(
+            "bench.setter_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses
+        )
+
+    def cells(name: str) -> list[str]:
+        return (
+            [" (".join(median_and_spread(seconds[name], 1e9, 0)) + ")"]
+            if name in seconds
+            else ["–"]
+        )
+
+    def compared(names: list[str], pattern: str) -> list[list[str]]:
+        return [
+            [f"`{name}`", *(cells(f"{side}: {pattern.format(name)}")[0] for side in SIDES)]
+            for name in names
+        ]
+
+    header = [*SIDES]
+    tables = "\n".join(
+        (
+            table(["added by one call, ns (rounds)", *header], compared([*CALLS], "{}")),
+            table(
+                ["a span with so many attributes, ns (rounds)", *header],
+                compared([str(count) for count in ATTRIBUTE_COUNTS], "{} attributes"),
+            ),
+            table(
+                ["a span with a text of so many bytes (ASCII), ns (rounds)", *header],
+                compared([str(size) for size in PAYLOAD_BYTES], "{} bytes"),
+            ),
+            table(
+                ["a span with five fields, ns (rounds)", *header],
+                [
+                    [name, *(cells(f"{side}: {name}")[0] for side in SIDES)]
+                    for name in ("five at start", "five setters", "four setters")
+                ],
+            ),
+        )
+    )
+    verdicts = [
+        verdict(
+            f"five fields at start, {side}",
+            ratios(seconds[f"{side}: five at start"], seconds[f"{side}: five setters"]),
+            "x",
+            at_most=1,
+            of="the same by five setters",
+        )
+        for side in (NATIVE, PURE)
+    ]
+    return Answer({"rounds": rounds, "seconds": seconds}, tables, verdicts)
+
+
+if __name__ == "__main__":
+    time_rows("bench.setter_cost", ROWS)
