@@ -6,6 +6,8 @@ included. Both alternate in one process. The tables of growth show whole spans.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 from bench import contenders
@@ -37,30 +39,31 @@ CALLS = (
 # The calls of CALLS that OpenTelemetry has under the same name and with the same meaning.
 OTEL_CALLS = tuple(call for call in CALLS if call.startswith(("set_attribute", "add_event")))
 
-FIVE_AT_START = (
-    "with tracer.start_span('m', batch_size=8, queue_depth=3, input_tokens=24, "
-    "output_tokens=100, framework='vllm'):\n    pass"
-)
-# Tokens go in one call with one count each, so that both sides set five fields in five steps.
-FIVE_SETTERS = """with tracer.start_span('m') as span:
+FIVE_FIELDS = {
+    "at start": """with tracer.start_span(
+    'm', batch_size=8, queue_depth=3, input_tokens=24, output_tokens=100, framework='vllm'
+):
+    pass""",
+    # One field a call, as the budget says; both counts of tokens in one call is usual.
+    "by five setters": """with tracer.start_span('m') as span:
     span.set_batch_size(8)
     span.set_queue(depth=3)
     span.set_tokens(input=24)
     span.set_tokens(output=100)
-    span.set_framework('vllm')"""
-FOUR_SETTERS = """with tracer.start_span('m') as span:
+    span.set_framework('vllm')""",
+    "by four setters": """with tracer.start_span('m') as span:
     span.set_batch_size(8)
     span.set_queue(depth=3)
     span.set_tokens(input=24, output=100)
-    span.set_framework('vllm')"""
+    span.set_framework('vllm')""",
+}
 
 ATTRIBUTE_COUNTS = (0, 1, 4, 16, 64)
 PAYLOAD_BYTES = (16, 256, 4096, 32768)
-# 100 spans of 32 KiB: fewer than fit into the buffer of 8 MiB.
-SPANS_OF_PAYLOAD = 100
+GROWING_BURST = 100  # so many spans of 32 KiB fit into the buffer of 8 MiB
 
 NATIVE, PURE, OTEL = "native", "pure", "OpenTelemetry"
-SIDES: dict[str, tuple[type[Contender], object]] = {
+SIDES: dict[str, tuple[type[Contender], Callable[[], Contender]]] = {
     NATIVE: (contenders.Infertrace, contenders.native),
     PURE: (contenders.Infertrace, contenders.pure),
     OTEL: (contenders.OpenTelemetry, contenders.OpenTelemetry),
@@ -88,30 +91,22 @@ def _rows() -> list[Row]:
     for side, (_, make) in SIDES.items():
         bare = block(side)
         rows += [
-            Row(f"{side}: {call}", "", make, block(side, call), bare)
+            Row(f"{side}: {call}", "", make, block(side, call), bare, bursts=5)
             for call in (OTEL_CALLS if side == OTEL else CALLS)
         ]
+        growing = {
+            **{f"{count} attributes": attributes(side, count) for count in ATTRIBUTE_COUNTS},
+            **{f"{size} bytes": payload(side, size) for size in PAYLOAD_BYTES},
+        }
         rows += [
-            Row(f"{side}: {count} attributes", "", make, attributes(side, count))
-            for count in ATTRIBUTE_COUNTS
+            Row(f"{side}: {name}", "", make, loop, burst=GROWING_BURST)
+            for name, loop in growing.items()
         ]
-        rows += [
-            Row(
-                f"{side}: {size} bytes",
-                "",
-                make,
-                payload(side, size),
-                burst=SPANS_OF_PAYLOAD,
-            )
-            for size in PAYLOAD_BYTES
-        ]
-    for side in (NATIVE, PURE):
-        make = SIDES[side][1]
-        rows += [
-            Row(f"{side}: five at start", "", make, loop_of(FIVE_AT_START)),
-            Row(f"{side}: five setters", "", make, loop_of(FIVE_SETTERS)),
-            Row(f"{side}: four setters", "", make, loop_of(FOUR_SETTERS)),
-        ]
+        if side != OTEL:
+            rows += [
+                Row(f"{side}: {name}", "", make, loop_of(body), bursts=5)
+                for name, body in FIVE_FIELDS.items()
+            ]
     return rows
 
 
@@ -125,44 +120,27 @@ def measure(folder: Path, fast: bool) -> Answer:
             "bench.setter_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses
         )
 
-    def cells(name: str) -> list[str]:
-        return (
-            [" (".join(median_and_spread(seconds[name], 1e9, 0)) + ")"]
-            if name in seconds
-            else ["–"]
-        )
+    def cells(pattern: str) -> list[str]:
+        names = [f"{side}: {pattern}" for side in SIDES]
+        shown = [median_and_spread(seconds.get(name, [nan]), 1e9, 0) for name in names]
+        return ["" if cell == "nan" else f"{cell} ({spread})" for cell, spread in shown]
 
-    def compared(names: list[str], pattern: str) -> list[list[str]]:
-        return [
-            [f"`{name}`", *(cells(f"{side}: {pattern.format(name)}")[0] for side in SIDES)]
-            for name in names
-        ]
+    def grown(counts: tuple[int, ...], what: str) -> list[list[str]]:
+        return [[str(count), *cells(f"{count} {what}")] for count in counts]
 
-    header = [*SIDES]
     tables = "\n".join(
-        (
-            table(["added by one call, ns (rounds)", *header], compared([*CALLS], "{}")),
-            table(
-                ["a span with so many attributes, ns (rounds)", *header],
-                compared([str(count) for count in ATTRIBUTE_COUNTS], "{} attributes"),
-            ),
-            table(
-                ["a span with a text of so many bytes (ASCII), ns (rounds)", *header],
-                compared([str(size) for size in PAYLOAD_BYTES], "{} bytes"),
-            ),
-            table(
-                ["a span with five fields, ns (rounds)", *header],
-                [
-                    [name, *(cells(f"{side}: {name}")[0] for side in SIDES)]
-                    for name in ("five at start", "five setters", "four setters")
-                ],
-            ),
+        table([f"{what}, ns (rounds)", *SIDES], rows)
+        for what, rows in (
+            ("added by one call", [[f"`{call}`", *cells(call)] for call in CALLS]),
+            ("a span with so many attributes", grown(ATTRIBUTE_COUNTS, "attributes")),
+            ("a span with an ASCII text of so many bytes", grown(PAYLOAD_BYTES, "bytes")),
+            ("a span with five fields", [[name, *cells(name)] for name in FIVE_FIELDS]),
         )
     )
     verdicts = [
         verdict(
             f"five fields at start, {side}",
-            ratios(seconds[f"{side}: five at start"], seconds[f"{side}: five setters"]),
+            ratios(seconds[f"{side}: at start"], seconds[f"{side}: by five setters"]),
             "x",
             at_most=1,
             of="the same by five setters",
