@@ -13,6 +13,11 @@ cdef enum DropReason:
 assert DROP_REASONS == ("buffer_full", "oversize", "invalid", "rejected", "shutdown")
 
 
+cdef enum:
+    SPARE_COUNT = 4
+    SOLE_REFERENCE = 1
+
+
 # Not tracked by the collector of cycles: making one must never run it.
 @cython.final
 @cython.internal
@@ -37,6 +42,10 @@ cdef class SpanBuffer:
     cdef bint closed
     cdef int64_t produced, delivered, pending, invalid_fields
     cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
+    cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
+
+    def __dealloc__(self):
+        self.forget_spares()
 
     def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
         self.max_buffer_bytes = max_buffer_bytes
@@ -46,6 +55,7 @@ cdef class SpanBuffer:
     cdef int reset(self) except -1:
         self.filling = None
         self.sealed = []
+        self.forget_spares()
         self.held_bytes = 0
         self.next_sequence = 1
         self.closed = False
@@ -53,7 +63,13 @@ cdef class SpanBuffer:
         memset(self.dropped, 0, sizeof(self.dropped))
         return 0
 
-    cdef inline uint8_t* reserve(self, Py_ssize_t bound) except? NULL:
+    cdef void forget_spares(self) noexcept:
+        cdef int slot
+        for slot in range(SPARE_COUNT):
+            Py_XDECREF(self.spare[slot])
+            self.spare[slot] = NULL
+
+    cdef inline uint8_t* reserve(self, Py_ssize_t bound) except NULL:
         """Room for `bound` bytes at the end of the segment that is being filled."""
         cdef Segment filling = self.filling
         if (
@@ -69,7 +85,9 @@ cdef class SpanBuffer:
         self.seal()
         cdef Segment segment = Segment.__new__(Segment)
         segment.capacity = max(bound, self.max_batch_bytes)
-        segment.data = NewBytes(NULL, segment.capacity)
+        segment.data = self.recycle() if bound <= self.max_batch_bytes else NULL
+        if segment.data is NULL:
+            segment.data = NewBytes(NULL, segment.capacity)
         if segment.data is NULL:
             raise MemoryError
         segment.first_sequence = self.next_sequence
@@ -107,8 +125,33 @@ cdef class SpanBuffer:
         if not self.sealed:
             return None
         segment = self.sealed.pop(0)
-        _PyBytes_Resize(&segment.data, segment.used)
+        infertrace_cut_bytes(segment.data, segment.used)
+        if segment.capacity == self.max_batch_bytes:
+            self.keep_for_reuse(segment.data)
         return Batch(<object>segment.data, segment.span_count, segment.first_sequence)
+
+    cdef void keep_for_reuse(self, PyObject* data) noexcept:
+        cdef int slot
+        for slot in range(SPARE_COUNT):
+            if self.spare[slot] is NULL:
+                Py_INCREF(<object>data)
+                self.spare[slot] = data
+                return
+
+    cdef PyObject* recycle(self) noexcept:
+        """A payload that was handed out and that nobody else holds any more, or NULL.
+
+        Fresh pages from the kernel would cost a span more than its encoding.
+        """
+        cdef int slot
+        cdef PyObject* data
+        for slot in range(SPARE_COUNT):
+            data = self.spare[slot]
+            if data is not NULL and Py_REFCNT(<object>data) == SOLE_REFERENCE:
+                self.spare[slot] = NULL
+                infertrace_cut_bytes(data, self.max_batch_bytes)
+                return data
+        return NULL
 
     cdef int settle(self, Py_ssize_t size, int64_t spans, int64_t delivered, int reason) except -1:
         self.held_bytes -= size

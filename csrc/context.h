@@ -58,6 +58,49 @@ static int infertrace_node_solely_holds(PyObject *node, PyObject *value) {
     return 0;
 }
 
+#if INFERTRACE_KNOWS_CONTEXTS
+/* What was last looked up or set, right as long as neither the thread nor the version of its
+ * context changes. The variable keeps its value in the same way, behind two calls. */
+static PyObject *infertrace_kept = NULL;
+static uint64_t infertrace_kept_thread = 0, infertrace_kept_version = 0;
+
+static inline void infertrace_keep(PyThreadState *thread, PyObject *value) {
+    infertrace_kept = value;
+    infertrace_kept_thread = thread->id;
+    infertrace_kept_version = thread->context_ver;
+}
+#endif
+
+/* The value of `variable` in the current context, borrowed, or NULL. */
+static inline PyObject *infertrace_look_up(PyObject *variable) {
+    PyObject *value = NULL;
+#if INFERTRACE_KNOWS_CONTEXTS
+    PyThreadState *thread = PyThreadState_Get();
+    if (thread->context_ver == infertrace_kept_version && thread->id == infertrace_kept_thread)
+        return infertrace_kept;
+#endif
+    if (PyContextVar_Get(variable, NULL, &value) < 0) {
+        PyErr_Clear();
+        return NULL;
+    }
+    Py_XDECREF(value); /* the context holds it */
+#if INFERTRACE_KNOWS_CONTEXTS
+    infertrace_keep(thread, value);
+#endif
+    return value;
+}
+
+/* Set `variable`; -1 with an exception where there is no memory. */
+static inline int infertrace_set(PyObject *variable, PyObject *value) {
+    PyObject *token = PyContextVar_Set(variable, value);
+    if (!token) return -1;
+    Py_DECREF(token);
+#if INFERTRACE_KNOWS_CONTEXTS
+    infertrace_keep(PyThreadState_Get(), value);
+#endif
+    return 0;
+}
+
 static inline int infertrace_is_own(PyObject *value) {
 #if INFERTRACE_KNOWS_CONTEXTS
     PyObject *context = PyThreadState_Get()->context, *vars;

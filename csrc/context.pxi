@@ -1,6 +1,8 @@
 # The current span. The variable holds a cell, and the cell the span: see context.h.
 
 cdef extern from "context.h":
+    PyObject* infertrace_look_up(object variable) noexcept
+    int infertrace_set(object variable, object value) except -1
     bint infertrace_is_own(PyObject* value) noexcept
     bint infertrace_learn_contexts(object context, object variable, object value) noexcept
 
@@ -14,31 +16,22 @@ cdef class Cell:
     cdef object span
 
 
-cdef inline PyObject* current_cell() except? NULL:
-    """The cell that this context sees, borrowed, or NULL."""
-    cdef PyObject* cell = NULL
-    PyContextVar_Get(CELL, NULL, &cell)
-    Py_XDECREF(cell)  # the context keeps it
-    return cell
-
-
-cdef inline PyObject* current_span_pointer() except? NULL:
+cdef inline PyObject* current_span_pointer() noexcept:
     """The current span, borrowed; NULL or None where there is none."""
-    cdef PyObject* cell = current_cell()
+    cdef PyObject* cell = infertrace_look_up(CELL)
     return NULL if cell is NULL else <PyObject*>(<Cell>cell).span
 
 
 cdef inline int make_current(object span) except -1:
     """Make `span` (or None) the current one, in this context and in no copy of it."""
-    cdef PyObject* cell = current_cell()
+    cdef PyObject* cell = infertrace_look_up(CELL)
     cdef Cell fresh
     if cell is not NULL and infertrace_is_own(cell):
         (<Cell>cell).span = span
         return 0
     fresh = Cell.__new__(Cell)
     fresh.span = span
-    PyContextVar_Set(CELL, fresh)
-    return 0
+    return infertrace_set(CELL, fresh)
 
 
 cdef int learn_contexts() except -1:

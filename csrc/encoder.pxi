@@ -8,13 +8,13 @@ cdef Py_ssize_t ENTRY_BYTES = 48
 
 cdef inline Py_ssize_t utf8_size(str text) except -1:
     cdef Py_ssize_t size
-    PyUnicode_AsUTF8AndSize(text, &size)
+    infertrace_utf8(text, &size)
     return size
 
 
 cdef inline uint8_t* put_text(uint8_t* p, uint8_t tag, str text) except NULL:
     cdef Py_ssize_t size
-    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char* data = infertrace_utf8(text, &size)
     return wire_bytes(p, tag, data, size)
 
 

@@ -10,12 +10,12 @@ tracks, so neither a thread, nor a signal handler, nor a finalizer sees them hal
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Set
 from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_Clear
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -32,11 +32,16 @@ from infertrace.recording.initial import fill
 from infertrace.recording import limits
 
 cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
-    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
     PyObject* NewBytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size)
     char* BytesData "PyBytes_AS_STRING"(PyObject* bytes)
+
+cdef extern from "recycled_bytes.h":
+    void infertrace_cut_bytes(PyObject* bytes, Py_ssize_t size) noexcept
+
+cdef extern from "text.h":
+    const char* infertrace_utf8(object text, Py_ssize_t* size) except NULL
+    bint infertrace_is_plain_text(object value, Py_ssize_t limit) noexcept
 
 cdef extern from "clock.h":
     int64_t infertrace_monotonic_ns() nogil

@@ -231,7 +231,7 @@ cdef class Recorder:
 
     cdef int put(self, Span span) except -1:
         cdef SpanBuffer buffer = self.buffer
-        cdef bint full = False
+        cdef int full = 0
         cdef Py_ssize_t bound = BASE_BYTES + utf8_size(span.operation)
         if span.model is not None:
             bound += utf8_size(span.model)
@@ -244,7 +244,11 @@ cdef class Recorder:
         if buffer.closed:
             buffer.dropped[<int>SHUTDOWN] += 1
         else:
-            full = self.encode(span, bound)
+            full = encode_unchecked(self, span, bound)
+            if full < 0:  # no memory
+                PyErr_Clear()
+                buffer.dropped[<int>INVALID] += 1
+                full = 0
         if full or not self.awake:
             self.awake = True
             try:
@@ -253,20 +257,19 @@ cdef class Recorder:
                 self.awake = False
         return 0
 
-    cdef inline bint encode(self, Span span, Py_ssize_t bound):
-        """Write a span to the buffer; True when that filled a segment."""
-        cdef SpanBuffer buffer = self.buffer
-        cdef Py_ssize_t sealed = len(buffer.sealed)
-        cdef uint8_t* start
-        cdef uint8_t* end
-        try:
-            start = buffer.reserve(bound)
-            end = put_span(start, span)
-        except Exception:  # no memory
-            buffer.dropped[<int>INVALID] += 1
-            return False
-        buffer.commit(end - start)
-        return len(buffer.sealed) > sealed
+
+cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
+    """Write a span to the buffer; 1 when that filled a segment."""
+    cdef SpanBuffer buffer = recorder.buffer
+    cdef Segment filling = buffer.filling
+    cdef uint8_t* start = buffer.reserve(bound)
+    buffer.commit(put_span(start, span) - start)
+    return filling is not None and filling is not buffer.filling
+
+
+# Called as a function that raises nothing: a try block costs as much as the encoding.
+cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
+    return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
 
 
 def monotonic_ns():

@@ -461,18 +461,8 @@ cdef object context_of(object other):
     return None
 
 
-cdef inline bint is_plain_text(object value):
-    """Whether this is an exact str, of bounded length and without lone surrogates."""
-    cdef Py_ssize_t size
-    if not PyUnicode_CheckExact(value):
-        return False
-    if len(<str>value) > MAX_TEXT_BYTES:
-        return False
-    try:
-        PyUnicode_AsUTF8AndSize(value, &size)
-    except UnicodeEncodeError:
-        return False
-    return size <= MAX_TEXT_BYTES
+cdef inline bint is_plain_text(object value) noexcept:
+    return infertrace_is_plain_text(value, MAX_TEXT_BYTES)
 
 
 cdef inline bint is_plain_scalar(object value):

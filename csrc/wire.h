@@ -38,29 +38,36 @@ static inline uint8_t *wire_bytes(uint8_t *p, uint8_t tag, const void *data, siz
     return p + size;
 }
 
-/* An id: eight bytes, the most significant first, as its hexadecimal form reads. */
+/* An id: eight bytes, the most significant first, as its hexadecimal form reads. Compilers
+ * make one byte-swapped store of this, and a plain one of the next. */
 static inline uint8_t *wire_id(uint8_t *p, uint64_t id) {
-    int shift;
-    for (shift = 56; shift >= 0; shift -= 8) *p++ = (uint8_t)(id >> shift);
-    return p;
-}
-
-static inline uint8_t *wire_little_endian(uint8_t *p, uint64_t bits, int size) {
-    int i;
-    for (i = 0; i < size; i++) *p++ = (uint8_t)(bits >> (8 * i));
-    return p;
+    p[0] = (uint8_t)(id >> 56);
+    p[1] = (uint8_t)(id >> 48);
+    p[2] = (uint8_t)(id >> 40);
+    p[3] = (uint8_t)(id >> 32);
+    p[4] = (uint8_t)(id >> 24);
+    p[5] = (uint8_t)(id >> 16);
+    p[6] = (uint8_t)(id >> 8);
+    p[7] = (uint8_t)id;
+    return p + 8;
 }
 
 static inline uint8_t *wire_float(uint8_t *p, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return wire_little_endian(p, bits, 4);
+    p[0] = (uint8_t)bits;
+    p[1] = (uint8_t)(bits >> 8);
+    p[2] = (uint8_t)(bits >> 16);
+    p[3] = (uint8_t)(bits >> 24);
+    return p + 4;
 }
 
 static inline uint8_t *wire_double(uint8_t *p, double value) {
     uint64_t bits;
+    int i;
     memcpy(&bits, &value, sizeof bits);
-    return wire_little_endian(p, bits, 8);
+    for (i = 0; i < 8; i++) *p++ = (uint8_t)(bits >> (8 * i));
+    return p;
 }
 
 /* A message is written behind `reserved` bytes of room for its length at `start`, and
