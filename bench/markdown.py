@@ -14,27 +14,32 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def median_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> list[str]:
     """Two cells: the median of the rounds, and the least and the greatest of them."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    shown = [f"{value * scale:,.{digits}f}" for value in (middle, low, high)]
-    return [shown[0], f"{shown[1]} to {shown[2]}"]
+    found = (statistics.median(values), min(values), max(values))
+    median, low, high = (f"{value * scale:,.{digits}f}" for value in found)
+    return [median, f"{low} to {high}"]
+
+
+def with_spread(
+    values: Sequence[float], scale: float = 1.0, digits: int = 3, unit: str = ""
+) -> str:
+    """The same in one cell."""
+    median, spread = median_and_spread(values, scale, digits)
+    return f"{median}{unit} ({spread})"
 
 
 def verdict_table(verdicts: Iterable[dict[str, Any]]) -> str:
     rows = []
     for verdict in verdicts:
-        measured, spread = median_and_spread(verdict["rounds"], digits=2 if _coarse(verdict) else 3)
+        digits = 2 if abs(verdict["measured"]) >= 1 else 3
+        measured, spread = median_and_spread(verdict["rounds"], digits=digits)
         rows.append(
             [
                 verdict["what"],
                 verdict["budget"],
                 f"{measured} {verdict['unit']}",
                 spread,
-                f"{verdict['room']:+.0%}",
+                f"{verdict['room']:+,.0%}",
                 "hold" if verdict["holds"] else "**miss**",
             ]
         )
     return table(["", "budget", "measured", "rounds", "room", ""], rows)
-
-
-def _coarse(verdict: dict[str, Any]) -> bool:
-    return abs(float(verdict["measured"])) >= 1

@@ -7,13 +7,12 @@ included. Both alternate in one process. The tables of growth show whole spans.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import nan
 from pathlib import Path
 
 from bench import contenders
 from bench.contenders import Contender
 from bench.harness import Answer, Loop, Row, loop_of, measure_rows, ratios, time_rows, verdict
-from bench.markdown import median_and_spread, table
+from bench.markdown import table, with_spread
 from bench.receiver import running_receiver
 
 CALLS = (
@@ -122,8 +121,7 @@ def measure(folder: Path, fast: bool) -> Answer:
 
     def cells(pattern: str) -> list[str]:
         names = [f"{side}: {pattern}" for side in SIDES]
-        shown = [median_and_spread(seconds.get(name, [nan]), 1e9, 0) for name in names]
-        return ["" if cell == "nan" else f"{cell} ({spread})" for cell, spread in shown]
+        return [with_spread(seconds[name], 1e9, 0) if name in seconds else "" for name in names]
 
     def grown(counts: tuple[int, ...], what: str) -> list[list[str]]:
         return [[str(count), *cells(f"{count} {what}")] for count in counts]
