@@ -36,6 +36,20 @@ cdef extern from "Python.h":
     PyObject* NewBytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size)
     char* BytesData "PyBytes_AS_STRING"(PyObject* bytes)
 
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        pass
+    PyObject* PyTuple_GET_ITEM(object values, Py_ssize_t place)
+
+cdef extern from "start_span_method.h":
+    ctypedef PyObject* (*infertrace_fast_method)(
+        PyObject* self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+    ) noexcept
+    int infertrace_add_method(
+        object type, const char* name, infertrace_fast_method function,
+        const char* documentation, PyMethodDef* definition
+    ) except -1
+
 cdef extern from "recycled_bytes.h":
     void infertrace_cut_bytes(PyObject* bytes, Py_ssize_t size) noexcept
 

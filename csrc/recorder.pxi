@@ -91,109 +91,6 @@ cdef class Recorder:
         """The next of this process's span ids, 1 to 2**64 - 1."""
         return infertrace_next_id(&self.ids.span)
 
-    def start_span(
-        self,
-        model_name=None,
-        operation_name="inference",
-        *,
-        parent=None,
-        links=None,
-        tags=None,
-        attributes=None,
-        model_version=None,
-        framework=None,
-        pipeline_stage=None,
-        batch_size=None,
-        input_tokens=None,
-        output_tokens=None,
-        sequence_length=None,
-        cache_hit_rate=None,
-        queue_depth=None,
-        queue_wait_time_ms=None,
-        batch_fill_ratio=None,
-    ):
-        cdef Span span
-        cdef Span current_span
-        cdef PyObject* current
-        cdef object context = None
-        cdef uint64_t trace_high, trace_low, parent_id = 0
-        cdef uint32_t invalid = 0
-        if not self.enabled:
-            return noop
-        if parent is not None:
-            context = context_of(parent)
-            if context is None:
-                invalid += 1
-        if context is None:
-            current = current_span_pointer()
-            if current is NULL or current == <PyObject*>None:
-                trace_low = infertrace_next_id(&self.ids.trace_low)
-                if not self.samples_all and trace_low >= self.sample_bound:
-                    return unsampled_root
-                trace_high = infertrace_next_id(&self.ids.trace_high)
-            elif type(<object>current) is Span:
-                current_span = <Span>current
-                trace_high = current_span.trace_high
-                trace_low = current_span.trace_low
-                parent_id = current_span.id
-            else:
-                context = (<object>current).context
-        if context is not None:
-            if not context.sampled:
-                current = current_span_pointer()
-                return unsampled_root if current is NULL or current == <PyObject*>None else noop
-            trace_high = context.trace_id >> 64
-            trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
-            parent_id = context.span_id
-
-        if model_name is not None and not is_plain_text(model_name):
-            model_name, as_given = values.text(model_name)
-            invalid += not as_given
-        if not (is_plain_text(operation_name) and operation_name):
-            operation_name, as_given = values.key(operation_name)
-            operation_name = operation_name or "inference"
-            invalid += not as_given
-
-        span = Span.__new__(Span)
-        span.recorder = self
-        span.model = <str>model_name if model_name else None
-        span.operation = <str>operation_name
-        span.trace_high = trace_high
-        span.trace_low = trace_low
-        span.id = infertrace_next_id(&self.ids.span)
-        span.parent_id = parent_id
-        span.invalid_fields = invalid
-        span.start = infertrace_monotonic_ns()
-        if batch_size is not None:
-            span.put_count(batch_size, &span.batch_size, HAS_BATCH_SIZE)
-        if input_tokens is not None:
-            span.put_count(input_tokens, &span.input_tokens, HAS_INPUT_TOKENS)
-        if output_tokens is not None:
-            span.put_count(output_tokens, &span.output_tokens, HAS_OUTPUT_TOKENS)
-        if queue_depth is not None:
-            span.put_count(queue_depth, &span.queue_depth, HAS_QUEUE_DEPTH)
-        if queue_wait_time_ms is not None:
-            span.put_measure(
-                queue_wait_time_ms, &span.queue_wait_time_ms, FLOAT32_MAX, HAS_QUEUE_WAIT_TIME
-            )
-        if sequence_length is not None:
-            span.put_measure(
-                sequence_length, &span.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH
-            )
-        if cache_hit_rate is not None:
-            span.put_measure(cache_hit_rate, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
-        if batch_fill_ratio is not None:
-            span.put_measure(batch_fill_ratio, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO)
-        if model_version is not None:
-            span.set_model_version(model_version)
-        if framework is not None:
-            span.set_framework(framework)
-        if pipeline_stage is not None:
-            span.set_pipeline_stage(pipeline_stage)
-        if tags is not None or attributes is not None or links is not None:
-            fill(span, tags, attributes, links)
-        return span
-
     def take(self):
         """The oldest finished spans, encoded, as one Batch, or None."""
         return self.buffer.take()
@@ -228,6 +125,68 @@ cdef class Recorder:
             tuple([dropped[reason] for reason in range(<Py_ssize_t>DROP_REASON_COUNT)]),
             invalid_fields,
         )
+
+    cdef inline object begin(self, PyObject* model, PyObject* operation, PyObject* parent):
+        """Start a span, or the shared one that records nothing; NULL is an argument not given."""
+        cdef Span span
+        cdef Span current_span
+        cdef PyObject* current
+        cdef object context = None
+        cdef uint64_t trace_high, trace_low, parent_id = 0
+        cdef uint32_t invalid = 0
+        if not self.enabled:
+            return noop
+        if parent is not NULL and parent != <PyObject*>None:
+            context = context_of(<object>parent)
+            if context is None:
+                invalid += 1
+        if context is None:
+            current = current_span_pointer()
+            if current is NULL or current == <PyObject*>None:
+                trace_low = infertrace_next_id(&self.ids.trace_low)
+                if not self.samples_all and trace_low >= self.sample_bound:
+                    return unsampled_root
+                trace_high = infertrace_next_id(&self.ids.trace_high)
+            elif type(<object>current) is Span:
+                current_span = <Span>current
+                trace_high = current_span.trace_high
+                trace_low = current_span.trace_low
+                parent_id = current_span.id
+            else:
+                context = (<object>current).context
+        if context is not None:
+            if not context.sampled:
+                current = current_span_pointer()
+                return unsampled_root if current is NULL or current == <PyObject*>None else noop
+            trace_high = context.trace_id >> 64
+            trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
+            parent_id = context.span_id
+
+        span = Span.__new__(Span)
+        if model is NULL or model == <PyObject*>None:
+            pass
+        elif is_plain_text(<object>model):
+            span.model = <str>model if len(<str>model) else None
+        else:
+            text, as_given = values.text(<object>model)
+            span.model = text or None
+            invalid += not as_given
+        if operation is NULL:
+            span.operation = DEFAULT_OPERATION
+        elif is_plain_text(<object>operation) and len(<str>operation):
+            span.operation = <str>operation
+        else:
+            text, as_given = values.key(<object>operation)
+            span.operation = text or DEFAULT_OPERATION
+            invalid += not as_given
+        span.recorder = self
+        span.trace_high = trace_high
+        span.trace_low = trace_low
+        span.id = infertrace_next_id(&self.ids.span)
+        span.parent_id = parent_id
+        span.invalid_fields = invalid
+        span.start = infertrace_monotonic_ns()
+        return span
 
     cdef int put(self, Span span) except -1:
         cdef SpanBuffer buffer = self.buffer
@@ -265,6 +224,150 @@ cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
     cdef uint8_t* start = buffer.reserve(bound)
     buffer.commit(put_span(start, span) - start)
     return filling is not None and filling is not buffer.filling
+
+
+# The keywords of start_span, in the order of the places below.
+cdef tuple START_KEYWORDS = (
+    "model_name", "operation_name", "parent", "links", "tags", "attributes",
+    "model_version", "framework", "pipeline_stage",
+    "batch_size", "input_tokens", "output_tokens", "queue_depth",
+    "sequence_length", "cache_hit_rate", "queue_wait_time_ms", "batch_fill_ratio",
+)
+
+cdef enum StartKeyword:
+    MODEL_NAME
+    OPERATION_NAME
+    PARENT
+    LINKS
+    TAGS
+    ATTRIBUTES
+    MODEL_VERSION
+    FRAMEWORK
+    PIPELINE_STAGE
+    BATCH_SIZE
+    INPUT_TOKENS
+    OUTPUT_TOKENS
+    QUEUE_DEPTH
+    SEQUENCE_LENGTH
+    CACHE_HIT_RATE
+    QUEUE_WAIT_TIME
+    BATCH_FILL_RATIO
+    START_KEYWORD_COUNT
+
+assert len(START_KEYWORDS) == <Py_ssize_t>START_KEYWORD_COUNT
+
+cdef str DEFAULT_OPERATION = "inference"
+
+
+cdef int place_of(object name) except -1:
+    cdef int place
+    # The interpreter interns the names in a call: most are found by identity.
+    for place in range(<int>START_KEYWORD_COUNT):
+        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, place):
+            return place
+    for place in range(<int>START_KEYWORD_COUNT):
+        if name == START_KEYWORDS[place]:
+            return place
+    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
+
+
+# In C the same as a method of the interpreter's fast calling convention: a new reference,
+# or NULL with an exception.
+cdef object start_span(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+):
+    cdef PyObject* given[<int>START_KEYWORD_COUNT]
+    cdef Py_ssize_t number, keywords = 0 if names is NULL else len(<tuple>names)
+    cdef int place
+    cdef object span
+    if positional > 2:
+        raise TypeError(
+            f"start_span() takes at most 2 positional arguments ({positional} given)"
+        )
+    if not keywords:
+        return self.begin(
+            arguments[0] if positional > 0 else NULL,
+            arguments[1] if positional > 1 else NULL,
+            NULL,
+        )
+    memset(given, 0, sizeof(given))
+    for number in range(positional):
+        given[number] = arguments[number]
+    for number in range(keywords):
+        place = place_of(<object>PyTuple_GET_ITEM(<tuple>names, number))
+        if given[place] is not NULL:
+            raise TypeError(
+                f"start_span() got multiple values for argument {START_KEYWORDS[place]!r}"
+            )
+        given[place] = arguments[positional + number]
+    span = self.begin(given[<int>MODEL_NAME], given[<int>OPERATION_NAME], given[<int>PARENT])
+    if type(span) is Span:
+        set_fields(<Span>span, given)
+    return span
+
+
+cdef int set_fields(Span span, PyObject** given) except -1:
+    """Set what was given under the keywords that are fields of the span; None is nothing."""
+    cdef int place
+    cdef PyObject* value
+    cdef bint rare = False
+    for place in range(<int>LINKS, <int>START_KEYWORD_COUNT):
+        value = given[place]
+        if value is NULL or value == <PyObject*>None:
+            continue
+        if place == BATCH_SIZE:
+            span.put_count(<object>value, &span.batch_size, HAS_BATCH_SIZE)
+        elif place == INPUT_TOKENS:
+            span.put_count(<object>value, &span.input_tokens, HAS_INPUT_TOKENS)
+        elif place == OUTPUT_TOKENS:
+            span.put_count(<object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
+        elif place == QUEUE_DEPTH:
+            span.put_count(<object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
+        elif place == SEQUENCE_LENGTH:
+            span.put_measure(
+                <object>value, &span.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH
+            )
+        elif place == CACHE_HIT_RATE:
+            span.put_measure(<object>value, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
+        elif place == QUEUE_WAIT_TIME:
+            span.put_measure(
+                <object>value, &span.queue_wait_time_ms, FLOAT32_MAX, HAS_QUEUE_WAIT_TIME
+            )
+        elif place == BATCH_FILL_RATIO:
+            span.put_measure(<object>value, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO)
+        elif place == MODEL_VERSION:
+            span.set_model_version(<object>value)
+        elif place == FRAMEWORK:
+            span.set_framework(<object>value)
+        elif place == PIPELINE_STAGE:
+            span.set_pipeline_stage(<object>value)
+        else:
+            rare = True
+    if rare:
+        fill(
+            span,
+            object_or_none(given[<int>TAGS]),
+            object_or_none(given[<int>ATTRIBUTES]),
+            object_or_none(given[<int>LINKS]),
+        )
+    return 0
+
+
+cdef inline object object_or_none(PyObject* value):
+    return None if value is NULL else <object>value
+
+
+cdef PyMethodDef start_span_definition
+infertrace_add_method(
+    Recorder,
+    "start_span",
+    <infertrace_fast_method><void*>start_span,
+    b"start_span(model_name=None, operation_name=\"inference\", *, parent=None, links=None, "
+    b"tags=None, attributes=None, model_version=None, framework=None, pipeline_stage=None, "
+    b"batch_size=None, input_tokens=None, output_tokens=None, sequence_length=None, "
+    b"cache_hit_rate=None, queue_depth=None, queue_wait_time_ms=None, batch_fill_ratio=None)",
+    &start_span_definition,
+)
 
 
 # Called as a function that raises nothing: a try block costs as much as the encoding.
