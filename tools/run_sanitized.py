@@ -1,0 +1,103 @@
+"""Runs the native tests on an extension built with AddressSanitizer and UndefinedBehaviorSanitizer.
+
+    python tools/run_sanitized.py [argument of pytest...]
+
+Exits 1 on the first report, or when a test fails. Wants GCC on Linux, and an environment with
+the `test` extra, which it borrows all but infertrace from. What it builds is in build/sanitized.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "sanitized"
+REPORTS = WORK / "reports"
+VENV = WORK / "venv"
+PYTHON = VENV / "bin" / "python"
+SITE = sysconfig.get_path("platlib", "posix_prefix", {"base": VENV, "platbase": VENV})
+
+SANITIZERS = "address,undefined"
+# Not the tests of the counts: valgrind and sys.getallocatedblocks see nothing in this process.
+SUITE = ("tests/recording", "tests/buffering", "tests/native/test_span_bounds.py")
+ON_NATIVE_ONLY = ("-k", "not pure")
+
+# Reads one byte behind a block, as a wrong bound of ours would.
+PLANTED_OVERFLOW = """
+import ctypes, infertrace.recording.native
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+ctypes.string_at(c.malloc(ctypes.c_size_t(16)), 17)
+"""
+
+
+def build() -> None:
+    shutil.rmtree(WORK, ignore_errors=True)
+    REPORTS.mkdir(parents=True)
+    venv.create(VENV, symlinks=True)
+    # A path that a .pth file adds runs no .pth file of its own, so that the hook of an
+    # editable installation does not bring its infertrace along.
+    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    Path(SITE, "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    # A debug build also keeps the assertions in the headers of CPython.
+    settings = ["-Ccmake.build-type=Debug", f"-Ccmake.define.INFERTRACE_SANITIZE={SANITIZERS}"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [*pip, *settings, "--target", SITE, ROOT],
+        env={**os.environ, "PATH": path, "INFERTRACE_REQUIRE_NATIVE": "1"},
+        check=True,
+    )
+
+
+def library(name: str) -> str:
+    command = [os.environ.get("CC", "cc"), f"-print-file-name={name}"]
+    path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(path).is_absolute():
+        sys.exit(f"{' '.join(command)}: no such library; install the sanitizers of GCC")
+    return path
+
+
+def run(*arguments: str) -> int:
+    environment = {
+        **os.environ,
+        # First of all libraries, and the C++ runtime that its interceptors look for.
+        "LD_PRELOAD": f"{library('libasan.so')} {library('libstdc++.so')}",
+        # The interpreter leaves objects behind when it exits; tests count the leaks.
+        "ASAN_OPTIONS": f"detect_leaks=0:log_path={REPORTS}/report",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={REPORTS}/report",
+        "PYTHONMALLOC": "malloc",  # each object is a block of its own, with a red zone
+    }
+    return subprocess.run([PYTHON, *arguments], cwd=ROOT, env=environment, check=False).returncode
+
+
+def take_reports() -> str:
+    """What the sanitizers said since the last call, in whichever process."""
+    files = sorted(REPORTS.iterdir())
+    text = "".join(file.read_text(errors="replace") for file in files)
+    for file in files:
+        file.unlink()
+    return text
+
+
+def main(arguments: Sequence[str]) -> int:
+    build()
+    run("-c", PLANTED_OVERFLOW)
+    if "heap-buffer-overflow" not in (planted := take_reports()):
+        sys.exit(f"the sanitizer misses a planted overflow, so it would miss ours too:\n{planted}")
+    selection = arguments or [*SUITE, *ON_NATIVE_ONLY]
+    status = run("-m", "pytest", "-p", "no:cacheprovider", *selection)
+    reports = take_reports()
+    print(reports, file=sys.stderr)
+    return 1 if status or reports else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
