@@ -1,7 +1,7 @@
 # The bytes of a span; see infertrace.recording.encoder for the order of the fields.
 
 # What a span without attributes encodes to at most, but for its texts.
-cdef Py_ssize_t BASE_BYTES = 320
+cdef Py_ssize_t BASE_BYTES = 448  # with the room that a repeated field is copied in
 # Keys, tags and lengths around one map entry, event or link.
 cdef Py_ssize_t ENTRY_BYTES = 48
 
@@ -135,7 +135,7 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
     start = p + 1
     p = start + 1
     if span.model is not None:
-        p = put_text(p, 0x0A, span.model)
+        p = infertrace_put_repeated(span.recorder.models, p, 0x0A, span.model)
     if extras is not None and extras.model_version:
         p = put_text(p, 0x12, extras.model_version)
     if present & HAS_BATCH_SIZE:
@@ -186,8 +186,9 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p = wire_id(p + 2, span.parent_id)
     memcpy(p, recorder.service_data, recorder.service_size)
     p += recorder.service_size
-    p = put_text(p, 0x2A, span.operation)
-    p = wire_uint(p, 0x30, <uint64_t>(span.start + recorder.anchor))
+    p = infertrace_put_repeated(recorder.operations, p, 0x2A, span.operation)
+    p[0] = 0x30
+    p = wire_time(p + 1, <uint64_t>(span.start + recorder.anchor))
     if span.duration:
         p = wire_uint(p, 0x38, <uint64_t>span.duration)
     if span.status == STATUS_OK:

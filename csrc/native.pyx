@@ -57,6 +57,18 @@ cdef extern from "text.h":
     const char* infertrace_utf8(object text, Py_ssize_t* size) except NULL
     bint infertrace_is_plain_text(object value, Py_ssize_t limit) noexcept
 
+cdef extern from "small_int.h":
+    bint infertrace_as_count(object value, int32_t* count) noexcept
+
+cdef extern from "field_cache.h":
+    ctypedef struct infertrace_cached_field:
+        pass
+    ctypedef infertrace_cached_field infertrace_field_cache[8]
+    uint8_t* infertrace_put_repeated(
+        infertrace_cached_field* cache, uint8_t* p, uint8_t tag, object text
+    ) except NULL
+    void infertrace_clear_fields(infertrace_cached_field* cache) noexcept
+
 cdef extern from "clock.h":
     int64_t infertrace_monotonic_ns() nogil
 
@@ -69,6 +81,7 @@ cdef extern from "identifiers.h":
 
 cdef extern from "wire.h":
     uint8_t* wire_varint(uint8_t* p, uint64_t value) nogil
+    uint8_t* wire_time(uint8_t* p, uint64_t nanos) nogil
     uint8_t* wire_uint(uint8_t* p, uint8_t tag, uint64_t value) nogil
     uint8_t* wire_bytes(uint8_t* p, uint8_t tag, const void* data, size_t size) nogil
     uint8_t* wire_id(uint8_t* p, uint64_t id) nogil
@@ -84,7 +97,6 @@ cdef Py_ssize_t MAX_TEXT_BYTES = limits.MAX_TEXT_BYTES
 cdef Py_ssize_t MAX_ENTRIES = limits.MAX_ENTRIES
 cdef Py_ssize_t MAX_SPAN_BYTES = limits.MAX_SPAN_BYTES
 cdef double FLOAT32_MAX = limits.FLOAT32_MAX
-cdef int32_t INT32_MAX = limits.INT32_MAX
 
 include "buffer.pxi"
 include "context.pxi"

@@ -22,6 +22,11 @@ cdef class Recorder:
     cdef bint samples_all
     cdef uint64_t sample_bound
     cdef infertrace_id_streams ids
+    cdef infertrace_field_cache operations, models
+
+    def __dealloc__(self):
+        infertrace_clear_fields(self.operations)
+        infertrace_clear_fields(self.models)
 
     def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
         self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)

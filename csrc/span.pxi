@@ -228,7 +228,7 @@ cdef class Span:
 
     def __exit__(self, kind, error, traceback):
         if current_span_pointer() == <PyObject*>self:
-            make_current(live(self.previous))
+            make_current(self.previous if self.previous is None else live(self.previous))
         if self.ended:
             return
         if error is not None:
@@ -269,14 +269,9 @@ cdef class Span:
         return 0
 
     cdef inline int put_count(self, object value, int32_t* field, uint32_t presence) except -1:
-        cdef int overflow
-        cdef long long number
-        if PyLong_CheckExact(value) and not self.ended:
-            number = PyLong_AsLongLongAndOverflow(value, &overflow)
-            if not overflow and 0 <= number <= INT32_MAX:
-                field[0] = <int32_t>number
-                self.present |= presence
-                return 0
+        if not self.ended and infertrace_as_count(value, field):
+            self.present |= presence
+            return 0
         kept, as_given = values.count(value)
         if kept is None or self.ended:
             return self.count_invalid(1)
