@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import contenders
-from bench.harness import Answer, Loop, Row, loop_of, measure_rows, time_rows, verdict
+from bench.harness import Answer, Row, measure_rows, time_rows, verdict
+from bench.loops import Loop, loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 

@@ -23,8 +23,12 @@ class Contender:
     values = "pass"
     """Puts the values on `span`."""
 
+    def flush(self) -> None:
+        """Deliver what was recorded."""
+
     def settle(self) -> None:
-        """Deliver what was recorded; raises when some of it is lost."""
+        """The same; raises when some of it is lost, as far as the tracer knows."""
+        self.flush()
 
     def delivered(self) -> int:
         """How many spans left this process, as far as the tracer knows."""
@@ -45,8 +49,11 @@ class Infertrace(Contender):
             raise RuntimeError(f"the {backend} backend was asked for, {infertrace.BACKEND} runs")
         self.tracer = infertrace.Tracer(service_name=SERVICE, **settings)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self.tracer.flush(FLUSH_TIMEOUT_S)
+
+    def settle(self) -> None:
+        self.flush()
         stats = self.tracer.stats()
         if not stats["produced"] == stats["delivered"] > 0:
             raise RuntimeError(f"not every span was delivered: {stats}")
@@ -104,7 +111,7 @@ class OpenTelemetry(Contender):
         self.provider.add_span_processor(BatchSpanProcessor(self.exporter))
         self.tracer = self.provider.get_tracer("bench")
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self.provider.force_flush()
 
     def delivered(self) -> int:
@@ -135,7 +142,7 @@ class Datadog(Contender):
 
         self.tracer = tracer
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self.tracer.flush()
 
 

@@ -10,18 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import contenders
-from bench.harness import (
-    Answer,
-    Loop,
-    Row,
-    async_loop_of,
-    differences,
-    loop_of,
-    measure_rows,
-    ratios,
-    time_rows,
-    verdict,
-)
+from bench.harness import Answer, Row, differences, measure_rows, ratios, time_rows, verdict
+from bench.loops import Loop, async_loop_of, loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 

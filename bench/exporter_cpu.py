@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bench import contenders
 from bench.contenders import Contender
-from bench.harness import Answer, loop_of, run_part, run_rounds, verdict
+from bench.harness import Answer, run_part, run_rounds, verdict
+from bench.loops import loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 

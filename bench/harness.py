@@ -11,16 +11,16 @@ import os
 import statistics
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pyperf
 from bench.contenders import Contender
 from bench.environment import REPOSITORY
+from bench.loops import Loop
+from bench.receiver import Addresses
 
 SPANS_PER_BURST = 1000  # fits into OpenTelemetry's default queue of 2048 spans
 BURSTS_PER_VALUE = 10
@@ -30,9 +30,6 @@ SMALLEST_DIFFERENCE_S = 1e-10
 # Settings of the caller's own tracing would change what is measured, and without written
 # bytecode every process would compile what it imports.
 UNWANTED_VARIABLES = ("INFERTRACE_", "OTEL_", "DD_", "PYTHONDONTWRITEBYTECODE")
-
-Loop = Callable[[Any, int], float]
-"""Takes a tracer and how often to do the work; returns the seconds that took."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +56,6 @@ class Answer:
     data: dict[str, Any]
     tables: str
     verdicts: list[dict[str, Any]] = field(default_factory=list)
-
-
-def loop_of(
-    body: str, *, setup: str = "pass", head: str = "for _ in range(count):", **names: Any
-) -> Loop:
-    """A loop around `body`, compiled in place as `timeit` does: no call is added to it."""
-    source = (
-        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    start = perf_counter()\n"
-        f"    {head}\n{_indented(body, 2)}\n    return perf_counter() - start\n"
-    )
-    return _compiled(source, names)
-
-
-def async_loop_of(body: str, *, setup: str, head: str = "for _ in range(count):") -> Loop:
-    """The same inside of a coroutine, on an event loop that has nothing else to do."""
-    source = (
-        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    async def drive():\n"
-        f"        start = perf_counter()\n        {head}\n{_indented(body, 3)}\n"
-        "        return perf_counter() - start\n    return asyncio.run(drive())\n"
-    )
-    import asyncio
-
-    return _compiled(source, {"asyncio": asyncio})
-
-
-def _indented(text: str, levels: int) -> str:
-    return textwrap.indent(text, "    " * levels)
-
-
-def _compiled(source: str, names: dict[str, Any]) -> Loop:
-    namespace = {"perf_counter": perf_counter, **names}
-    exec(source, namespace)
-    loop: Loop = namespace["loop"]
-    return loop
 
 
 def time_rows(module: str, rows: Sequence[Row]) -> None:
@@ -132,7 +95,13 @@ def _burst(row: Row, contender: Contender) -> float:
 
 
 def measure_rows(
-    module: str, rows: Sequence[Row], folder: Path, *, rounds: int, values: int, addresses: Any
+    module: str,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    rounds: int,
+    values: int,
+    addresses: Addresses,
 ) -> dict[str, list[float]]:
     """Seconds for each repetition, by row: the median of each round.
 
@@ -150,14 +119,16 @@ def measure_rows(
     return medians
 
 
-def _run_round(module: str, folder: Path, values: int, addresses: Any) -> pyperf.BenchmarkSuite:
+def _run_round(
+    module: str, folder: Path, values: int, addresses: Addresses
+) -> pyperf.BenchmarkSuite:
     output = folder / "round.json"
     output.unlink(missing_ok=True)
     options = ["--copy-env", "--quiet", "--values", str(values), "--output", str(output)]
     subprocess.run(
         [sys.executable, "-m", module, *options],
         cwd=REPOSITORY,
-        env=environment(addresses),
+        env=variables(addresses),
         stdout=subprocess.DEVNULL,
         check=True,
     )
@@ -166,13 +137,17 @@ def _run_round(module: str, folder: Path, values: int, addresses: Any) -> pyperf
     return suite
 
 
-def run_part(module: str, *arguments: object, addresses: Any = None) -> Any:
-    """What that module prints, as JSON, when it is run in a process of its own."""
+def run_part(module: str, *arguments: object, addresses: Addresses, quiet: bool = False) -> Any:
+    """What that module prints, as JSON, when it is run in a process of its own.
+
+    Quiet where its tracers are expected to complain.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=REPOSITORY,
-        env=environment(addresses),
+        env=variables(addresses),
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         check=True,
     )
     return json.loads(done.stdout)
@@ -193,7 +168,7 @@ def run_rounds(
     return found
 
 
-def environment(addresses: Any = None) -> dict[str, str]:
+def variables(addresses: Addresses | None = None) -> dict[str, str]:
     """The variables of a process that measures: the receiver's addresses, no leftovers."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
     if addresses is None:

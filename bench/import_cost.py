@@ -2,8 +2,8 @@
 
 The work: start an interpreter that imports one thing and ends. Budget and "added" compare
 with one that imports nothing, of the same round. The package is run from a copy of its files,
-as a wheel installs them: an editable installation adds a hook of its own. `-S` leaves out the
-`.pth` files of whatever else is installed. Bytecode is compiled before.
+as a wheel installs them, in a virtual environment of its own: neither the hook of an editable
+installation nor a `.pth` file of another package is in it. Bytecode is compiled before.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import compileall
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
+import venv
 from pathlib import Path
 from time import perf_counter
 
-from bench.harness import Answer, differences, environment, run_rounds, verdict
+from bench.harness import Answer, differences, run_rounds, variables, verdict
 from bench.markdown import table, with_spread
 
 BARE, NATIVE = "nothing", "infertrace, native"
@@ -40,28 +40,29 @@ BUDGET_MS = 15
 NOT_IMPORTED = ("grpc", "google.protobuf", "pynvml")
 
 
-def copy_of_package(folder: Path) -> None:
-    """The package in `folder`, with its extension and bytecode, as a wheel lays it out."""
+def install(folder: Path) -> None:
+    """The package with its extension and bytecode, and an interpreter beside it."""
     import infertrace
     from infertrace.recording import native
 
-    target = folder / "infertrace"
+    target = folder / "packages" / "infertrace"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(infertrace.__file__).parent, target, ignore=ignored)
     shutil.copy2(native.__file__, target / "recording")
     compileall.compile_dir(target, quiet=2)
+    venv.create(folder / "venv", symlinks=True)
 
 
-def start(statement: str, backend: str, packages: Path) -> dict[str, float]:
+def start(statement: str, backend: str, folder: Path) -> dict[str, float]:
     """Milliseconds that a process with this statement takes, by the wall and of the processor."""
-    site = sysconfig.get_paths()["purelib"]
-    variables = {
-        **environment(),
-        "PYTHONPATH": os.pathsep.join((str(packages), site)),
+    rivals = sysconfig.get_paths()["purelib"]
+    environment = {
+        **variables(),
+        "PYTHONPATH": os.pathsep.join((str(folder / "packages"), rivals)),
         "INFERTRACE_BACKEND": backend,
     }
     before = perf_counter()
-    process = subprocess.Popen([sys.executable, "-S", "-c", statement], env=variables)
+    process = subprocess.Popen([folder / "venv/bin/python", "-c", statement], env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     wall = perf_counter() - before
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -72,14 +73,15 @@ def start(statement: str, backend: str, packages: Path) -> dict[str, float]:
 
 def measure(folder: Path, fast: bool) -> Answer:
     rounds = 5 if fast else 40
-    with tempfile.TemporaryDirectory() as packages:
-        copy_of_package(Path(packages))
+    with tempfile.TemporaryDirectory() as name:
+        installed = Path(name)
+        install(installed)
 
         def part(name: str) -> dict[str, float]:
-            return start(*IMPORTS[name], Path(packages))
+            return start(*IMPORTS[name], installed)
 
         loaded = f"import infertrace, sys; assert not {{*{NOT_IMPORTED}}} & {{*sys.modules}}"
-        start(loaded, "native", Path(packages))
+        start(loaded, "native", installed)
         for name in IMPORTS:
             part(name)  # leaves bytecode and warm files
         found = run_rounds([*IMPORTS], rounds, part)

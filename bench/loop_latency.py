@@ -1,7 +1,7 @@
 """What does tracing add to the steps of a loop, while its spans are being exported?
 
 The work: back-to-back steps of 200 µs that hold the GIL, one span around each, for three
-seconds from the moment the tracer is made; so loading and connecting are included. Each
+seconds that begin when the tracer is made, so that connecting is in them. Each
 contender sends to a process on the same machine: infertrace and OpenTelemetry (batch
 processor, OTLP) over gRPC, ddtrace over HTTP to a stand-in for its agent. Percentiles are of
 one run, their ratios of one round. "Untraced, again" is the untraced loop once more: what it
@@ -22,7 +22,8 @@ from zlib import crc32
 
 from bench import contenders
 from bench.contenders import Contender
-from bench.harness import Answer, loop_of, ratios, run_part, run_rounds, verdict
+from bench.harness import Answer, ratios, run_part, run_rounds, verdict
+from bench.loops import loop_of
 from bench.markdown import table, with_spread
 from bench.receiver import running_receiver
 
@@ -112,7 +113,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         [
             [
                 name,
-                *(" (".join(median_and_spread(found[name][key], digits=0)) + ")" for key in keys),
+                *(with_spread(found[name][key], digits=0) for key in keys),
             ]
             for name in CONTENDERS
         ],

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench import contenders
 from bench.contenders import Contender
-from bench.harness import Answer, Loop, Row, loop_of, measure_rows, ratios, time_rows, verdict
+from bench.harness import Answer, Row, measure_rows, ratios, time_rows, verdict
+from bench.loops import Loop, loop_of
 from bench.markdown import table, with_spread
 from bench.receiver import running_receiver
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from bench import contenders, floor_extension
 from bench.contenders import Contender, recorded
-from bench.harness import Answer, Row, loop_of, measure_rows, ratios, time_rows, verdict
+from bench.harness import Answer, Row, measure_rows, ratios, time_rows, verdict
+from bench.loops import loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 

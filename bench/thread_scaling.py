@@ -2,8 +2,8 @@
 
 The work: recorded spans (batch size and tokens set) on 1, 2, 4 and 8 threads at full speed
 with the exporter active; first untimed one by one, for the rate of all threads together, then
-each between two clock reads, for the tail. No tracer can export at this rate, so buffers
-fill, by design: "delivered" is the share of the spans of both parts that was not dropped.
+each between two clock reads, for the tail. Where recording outruns exporting the buffer
+fills: "delivered" is the share of all these spans that was not dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from time import perf_counter, perf_counter_ns
 
 from bench import contenders
 from bench.contenders import Contender
-from bench.harness import Answer, loop_of, run_part, run_rounds
+from bench.harness import Answer, run_part, run_rounds
+from bench.loops import loop_of
 from bench.markdown import table, with_spread
 from bench.receiver import running_receiver
 
@@ -38,9 +39,8 @@ def run(name: str, threads: int, spans: int) -> dict[str, float]:
     contender = CONTENDERS[name][0]()
     record = contenders.recorded(type(contender))
     plain = loop_of(record)
-    indented = record.replace("\n", "\n")
     timed = loop_of(
-        f"before = now()\n{indented}\ntaken.append(now() - before)",
+        f"before = now()\n{record}\ntaken.append(now() - before)",
         setup="taken = array('q')\nall_taken.append(taken)",
         array=array,
         now=perf_counter_ns,
@@ -51,7 +51,7 @@ def run(name: str, threads: int, spans: int) -> dict[str, float]:
     delivered = -contender.delivered()
     seconds = _on_threads(threads, lambda: plain(contender.tracer, spans // threads))
     _on_threads(threads, lambda: timed(contender.tracer, spans // threads))
-    contender.tracer.flush() if hasattr(contender.tracer, "flush") else contender.settle()
+    contender.flush()
     delivered += contender.delivered()
     recorded = spans // threads * threads
     ordered = sorted(value for taken in all_taken for value in taken)
