@@ -71,17 +71,16 @@ cdef class SpanBuffer:
 
     cdef inline uint8_t* reserve(self, Py_ssize_t bound) except NULL:
         """Room for `bound` bytes at the end of the segment that is being filled."""
-        cdef Segment filling = self.filling
         if (
-            filling is None
-            or filling.used + bound > filling.capacity
+            self.filling is None
+            or self.filling.used + bound > self.filling.capacity
             # One made for a span larger than a batch may hold that span, or a batch.
-            or (filling.span_count and filling.used + bound > self.max_batch_bytes)
+            or (self.filling.span_count and self.filling.used + bound > self.max_batch_bytes)
         ):
-            filling = self.open_segment(bound)
-        return <uint8_t*>BytesData(filling.data) + filling.used
+            self.open_segment(bound)
+        return <uint8_t*>BytesData(self.filling.data) + self.filling.used
 
-    cdef Segment open_segment(self, Py_ssize_t bound):
+    cdef int open_segment(self, Py_ssize_t bound) except -1:
         self.seal()
         cdef Segment segment = Segment.__new__(Segment)
         segment.capacity = max(bound, self.max_batch_bytes)
@@ -92,7 +91,7 @@ cdef class SpanBuffer:
             raise MemoryError
         segment.first_sequence = self.next_sequence
         self.filling = segment
-        return segment
+        return 0
 
     cdef inline bint commit(self, Py_ssize_t size) noexcept:
         """Keep the `size` bytes written to the reserved room, or count why not."""

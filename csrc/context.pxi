@@ -22,14 +22,19 @@ cdef inline PyObject* current_span_pointer() noexcept:
     return NULL if cell is NULL else <PyObject*>(<Cell>cell).span
 
 
-cdef inline int make_current(object span) except -1:
-    """Make `span` (or None) the current one, in this context and in no copy of it."""
-    cdef PyObject* cell = infertrace_look_up(CELL)
-    cdef Cell fresh
+cdef inline int make_current(PyObject* cell, object span) except -1:
+    """Make `span` (or None) the current one, in this context and in no copy of it.
+
+    `cell` is the one that was just looked up.
+    """
     if cell is not NULL and infertrace_is_own(cell):
         (<Cell>cell).span = span
         return 0
-    fresh = Cell.__new__(Cell)
+    return make_current_by_new_cell(span)
+
+
+cdef int make_current_by_new_cell(object span) except -1:
+    cdef Cell fresh = Cell.__new__(Cell)
     fresh.span = span
     return infertrace_set(CELL, fresh)
 
@@ -54,4 +59,4 @@ def current():
 
 def set_current(span):
     """Make `span` (or None) the current one of this context."""
-    make_current(span)
+    make_current(infertrace_look_up(CELL), span)

@@ -126,32 +126,35 @@ cdef inline uint8_t* put_measure(uint8_t* p, uint8_t tag, float value) noexcept:
 
 
 cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
-    cdef Extras extras = span.extras
     cdef uint32_t present = span.present
     cdef uint8_t* start
-    if span.model is None and not present and (extras is None or not extras.has_inference_text()):
+    if (
+        span.model is None
+        and not present
+        and (span.extras is None or not span.extras.has_inference_text())
+    ):
         return p
     p[0] = 0x52
     start = p + 1
     p = start + 1
     if span.model is not None:
         p = infertrace_put_repeated(span.recorder.models, p, 0x0A, span.model)
-    if extras is not None and extras.model_version:
-        p = put_text(p, 0x12, extras.model_version)
+    if span.extras is not None and span.extras.model_version:
+        p = put_text(p, 0x12, span.extras.model_version)
     if present & HAS_BATCH_SIZE:
         p = wire_uint(p, 0x18, span.batch_size)
     if present & HAS_INPUT_TOKENS:
         p = wire_uint(p, 0x20, span.input_tokens)
     if present & HAS_OUTPUT_TOKENS:
         p = wire_uint(p, 0x28, span.output_tokens)
-    if extras is not None and extras.framework:
-        p = put_text(p, 0x32, extras.framework)
+    if span.extras is not None and span.extras.framework:
+        p = put_text(p, 0x32, span.extras.framework)
     if present & HAS_SEQUENCE_LENGTH:
         p = put_measure(p, 0x3D, span.sequence_length)
     if present & HAS_CACHE_HIT_RATE:
         p = put_measure(p, 0x45, span.cache_hit_rate)
-    if extras is not None and extras.pipeline_stage:
-        p = put_text(p, 0x4A, extras.pipeline_stage)
+    if span.extras is not None and span.extras.pipeline_stage:
+        p = put_text(p, 0x4A, span.extras.pipeline_stage)
     if present & HAS_QUEUE_DEPTH:
         p = wire_uint(p, 0x50, span.queue_depth)
     if present & HAS_QUEUE_WAIT_TIME:
@@ -167,13 +170,13 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
 
 cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     """Write a finished span as one entry of SendSpanBatchRequest.spans."""
-    cdef Recorder recorder = span.recorder
-    cdef Extras extras = span.extras
+    # Attributes of attributes, not locals: Cython counts a reference for each local.
     cdef uint8_t* start
+    cdef int start_size
     cdef double age_ms
     p[0] = 0x0A
     start = p + 1
-    p = start + 2  # most spans are 128 to 16,383 bytes long
+    p = start + span.recorder.length_size
     p[0] = 0x0A
     p[1] = 16
     p = wire_id(wire_id(p + 2, span.trace_high), span.trace_low)
@@ -184,11 +187,11 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p[0] = 0x1A
         p[1] = 8
         p = wire_id(p + 2, span.parent_id)
-    memcpy(p, recorder.service_data, recorder.service_size)
-    p += recorder.service_size
-    p = infertrace_put_repeated(recorder.operations, p, 0x2A, span.operation)
+    memcpy(p, span.recorder.service_data, span.recorder.service_size)
+    p += span.recorder.service_size
+    p = infertrace_put_repeated(span.recorder.operations, p, 0x2A, span.operation)
     p[0] = 0x30
-    p = wire_time(p + 1, <uint64_t>(span.start + recorder.anchor))
+    p = wire_time(p + 1, <uint64_t>(span.start + span.recorder.anchor))
     if span.duration:
         p = wire_uint(p, 0x38, <uint64_t>span.duration)
     if span.status == STATUS_OK:
@@ -198,24 +201,27 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p = wire_bytes(p, 0x42, b"ERROR", 5)
     else:
         p = wire_bytes(p, 0x42, b"CANCELLED", 9)
-    if extras is not None and extras.tags is not None:
-        p = put_tags(p, extras.tags)
+    if span.extras is not None and span.extras.tags is not None:
+        p = put_tags(p, span.extras.tags)
     p = put_inference(p, span)
-    if recorder.sample_data is not NULL:
-        memcpy(p, recorder.sample_data, recorder.sample_size)
-        p += recorder.sample_size
-        age_ms = <double>(span.start + span.duration - recorder.sampled_at) / 1e6
+    if span.recorder.sample_data is not NULL:
+        memcpy(p, span.recorder.sample_data, span.recorder.sample_size)
+        p += span.recorder.sample_size
+        age_ms = <double>(span.start + span.duration - span.recorder.sampled_at) / 1e6
         p = wire_float(p, <float>(age_ms if age_ms > 0 else 0.0))
-    if extras is not None:
-        if extras.status_message:
-            p = put_text(p, 0x62, extras.status_message)
-        p = put_attributes(p, 0x6A, extras.attributes)
-        if extras.events is not None:
-            p = put_events(p, extras.events)
-        if extras.links is not None:
-            p = put_links(p, extras.links)
+    if span.extras is not None:
+        if span.extras.status_message:
+            p = put_text(p, 0x62, span.extras.status_message)
+        p = put_attributes(p, 0x6A, span.extras.attributes)
+        if span.extras.events is not None:
+            p = put_events(p, span.extras.events)
+        if span.extras.links is not None:
+            p = put_links(p, span.extras.links)
     if span.invalid_fields:
         p[0] = 0x80
         p[1] = 0x01
         p = wire_varint(p + 2, span.invalid_fields)
-    return wire_close(start, 2, p)
+    # Most spans of a program are alike: the next one's length will take as many bytes.
+    start_size = span.recorder.length_size
+    span.recorder.length_size = wire_varint_size(p - start - start_size)
+    return wire_close(start, start_size, p)

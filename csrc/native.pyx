@@ -82,6 +82,7 @@ cdef extern from "identifiers.h":
 cdef extern from "wire.h":
     uint8_t* wire_varint(uint8_t* p, uint64_t value) nogil
     uint8_t* wire_time(uint8_t* p, uint64_t nanos) nogil
+    int wire_varint_size(uint64_t value) nogil
     uint8_t* wire_uint(uint8_t* p, uint8_t tag, uint64_t value) nogil
     uint8_t* wire_bytes(uint8_t* p, uint8_t tag, const void* data, size_t size) nogil
     uint8_t* wire_id(uint8_t* p, uint64_t id) nogil

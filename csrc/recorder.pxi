@@ -23,6 +23,7 @@ cdef class Recorder:
     cdef uint64_t sample_bound
     cdef infertrace_id_streams ids
     cdef infertrace_field_cache operations, models
+    cdef int length_size  # bytes that the length of the last span took
 
     def __dealloc__(self):
         infertrace_clear_fields(self.operations)
@@ -33,6 +34,7 @@ cdef class Recorder:
         self.wake = wake
         self.enabled = True
         self.samples_all = True
+        self.length_size = 1
         self.service_name = ""
         self.sample = None
         self.anchor = time.time_ns() - infertrace_monotonic_ns()
@@ -134,7 +136,6 @@ cdef class Recorder:
     cdef inline object begin(self, PyObject* model, PyObject* operation, PyObject* parent):
         """Start a span, or the shared one that records nothing; NULL is an argument not given."""
         cdef Span span
-        cdef Span current_span
         cdef PyObject* current
         cdef object context = None
         cdef uint64_t trace_high, trace_low, parent_id = 0
@@ -153,10 +154,9 @@ cdef class Recorder:
                     return unsampled_root
                 trace_high = infertrace_next_id(&self.ids.trace_high)
             elif type(<object>current) is Span:
-                current_span = <Span>current
-                trace_high = current_span.trace_high
-                trace_low = current_span.trace_low
-                parent_id = current_span.id
+                trace_high = (<Span>current).trace_high
+                trace_low = (<Span>current).trace_low
+                parent_id = (<Span>current).id
             else:
                 context = (<object>current).context
         if context is not None:
@@ -194,7 +194,6 @@ cdef class Recorder:
         return span
 
     cdef int put(self, Span span) except -1:
-        cdef SpanBuffer buffer = self.buffer
         cdef int full = 0
         cdef Py_ssize_t bound = BASE_BYTES + utf8_size(span.operation)
         if span.model is not None:
@@ -203,15 +202,15 @@ cdef class Recorder:
             bound += extras_bound(span.extras)
         # From here to the commit nothing runs Python code.
         bound += self.service_size + self.sample_size
-        buffer.produced += 1
-        buffer.invalid_fields += span.invalid_fields
-        if buffer.closed:
-            buffer.dropped[<int>SHUTDOWN] += 1
+        self.buffer.produced += 1
+        self.buffer.invalid_fields += span.invalid_fields
+        if self.buffer.closed:
+            self.buffer.dropped[<int>SHUTDOWN] += 1
         else:
             full = encode_unchecked(self, span, bound)
             if full < 0:  # no memory
                 PyErr_Clear()
-                buffer.dropped[<int>INVALID] += 1
+                self.buffer.dropped[<int>INVALID] += 1
                 full = 0
         if full or not self.awake:
             self.awake = True
@@ -224,11 +223,10 @@ cdef class Recorder:
 
 cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
     """Write a span to the buffer; 1 when that filled a segment."""
-    cdef SpanBuffer buffer = recorder.buffer
-    cdef Segment filling = buffer.filling
-    cdef uint8_t* start = buffer.reserve(bound)
-    buffer.commit(put_span(start, span) - start)
-    return filling is not None and filling is not buffer.filling
+    cdef PyObject* filling = <PyObject*>recorder.buffer.filling
+    cdef uint8_t* start = recorder.buffer.reserve(bound)
+    recorder.buffer.commit(put_span(start, span) - start)
+    return filling != <PyObject*>None and filling != <PyObject*>recorder.buffer.filling
 
 
 # The keywords of start_span, in the order of the places below.

@@ -221,14 +221,19 @@ cdef class Span:
             self.finish()
 
     def __enter__(self):
-        cdef PyObject* current = current_span_pointer()
-        self.previous = None if current is NULL else <object>current
-        make_current(self)
+        cdef PyObject* cell = infertrace_look_up(CELL)
+        if cell is not NULL:
+            self.previous = (<Cell>cell).span
+        make_current(cell, self)
         return self
 
     def __exit__(self, kind, error, traceback):
-        if current_span_pointer() == <PyObject*>self:
-            make_current(self.previous if self.previous is None else live(self.previous))
+        cdef PyObject* cell = infertrace_look_up(CELL)
+        if cell is not NULL and (<Cell>cell).span is self:
+            if self.previous is None:
+                make_current(cell, None)
+            else:
+                make_current(cell, live(self.previous))
         if self.ended:
             return
         if error is not None:
@@ -416,12 +421,12 @@ cdef class NoopSpan:
 
     def __enter__(self):
         if self.root:
-            make_current(self)
+            make_current(infertrace_look_up(CELL), self)
         return self
 
     def __exit__(self, kind, error, traceback):
         if self.root and current_span_pointer() == <PyObject*>self:
-            make_current(None)
+            make_current(infertrace_look_up(CELL), None)
 
     async def __aenter__(self):
         return self.__enter__()

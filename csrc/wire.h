@@ -47,9 +47,13 @@ static inline uint8_t *wire_bytes(uint8_t *p, uint8_t tag, const void *data, siz
     return p + size;
 }
 
-/* An id: eight bytes, the most significant first, as its hexadecimal form reads. Compilers
- * make one byte-swapped store of this, and a plain one of the next. */
+/* An id: eight bytes, the most significant first, as its hexadecimal form reads. */
 static inline uint8_t *wire_id(uint8_t *p, uint64_t id) {
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    id = __builtin_bswap64(id);
+    memcpy(p, &id, sizeof id);
+    return p + sizeof id;
+#else
     p[0] = (uint8_t)(id >> 56);
     p[1] = (uint8_t)(id >> 48);
     p[2] = (uint8_t)(id >> 40);
@@ -59,6 +63,7 @@ static inline uint8_t *wire_id(uint8_t *p, uint64_t id) {
     p[6] = (uint8_t)(id >> 8);
     p[7] = (uint8_t)id;
     return p + 8;
+#endif
 }
 
 static inline uint8_t *wire_float(uint8_t *p, float value) {
