@@ -50,6 +50,13 @@ cdef extern from "start_span_method.h":
         const char* documentation, PyMethodDef* definition
     ) except -1
 
+cdef extern from "block_method.h":
+    ctypedef PyObject* (*vectorcallfunc)(
+        PyObject* self, PyObject** arguments, size_t count, PyObject* names
+    ) noexcept
+    Py_ssize_t PyVectorcall_NARGS(size_t count) noexcept
+    int infertrace_make_block(object type, Py_ssize_t offset) except -1
+
 cdef extern from "recycled_bytes.h":
     void infertrace_cut_bytes(PyObject* bytes, Py_ssize_t size) noexcept
 

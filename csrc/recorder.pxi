@@ -168,6 +168,7 @@ cdef class Recorder:
             parent_id = context.span_id
 
         span = Span.__new__(Span)
+        span.call = <vectorcallfunc><void*>call_span
         if model is NULL or model == <PyObject*>None:
             pass
         elif is_plain_text(<object>model):

@@ -39,6 +39,7 @@ cdef class Extras:
 cdef class Span:
     """One operation. See `infertrace.Span` for what each method takes."""
 
+    cdef vectorcallfunc call
     cdef Recorder recorder
     cdef object previous
     cdef str model, operation
@@ -220,14 +221,20 @@ cdef class Span:
         if not self.ended:
             self.finish()
 
-    def __enter__(self):
+    async def __aenter__(self):
+        self.enter()
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        self.leave(error)
+
+    cdef inline int enter(self) except -1:
         cdef PyObject* cell = infertrace_look_up(CELL)
         if cell is not NULL:
             self.previous = (<Cell>cell).span
-        make_current(cell, self)
-        return self
+        return make_current(cell, self)
 
-    def __exit__(self, kind, error, traceback):
+    cdef inline int leave(self, object error) except -1:
         cdef PyObject* cell = infertrace_look_up(CELL)
         if cell is not NULL and (<Cell>cell).span is self:
             if self.previous is None:
@@ -235,16 +242,10 @@ cdef class Span:
             else:
                 make_current(cell, live(self.previous))
         if self.ended:
-            return
+            return 0
         if error is not None:
             self.fail(error)
-        self.finish()
-
-    async def __aenter__(self):
-        return self.__enter__()
-
-    async def __aexit__(self, kind, error, traceback):
-        self.__exit__(kind, error, traceback)
+        return self.finish()
 
     cdef int fail(self, error) except -1:
         cdef Extras extras = self.more()
@@ -338,6 +339,7 @@ cdef class NoopSpan:
     is current meanwhile, so that what happens inside of it is not sampled either.
     """
 
+    cdef vectorcallfunc call
     cdef bint root
 
     @property
@@ -419,25 +421,62 @@ cdef class NoopSpan:
     def end(self):
         pass
 
-    def __enter__(self):
-        if self.root:
-            make_current(infertrace_look_up(CELL), self)
+    async def __aenter__(self):
+        self.enter()
         return self
 
-    def __exit__(self, kind, error, traceback):
+    async def __aexit__(self, kind, error, traceback):
+        self.leave()
+
+    cdef inline int enter(self) except -1:
+        if self.root:
+            make_current(infertrace_look_up(CELL), self)
+        return 0
+
+    cdef inline int leave(self) except -1:
         if self.root and current_span_pointer() == <PyObject*>self:
             make_current(infertrace_look_up(CELL), None)
+        return 0
 
-    async def __aenter__(self):
-        return self.__enter__()
 
-    async def __aexit__(self, kind, error, traceback):
-        self.__exit__(kind, error, traceback)
+# What a `with` calls: see block_method.h.
+cdef object call_span(Span self, PyObject** arguments, size_t count, PyObject* names):
+    cdef Py_ssize_t given = PyVectorcall_NARGS(count)
+    if given == 0 and names is NULL:
+        self.enter()
+        return self
+    if given == 3 and names is NULL:
+        self.leave(<object>arguments[1])
+        return None
+    raise TypeError("__enter__() takes no arguments, __exit__() takes three")
+
+
+cdef object call_noop(NoopSpan self, PyObject** arguments, size_t count, PyObject* names):
+    cdef Py_ssize_t given = PyVectorcall_NARGS(count)
+    if given == 0 and names is NULL:
+        self.enter()
+        return self
+    if given == 3 and names is NULL:
+        self.leave()
+        return None
+    raise TypeError("__enter__() takes no arguments, __exit__() takes three")
+
+
+cdef int make_blocks() except -1:
+    cdef Span span = Span.__new__(Span)
+    cdef NoopSpan noop_span = NoopSpan.__new__(NoopSpan)
+    infertrace_make_block(Span, <char*>&span.call - <char*><PyObject*>span)
+    infertrace_make_block(NoopSpan, <char*>&noop_span.call - <char*><PyObject*>noop_span)
+    return 0
+
+
+make_blocks()
 
 
 cdef NoopSpan new_noop(bint root):
     cdef NoopSpan span = NoopSpan.__new__(NoopSpan)
     span.root = root
+    span.call = <vectorcallfunc><void*>call_noop
     return span
 
 

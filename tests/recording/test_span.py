@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import Any
@@ -236,3 +237,37 @@ def test_durations_survive_a_stepped_wall_clock(recording: Any) -> None:
 def test_unknown_keywords_are_a_type_error(recording: Any) -> None:
     with pytest.raises(TypeError, match="batchsize"):
         recording.start_span("m", batchsize=1)
+
+
+def test_a_span_in_an_exit_stack(recording: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        span = stack.enter_context(recording.start_span("m"))
+        assert infertrace.current_span() is span
+    assert not infertrace.current_span().is_recording
+    with pytest.raises(KeyError), contextlib.ExitStack() as stack:
+        stack.enter_context(recording.start_span("m"))
+        raise KeyError("k")
+    assert [span.status for span in recording.take_all()] == ["OK", "ERROR"]
+
+
+def test_entering_and_leaving_by_hand(recording: Any) -> None:
+    span = recording.start_span("m")
+    assert span.__enter__() is span
+    assert infertrace.current_span() is span
+    assert span.__exit__(None, None, None) is None
+    other = recording.start_span("m")
+    assert type(other).__enter__(other) is other
+    type(other).__exit__(other, None, None, None)
+    assert len(recording.take_all()) == 2
+    with pytest.raises((TypeError, AttributeError)):
+        type(span).__enter__(object())
+    with pytest.raises(TypeError):
+        span.__enter__(1)
+    with pytest.raises(TypeError):
+        span.__exit__(None)
+
+
+def test_a_block_does_not_swallow_exceptions(recording: Any, backend: Any) -> None:
+    for span in (recording.start_span("m"), backend.NOOP):
+        with pytest.raises(ValueError, match="v"), span:
+            raise ValueError("v")
