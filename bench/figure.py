@@ -52,6 +52,7 @@ def draw(result: dict[str, Any]) -> Path:
         axes.invert_yaxis()
         axes.set_xscale("log")
         axes.set_xlim(min(costs.values()) / 3, max(costs.values()) * ROOM_FOR_LABELS)
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel("microseconds per recorded span, on the thread that records (log scale)")
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)

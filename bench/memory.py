@@ -2,10 +2,9 @@
 
 The work: 20,000 recorded spans a second (batch size and tokens set), to a receiver in another
 process, or to a port where nobody listens. "Peak" and "at the end" are resident memory over
-that of an interpreter that does nothing; growth is over the last quarter of the run, when the
-buffer of infertrace is full in the outage. What the
-measuring script takes itself is in every row, and alone in "nothing". Reads /proc, so it
-needs Linux.
+that of an interpreter that does nothing; growth is over the last quarter of the run, when in
+the outage infertrace's buffer is full. What the measuring script takes itself is in every row,
+and alone in "nothing". Reads /proc, so it needs Linux.
 """
 
 from __future__ import annotations
