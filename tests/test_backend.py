@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import infertrace
 from infertrace import backend as backends
 
 
@@ -112,9 +113,11 @@ def test_both_backends_offer_the_same(name: str) -> None:
     for member in sorted(offered):
         function = getattr(pure, member)
         if inspect.isfunction(function):
-            names = list(inspect.signature(function).parameters)
+            names = list(inspect.signature(function).parameters)[1:]
+            if member == "start_span":
+                names = list(inspect.signature(infertrace.Tracer.start_span).parameters)[1:]
             text = getattr(native, member).__doc__ or ""
-            for parameter in names[1:]:
+            for parameter in names:
                 assert parameter in text, (member, parameter)
 
 

@@ -123,7 +123,7 @@ def test_identical_bytes(drawn: dict[str, Any]) -> None:
     trace_id = int.from_bytes(sent.trace_id, "big")
     span._trace_id, span._span_id = trace_id, int.from_bytes(sent.span_id, "big")
     span._start = sent.start_time_unix_nano - twin.recorder.anchor
-    span._duration = sent.duration_nanos
+    span._ended = span._start + sent.duration_nanos
     for number, event in enumerate(sent.events):
         span._events[number] = (event.time_unix_nano, *span._events[number][1:])
     assert bytes_of(twin) == written

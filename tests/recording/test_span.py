@@ -244,9 +244,14 @@ def test_a_span_in_an_exit_stack(recording: Any) -> None:
         span = stack.enter_context(recording.start_span("m"))
         assert infertrace.current_span() is span
     assert not infertrace.current_span().is_recording
-    with pytest.raises(KeyError), contextlib.ExitStack() as stack:
-        stack.enter_context(recording.start_span("m"))
-        raise KeyError("k")
+
+    def fail() -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(recording.start_span("m"))
+            raise KeyError("k")
+
+    with pytest.raises(KeyError):
+        fail()
     assert [span.status for span in recording.take_all()] == ["OK", "ERROR"]
 
 

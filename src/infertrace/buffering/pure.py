@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,16 +16,23 @@ if TYPE_CHECKING:
     from infertrace.recording.pure import Span
 
 _STATS_PATIENCE_S = 0.1
+# Arrivals at which the exporter is called; at which producers begin to move them in
+# themselves; and how many each then moves, so that none is held up for long.
+_WAKE_EVERY = 256
+_MAX_BACKLOG = 4_096
+_BACKLOG_STEP = 4
 
 
 class SpanBuffer:
     """Bounded by bytes; overflow drops the newest span and counts it.
 
-    A producer never waits. It appends to `_arrivals` (atomic), then whoever gets
-    the lock without waiting for it moves all arrivals in and counts them; who does
-    not get it leaves its span to the one who has it. So a signal handler or a
-    finalizer that records in the middle of another `put` cannot deadlock, and the
-    counters have one writer at a time.
+    A producer never waits. It appends to `_arrivals` (atomic) and goes on; whoever
+    gets the lock without waiting for it, usually the exporter, measures the arrivals,
+    moves them in and counts them. Who does not get it leaves its span to the one who
+    has it, so a signal handler or a finalizer that records in the middle of another
+    `put` cannot deadlock, and the counters have one writer at a time. Spans of unknown
+    size, and a backlog of arrivals, are moved in by the producer itself, so that
+    memory stays bounded while the exporter is held up.
     """
 
     def __init__(
@@ -38,7 +46,7 @@ class SpanBuffer:
     def reset(self) -> None:
         """Forget everything, as a forked child must: its parent's spans are not its own."""
         self._lock = threading.Lock()
-        self._arrivals: deque[tuple[int, Span | None]] = deque()
+        self._arrivals: deque[Span | int] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
         self._held_bytes = 0
         self._next_sequence = 1
@@ -49,15 +57,19 @@ class SpanBuffer:
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
         self.invalid_fields = 0
 
-    def put(self, size: int, span: Span) -> bool:
-        """Take a finished span of about `size` encoded bytes; True when a batch is full."""
-        self._arrivals.append((size, span))
-        self._admit()
-        return self._held_bytes >= self._max_batch_bytes
+    def put(self, span: Span) -> bool:
+        """Take a finished span; True when the exporter should come."""
+        arrivals = self._arrivals
+        arrivals.append(span)
+        waiting = len(arrivals)
+        if span._heavy or waiting >= _MAX_BACKLOG:
+            self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
+            return self._held_bytes >= self._max_batch_bytes
+        return waiting % _WAKE_EVERY == 0
 
     def count_late_fields(self, fields: int) -> None:
         """Count values that came for a span after its end."""
-        self._arrivals.append((fields, None))
+        self._arrivals.append(fields)
         self._admit()
 
     def take(self) -> Batch | None:
@@ -109,22 +121,28 @@ class SpanBuffer:
             if locked:
                 self._lock.release()
 
-    def _admit(self) -> None:
+    def _admit(self, at_most: int = sys.maxsize) -> None:
         # Asked again after the release: an arrival between the last look and the
         # release found the lock taken and relies on us.
-        while self._arrivals and self._lock.acquire(blocking=False):
+        while self._arrivals and at_most > 0 and self._lock.acquire(blocking=False):
             try:
-                while self._arrivals:
-                    self._count_in(*self._arrivals.popleft())
+                while self._arrivals and at_most > 0:
+                    self._count_in(self._arrivals.popleft())
+                    at_most -= 1
             finally:
                 self._lock.release()
 
-    def _count_in(self, size: int, span: Span | None) -> None:
-        if span is None:
-            self.invalid_fields += size
+    def _count_in(self, span: Span | int) -> None:
+        if isinstance(span, int):
+            self.invalid_fields += span
             return
         self.produced += 1
         self.invalid_fields += span._invalid
+        try:
+            size = span._size()
+        except Exception:  # this span, and not the one who happened to measure it
+            self.dropped["invalid"] += 1
+            return
         if self._closed:
             self.dropped["shutdown"] += 1
         elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:

@@ -76,8 +76,9 @@ def span(span: Span) -> bytes:
         add(delimited(b"\x22", span._recorder.service_name.encode()))
     add(delimited(b"\x2a", span._operation.encode()))
     add(b"\x30" + varint(span._start + span._recorder.anchor))
-    if span._duration:
-        add(b"\x38" + varint(span._duration))
+    duration = span._ended - span._start
+    if duration:
+        add(b"\x38" + varint(duration))
     add(delimited(b"\x42", span._status.encode()))
     for key, tag_text in (span._tags or {}).items():
         add(
@@ -90,7 +91,7 @@ def span(span: Span) -> bytes:
         add(delimited(b"\x52", inference))
     sample = span._sample
     if sample is not None:
-        age_ms = (span._start + span._duration - sample[1]) / 1e6
+        age_ms = (span._ended - sample[1]) / 1e6
         add(delimited(b"\x5a", sample[0] + b"\x3d" + _FLOAT(max(age_ms, 0.0))))
     if span._status_message:
         add(delimited(b"\x62", span._status_message.encode()))

@@ -47,61 +47,52 @@ _ENTRY_BYTES: Final = 48
 # backends drop the same spans as `oversize`.
 _EXACT_FROM_BYTES: Final = 16 * 1024
 _ALL_TRACES: Final = 2**64
+_DEFAULT_OPERATION: Final = "inference"
+# Characters of a model or an operation name up to which a span is light.
+_LIGHT_TEXT: Final = 128
 
 
 class Span:
     """One operation. See `infertrace.Span` for what each method takes."""
 
     __slots__ = (
-        "_attributes",
-        "_duration",
+        "__dict__",
         "_ended",
-        "_events",
         "_fields",
-        "_invalid",
-        "_links",
         "_model",
         "_operation",
         "_parent_id",
         "_previous",
         "_recorder",
-        "_sample",
         "_span_id",
         "_start",
-        "_status",
-        "_status_message",
-        "_tags",
         "_trace_id",
     )
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        trace_id: int,
-        parent_id: int,
-        model: str | None,
-        operation: str,
-        invalid: int,
-    ) -> None:
-        self._recorder = recorder
-        self._trace_id = trace_id
-        self._span_id = recorder.new_span_id()
-        self._parent_id = parent_id
-        self._model = model
-        self._operation = operation
-        self._invalid = invalid
-        self._fields: dict[str, Any] = {}
-        self._tags: dict[str, str] | None = None
-        self._attributes: dict[str, Scalar] | None = None
-        self._events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
-        self._links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
-        self._status = "OK"
-        self._status_message: str | None = None
-        self._previous: Any = None
-        self._sample: tuple[bytes, int] | None = None
-        self._ended = False
-        self._duration = 0
-        self._start = monotonic_ns()
+    # What few spans set: the others share these, which costs them nothing.
+    _attributes: dict[str, Scalar] | None = None
+    _duration: int = 0
+    _events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
+    _heavy: bool = False
+    """Whether texts or entries of any length were set; a light span is of bounded size."""
+    _invalid: int = 0
+    _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
+    _sample: tuple[bytes, int] | None = None
+    _status: str = "OK"
+    _status_message: str | None = None
+    _tags: dict[str, str] | None = None
+
+    _recorder: Recorder
+    _trace_id: int
+    _span_id: int
+    _parent_id: int
+    _model: str | None
+    _operation: str
+    _fields: dict[str, Any]
+    _previous: Any
+    _ended: int
+    """Monotonic nanoseconds; 0 while the span runs."""
+    _start: int
 
     @property
     def trace_id(self) -> str:
@@ -141,13 +132,23 @@ class Span:
         self._set_text("pipeline_stage", stage)
 
     def set_batch_size(self, size: int) -> None:
-        self._set_count("batch_size", size)
+        # Here and below the usual case is written out: a call would double its cost.
+        if type(size) is int and 0 <= size <= INT32_MAX and not self._ended:
+            self._fields["batch_size"] = size
+        else:
+            self._set_count("batch_size", size)
 
     def set_tokens(self, input: int | None = None, output: int | None = None) -> None:
         if input is not None:
-            self._set_count("input_tokens", input)
+            if type(input) is int and 0 <= input <= INT32_MAX and not self._ended:
+                self._fields["input_tokens"] = input
+            else:
+                self._set_count("input_tokens", input)
         if output is not None:
-            self._set_count("output_tokens", output)
+            if type(output) is int and 0 <= output <= INT32_MAX and not self._ended:
+                self._fields["output_tokens"] = output
+            else:
+                self._set_count("output_tokens", output)
 
     def set_sequence_length(self, length: float) -> None:
         self._set_measure("sequence_length", length, FLOAT32_MAX)
@@ -177,11 +178,13 @@ class Span:
     def set_tag(self, key: str, text: str) -> None:
         if self._tags is None:
             self._tags = {}
+            self._heavy = True
         self._set_entry(self._tags, key, *_clean_text(text))
 
     def set_attribute(self, key: str, value: Scalar) -> None:
         if self._attributes is None:
             self._attributes = {}
+            self._heavy = True
         self._set_entry(self._attributes, key, *values.scalar(value))
 
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None:
@@ -189,6 +192,7 @@ class Span:
         kept, invalid = values.entries(attributes)
         if self._events is None:
             self._events = []
+            self._heavy = True
         if title is None or self._ended or len(self._events) >= MAX_ENTRIES:
             self._count_invalid(1)
             return
@@ -202,6 +206,7 @@ class Span:
         kept, invalid = values.entries(attributes)
         if self._links is None:
             self._links = []
+            self._heavy = True
         if not (context and context.span_id) or self._ended or len(self._links) >= MAX_ENTRIES:
             self._count_invalid(1)
             return
@@ -224,10 +229,13 @@ class Span:
             text, as_given = _clean_text(message)
             self._count_invalid(not as_given)
             self._status_message = text
+            self._heavy = True
 
     def end(self) -> None:
         if not self._ended:
-            self._finish()
+            self._ended = monotonic_ns()
+            self._sample = self._recorder.sample
+            self._recorder._put(self)
 
     def __enter__(self) -> Span:
         self._previous = CURRENT.get()
@@ -241,12 +249,17 @@ class Span:
         traceback: TracebackType | None,
     ) -> None:
         if CURRENT.get() is self:
-            CURRENT.set(_live(self._previous))
+            previous = self._previous
+            CURRENT.set(previous if previous is None else _live(previous))
         if self._ended:
             return
         if error is not None:
             self._fail(error)
-        self._finish()
+        self._ended = monotonic_ns()
+        recorder = self._recorder
+        if recorder.sample is not None:
+            self._sample = recorder.sample
+        recorder._put(self)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -262,15 +275,9 @@ class Span:
     def _fail(self, error: BaseException) -> None:
         self._status = failure.status_of(type(error))
         self._status_message = failure.message_of(error)
+        self._heavy = True
         if self._status == "ERROR":
             self.record_exception(error)
-
-    def _finish(self) -> None:
-        self._duration = monotonic_ns() - self._start
-        self._ended = True
-        recorder = self._recorder
-        self._sample = recorder.sample
-        recorder._put(self)
 
     def _size(self) -> int:
         """At least the bytes that the encoder will write for this span; exact for a large one."""
@@ -294,6 +301,7 @@ class Span:
 
     def _set_text(self, field: str, value: object) -> None:
         text, as_given = _clean_text(value)
+        self._heavy = True
         self._set_field(field, text, as_given)
 
     def _set_count(self, field: str, value: object) -> None:
@@ -329,6 +337,23 @@ class Span:
             self._recorder._count_late_fields(fields)
         else:
             self._invalid += fields
+
+
+_FIELD_SETTERS: Final[Mapping[str, Callable[[Span, Any], None]]] = {
+    "model_version": Span.set_model_version,
+    "framework": Span.set_framework,
+    "pipeline_stage": Span.set_pipeline_stage,
+    "batch_size": Span.set_batch_size,
+    "input_tokens": Span.set_tokens,
+    "output_tokens": lambda span, count: span.set_tokens(output=count),
+    "sequence_length": Span.set_sequence_length,
+    "cache_hit_rate": Span.set_cache_hit_rate,
+    "queue_depth": Span.set_queue,
+    "queue_wait_time_ms": lambda span, wait: span.set_queue(wait_time_ms=wait),
+    "batch_fill_ratio": Span.set_batch_fill_ratio,
+}
+_CONTAINERS: Final = ("tags", "attributes", "links")
+_new: Final = object.__new__
 
 
 class NoopSpan:
@@ -443,34 +468,26 @@ class Recorder:
     def start_span(
         self,
         model_name: str | None = None,
-        operation_name: str = "inference",
+        operation_name: str = _DEFAULT_OPERATION,
         *,
         parent: AnySpan | str | None = None,
-        links: Iterable[AnySpan | str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        attributes: Mapping[str, Scalar] | None = None,
-        model_version: str | None = None,
-        framework: str | None = None,
-        pipeline_stage: str | None = None,
-        batch_size: int | None = None,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        sequence_length: float | None = None,
-        cache_hit_rate: float | None = None,
-        queue_depth: int | None = None,
-        queue_wait_time_ms: float | None = None,
-        batch_fill_ratio: float | None = None,
+        **fields: Any,
     ) -> Span | NoopSpan:
+        """As `Tracer.start_span`, which names the fields."""
+        if fields:
+            for name in fields:
+                if name not in _FIELD_SETTERS and name not in _CONTAINERS:
+                    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
         if not self.enabled:
             return NOOP
         invalid = 0
         context = None
+        current: Any = CURRENT.get()
         if parent is not None:
             context = _context_of(parent)
             invalid += context is None
-        if context is None:
-            current: Any = CURRENT.get()
-            context = None if current is None else current.context
+        if context is None and current is not None:
+            context = current.context
         if context is None:
             trace_id, parent_id = self._random_bits(128) or 1, 0
             if self._sample_bound < _ALL_TRACES and trace_id % _ALL_TRACES >= self._sample_bound:
@@ -478,41 +495,47 @@ class Recorder:
         elif context.sampled:
             trace_id, parent_id = context.trace_id, context.span_id
         else:
-            return NOOP if CURRENT.get() is not None else _UNSAMPLED_ROOT
+            return NOOP if current is not None else _UNSAMPLED_ROOT
 
-        if model_name is not None and (type(model_name) is not str or not _plain(model_name)):
+        span = _new(Span)
+        if model_name is not None and (
+            type(model_name) is not str or not model_name.isascii() or len(model_name) > _LIGHT_TEXT
+        ):
             model_name, as_given = values.text(model_name)
             invalid += not as_given
-        if type(operation_name) is not str or not _plain(operation_name):
+            span._heavy = True
+        if operation_name is not _DEFAULT_OPERATION and (
+            type(operation_name) is not str
+            or not operation_name.isascii()
+            or not 0 < len(operation_name) <= _LIGHT_TEXT
+        ):
             cleaned, as_given = values.key(operation_name)
-            operation_name = cleaned or "inference"
+            operation_name = cleaned or _DEFAULT_OPERATION
             invalid += not as_given
-        span = Span(self, trace_id, parent_id, model_name, operation_name, invalid)
-        if model_version is not None:
-            span.set_model_version(model_version)
-        if framework is not None:
-            span.set_framework(framework)
-        if pipeline_stage is not None:
-            span.set_pipeline_stage(pipeline_stage)
-        if batch_size is not None:
-            span.set_batch_size(batch_size)
-        if input_tokens is not None or output_tokens is not None:
-            span.set_tokens(input_tokens, output_tokens)
-        if sequence_length is not None:
-            span.set_sequence_length(sequence_length)
-        if cache_hit_rate is not None:
-            span.set_cache_hit_rate(cache_hit_rate)
-        if queue_depth is not None or queue_wait_time_ms is not None:
-            span.set_queue(queue_depth, queue_wait_time_ms)
-        if batch_fill_ratio is not None:
-            span.set_batch_fill_ratio(batch_fill_ratio)
-        if tags is not None or attributes is not None or links is not None:
-            fill(span, tags, attributes, links)
+            span._heavy = True
+        span._recorder = self
+        span._trace_id = trace_id
+        span._span_id = self._random_bits(64) or self.new_span_id()
+        span._parent_id = parent_id
+        span._model = model_name
+        span._operation = operation_name
+        span._fields = {}
+        span._previous = None
+        span._ended = 0
+        if invalid:
+            span._invalid = invalid
+        span._start = monotonic_ns()
+        if fields:
+            for name, value in fields.items():
+                if value is not None and name in _FIELD_SETTERS:
+                    _FIELD_SETTERS[name](span, value)
+            tags, attributes, links = map(fields.get, _CONTAINERS)
+            if tags is not None or attributes is not None or links is not None:
+                fill(span, tags, attributes, links)
         return span
 
     def _put(self, span: Span) -> None:
-        full = self._buffer.put(span._size(), span)
-        if full or not self._awake:
+        if self._buffer.put(span) or not self._awake:
             self._awake = True
             try:
                 self._wake()
