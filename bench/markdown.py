@@ -38,7 +38,7 @@ def verdict_table(verdicts: Iterable[dict[str, Any]]) -> str:
                 verdict["budget"],
                 f"{measured} {verdict['unit']}",
                 spread,
-                f"{verdict['room']:+,.0%}",
+                f"{verdict['room']:+,.1%}",
                 "hold" if verdict["holds"] else "**miss**",
             ]
         )
