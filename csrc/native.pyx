@@ -9,6 +9,9 @@ tracks, so neither a thread, nor a signal handler, nor a finalizer sees them hal
 """
 
 cimport cython
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Next
 from cpython.exc cimport PyErr_Clear
@@ -17,7 +20,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import contextvars
@@ -26,6 +29,7 @@ import time
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.recording import columns as batch_columns
 from infertrace.recording import failure, values
 from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
@@ -110,4 +114,5 @@ include "buffer.pxi"
 include "context.pxi"
 include "span.pxi"
 include "encoder.pxi"
+include "record.pxi"
 include "recorder.pxi"

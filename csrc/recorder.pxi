@@ -98,6 +98,54 @@ cdef class Recorder:
         """The next of this process's span ids, 1 to 2**64 - 1."""
         return infertrace_next_id(&self.ids.span)
 
+    def record(
+        self,
+        model_name=None,
+        operation_name="inference",
+        *,
+        start_ns,
+        duration_ns,
+        parent=None,
+        status="OK",
+        status_message=None,
+        **fields,
+    ):
+        """As `Tracer.record`, which names the fields."""
+        cdef Span span
+        started = self.start_span(model_name, operation_name, parent=parent, **fields)
+        if type(started) is not Span:
+            return started
+        span = started
+        span.set_status(status, status_message)
+        span.ended = True
+        record_finished(self, span, nanoseconds(start_ns), nanoseconds(duration_ns))
+        return span
+
+    def record_batch(
+        self,
+        model_name=None,
+        operation_name="inference",
+        *,
+        start_ns,
+        duration_ns,
+        parent=None,
+        **columns,
+    ):
+        """As `Tracer.record_batch`, which names the columns."""
+        views = batch_columns.views(start_ns, duration_ns, columns)
+        started = self.begin(
+            <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent
+        )
+        if started is unsampled_root:  # of the first row; each row decides for itself
+            sampled, self.samples_all = self.samples_all, True
+            started = self.begin(
+                <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent
+            )
+            self.samples_all = sampled
+        if type(started) is not Span:
+            return 0
+        return record_rows(self, started, views)
+
     def take(self):
         """The oldest finished spans, encoded, as one Batch, or None."""
         return self.buffer.take()

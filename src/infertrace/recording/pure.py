@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from _random import Random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic_ns
 from types import TracebackType

@@ -1,0 +1,135 @@
+# Spans that have finished already: one, or a batch of them from columns.
+
+cdef struct Column:
+    const char* data
+    Py_ssize_t stride
+    bint wide  # 8-byte items, else 4-byte ones
+    bint real
+    void* field  # of the span that serves for each row
+    double upper
+    uint32_t presence
+
+
+cdef inline int64_t integer_at(Column* column, Py_ssize_t row) noexcept:
+    cdef const char* item = column.data + row * column.stride
+    return (<const int64_t*>item)[0] if column.wide else (<const int32_t*>item)[0]
+
+
+cdef inline double real_at(Column* column, Py_ssize_t row) noexcept:
+    cdef const char* item = column.data + row * column.stride
+    return (<const double*>item)[0] if column.wide else (<const float*>item)[0]
+
+
+cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noexcept:
+    """What the setter of the field does with a number."""
+    cdef int64_t integer
+    cdef double real
+    if column.real:
+        real = real_at(column, row)
+        if not (real >= 0.0 and real - real == 0.0):
+            span.invalid_fields += 1
+            return
+        if real > column.upper:
+            real = column.upper
+            span.invalid_fields += 1
+        (<float*>column.field)[0] = <float>real
+    else:
+        integer = integer_at(column, row)
+        if integer < 0:
+            span.invalid_fields += 1
+            return
+        if integer > INT32_MAX:
+            integer = INT32_MAX
+            span.invalid_fields += 1
+        (<int32_t*>column.field)[0] = <int32_t>integer
+    span.present |= column.presence
+
+
+cdef int bind(Span span, str name, Column* column) except -1:
+    """Let a column fill its field of `span`."""
+    column.real = True
+    column.upper = FLOAT32_MAX
+    if name == "sequence_length":
+        column.field, column.presence = &span.sequence_length, HAS_SEQUENCE_LENGTH
+    elif name == "cache_hit_rate":
+        column.field, column.presence = &span.cache_hit_rate, HAS_CACHE_HIT_RATE
+        column.upper = 1.0
+    elif name == "queue_wait_time_ms":
+        column.field, column.presence = &span.queue_wait_time_ms, HAS_QUEUE_WAIT_TIME
+    elif name == "batch_fill_ratio":
+        column.field, column.presence = &span.batch_fill_ratio, HAS_BATCH_FILL_RATIO
+        column.upper = 1.0
+    elif name == "time_to_first_token_ms":
+        column.field, column.presence = &span.time_to_first_token_ms, HAS_TIME_TO_FIRST_TOKEN
+    elif name == "inter_token_latency_ms":
+        column.field, column.presence = &span.inter_token_latency_ms, HAS_INTER_TOKEN_LATENCY
+    else:
+        column.real = False
+        if name == "batch_size":
+            column.field, column.presence = &span.batch_size, HAS_BATCH_SIZE
+        elif name == "input_tokens":
+            column.field, column.presence = &span.input_tokens, HAS_INPUT_TOKENS
+        elif name == "output_tokens":
+            column.field, column.presence = &span.output_tokens, HAS_OUTPUT_TOKENS
+        elif name == "queue_depth":
+            column.field, column.presence = &span.queue_depth, HAS_QUEUE_DEPTH
+        else:
+            column.field, column.presence = NULL, 0  # start_ns, duration_ns
+    return 0
+
+
+cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
+    """Record one span for each row; `span` serves for all of them."""
+    cdef Py_buffer[12] buffers
+    cdef Column[12] columns
+    cdef Py_ssize_t row, rows = len(views["start_ns"])
+    cdef int count = 0, number
+    cdef int64_t start, duration, recorded = 0
+    cdef bint root = not span.parent_id
+    try:
+        for name, view in views.items():
+            PyObject_GetBuffer(view, &buffers[count], PyBUF_STRIDED_RO | PyBUF_FORMAT)
+            columns[count].data = <const char*>buffers[count].buf
+            columns[count].stride = buffers[count].strides[0]
+            columns[count].wide = buffers[count].itemsize == 8
+            bind(span, name, &columns[count])
+            count += 1
+        for row in range(rows):
+            if root:
+                span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
+                if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+                    continue
+                span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
+            span.id = infertrace_next_id(&recorder.ids.span)
+            span.present = 0
+            span.invalid_fields = 0
+            start = integer_at(&columns[0], row)  # views() has put these two first
+            duration = integer_at(&columns[1], row)
+            for number in range(2, count):
+                set_from_column(span, &columns[number], row)
+            recorded += 1
+            record_finished(recorder, span, start, duration)
+    finally:
+        for number in range(count):
+            PyBuffer_Release(&buffers[number])
+    return recorded
+
+
+cdef inline int record_finished(
+    Recorder recorder, Span span, int64_t start_ns, int64_t duration_ns
+) except -1:
+    """Hand in a span with these times, or count it as one that cannot be encoded."""
+    if start_ns <= 0 or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
+        recorder.buffer.produced += 1
+        recorder.buffer.invalid_fields += span.invalid_fields
+        recorder.buffer.dropped[<int>INVALID] += 1
+        return 0
+    span.start = start_ns - recorder.anchor
+    span.duration = duration_ns
+    return recorder.put(span)
+
+
+cdef int64_t nanoseconds(object value) except? -1:
+    """The value where it is a 64-bit integer, else -1."""
+    kept, _ = values.scalar(value)
+    return -1 if type(kept) is not int else kept

@@ -1,0 +1,72 @@
+"""The columns of `record_batch`: one value for each finished span, from any buffer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+# Type codes of the struct module, and how many bytes an item of that kind may have.
+_INTEGERS: Final = ("i", "l", "q")
+_REALS: Final = ("f", "d")
+_TIME_BYTES: Final = 8
+
+COUNT_COLUMNS: Final = ("batch_size", "input_tokens", "output_tokens", "queue_depth")
+MEASURE_COLUMNS: Final = (
+    "sequence_length",
+    "cache_hit_rate",
+    "queue_wait_time_ms",
+    "batch_fill_ratio",
+    "time_to_first_token_ms",
+    "inter_token_latency_ms",
+)
+
+
+def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str, memoryview]:
+    """Views of all columns that were given, checked.
+
+    Raises TypeError for a column that is no buffer or holds another type, ValueError for
+    one of another shape; the text names the column, what was expected and what it got.
+    """
+    for name in columns:
+        if name not in COUNT_COLUMNS and name not in MEASURE_COLUMNS:
+            allowed = ", ".join(COUNT_COLUMNS + MEASURE_COLUMNS)
+            raise TypeError(f"record_batch: {name!r} is no column; expected one of {allowed}")
+    found = {
+        "start_ns": _view("start_ns", start_ns),
+        "duration_ns": _view("duration_ns", duration_ns),
+    }
+    found.update((name, _view(name, it)) for name, it in columns.items() if it is not None)
+    rows = len(found["start_ns"])
+    for name, view in found.items():
+        if len(view) != rows:
+            raise ValueError(
+                f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, "
+                f"got {len(view)}"
+            )
+    return found
+
+
+def _view(name: str, column: Any) -> memoryview:
+    try:
+        view = memoryview(column)
+    except TypeError:
+        raise TypeError(
+            f"record_batch: column {name!r}: expected an array or another buffer, "
+            f"got {type(column).__name__}"
+        ) from None
+    if view.ndim != 1:
+        raise ValueError(
+            f"record_batch: column {name!r}: expected one dimension, got {view.ndim}"
+        )
+    code = view.format.lstrip("@=<") if view.format != "" else ""
+    if name in MEASURE_COLUMNS:
+        fits, expected = code in _REALS, "float32 or float64"
+    elif name in COUNT_COLUMNS:
+        fits, expected = code in _INTEGERS, "int32 or int64"
+    else:
+        fits, expected = code in _INTEGERS and view.itemsize == _TIME_BYTES, "int64"
+    if not fits:
+        raise TypeError(
+            f"record_batch: column {name!r}: expected {expected}, got items of format "
+            f"{view.format!r}"
+        )
+    return view
