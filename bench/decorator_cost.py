@@ -68,7 +68,7 @@ ROWS = (*UNWRAPPED_ROWS, *OWN_ROWS, *OTHER_ROWS)
 
 
 def measure(folder: Path, fast: bool) -> Answer:
-    rounds, values = (1, 2) if fast else (5, 5)
+    rounds, values = (1, 2) if fast else (3, 5)
     with running_receiver() as addresses:
         seconds = measure_rows(
             "bench.decorator_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses

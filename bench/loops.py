@@ -16,8 +16,8 @@ def loop_of(
 ) -> Loop:
     """A loop around `body`, compiled in place as `timeit` does: no call is added to it."""
     source = (
-        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    start = perf_counter()\n"
-        f"    {head}\n{_indented(body, 2)}\n    return perf_counter() - start\n"
+        f"def loop(tracer, count):\n{_indented(setup, 1)}\n    began = perf_counter()\n"
+        f"    {head}\n{_indented(body, 2)}\n    return perf_counter() - began\n"
     )
     return _compiled(source, names)
 
@@ -26,8 +26,8 @@ def async_loop_of(body: str, *, setup: str, head: str = "for _ in range(count):"
     """The same inside of a coroutine, on an event loop that has nothing else to do."""
     source = (
         f"def loop(tracer, count):\n{_indented(setup, 1)}\n    async def drive():\n"
-        f"        start = perf_counter()\n        {head}\n{_indented(body, 3)}\n"
-        "        return perf_counter() - start\n    return asyncio.run(drive())\n"
+        f"        began = perf_counter()\n        {head}\n{_indented(body, 3)}\n"
+        "        return perf_counter() - began\n    return asyncio.run(drive())\n"
     )
     import asyncio
 

@@ -114,7 +114,7 @@ ROWS = _rows()
 
 
 def measure(folder: Path, fast: bool) -> Answer:
-    rounds, values = (1, 2) if fast else (3, 5)
+    rounds, values = (1, 2) if fast else (3, 3)
     with running_receiver() as addresses:
         seconds = measure_rows(
             "bench.setter_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses

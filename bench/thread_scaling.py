@@ -26,12 +26,12 @@ from bench.receiver import running_receiver
 THREADS = (1, 2, 4, 8)
 CONTENDERS: dict[str, tuple[Callable[[], Contender], int]] = {
     # name: contender, spans of all threads in each part
-    "infertrace native": (contenders.native, 800_000),
-    "infertrace pure": (contenders.pure, 160_000),
-    "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 16_000),
+    "infertrace native": (contenders.native, 400_000),
+    "infertrace pure": (contenders.pure, 80_000),
+    "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 8_000),
 }
 WARM_UP_SPANS = 1000
-FAST_SHARE = 8
+FAST_SHARE = 4
 
 
 def run(name: str, threads: int, spans: int) -> dict[str, float]:
