@@ -1,11 +1,11 @@
 """What does tracing add to the steps of a loop, while its spans are being exported?
 
 The work: back-to-back steps of 200 µs that hold the GIL, one span around each, for two and
-a half seconds from when the tracer is made, so that connecting is in them. Each
-contender sends to a process on the same machine: infertrace and OpenTelemetry (batch
-processor, OTLP) over gRPC, ddtrace over HTTP to a stand-in for its agent. Percentiles are of
-one run, their ratios of one round. "Untraced, again" is the untraced loop once more: what it
-differs by is noise.
+a half seconds from when the tracer is made, so that connecting is in them. Each contender
+sends to a process on the same machine: infertrace and OpenTelemetry (batch processor, OTLP)
+over gRPC, ddtrace over HTTP to a stand-in for its agent. Percentiles are of one run, their
+ratios of one round. "Untraced, again" is the untraced loop once more: what it differs by is
+noise.
 """
 
 from __future__ import annotations
