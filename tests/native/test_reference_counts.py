@@ -1,0 +1,44 @@
+"""No operation of the compiled backend keeps or loses a reference, or memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("count_references.py")
+TIMES_EACH = 17_000
+MILLION = 1_000_000
+TIMEOUT_S = 280
+
+# The counting itself keeps 1.6 kB. One byte a span would be TIMES_EACH of them.
+SLACK = {"bytes": 4096}
+REFERENCE_SLACK = 10
+
+
+def test_counts_are_level_after_a_million_spans() -> None:
+    pytest.importorskip("infertrace.recording.native")
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", SCRIPT, str(TIMES_EACH)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["spans"] >= MILLION
+    changed = {
+        kind: {
+            name: change
+            for name, change in counts.items()
+            if abs(change) > SLACK.get(name, REFERENCE_SLACK)
+        }
+        for kind, counts in outcome["grown"].items()
+    }
+    planted = changed.pop("planted")
+    assert {"references to recorder", "bytes"} <= planted.keys()
+    assert {kind: counts for kind, counts in changed.items() if counts} == {}
