@@ -5,8 +5,8 @@
  * a span enters and leaves by changing the cell, which is right exactly as long as nobody
  * else can see the cell: a copied context (a task, a callback, copy_context()) shares the
  * map, its node or the cell with the one that it was copied from, and so raises a
- * reference count on the way from the context to the cell. Where every count on that way
- * is 1, the cell is this context's own. Where it is not, or the way is not understood,
+ * reference count on the way from the context to the cell. Where no count on that way is
+ * higher than the context itself makes it, the cell is this context's own. Where it is not, or the way is not understood,
  * the caller sets the variable to a fresh cell, and the copies keep the old one as it was.
  *
  * The layouts are those of CPython 3.10 to 3.13 (pycore_context.h, pycore_hamt.h, hamt.c);
@@ -60,15 +60,21 @@ static int infertrace_node_solely_holds(PyObject *node, PyObject *value) {
 
 #if INFERTRACE_KNOWS_CONTEXTS
 /* What was last looked up or set, right as long as neither the thread nor the version of its
- * context changes. The variable keeps its value in the same way, behind two calls. */
+ * context changes. The variable keeps its value in the same way, behind two calls; but this
+ * is a reference of its own: where the collector of cycles runs inside of another variable's
+ * set() (before CPython 3.12), what a finalizer sets meanwhile is lost from the context. */
 static PyObject *infertrace_kept = NULL;
 static uint64_t infertrace_kept_thread = 0, infertrace_kept_version = 0;
 
+/* Takes over the reference to `value`, which may be NULL. */
 static inline void infertrace_keep(PyThreadState *thread, PyObject *value) {
+    PyObject *dropped = infertrace_kept;
     infertrace_kept = value;
     infertrace_kept_thread = thread->id;
     infertrace_kept_version = thread->context_ver;
+    Py_XDECREF(dropped);
 }
+#define INFERTRACE_OWN_REFERENCES 2 /* the context's and the kept one */
 #endif
 
 /* The value of `variable` in the current context, borrowed, or NULL. */
@@ -83,9 +89,10 @@ static inline PyObject *infertrace_look_up(PyObject *variable) {
         PyErr_Clear();
         return NULL;
     }
-    Py_XDECREF(value); /* the context holds it */
 #if INFERTRACE_KNOWS_CONTEXTS
     infertrace_keep(thread, value);
+#else
+    Py_XDECREF(value); /* the context holds it */
 #endif
     return value;
 }
@@ -96,15 +103,18 @@ static inline int infertrace_set(PyObject *variable, PyObject *value) {
     if (!token) return -1;
     Py_DECREF(token);
 #if INFERTRACE_KNOWS_CONTEXTS
+    Py_INCREF(value);
     infertrace_keep(PyThreadState_Get(), value);
 #endif
     return 0;
 }
 
+/* `value` is what was just looked up. */
 static inline int infertrace_is_own(PyObject *value) {
 #if INFERTRACE_KNOWS_CONTEXTS
     PyObject *context = PyThreadState_Get()->context, *vars;
-    if (!infertrace_bitmap_node_type || !context || Py_REFCNT(value) != 1) return 0;
+    if (!infertrace_bitmap_node_type || !context || Py_REFCNT(value) != INFERTRACE_OWN_REFERENCES)
+        return 0;
     vars = ((infertrace_context_layout *)context)->vars;
     if (Py_REFCNT(vars) != 1) return 0;
     return infertrace_node_solely_holds(((infertrace_hamt_layout *)vars)->root, value);

@@ -89,6 +89,8 @@ class Tracer:
             # The method below only documents and types it: its frame would cost as much
             # as the span.
             self.start_span = self._recorder.start_span  # type: ignore[method-assign]
+        if type(self).record_batch is Tracer.record_batch:
+            self.record_batch = self._recorder.record_batch  # type: ignore[method-assign]
         _tracers.add(self)
         _open_tracers.add(self)
 
@@ -162,6 +164,84 @@ class Tracer:
             batch_fill_ratio=batch_fill_ratio,
         )
 
+    def record(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        start_ns: int,
+        duration_ns: int,
+        parent: Span | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Any,
+    ) -> Span:
+        """Record one span that has finished already, and return it.
+
+        start_ns: nanoseconds since 1970, as `time.time_ns()` gives; more than 0.
+        duration_ns: nanoseconds, 0 or more.
+        fields: keywords of `start_span`. A span with wrong times is counted as dropped, for
+        the reason `invalid`.
+        """
+        return self._recorder.record(
+            model_name,
+            operation_name,
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            parent=parent,
+            status=status,
+            status_message=status_message,
+            **fields,
+        )
+
+    def record_batch(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        start_ns: Any,
+        duration_ns: Any,
+        parent: Span | str | None = None,
+        batch_size: Any = None,
+        input_tokens: Any = None,
+        output_tokens: Any = None,
+        queue_depth: Any = None,
+        sequence_length: Any = None,
+        cache_hit_rate: Any = None,
+        queue_wait_time_ms: Any = None,
+        batch_fill_ratio: Any = None,
+        time_to_first_token_ms: Any = None,
+        inter_token_latency_ms: Any = None,
+    ) -> int:
+        """Record one finished span for each row of some columns; returns how many.
+
+        A column is a NumPy array or any other buffer of one dimension: `start_ns` and
+        `duration_ns` (as in `record`) of int64, counts of int32 or int64, the others of
+        float32 or float64. Each row is a trace of its own, unless there is a parent or a
+        current span. A wrong value in a row is left out or clamped, as its setter does, and
+        counted; a row with wrong times is counted as dropped (`invalid`).
+
+        Raises TypeError or ValueError that names the column of a wrong type or shape; then
+        nothing has been recorded.
+        """
+        return self._recorder.record_batch(
+            model_name,
+            operation_name,
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            parent=parent,
+            batch_size=batch_size,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            queue_depth=queue_depth,
+            sequence_length=sequence_length,
+            cache_hit_rate=cache_hit_rate,
+            queue_wait_time_ms=queue_wait_time_ms,
+            batch_fill_ratio=batch_fill_ratio,
+            time_to_first_token_ms=time_to_first_token_ms,
+            inter_token_latency_ms=inter_token_latency_ms,
+        )
+
     @overload
     def trace_inference(self, model: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
@@ -181,11 +261,7 @@ class Tracer:
             return self.trace_inference()(model)
         start_span = self.start_span
         start_span(None, operation_name, **fields)  # an unknown keyword fails here, not in a call
-
-        def start() -> Span:
-            return start_span(model, operation_name, **fields)
-
-        return lambda function: traced(function, start)
+        return lambda function: traced(function, start_span, model, operation_name, fields)
 
     def stats(self) -> Ledger:
         """What became of the spans so far: `produced = delivered + pending + sum of dropped`."""

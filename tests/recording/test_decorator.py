@@ -19,7 +19,7 @@ from infertrace.recording.decorator import traced
 @pytest.fixture
 def trace(recording: Any) -> Any:
     """The decorator, on the recorder of the test."""
-    return lambda function: traced(function, functools.partial(recording.start_span, "m"))
+    return lambda function: traced(function, recording.start_span, "m", "inference", {})
 
 
 def test_a_function(recording: Any, trace: Any) -> None:
@@ -315,7 +315,7 @@ def test_partials_and_callable_objects(recording: Any, trace: Any) -> None:
 
 def test_what_is_not_callable_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a function, got 7"):
-        traced(7, lambda: None)
+        traced(7, print, None, "inference", {})
 
 
 def test_on_a_tracer_and_with_fields(tracer: Any, receiver: Any) -> None:

@@ -23,6 +23,10 @@ _MAX_BACKLOG = 4_096
 _BACKLOG_STEP = 4
 
 
+class Unencodable(int):
+    """Stands for a span that cannot be sent; its value is the number of its invalid fields."""
+
+
 class SpanBuffer:
     """Bounded by bytes; overflow drops the newest span and counts it.
 
@@ -70,6 +74,11 @@ class SpanBuffer:
     def count_late_fields(self, fields: int) -> None:
         """Count values that came for a span after its end."""
         self._arrivals.append(fields)
+        self._admit()
+
+    def count_unencodable(self, span: Span) -> None:
+        """Count a finished span that cannot be sent, whatever it holds."""
+        self._arrivals.append(Unencodable(span._invalid))
         self._admit()
 
     def take(self) -> Batch | None:
@@ -135,6 +144,9 @@ class SpanBuffer:
     def _count_in(self, span: Span | int) -> None:
         if isinstance(span, int):
             self.invalid_fields += span
+            if isinstance(span, Unencodable):
+                self.produced += 1
+                self.dropped["invalid"] += 1
             return
         self.produced += 1
         self.invalid_fields += span._invalid

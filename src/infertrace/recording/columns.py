@@ -54,9 +54,7 @@ def _view(name: str, column: Any) -> memoryview:
             f"got {type(column).__name__}"
         ) from None
     if view.ndim != 1:
-        raise ValueError(
-            f"record_batch: column {name!r}: expected one dimension, got {view.ndim}"
-        )
+        raise ValueError(f"record_batch: column {name!r}: expected one dimension, got {view.ndim}")
     code = view.format.lstrip("@=<") if view.format != "" else ""
     if name in MEASURE_COLUMNS:
         fits, expected = code in _REALS, "float32 or float64"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from infertrace import backend
@@ -11,15 +11,21 @@ from infertrace import backend
 _NS_PER_MS = 1e6
 
 
-def traced(function: Any, start: Callable[[], Any]) -> Any:
-    """`function` with a span around each call; `start` makes the span.
+def traced(
+    function: Any,
+    start_span: Callable[..., Any],
+    model: str | None,
+    operation: str,
+    fields: Mapping[str, Any],
+) -> Any:
+    """`function` with a span around each call, made by `start_span` of the rest.
 
     Name, signature and kind stay; the kind is looked up here, once.
     """
     import inspect
 
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(traced(function.__func__, start))
+        return type(function)(traced(function.__func__, start_span, model, operation, fields))
     if not callable(function):
         raise TypeError(f"trace_inference: expected a function, got {function!r}")
     target = function
@@ -27,6 +33,10 @@ def traced(function: Any, start: Callable[[], Any]) -> Any:
         target = target.func
     if not (inspect.isroutine(target) or inspect.isclass(target)):
         target = type(target).__call__
+
+    def start() -> Any:
+        return start_span(model, operation, **fields)
+
     if inspect.iscoroutinefunction(target):
         wrapper = _traced_coroutine(function, start)
     elif inspect.isasyncgenfunction(target):
@@ -34,16 +44,27 @@ def traced(function: Any, start: Callable[[], Any]) -> Any:
     elif inspect.isgeneratorfunction(target):
         wrapper = _traced_generator(function, start)
     else:
-        wrapper = _traced_function(function, start)
+        wrapper = _traced_function(function, start_span, model, operation, fields)
     return functools.update_wrapper(wrapper, function)
 
 
-def _traced_function(function: Any, start: Callable[[], Any]) -> Any:
+def _traced_function(
+    function: Any,
+    start_span: Callable[..., Any],
+    model: str | None,
+    operation: str,
+    fields: Mapping[str, Any],
+) -> Any:
+    # Without the call of a `start` of its own, which would cost half as much as the span.
     def call(*args: Any, **kwargs: Any) -> Any:
-        with start():
+        with start_span(model, operation):
             return function(*args, **kwargs)
 
-    return call
+    def call_with_fields(*args: Any, **kwargs: Any) -> Any:
+        with start_span(model, operation, **fields):
+            return function(*args, **kwargs)
+
+    return call_with_fields if fields else call
 
 
 def _traced_coroutine(function: Any, start: Callable[[], Any]) -> Any:

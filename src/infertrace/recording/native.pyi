@@ -104,6 +104,28 @@ class Recorder:
         queue_wait_time_ms: float | None = None,
         batch_fill_ratio: float | None = None,
     ) -> Any: ...
+    def record(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        start_ns: int,
+        duration_ns: int,
+        parent: AnySpan | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Any,
+    ) -> Any: ...
+    def record_batch(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "inference",
+        *,
+        start_ns: Any,
+        duration_ns: Any,
+        parent: AnySpan | str | None = None,
+        **columns: Any,
+    ) -> int: ...
     def take(self) -> Batch | None: ...
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
     def close(self) -> None: ...

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DropReason
 from infertrace.buffering.pure import SpanBuffer
+from infertrace.recording import columns as batch_columns
 from infertrace.recording import encoder, failure, values
 from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
-from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+from infertrace.recording.limits import (
+    FLOAT32_MAX,
+    INT32_MAX,
+    INT64_MAX,
+    MAX_ENTRIES,
+    MAX_TEXT_BYTES,
+)
 from infertrace.recording.values import Scalar
 
 if TYPE_CHECKING:
@@ -353,6 +360,11 @@ _FIELD_SETTERS: Final[Mapping[str, Callable[[Span, Any], None]]] = {
     "batch_fill_ratio": Span.set_batch_fill_ratio,
 }
 _CONTAINERS: Final = ("tags", "attributes", "links")
+_COLUMN_SETTERS: Final[Mapping[str, Callable[[Span, Any], None]]] = {
+    **_FIELD_SETTERS,
+    "time_to_first_token_ms": Span.set_streaming,
+    "inter_token_latency_ms": lambda span, it: span.set_streaming(inter_token_latency_ms=it),
+}
 _new: Final = object.__new__
 
 
@@ -534,6 +546,61 @@ class Recorder:
                 fill(span, tags, attributes, links)
         return span
 
+    def record(
+        self,
+        model_name: str | None = None,
+        operation_name: str = _DEFAULT_OPERATION,
+        *,
+        start_ns: int,
+        duration_ns: int,
+        parent: AnySpan | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Any,
+    ) -> Span | NoopSpan:
+        """As `Tracer.record`, which names the fields."""
+        span = self.start_span(model_name, operation_name, parent=parent, **fields)
+        if type(span) is Span:
+            span.set_status(status, status_message)
+            self._record_finished(span, _nanoseconds(start_ns), _nanoseconds(duration_ns))
+        return span
+
+    def record_batch(
+        self,
+        model_name: str | None = None,
+        operation_name: str = _DEFAULT_OPERATION,
+        *,
+        start_ns: Any,
+        duration_ns: Any,
+        parent: AnySpan | str | None = None,
+        **columns: Any,
+    ) -> int:
+        """As `Tracer.record_batch`, which names the columns."""
+        views = batch_columns.views(start_ns, duration_ns, columns)
+        setters = [_COLUMN_SETTERS[name] for name in list(views)[2:]]
+        recorded = 0
+        for start, duration, *values_of_row in zip(
+            *(view.tolist() for view in views.values()), strict=True
+        ):
+            span = self.start_span(model_name, operation_name, parent=parent)
+            if type(span) is Span:
+                for setter, value in zip(setters, values_of_row, strict=True):
+                    setter(span, value)
+                self._record_finished(span, start, duration)
+                recorded += 1
+        return recorded
+
+    def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> None:
+        """Hand in a span with these times, or count it as one that cannot be encoded."""
+        if start_ns <= 0 or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
+            span._ended = span._start
+            self._buffer.count_unencodable(span)
+            return
+        span._start = start_ns - self.anchor
+        span._ended = span._start + duration_ns
+        span._sample = self.sample
+        self._put(span)
+
     def _put(self, span: Span) -> None:
         if self._buffer.put(span) or not self._awake:
             self._awake = True
@@ -559,6 +626,12 @@ class Recorder:
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         return self._buffer.counts()
+
+
+def _nanoseconds(value: object) -> int:
+    """The value where it is a 64-bit integer, else -1."""
+    kept, _ = values.scalar(value)
+    return kept if type(kept) is int else -1
 
 
 def _plain(text: str) -> bool:
