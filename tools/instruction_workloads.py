@@ -1,6 +1,6 @@
 """What the instruction gate counts: each hot operation of the compiled backend, in a loop.
 
-    python tools/instruction_workloads.py "recorded span" 1000
+    python tools/instruction_workloads.py "recorded span"
 
 runs one of them. What lies between the two calls of `MARKER` is counted, so neither the start
 of the interpreter nor the warm-up is. A bare recorder: no thread runs, nothing is sent.
@@ -11,18 +11,24 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from infertrace import backend
-from infertrace.recording.decorator import traced
+from infertrace import Tracer, backend
 
 # The defaults of a tracer; what all iterations record stays below the first.
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BYTES = 256 * 1024
-WARM_UP_ITERATIONS = 50
 
+ITERATIONS = 1024
+WARM_UP_ITERATIONS = 256
+BATCH_ROWS = 256  # divides both
+
+START_NS = 1_800_000_000_000_000_000
+DURATION_NS = 1_000_000
 KEYS = ("region", "zone", "host", "shard")
 
 
@@ -135,10 +141,36 @@ def events(recorder: Any, times: int) -> None:
 
 
 def decorated(recorder: Any, times: int) -> None:
-    start_span = recorder.start_span
-    step = traced(lambda: None, lambda: start_span("gpt-4"))
+    # Not of a tracer, which has an exporter with a thread.
+    stand_in: Any = SimpleNamespace(start_span=recorder.start_span)
+    step = Tracer.trace_inference(stand_in, "gpt-4")(lambda: None)
     for _ in range(times):
         step()
+
+
+def record(recorder: Any, times: int) -> None:
+    record = recorder.record
+    for _ in range(times):
+        record(
+            "gpt-4",
+            start_ns=START_NS,
+            duration_ns=DURATION_NS,
+            batch_size=8,
+            input_tokens=24,
+            output_tokens=100,
+        )
+
+
+def record_batch(recorder: Any, times: int) -> None:
+    columns = {
+        "start_ns": array("q", [START_NS]) * BATCH_ROWS,
+        "duration_ns": array("q", [DURATION_NS]) * BATCH_ROWS,
+        "batch_size": array("i", [8]) * BATCH_ROWS,
+        "input_tokens": array("i", [24]) * BATCH_ROWS,
+        "output_tokens": array("i", [100]) * BATCH_ROWS,
+    }
+    for _ in range(times // BATCH_ROWS):
+        recorder.record_batch("gpt-4", **columns)
 
 
 def off(recorder: Any, times: int) -> None:
@@ -176,19 +208,21 @@ OPERATIONS = {
     "set_attribute, float": Operation(attributes(0.5), len(KEYS), "bare span"),
     "add_event": Operation(events, len(KEYS), "bare span"),
     "decorated function": Operation(decorated),
+    "record": Operation(record),
+    "record_batch, one row": Operation(record_batch),
     "off": Operation(off),
     "unsampled": Operation(unsampled),
 }
 
 
-def count(operation: Operation, iterations: int) -> None:
+def count(operation: Operation) -> None:
     recorder: Any = backend.select("native").Recorder(
         max_buffer_bytes=MAX_BUFFER_BYTES, max_batch_bytes=MAX_BATCH_BYTES, wake=lambda: None
     )
     gc.disable()  # when a collection comes depends on what was imported
     operation.run(recorder, WARM_UP_ITERATIONS)
     os.getpgid(0)
-    operation.run(recorder, iterations)
+    operation.run(recorder, ITERATIONS)
     os.getpgid(0)
     _, _, _, dropped, invalid_fields = recorder.counts()
     if any(dropped) or invalid_fields:
@@ -196,4 +230,4 @@ def count(operation: Operation, iterations: int) -> None:
 
 
 if __name__ == "__main__":
-    count(OPERATIONS[sys.argv[1]], int(sys.argv[2]))
+    count(OPERATIONS[sys.argv[1]])

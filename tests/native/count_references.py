@@ -13,11 +13,12 @@ import json
 import math
 import sys
 import tracemalloc
+from array import array
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
-from infertrace import backend
-from infertrace.recording.decorator import traced
+from infertrace import Tracer, backend
 
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BYTES = 64 * 1024
@@ -226,15 +227,20 @@ def async_with(start: Any) -> None:
     awaited(step())
 
 
+def traced(function: Any, start: Any) -> Any:
+    stand_in: Any = SimpleNamespace(start_span=start)  # a tracer's exporter has a thread
+    return Tracer.trace_inference(stand_in, MODEL, KEY, model_version=TEXT)(function)
+
+
 def decorated(start: Any) -> None:
-    assert traced(lambda text: text, lambda: start(MODEL))(TEXT) is TEXT
+    assert traced(lambda text: text, start)(TEXT) is TEXT
 
 
 def decorated_coroutine(start: Any) -> None:
     async def step() -> str:
         return TEXT
 
-    awaited(traced(step, lambda: start(MODEL))())
+    awaited(traced(step, start)())
 
 
 def numbers() -> Iterable[int]:
@@ -243,11 +249,11 @@ def numbers() -> Iterable[int]:
 
 
 def decorated_generator(start: Any) -> None:
-    assert list(traced(numbers, lambda: start(MODEL))()) == [NUMBER, NUMBER]
+    assert list(traced(numbers, start)()) == [NUMBER, NUMBER]
 
 
 def closed_generator(start: Any) -> None:
-    generator = traced(numbers, lambda: start(MODEL))()
+    generator = traced(numbers, start)()
     assert next(generator) == NUMBER
     generator.close()
 
@@ -257,10 +263,44 @@ def decorated_async_generator(start: Any) -> None:
         yield TEXT
 
     async def step() -> None:
-        async for text in traced(texts, lambda: start(MODEL))():
+        async for text in traced(texts, start)():
             assert text is TEXT
 
     awaited(step())
+
+
+def record(start: Any) -> None:
+    start.__self__.record(
+        MODEL,
+        KEY,
+        start_ns=NUMBER,
+        duration_ns=NUMBER,
+        parent=LINK,
+        status="ERROR",
+        status_message=TEXT,
+        framework=TEXT,
+        batch_size=NUMBER,
+        attributes=ATTRIBUTES,
+    )
+    for value in HOSTILE:
+        start.__self__.record(value, value, start_ns=value, duration_ns=value, parent=value)
+
+
+NUMBERS, REALS, SMALL = array("q", [NUMBER] * 4), array("d", [REAL] * 4), array("i", [-1] * 4)
+
+
+def record_batch(start: Any) -> None:
+    batch = start.__self__.record_batch
+    times = {"start_ns": NUMBERS, "duration_ns": NUMBERS}
+    assert batch(MODEL, KEY, **times, input_tokens=SMALL, cache_hit_rate=REALS) == len(NUMBERS)
+    assert batch(MODEL, KEY, **times, parent=LINK) == len(NUMBERS)
+    for wrong in ({"tags": NUMBERS}, {"batch_size": REALS}, {"queue_depth": NUMBERS[:1]}):
+        try:
+            batch(MODEL, KEY, **times, **wrong)
+        except (TypeError, ValueError):
+            pass
+        else:
+            raise AssertionError(wrong)
 
 
 KINDS: dict[str, Kind] = {
@@ -287,6 +327,8 @@ KINDS: dict[str, Kind] = {
         decorated_generator,
         closed_generator,
         decorated_async_generator,
+        record,
+        record_batch,
     )
 }
 KINDS["error"] = raises(ERROR)
@@ -373,6 +415,9 @@ def held(recorder: Any) -> dict[str, int]:
         "attributes": ATTRIBUTES,
         "link": LINK,
         "error": ERROR,
+        "column of int64": NUMBERS,
+        "column of double": REALS,
+        "column of int32": SMALL,
         "no-op span": NATIVE.NOOP,
         "class of the spans": NATIVE.Span,
     }
