@@ -131,5 +131,10 @@ cdef inline int record_finished(
 
 cdef int64_t nanoseconds(object value) except? -1:
     """The value where it is a 64-bit integer, else -1."""
+    cdef int overflow
+    cdef long long number
+    if PyLong_CheckExact(value):
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        return -1 if overflow else number
     kept, _ = values.scalar(value)
     return -1 if type(kept) is not int else kept

@@ -116,7 +116,8 @@ cdef class Recorder:
         if type(started) is not Span:
             return started
         span = started
-        span.set_status(status, status_message)
+        if status != "OK" or status_message is not None:
+            span.set_status(status, status_message)
         span.ended = True
         record_finished(self, span, nanoseconds(start_ns), nanoseconds(duration_ns))
         return span

@@ -1,13 +1,14 @@
 """infertrace traces machine-learning inference from inside latency-sensitive loops."""
 
-from typing import TYPE_CHECKING, Any
-
 from infertrace import backend as _backend
 from infertrace.gpu import get_gpu_metrics
-from infertrace.span import Span, current_span
+from infertrace.recording.current import current_span
 from infertrace.tracer import Tracer, configure, trace_inference
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from infertrace.span import Span
+
     __version__: str
 
 __all__ = [
@@ -25,10 +26,15 @@ BACKEND: str = _backend.selected.NAME
 """Which backend runs: `native` or `pure`."""
 
 
-def __getattr__(name: str) -> Any:
-    # Looking the version up takes longer than all other imports together.
+def __getattr__(name: str) -> object:
+    # To look the version up, or to make a protocol class, takes longer than all other
+    # imports together.
     if name == "__version__":
         from infertrace.version import VERSION
 
         return VERSION
+    if name == "Span":
+        from infertrace.span import Span
+
+        return Span
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,62 +4,62 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final, Protocol
 
     from infertrace.buffering.batch import Batch
     from infertrace.buffering.ledger import DropReason
     from infertrace.span import Span
 
+    class Recorder(Protocol):
+        """What a backend does for one tracer: makes spans, and holds the finished ones."""
+
+        enabled: bool
+        service_name: str
+        sample: tuple[bytes, int] | None
+        """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        anchor: int
+        """Wall clock minus monotonic clock, nanoseconds."""
+
+        def __init__(
+            self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
+        ) -> None: ...
+        def set_sample_rate(self, rate: float) -> None: ...
+        @property
+        def start_span(self) -> Callable[..., Span]: ...
+        @property
+        def record(self) -> Callable[..., Span]: ...
+        @property
+        def record_batch(self) -> Callable[..., int]: ...
+        def take(self) -> Batch | None: ...
+        def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
+        def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
+        def close(self) -> None: ...
+        def discard(self) -> int: ...
+        def reset(self) -> None: ...
+
+    class Backend(Protocol):
+        """A module that offers this is a backend."""
+
+        NAME: str
+        NOOP: Span
+        Recorder: type[Recorder]
+
+        def monotonic_ns(self) -> int:
+            """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
+
+        def current(self) -> Span | None:
+            """The current span of this context (thread, task, generator step)."""
+
+        def set_current(self, span: Span | None) -> None:
+            """Make that span the current one of this context, and of later copies of it."""
+
+
 VARIABLE: Final = "INFERTRACE_BACKEND"
 CHOICES: Final = ("auto", "native", "pure")
-
-
-class Recorder(Protocol):
-    """What a backend does for one tracer: makes spans, and holds the finished ones."""
-
-    enabled: bool
-    service_name: str
-    sample: tuple[bytes, int] | None
-    """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
-    anchor: int
-    """Wall clock minus monotonic clock, nanoseconds."""
-
-    def __init__(
-        self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
-    ) -> None: ...
-    def set_sample_rate(self, rate: float) -> None: ...
-    @property
-    def start_span(self) -> Callable[..., Span]: ...
-    @property
-    def record(self) -> Callable[..., Span]: ...
-    @property
-    def record_batch(self) -> Callable[..., int]: ...
-    def take(self) -> Batch | None: ...
-    def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
-    def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
-    def close(self) -> None: ...
-    def discard(self) -> int: ...
-    def reset(self) -> None: ...
-
-
-class Backend(Protocol):
-    """A module that offers this is a backend."""
-
-    NAME: str
-    NOOP: Span
-    Recorder: type[Recorder]
-
-    def monotonic_ns(self) -> int:
-        """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
-
-    def current(self) -> Span | None:
-        """The current span of this context (thread, task, generator step)."""
-
-    def set_current(self, span: Span | None) -> None:
-        """Make that span the current one of this context, and of later copies of it."""
 
 
 def select(choice: str) -> Backend:
@@ -69,16 +69,16 @@ def select(choice: str) -> Backend:
     """
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE}: expected one of {', '.join(CHOICES)}, got {choice!r}")
-    module: Any
+    module: Any  # which offers what Backend says
     if choice != "pure":
         try:
             module = import_module("infertrace.recording.native")
-            return cast("Backend", module)
+            return module  # type: ignore[no-any-return]
         except ImportError:
             if choice == "native":
                 raise
     module = import_module("infertrace.recording.pure")
-    return cast("Backend", module)
+    return module  # type: ignore[no-any-return]
 
 
 selected: Backend = select(os.environ.get(VARIABLE) or "auto")

@@ -5,8 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, TypedDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, TypedDict
+
+    class GpuMetrics(TypedDict, total=False):
+        """One reading; what could not be read is left out, never 0."""
+
+        gpu_utilization_percent: float
+        gpu_memory_used_bytes: int
+        gpu_memory_total_bytes: int
+        gpu_device_id: str
+
 
 _READ_TIMEOUT_S: Final = 0.5
 _RETRY_AFTER_S: Final = 30.0
@@ -17,15 +29,6 @@ _METRICS: Final = (
     "gpu_memory_total_bytes",
     "gpu_device_id",
 )
-
-
-class GpuMetrics(TypedDict, total=False):
-    """One reading; what could not be read is left out, never 0."""
-
-    gpu_utilization_percent: float
-    gpu_memory_used_bytes: int
-    gpu_memory_total_bytes: int
-    gpu_device_id: str
 
 
 def get_gpu_metrics(device_index: int = 0) -> GpuMetrics:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from infertrace import backend
 from infertrace.recording.context import TraceContext
 
 Scalar: TypeAlias = "str | bool | int | float"
@@ -124,9 +123,3 @@ class Span(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None: ...
-
-
-def current_span() -> Span:
-    """The span that is current in this context; one that records nothing where there is none."""
-    span = backend.selected.current()
-    return backend.selected.NOOP if span is None else span

@@ -6,20 +6,27 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from infertrace import backend
-from infertrace.configuration import Settings, resolve
 from infertrace.gpu import forget_probes
 from infertrace.recording.decorator import traced
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Final, ParamSpec, TypeVar, overload
+
     from infertrace.buffering.ledger import Ledger
+    from infertrace.configuration import Settings
     from infertrace.span import Scalar, Span
 
-P = ParamSpec("P")
-R = TypeVar("R")
+    P = ParamSpec("P")
+    R = TypeVar("R")
+else:
+
+    def overload(function):
+        return function
+
 
 _FLUSH_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 10.0
@@ -75,9 +82,11 @@ class Tracer:
         arguments = dict(locals())
         del arguments["self"]
         self._arguments = arguments
-        self._settings = resolve(arguments, os.environ)
         # Here and not at the first span: loading gRPC holds the GIL for 80 ms in slices.
+        from infertrace.configuration import resolve
         from infertrace.exporting.exporter import Exporter
+
+        self._settings: Settings = resolve(arguments, os.environ)
 
         self._exporter = Exporter(backend.selected, self._settings, self._start_sampler)
         self._recorder = self._exporter.recorder
@@ -101,6 +110,8 @@ class Tracer:
         `max_batch_bytes`. What is pending goes to the new endpoint. Raises TypeError for an
         unknown setting, ValueError for a bad value; then nothing has changed.
         """
+        from infertrace.configuration import Settings, resolve
+
         for name in settings:
             if name in _FIXED:
                 raise ValueError(f"{name}: can only be set when the tracer is made")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import random
 import signal
 import sys
 import threading
@@ -205,6 +207,60 @@ def test_recording_from_a_finalizer(recording: Any) -> None:
     gc.collect()
     assert len(finalized) == 500
     assert len(recording.take_all()) == 1_000
+    assert_identity(recording.recorder)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_finalizers_amid_copied_contexts(
+    new_recording: Callable[..., Recording], seed: int
+) -> None:
+    """The collector of cycles may run between any two steps, also inside of a variable's set().
+
+    Before CPython 3.12 that set() itself crashes when a finalizer sets a variable in the middle
+    of it, whoever does so; the compiled backend keeps the collector out of its own.
+    """
+    recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=16 * KIB)
+    sound = sys.version_info >= (3, 12)
+    enters = sound or recording.recorder.__class__.__module__.endswith("native")
+    chance = random.Random(seed)
+    variables = [contextvars.ContextVar(f"other {number}") for number in range(3)]
+    contexts: list[contextvars.Context] = []
+
+    class Emitter:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            if not enters:
+                recording.start_span("m", "finalizer").end()
+            elif chance.random() < 0.6:
+                with recording.start_span("m", "finalizer", tags={"x": "y"}) as span:
+                    span.add_event("e")
+            else:
+                recording.take_all()
+
+    def work() -> None:
+        for number in range(300):
+            Emitter()
+            with recording.start_span("m", tags={"a": "b"}) as span:
+                span.add_event("e", {"k": 1})
+                if chance.random() < 0.2:
+                    contexts.append(contextvars.copy_context())
+                if sound and chance.random() < 0.2:
+                    variables[number % 3].set(number)
+                with recording.start_span("inner"):
+                    pass
+            if chance.random() < 0.1:
+                contexts.clear()
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(chance.randint(1, 9))
+    try:
+        contextvars.Context().run(work)
+    finally:
+        gc.set_threshold(*threshold)
+    assert_identity(recording.recorder)
+    recording.take_all()
     assert_identity(recording.recorder)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
 
-class Batch(NamedTuple):
-    """Finished spans, encoded, ready to be sent as they are."""
+    class Batch(NamedTuple):
+        """Finished spans, encoded, ready to be sent as they are."""
 
-    payload: bytes
-    """Concatenated entries of `SendSpanBatchRequest.spans`."""
-    span_count: int
-    first_span_sequence: int
-    """The number of its first span; the others follow without a gap."""
+        payload: bytes
+        """Concatenated entries of `SendSpanBatchRequest.spans`."""
+        span_count: int
+        first_span_sequence: int
+        """The number of its first span; the others follow without a gap."""
+
+else:
+    Batch = namedtuple("Batch", ["payload", "span_count", "first_span_sequence"])
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:

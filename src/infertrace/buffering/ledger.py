@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypedDict, get_args
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal, TypedDict
 
-DropReason = Literal["buffer_full", "oversize", "invalid", "rejected", "shutdown"]
-"""Why a finished span was not delivered.
+    DropReason = Literal["buffer_full", "oversize", "invalid", "rejected", "shutdown"]
+
+    class Ledger(TypedDict):
+        """What became of the spans of one tracer in this process; counts since it started."""
+
+        produced: int
+        """Recorded spans that ended."""
+        delivered: int
+        """Acknowledged by the collector as durable (or as already stored)."""
+        pending: int
+        """In the buffer or in flight."""
+        dropped: dict[DropReason, int]
+        """By reason; only reasons that occurred."""
+        invalid_fields: int
+        """Values that were left out or clamped on otherwise recorded spans."""
+
+
+DROP_REASONS: Final[tuple[DropReason, ...]] = (
+    "buffer_full",
+    "oversize",
+    "invalid",
+    "rejected",
+    "shutdown",
+)
+"""Why a finished span was not delivered, in the order of both backends' counters.
 
 `buffer_full`: the buffer had no room when it ended (the newest goes, not the oldest).
 `oversize`: its encoding is larger than `MAX_SPAN_BYTES` or than the whole buffer.
@@ -13,21 +38,3 @@ DropReason = Literal["buffer_full", "oversize", "invalid", "rejected", "shutdown
 `rejected`: the collector refused it for good.
 `shutdown`: the tracer was shut down before it could be delivered, or had been already.
 """
-
-DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
-"""In the order in which both backends index their counters."""
-
-
-class Ledger(TypedDict):
-    """What became of the spans of one tracer in this process; counts since it started."""
-
-    produced: int
-    """Recorded spans that ended."""
-    delivered: int
-    """Acknowledged by the collector as durable (or as already stored)."""
-    pending: int
-    """In the buffer or in flight."""
-    dropped: dict[DropReason, int]
-    """By reason; only reasons that occurred."""
-    invalid_fields: int
-    """Values that were left out or clamped on otherwise recorded spans."""

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from infertrace.buffering.batch import Batch
-from infertrace.buffering.ledger import DROP_REASONS, DropReason
+from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording.limits import MAX_SPAN_BYTES
 
 if TYPE_CHECKING:
+    from infertrace.buffering.ledger import DropReason
     from infertrace.recording.pure import Span
 
 _STATS_PATIENCE_S = 0.1

@@ -13,16 +13,22 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from infertrace.backend import Backend, Recorder
-from infertrace.buffering.batch import Batch, halves
-from infertrace.buffering.ledger import DROP_REASONS, DropReason, Ledger
-from infertrace.configuration import Settings
-from infertrace.exporting.transport import Refused, TooLarge, Transport, open_transport
+from infertrace.buffering.batch import halves
+from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.exporting.transport import Refused, TooLarge, choose_transport
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.resources.resource import describe_resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infertrace.backend import Backend, Recorder
+    from infertrace.buffering.batch import Batch
+    from infertrace.buffering.ledger import DropReason, Ledger
+    from infertrace.configuration import Settings
+    from infertrace.exporting.transport import Transport
 
 logger = logging.getLogger("infertrace")
 
@@ -53,6 +59,7 @@ class Exporter:
             wake=self.wake,
         )
         self._transport: Transport | None = None
+        self._open_transport = choose_transport(settings)
         self._settings = settings
         self._resource = _resource_message(settings)
         self._start_anew()
@@ -85,6 +92,7 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
+        self._open_transport = choose_transport(settings)
         self._resource = _resource_message(settings)
         self._state = ""
         self._disconnect()
@@ -233,7 +241,7 @@ class Exporter:
 
     def _connected(self) -> Transport:
         if self._transport is None:
-            self._transport = open_transport(self._settings)
+            self._transport = self._open_transport()
         return self._transport
 
     def _disconnect(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from infertrace.configuration import Settings
@@ -46,12 +48,16 @@ class Transport(Protocol):
         """Give up what is in flight; any thread may ask."""
 
 
-def open_transport(settings: Settings) -> Transport:
-    """The transport for the endpoint's protocol: gRPC, in the clear or over TLS."""
+def choose_transport(settings: Settings) -> Callable[[], Transport]:
+    """What connects to the endpoint: gRPC, in the clear or over TLS.
+
+    Loads what that takes now, but connects only when it is called.
+    """
     from infertrace.exporting.grpc_transport import GrpcTransport
 
     scheme, separator, address = settings.endpoint.rpartition("://")
-    return GrpcTransport(
+    return partial(
+        GrpcTransport,
         address.rstrip("/"),
         headers=settings.headers,
         tls=separator != "" and scheme == "https",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 # Type codes of the struct module, and how many bytes an item of that kind may have.
 _INTEGERS: Final = ("i", "l", "q")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NamedTuple
+
+    class TraceContext(NamedTuple):
+        """Where a span stands: what a child, near or far, must know of it."""
+
+        trace_id: int
+        span_id: int
+        sampled: bool
+
+else:
+    TraceContext = namedtuple("TraceContext", ["trace_id", "span_id", "sampled"])
 
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _FIELD_DIGITS: Final = (2, 32, 16, 2)  # version, trace id, span id, flags
-
-
-class TraceContext(NamedTuple):
-    """Where a span stands: what a child, near or far, must know of it."""
-
-    trace_id: int
-    span_id: int
-    sampled: bool
 
 
 def parse_traceparent(header: str) -> TraceContext | None:

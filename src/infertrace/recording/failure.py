@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from infertrace.recording.values import text
 
-from infertrace.recording.values import Scalar, text
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from infertrace.recording.values import Scalar
 
 # The classes that mean "stopped from outside", by name: importing asyncio or trio for
 # them would cost every program that uses neither.

@@ -1,6 +1,10 @@
 """How much one span may hold. What is beyond a limit is clamped or left out, and counted."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # importing typing takes longer than all of infertrace
+if TYPE_CHECKING:
+    from typing import Final
 
 MAX_TEXT_BYTES: Final = 32 * 1024
 """UTF-8 bytes of one string; a longer one is cut at a character."""

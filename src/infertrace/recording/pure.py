@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.buffering.batch import Batch
-from infertrace.buffering.ledger import DropReason
 from infertrace.buffering.pure import SpanBuffer
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import encoder, failure, values
@@ -28,9 +27,10 @@ from infertrace.recording.limits import (
     MAX_ENTRIES,
     MAX_TEXT_BYTES,
 )
-from infertrace.recording.values import Scalar
 
 if TYPE_CHECKING:
+    from infertrace.buffering.ledger import DropReason
+    from infertrace.recording.values import Scalar
     from infertrace.span import Span as AnySpan
 
 NAME: Final = "pure"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import TypeAlias, cast
 
 from infertrace.recording.limits import (
     INT32_MAX,
@@ -20,7 +19,11 @@ from infertrace.recording.limits import (
     MAX_TEXT_BYTES,
 )
 
-Scalar: TypeAlias = "str | bool | int | float"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Scalar: TypeAlias = "str | bool | int | float"
 
 
 def text(value: object) -> tuple[str | None, bool]:
@@ -28,7 +31,8 @@ def text(value: object) -> tuple[str | None, bool]:
     # Not isinstance: that asks the value's own `__class__`, which may raise.
     if not issubclass(type(value), str):
         return None, False
-    plain = str.__str__(cast("str", value))
+    subclass: Any = value
+    plain = str.__str__(subclass)
     # UTF-8 takes at least one byte a character: cut before encoding 100 MB.
     kept = plain[:MAX_TEXT_BYTES]
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from infertrace.backend import Backend, Recorder
 from infertrace.gpu import probe
 from infertrace.recording.encoder import resource_metrics
 from infertrace.resources.process import ProcessMeter
+
+if TYPE_CHECKING:
+    from infertrace.backend import Backend, Recorder
 
 _STOP_TIMEOUT_S: Final = 1.0
 
