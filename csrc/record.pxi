@@ -12,12 +12,25 @@ cdef struct Column:
 
 cdef inline int64_t integer_at(Column* column, Py_ssize_t row) noexcept:
     cdef const char* item = column.data + row * column.stride
-    return (<const int64_t*>item)[0] if column.wide else (<const int32_t*>item)[0]
+    cdef int64_t wide
+    cdef int32_t narrow
+    # Copied, since a column of packed records need not be aligned.
+    if column.wide:
+        memcpy(&wide, item, sizeof(wide))
+        return wide
+    memcpy(&narrow, item, sizeof(narrow))
+    return narrow
 
 
 cdef inline double real_at(Column* column, Py_ssize_t row) noexcept:
     cdef const char* item = column.data + row * column.stride
-    return (<const double*>item)[0] if column.wide else (<const float*>item)[0]
+    cdef double wide
+    cdef float narrow
+    if column.wide:
+        memcpy(&wide, item, sizeof(wide))
+        return wide
+    memcpy(&narrow, item, sizeof(narrow))
+    return narrow
 
 
 cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noexcept:

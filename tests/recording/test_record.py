@@ -130,6 +130,24 @@ def test_any_buffer_will_do(recording: Any, integers: str, reals: str) -> None:
     assert (first.inference.output_tokens, second.inference.output_tokens) == (9, 5)
 
 
+def test_columns_of_packed_records(recording: Any) -> None:
+    """Where no item is aligned."""
+    packed = np.zeros(4, [("x", "u1"), ("start", "i8"), ("ms", "f8"), ("n", "i4"), ("s", "f4")])
+    packed["start"], packed["n"], packed["ms"], packed["s"] = START_NS, range(4), 0.25, 0.5
+    recording.recorder.record_batch(
+        "m",
+        start_ns=packed["start"],
+        duration_ns=packed["start"],
+        input_tokens=packed["n"],
+        queue_wait_time_ms=packed["ms"],
+        cache_hit_rate=packed["s"],
+    )
+    spans = recording.take_all()
+    assert [span.inference.input_tokens for span in spans] == [0, 1, 2, 3]
+    assert {span.inference.queue_wait_time_ms for span in spans} == {0.25}
+    assert {span.inference.cache_hit_rate for span in spans} == {0.5}
+
+
 def test_an_empty_batch(recording: Any) -> None:
     empty = np.array([], dtype=np.int64)
     assert recording.recorder.record_batch("m", start_ns=empty, duration_ns=empty) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
 _INTEGERS: Final = ("i", "l", "q")
 _REALS: Final = ("f", "d")
 _TIME_BYTES: Final = 8
+# Prefixes of the struct module that mean this machine's byte order.
+_NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 
 COUNT_COLUMNS: Final = ("batch_size", "input_tokens", "output_tokens", "queue_depth")
 MEASURE_COLUMNS: Final = (
@@ -57,7 +61,7 @@ def _view(name: str, column: Any) -> memoryview:
         ) from None
     if view.ndim != 1:
         raise ValueError(f"record_batch: column {name!r}: expected one dimension, got {view.ndim}")
-    code = view.format.lstrip("@=<") if view.format != "" else ""
+    code = view.format.lstrip(_NATIVE_ORDER)
     if name in MEASURE_COLUMNS:
         fits, expected = code in _REALS, "float32 or float64"
     elif name in COUNT_COLUMNS:
@@ -70,3 +74,12 @@ def _view(name: str, column: Any) -> memoryview:
             f"{view.format!r}"
         )
     return view
+
+
+def numbers(view: memoryview) -> tuple[Any, ...]:
+    """The values of a checked view; memoryview itself reads only aligned items."""
+    from struct import unpack
+
+    code = {"i": {4: "i", 8: "q"}, "f": {4: "f", 8: "d"}}
+    kind = "f" if view.format.lstrip(_NATIVE_ORDER) in _REALS else "i"
+    return unpack(f"={len(view)}{code[kind][view.itemsize]}", view.tobytes())

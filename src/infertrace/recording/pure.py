@@ -46,8 +46,9 @@ def set_current(span: AnySpan | None) -> None:
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 
-# What a span without attributes encodes to at most, but for its texts.
-_BASE_BYTES: Final = 256
+# What a span without attributes takes at most, but for its texts: its encoding is smaller
+# than the objects that it is until then.
+_BASE_BYTES: Final = 768
 # Keys, tags and lengths around one map entry, event or link.
 _ENTRY_BYTES: Final = 48
 # Above this bound the span is encoded at once to learn its true size, so that both
@@ -71,6 +72,7 @@ class Span:
         "_parent_id",
         "_previous",
         "_recorder",
+        "_sample",
         "_span_id",
         "_start",
         "_trace_id",
@@ -84,7 +86,6 @@ class Span:
     """Whether texts or entries of any length were set; a light span is of bounded size."""
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
-    _sample: tuple[bytes, int] | None = None
     _status: str = "OK"
     _status_message: str | None = None
     _tags: dict[str, str] | None = None
@@ -97,6 +98,8 @@ class Span:
     _operation: str
     _fields: dict[str, Any]
     _previous: Any
+    _sample: tuple[bytes, int] | None
+    """The resource snapshot at its end."""
     _ended: int
     """Monotonic nanoseconds; 0 while the span runs."""
     _start: int
@@ -264,9 +267,10 @@ class Span:
             self._fail(error)
         self._ended = monotonic_ns()
         recorder = self._recorder
-        if recorder.sample is not None:
-            self._sample = recorder.sample
-        recorder._put(self)
+        self._sample = recorder.sample
+        # As recorder._put(), without its call.
+        if recorder._put_in_buffer(self) or not recorder._awake:
+            recorder._call_exporter()
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -453,13 +457,14 @@ class Recorder:
         self._buffer = SpanBuffer(
             encoder.span, max_buffer_bytes=max_buffer_bytes, max_batch_bytes=max_batch_bytes
         )
+        self._put_in_buffer = self._buffer.put
         self.enabled = True
         self.service_name = ""
         self.sample: tuple[bytes, int] | None = None
         """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
         self.anchor = time.time_ns() - monotonic_ns()
         """Wall clock minus monotonic clock, nanoseconds."""
-        self._sample_bound = _ALL_TRACES
+        self.set_sample_rate(1)
         self.reset()
 
     def reset(self) -> None:
@@ -472,6 +477,7 @@ class Recorder:
     def set_sample_rate(self, rate: float) -> None:
         """Record this share (0 to 1) of the traces that start here."""
         self._sample_bound = round(rate * _ALL_TRACES)
+        self._samples_all = self._sample_bound >= _ALL_TRACES
 
     def new_span_id(self) -> int:
         """The next of this process's span ids, 1 to 2**64 - 1."""
@@ -502,7 +508,7 @@ class Recorder:
             context = current.context
         if context is None:
             trace_id, parent_id = self._random_bits(128) or 1, 0
-            if self._sample_bound < _ALL_TRACES and trace_id % _ALL_TRACES >= self._sample_bound:
+            if not self._samples_all and trace_id % _ALL_TRACES >= self._sample_bound:
                 return _UNSAMPLED_ROOT
         elif context.sampled:
             trace_id, parent_id = context.trace_id, context.span_id
@@ -532,7 +538,6 @@ class Recorder:
         span._model = model_name
         span._operation = operation_name
         span._fields = {}
-        span._previous = None
         span._ended = 0
         if invalid:
             span._invalid = invalid
@@ -580,7 +585,7 @@ class Recorder:
         setters = [_COLUMN_SETTERS[name] for name in list(views)[2:]]
         recorded = 0
         for start, duration, *values_of_row in zip(
-            *(view.tolist() for view in views.values()), strict=True
+            *map(batch_columns.numbers, views.values()), strict=True
         ):
             span = self.start_span(model_name, operation_name, parent=parent)
             if type(span) is Span:
@@ -602,12 +607,15 @@ class Recorder:
         self._put(span)
 
     def _put(self, span: Span) -> None:
-        if self._buffer.put(span) or not self._awake:
-            self._awake = True
-            try:
-                self._wake()
-            except Exception:  # no thread could be started: the next span asks again
-                self._awake = False
+        if self._put_in_buffer(span) or not self._awake:
+            self._call_exporter()
+
+    def _call_exporter(self) -> None:
+        self._awake = True
+        try:
+            self._wake()
+        except Exception:  # no thread could be started: the next span asks again
+            self._awake = False
 
     def _count_late_fields(self, fields: int) -> None:
         self._buffer.count_late_fields(fields)
