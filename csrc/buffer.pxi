@@ -117,9 +117,9 @@ cdef class SpanBuffer:
             self.sealed.append(segment)
         return 0
 
-    cdef object take(self):
+    cdef object take(self, bint partial):
         cdef Segment segment
-        if not self.sealed:
+        if not self.sealed and partial:
             self.seal()
         if not self.sealed:
             return None

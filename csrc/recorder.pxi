@@ -147,9 +147,12 @@ cdef class Recorder:
             return 0
         return record_rows(self, started, views)
 
-    def take(self):
-        """The oldest finished spans, encoded, as one Batch, or None."""
-        return self.buffer.take()
+    def take(self, bint partial=True):
+        """The oldest finished spans, encoded, as one Batch; None where there is none.
+
+        Without `partial`, also where what there is does not fill a batch yet.
+        """
+        return self.buffer.take(partial)
 
     def settle(self, batch, delivered, reason):
         """Close the account of a batch: so many delivered, the rest dropped for `reason`."""

@@ -53,7 +53,8 @@ class SpanBuffer:
         self._lock = threading.Lock()
         self._arrivals: deque[Span | int] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
-        self._held_bytes = 0
+        self._held_bytes = 0  # queued and in flight
+        self._queued_bytes = 0
         self._next_sequence = 1
         self._closed = False
         self.produced = 0
@@ -69,7 +70,7 @@ class SpanBuffer:
         waiting = len(arrivals)
         if span._heavy or waiting >= _MAX_BACKLOG:
             self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
-            return self._held_bytes >= self._max_batch_bytes
+            return self._queued_bytes >= self._max_batch_bytes
         return waiting % _WAKE_EVERY == 0
 
     def count_late_fields(self, fields: int) -> None:
@@ -82,9 +83,15 @@ class SpanBuffer:
         self._arrivals.append(Unencodable(span._invalid))
         self._admit()
 
-    def take(self) -> Batch | None:
-        """The oldest spans, encoded, at most `max_batch_bytes` (or one larger span)."""
+    def take(self, partial: bool = True) -> Batch | None:
+        """The oldest spans, encoded, at most `max_batch_bytes` (or one larger span).
+
+        Without `partial`, None where what there is does not fill a batch yet.
+        """
         while True:
+            self._admit()
+            if not partial and self._queued_bytes < self._max_batch_bytes:
+                return None
             batch = self._take_and_encode()
             if batch is None or batch.span_count:
                 return batch
@@ -110,6 +117,7 @@ class SpanBuffer:
             left = len(self._spans)
             self._held_bytes -= sum(size for size, _ in self._spans)
             self._spans.clear()
+            self._queued_bytes = 0
             self.pending -= left
             self.dropped["shutdown"] += left
         return left
@@ -164,11 +172,11 @@ class SpanBuffer:
             self.dropped["buffer_full"] += 1
         else:
             self._held_bytes += size
+            self._queued_bytes += size
             self.pending += 1
             self._spans.append((size, span))
 
     def _take_and_encode(self) -> Batch | None:
-        self._admit()
         with self._lock:
             taken: list[Span] = []
             taken_bytes = 0
@@ -178,6 +186,7 @@ class SpanBuffer:
                 size, span = self._spans.popleft()
                 taken_bytes += size
                 taken.append(span)
+            self._queued_bytes -= taken_bytes
         if not taken:
             return None
         records = []

@@ -177,14 +177,26 @@ class Exporter:
         self._on_start()
 
     def _run(self) -> None:
+        due = time.monotonic() + self._settings.export_interval_s
         while not self._stopping:
-            self._bell.acquire(timeout=self._settings.export_interval_s)
-            self._follow_wall_clock()
-            while not self._stopping and (batch := self.recorder.take()) is not None:
-                self._deliver(batch)
+            self._bell.acquire(timeout=max(due - time.monotonic(), 0.0))
+            # What does not fill a batch waits for the interval: to send what there is, again
+            # and again, would make the traced loop hand over the GIL without end.
+            self._deliver_all(partial=False)
+            if self._hurried or time.monotonic() >= due:
+                self._follow_wall_clock()
+                self._deliver_all(partial=True)
+                due = time.monotonic() + self._settings.export_interval_s
             with self._settled:
                 self._settled.notify_all()
         self._say_goodbye()
+
+    def _deliver_all(self, *, partial: bool) -> None:
+        """All full batches; or what there is, up to one that is not full."""
+        while not self._stopping and (batch := self.recorder.take(partial)) is not None:
+            self._deliver(batch)
+            if partial and not self._hurried:
+                return
 
     def _follow_wall_clock(self) -> None:
         anchor = time.time_ns() - self._monotonic_ns()

@@ -620,8 +620,8 @@ class Recorder:
     def _count_late_fields(self, fields: int) -> None:
         self._buffer.count_late_fields(fields)
 
-    def take(self) -> Batch | None:
-        return self._buffer.take()
+    def take(self, partial: bool = True) -> Batch | None:
+        return self._buffer.take(partial)
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._buffer.settle(batch, delivered, reason)
