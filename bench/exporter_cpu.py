@@ -30,7 +30,7 @@ DELIVERY_TIMEOUT_S = 60
 CONTENDERS: dict[str, tuple[Callable[[], Contender], int, int]] = {
     # name: contender, spans in a burst, bursts
     NATIVE: (contenders.native, 20_000, 25),
-    "infertrace pure": (contenders.pure, 20_000, 5),
+    "infertrace pure": (contenders.pure, 8_000, 12),
     "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 512, 40),
 }
 FAST_SHARE = 5
