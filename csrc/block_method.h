@@ -1,7 +1,7 @@
 /* `__enter__` and `__exit__` that are not bound at every `with`.
  *
  * Before CPython 3.14 a `with` statement makes two bound-method objects, which it drops
- * again: together they cost more than recording the span. So here the two names are
+ * again, at the cost of a good part of the span. So here the two names are
  * descriptors that answer with the span itself, and the span is called: with no argument
  * it enters, with three it leaves.
  */

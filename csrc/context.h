@@ -1,7 +1,7 @@
 /* Whether a value in the current context can be reached through this context alone.
  *
  * A context variable is a persistent map (HAMT), and to set one builds a new map: two
- * sets a span cost more than all else that a span does. So the variable holds a cell, and
+ * sets a span would be most of what a span costs. So the variable holds a cell, and
  * a span enters and leaves by changing the cell, which is right exactly as long as nobody
  * else can see the cell: a copied context (a task, a callback, copy_context()) shares the
  * map, its node or the cell with the one that it was copied from, and so raises a
