@@ -138,8 +138,9 @@ class Exporter:
         # First: threads that go on recording must not keep the flush from its end.
         self.recorder.close()
         self.flush(timeout_s)
-        left = self.recorder.discard()
-        self._stopping = True
+        with self._settled:
+            left = self.recorder.discard()
+            self._stopping = True
         self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(self._deadline - time.monotonic(), 0.0))
@@ -193,8 +194,8 @@ class Exporter:
 
     def _deliver_all(self, *, partial: bool) -> None:
         """All full batches; or what there is, up to one that is not full."""
-        while not self._stopping and (batch := self.recorder.take(partial)) is not None:
-            self._deliver(batch)
+        while self._take(partial):
+            self._deliver()
             if partial and not self._hurried:
                 return
 
@@ -203,12 +204,17 @@ class Exporter:
         if abs(anchor - self.recorder.anchor) > _CLOCK_STEP_NS:
             self.recorder.anchor = anchor
 
-    def _deliver(self, batch: Batch) -> None:
-        self._batch_sequence += 1
+    def _take(self, partial: bool) -> bool:
+        """Whether there is a batch to deliver; a shutdown finds it either here or in the buffer."""
         with self._settled:
-            self._unsettled = [batch]
-        while self._unsettled:
-            part = self._unsettled[0]
+            batch = None if self._stopping else self.recorder.take(partial)
+            self._unsettled = [] if batch is None else [batch]
+        return batch is not None
+
+    def _deliver(self) -> None:
+        self._batch_sequence += 1
+        while unsettled := self._unsettled:
+            part = unsettled[0]
             outcome = self._send_until_settled(part)
             with self._settled:
                 if part not in self._unsettled:  # shut down meanwhile, and counted there
