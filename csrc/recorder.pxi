@@ -165,8 +165,8 @@ cdef class Recorder:
         self.buffer.closed = True
 
     def discard(self):
-        """Drop what is held, as `shutdown`; how many spans that were."""
-        return self.buffer.discard()
+        """Drop what is held, as `shutdown`."""
+        self.buffer.discard()
 
     def counts(self):
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""

@@ -75,7 +75,7 @@ class GpuProbe:
         self._handle: Any = None
         self._identity = ""
         self._retry_at = 0.0
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._running: threading.Event | None = None
         self._latest: dict[str, float | int | str] = {}
 

@@ -91,7 +91,7 @@ class Tracer:
         self._exporter = Exporter(backend.selected, self._settings, self._start_sampler)
         self._recorder = self._exporter.recorder
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may interrupt who holds it
         self._sampler = self._make_sampler()
         self._apply()
         if type(self).start_span is Tracer.start_span:
@@ -319,7 +319,7 @@ class Tracer:
             self._sampler.start()
 
     def _reset_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may interrupt who holds it
         self._exporter.reset()
         self._sampler = self._make_sampler()
 
@@ -351,7 +351,7 @@ def trace_inference(model: Any = None, operation_name: str = "inference", **fiel
 
 
 _default: Tracer | None = None
-_default_lock = threading.Lock()
+_default_lock = threading.RLock()
 
 # All tracers, for the fork hook; and those not shut down, kept until the exit so that
 # one that goes out of scope loses nothing.
@@ -361,7 +361,7 @@ _open_tracers: set[Tracer] = set()
 
 def _reset_after_fork() -> None:
     global _default_lock
-    _default_lock = threading.Lock()
+    _default_lock = threading.RLock()
     forget_probes()
     for tracer in _tracers:
         tracer._reset_after_fork()

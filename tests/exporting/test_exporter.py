@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -257,6 +259,38 @@ def test_after_shutdown_spans_are_counted(tracer: Any) -> None:
     with tracer.start_span("m") as span:
         span.set_batch_size(1)
     assert tracer.stats()["dropped"] == {"shutdown": 1}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shutdown_from_a_finalizer(new_tracer: Any, hung: str, seed: int) -> None:
+    """The collector of cycles runs it wherever it likes, also amid the buffer's own work."""
+    tracer = new_tracer(endpoint=hung, export_interval_s=0.01)
+    chance = random.Random(seed)
+    results = []
+
+    class Model:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            results.append(tracer.shutdown(timeout=0.2))
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    tracer.start_span("m").end()
+    Model()
+    gc.set_threshold(chance.randint(2, 40))
+    try:
+        for _ in range(99):
+            with tracer.start_span("m", tags={"a": "b"}) as span:
+                span.add_event("e", {"k": 1})
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    stats = tracer.stats()
+    assert results == [False]
+    assert stats["produced"] == stats["dropped"]["shutdown"] == 100
+    assert stats["pending"] == 0
 
 
 def test_flush_from_many_threads(tracer: Any, receiver: Receiver) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
     from infertrace.recording.pure import Span
 
-_STATS_PATIENCE_S = 0.1
+# Longest wait for a lock that nobody may be about to release.
+_PATIENCE_S = 0.1
 # Arrivals at which the exporter is called; at which producers begin to move them in
 # themselves; and how many each then moves, so that none is held up for long.
 _WAKE_EVERY = 256
@@ -35,9 +36,10 @@ class SpanBuffer:
     gets the lock without waiting for it, usually the exporter, measures the arrivals,
     moves them in and counts them. Who does not get it leaves its span to the one who
     has it, so a signal handler or a finalizer that records in the middle of another
-    `put` cannot deadlock, and the counters have one writer at a time. Spans of unknown
-    size, and a backlog of arrivals, are moved in by the producer itself, so that
-    memory stays bounded while the exporter is held up.
+    `put` cannot deadlock, and the counters have one writer at a time. What a finalizer
+    may ask for by a shutdown (to close, to settle, to discard) arrives in the same way.
+    Spans of unknown size, and a backlog of arrivals, are moved in by the producer itself,
+    so that memory stays bounded while the exporter is held up.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class SpanBuffer:
     def reset(self) -> None:
         """Forget everything, as a forked child must: its parent's spans are not its own."""
         self._lock = threading.Lock()
-        self._arrivals: deque[Span | int] = deque()
+        self._arrivals: deque[Span | int | Callable[[], None]] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
         self._held_bytes = 0  # queued and in flight
         self._queued_bytes = 0
@@ -98,36 +100,26 @@ class SpanBuffer:
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""
-        with self._lock:
-            self._held_bytes -= len(batch.payload)
-            self.pending -= batch.span_count
-            self.delivered += delivered
-            self.dropped[reason] += batch.span_count - delivered
+        self._arrivals.append(lambda: self._settle(batch, delivered, reason))
+        self._admit()
 
     def close(self) -> None:
         """From now on drop what comes, as `shutdown`; what is held can still be taken."""
+        self._arrivals.append(self._close)
         self._admit()
-        with self._lock:
-            self._closed = True
 
-    def discard(self) -> int:
-        """Drop what is held, as `shutdown`; how many spans that were."""
+    def discard(self) -> None:
+        """Drop what is held, as `shutdown`."""
+        self._arrivals.append(self._discard)
         self._admit()
-        with self._lock:
-            left = len(self._spans)
-            self._held_bytes -= sum(size for size, _ in self._spans)
-            self._spans.clear()
-            self._queued_bytes = 0
-            self.pending -= left
-            self.dropped["shutdown"] += left
-        return left
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
-        self._admit()
-        # A signal handler may ask while the code that it interrupted holds the lock.
-        locked = self._lock.acquire(timeout=_STATS_PATIENCE_S)
+        # A signal handler may ask when it interrupted whoever holds the lock.
+        locked = self._lock.acquire(timeout=_PATIENCE_S)
         try:
+            while locked and self._arrivals:
+                self._count_in(self._arrivals.popleft())
             return (
                 self.produced,
                 self.delivered,
@@ -138,6 +130,7 @@ class SpanBuffer:
         finally:
             if locked:
                 self._lock.release()
+                self._admit()  # what came since the last look, and relies on us
 
     def _admit(self, at_most: int = sys.maxsize) -> None:
         # Asked again after the release: an arrival between the last look and the
@@ -150,13 +143,18 @@ class SpanBuffer:
             finally:
                 self._lock.release()
 
-    def _count_in(self, span: Span | int) -> None:
-        if isinstance(span, int):
-            self.invalid_fields += span
-            if isinstance(span, Unencodable):
+    def _count_in(self, arrival: Span | int | Callable[[], None]) -> None:
+        if isinstance(arrival, int):
+            self.invalid_fields += arrival
+            if isinstance(arrival, Unencodable):
                 self.produced += 1
                 self.dropped["invalid"] += 1
-            return
+        elif callable(arrival):
+            arrival()
+        else:
+            self._count_in_span(arrival)
+
+    def _count_in_span(self, span: Span) -> None:
         self.produced += 1
         self.invalid_fields += span._invalid
         try:
@@ -176,8 +174,28 @@ class SpanBuffer:
             self.pending += 1
             self._spans.append((size, span))
 
+    def _settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
+        self._held_bytes -= len(batch.payload)
+        self.pending -= batch.span_count
+        self.delivered += delivered
+        self.dropped[reason] += batch.span_count - delivered
+
+    def _close(self) -> None:
+        self._closed = True
+
+    def _discard(self) -> None:
+        left = len(self._spans)
+        self._held_bytes -= sum(size for size, _ in self._spans)
+        self._spans.clear()
+        self._queued_bytes = 0
+        self.pending -= left
+        self.dropped["shutdown"] += left
+
     def _take_and_encode(self) -> Batch | None:
-        with self._lock:
+        # A finalizer that interrupted whoever holds the lock may wait for the exporter.
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            return None
+        try:
             taken: list[Span] = []
             taken_bytes = 0
             while self._spans and (
@@ -187,6 +205,8 @@ class SpanBuffer:
                 taken_bytes += size
                 taken.append(span)
             self._queued_bytes -= taken_bytes
+        finally:
+            self._lock.release()
         if not taken:
             return None
         records = []
@@ -196,11 +216,14 @@ class SpanBuffer:
             except Exception:  # one span, not its neighbours
                 continue
         payload = b"".join(records)
-        with self._lock:
-            unencodable = len(taken) - len(records)
-            self.pending -= unencodable
-            self.dropped["invalid"] += unencodable
-            first = self._next_sequence
-            self._next_sequence += len(records)
-            self._held_bytes += len(payload) - taken_bytes
+        unencodable = len(taken) - len(records)
+        self._arrivals.append(lambda: self._resize(len(payload) - taken_bytes, unencodable))
+        self._admit()
+        first = self._next_sequence
+        self._next_sequence += len(records)
         return Batch(payload, len(records), first)
+
+    def _resize(self, more_bytes: int, unencodable: int) -> None:
+        self._held_bytes += more_bytes
+        self.pending -= unencodable
+        self.dropped["invalid"] += unencodable

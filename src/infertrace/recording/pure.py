@@ -629,8 +629,8 @@ class Recorder:
     def close(self) -> None:
         self._buffer.close()
 
-    def discard(self) -> int:
-        return self._buffer.discard()
+    def discard(self) -> None:
+        self._buffer.discard()
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         return self._buffer.counts()
