@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     resource_interval_s: float
     gpu_device_index: int
     exit_timeout_s: float
+    sender_process: bool
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -199,4 +200,5 @@ _SETTINGS: Final = (
     _setting("resource_interval_s", _number(0, _HOUR_S), 1.0),
     _setting("gpu_device_index", _integer(0, 1023), 0),
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
+    _setting("sender_process", _flag, True),
 )

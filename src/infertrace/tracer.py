@@ -59,6 +59,9 @@ class Tracer:
     gpu_device_index: the GPU to read, as NVML counts; default 0.
     exit_timeout_s: how long leaving the interpreter may wait for delivery, 0 to 3,600;
         default 2.
+    sender_process: whether gRPC runs in a process of its own, which leaves the GIL to the
+        traced one and is safe after a fork; default True, and without effect on Windows and
+        in embedded or frozen interpreters.
 
     Raises ValueError for a bad value, naming the argument or the variable.
     """
@@ -78,11 +81,12 @@ class Tracer:
         resource_interval_s: float | None = None,
         gpu_device_index: int | None = None,
         exit_timeout_s: float | None = None,
+        sender_process: bool | None = None,
     ) -> None:
         arguments = dict(locals())
         del arguments["self"]
         self._arguments = arguments
-        # Here and not at the first span: loading gRPC holds the GIL for 80 ms in slices.
+        # Here and not at the first span: it takes the GIL, and gRPC for 80 ms in slices.
         from infertrace.configuration import resolve
         from infertrace.exporting.exporter import Exporter
 

@@ -273,7 +273,7 @@ def test_shutdown_from_a_finalizer(new_tracer: Any, hung: str, seed: int) -> Non
             self.cycle = self
 
         def __del__(self) -> None:
-            results.append(tracer.shutdown(timeout=0.2))
+            results.append(tracer.shutdown(timeout=0.05))
 
     threshold = gc.get_threshold()
     gc.collect()

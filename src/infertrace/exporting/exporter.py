@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.batch import halves
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.exporting.transport import Refused, TooLarge, choose_transport
-from infertrace.generated.span_pb2 import SendSpanBatchRequest
-from infertrace.resources.resource import describe_resource
+from infertrace.exporting import request_header
+from infertrace.exporting.transport import Disconnected, Refused, TooLarge, choose_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +40,6 @@ _HURRIED_BACKOFF_S: Final = 0.1
 _CLOCK_STEP_NS: Final = 50_000_000
 _PRODUCER_ID_BYTES: Final = 16
 
-# Transports that a parent process opened. gRPC must not touch them in a forked child,
-# not even to close them, so they are kept from being collected.
-_inherited: list[Transport] = []
-
 
 class Exporter:
     """Ships what its recorder holds. Starts its thread when it is first woken."""
@@ -61,7 +56,7 @@ class Exporter:
         self._transport: Transport | None = None
         self._open_transport = choose_transport(settings)
         self._settings = settings
-        self._resource = _resource_message(settings)
+        self._resource = request_header.resource(settings)
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -84,7 +79,7 @@ class Exporter:
     def reset(self) -> None:
         """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
         if self._transport is not None:
-            _inherited.append(self._transport)
+            self._transport.forget()
         self._transport = None
         self.recorder.reset()
         self._start_anew()
@@ -93,7 +88,7 @@ class Exporter:
         """Use these settings from the next batch on."""
         self._settings = settings
         self._open_transport = choose_transport(settings)
-        self._resource = _resource_message(settings)
+        self._resource = request_header.resource(settings)
         self._state = ""
         self._disconnect()
 
@@ -248,6 +243,8 @@ class Exporter:
                 # Also what no transport foresaw: a thread that died would lose everything.
                 if self._stopping and time.monotonic() >= self._deadline:
                     return 0, "shutdown"
+                if isinstance(error, Disconnected):
+                    self._disconnect()
                 self._change_state(
                     "down", logging.WARNING, f"cannot deliver spans, will keep trying: {error}"
                 )
@@ -287,16 +284,10 @@ class Exporter:
 
     def _header(self, first_span_sequence: int = 0, *, final: bool = False) -> bytes:
         """The fields of the request that follow its spans; protobuf lets them be appended."""
-        ledger = self.ledger()
-        header = SendSpanBatchRequest(
-            producer_id=self._producer_id,
-            batch_sequence=self._batch_sequence,
-            first_span_sequence=first_span_sequence,
-            produced_count=ledger["produced"],
-            dropped_counts={str(reason): count for reason, count in ledger["dropped"].items()},
-            final=final,
+        counters = request_header.counters(
+            self._producer_id, self._batch_sequence, first_span_sequence, self.ledger(), final=final
         )
-        return header.SerializeToString() + self._resource
+        return counters + self._resource
 
     def _say_goodbye(self) -> None:
         """Tell the collector that this producer is complete, when there is one to tell."""
@@ -320,15 +311,3 @@ class Exporter:
                 spans,
                 reason or "no reason given",
             )
-
-
-def _resource_message(settings: Settings) -> bytes:
-    """What the spans of this process have in common, encoded as `SendSpanBatchRequest.resource`."""
-    request = SendSpanBatchRequest()
-    for key, value in describe_resource(settings).items():
-        attribute = request.resource.attributes[key]
-        if isinstance(value, int):
-            attribute.int_value = value
-        else:
-            attribute.string_value = value
-    return request.SerializeToString(deterministic=True)

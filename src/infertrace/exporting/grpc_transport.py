@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from infertrace.exporting.transport import Answer, Refused, Retryable, TooLarge
+from infertrace.exporting.transport import Answer, Refused, Retryable, Target, TooLarge
 from infertrace.generated.span_pb2 import SendSpanBatchResponse
 
 _METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
@@ -37,20 +36,24 @@ _CHANNEL_OPTIONS: Final = (
 )
 _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
+# Channels that a parent process opened. gRPC must not touch them in a forked child, not
+# even to close them, so they are kept from being collected.
+_inherited: list[Any] = []
+
 
 class GrpcTransport:
-    def __init__(self, address: str, *, headers: Mapping[str, str], tls: bool) -> None:
+    def __init__(self, target: Target) -> None:
         options: list[tuple[str, Any]] = list(_CHANNEL_OPTIONS)
-        if address.startswith(_LOOPBACK):
+        if target.address.startswith(_LOOPBACK):
             options.append(("grpc.enable_http_proxy", 0))
         self._channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-            if tls
-            else grpc.insecure_channel(address, options)
+            grpc.secure_channel(target.address, grpc.ssl_channel_credentials(), options)
+            if target.tls
+            else grpc.insecure_channel(target.address, options)
         )
         # Requests are bytes already, and answers are read below.
         self._send: Any = self._channel.unary_unary(_METHOD)
-        self._metadata = tuple(headers.items())
+        self._metadata = tuple(target.headers.items())
 
     def send(self, request: bytes, timeout_s: float) -> Answer:
         try:
@@ -67,6 +70,9 @@ class GrpcTransport:
 
     def close(self) -> None:
         self._channel.close()
+
+    def forget(self) -> None:
+        _inherited.append(self._channel)
 
 
 def _translated(error: Any) -> Retryable | TooLarge | Refused:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from infertrace.configuration import Settings
+
+logger = logging.getLogger("infertrace")
+
+
+class Target(NamedTuple):
+    """What a connection leads to. Holds credentials: not to be printed."""
+
+    address: str
+    """`HOST:PORT`"""
+    tls: bool
+    headers: Mapping[str, str]
 
 
 class Answer(NamedTuple):
@@ -30,6 +42,10 @@ class Retryable(SendError):
         """What the collector asked for, when it did."""
 
 
+class Disconnected(Retryable):
+    """Worth another try, on another connection: this one is of no more use."""
+
+
 class TooLarge(SendError):
     """Worth another try in smaller parts."""
 
@@ -47,18 +63,35 @@ class Transport(Protocol):
     def close(self) -> None:
         """Give up what is in flight; any thread may ask."""
 
+    def forget(self) -> None:
+        """Let go of it in a forked child, and leave what the parent goes on to use alone."""
+
 
 def choose_transport(settings: Settings) -> Callable[[], Transport]:
-    """What connects to the endpoint: gRPC, in the clear or over TLS.
+    """What connects to the endpoint: gRPC, in a process of its own where there can be one.
 
     Loads what that takes now, but connects only when it is called.
     """
-    from infertrace.exporting.grpc_transport import GrpcTransport
+    from infertrace.exporting import process_transport
 
     scheme, separator, address = settings.endpoint.rpartition("://")
-    return partial(
-        GrpcTransport,
-        address.rstrip("/"),
-        headers=settings.headers,
-        tls=separator != "" and scheme == "https",
+    target = Target(
+        address.rstrip("/"), tls=separator != "" and scheme == "https", headers=settings.headers
     )
+    if settings.sender_process and process_transport.is_possible():
+        return partial(_open_process, target)
+    from infertrace.exporting.grpc_transport import GrpcTransport
+
+    return partial(GrpcTransport, target)
+
+
+def _open_process(target: Target) -> Transport:
+    from infertrace.exporting.process_transport import ProcessTransport
+
+    try:
+        return ProcessTransport(target)
+    except OSError as error:
+        logger.warning("no process to send from (%s): sending from this one", error)
+    from infertrace.exporting.grpc_transport import GrpcTransport
+
+    return GrpcTransport(target)
