@@ -4,7 +4,8 @@ The work: 30,000 recorded spans a second (batch size and tokens set), to a recei
 process, or to a port where nobody listens. "Peak" and "at the end" are resident memory over
 that of an interpreter that does nothing; growth is over the last quarter of the run, when in
 the outage infertrace's buffer is full. What the measuring script takes itself is in every row,
-and alone in "nothing". Reads /proc, so it needs Linux.
+and alone in "nothing". The sender process is beside it, with all that its interpreter takes.
+Reads /proc, so it needs Linux.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import contenders
+from bench import contenders, sender
 from bench.contenders import Contender
 from bench.loops import loop_of
 
@@ -44,7 +45,7 @@ def resident_kib(status: str, field: str) -> int:
 
 
 def run(name: str, seconds: float) -> list[int]:
-    """One run, in this process: KiB at the peak, at the end, and of growth."""
+    """One run, in this process: KiB at the peak, at the end, of growth, of the sender process."""
     contender = CONTENDERS[name]()
     record = loop_of("pass" if name == NOTHING else contenders.recorded(type(contender)))
     bursts = round(seconds / BURST_INTERVAL_S)
@@ -56,7 +57,8 @@ def run(name: str, seconds: float) -> list[int]:
         time.sleep(max(0.0, start + (burst + 1) * BURST_INTERVAL_S - time.monotonic()))
     status = STATUS.read_text()
     end = resident_kib(status, "VmRSS")
-    return [resident_kib(status, "VmHWM"), end, end - before_last_quarter]
+    peak, growth = resident_kib(status, "VmHWM"), end - before_last_quarter
+    return [peak, end, growth, sender.peak_kib(sender.children())]
 
 
 def measure(folder: Path, fast: bool) -> Answer:
@@ -84,8 +86,15 @@ def measure(folder: Path, fast: bool) -> Answer:
     def part(key: str) -> dict[str, float]:
         name, state = keys[key]
         target = addresses if state == EXPORTING else nobody
-        peak, end, growth = run_part("bench.memory", name, seconds, addresses=target, quiet=True)
-        kib = {"peak": peak - bare_kib, "at the end": end - bare_kib, "growth": growth}
+        peak, end, growth, apart = run_part(
+            "bench.memory", name, seconds, addresses=target, quiet=True
+        )
+        kib = {
+            "peak": peak - bare_kib,
+            "at the end": end - bare_kib,
+            "growth": growth,
+            "sender process": apart,
+        }
         return {field: value / 1024 for field, value in kib.items()}
 
     with running_receiver() as addresses, socket.socket() as taken:
@@ -94,7 +103,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         nobody = Addresses(refused, refused)
         found = run_rounds([*keys], rounds, part)
     tables = table(
-        ["", "", "peak, MiB (rounds)", "at the end, MiB (rounds)", "growth, MiB (rounds)"],
+        ["MiB (rounds)", "", "peak", "at the end", "growth", "sender process, peak"],
         [
             [name, state, *(with_spread(values, digits=1) for values in found[key].values())]
             for key, (name, state) in keys.items()

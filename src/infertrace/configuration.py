@@ -195,7 +195,7 @@ _SETTINGS: Final = (
     _setting("sample_rate", _number(0, 1), 1.0, ("OTEL_TRACES_SAMPLER", _sampler_share)),
     _setting("enabled", _flag, True, ("OTEL_SDK_DISABLED", lambda text, environ: not _flag(text))),
     _setting("max_buffer_bytes", _integer(64 * _KIB, 1024 * _MIB), 8 * _MIB),
-    _setting("max_batch_bytes", _integer(4 * _KIB, 4 * _MIB), 256 * _KIB),
+    _setting("max_batch_bytes", _integer(4 * _KIB, 4 * _MIB), _MIB),
     _setting("export_interval_s", _number(0.01, _HOUR_S), 1.0),
     _setting("resource_interval_s", _number(0, _HOUR_S), 1.0),
     _setting("gpu_device_index", _integer(0, 1023), 0),

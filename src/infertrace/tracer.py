@@ -51,7 +51,7 @@ class Tracer:
         default 1.
     enabled: False makes every span a shared one that does nothing; default True.
     max_buffer_bytes: how much may wait for the collector, 64 KiB to 1 GiB; default 8 MiB.
-    max_batch_bytes: how much goes into one request, 4 KiB to 4 MiB; default 256 KiB.
+    max_batch_bytes: how much goes into one request, 4 KiB to 4 MiB; default 1 MiB.
     export_interval_s: longest wait of a finished span before it is sent, 0.01 to 3,600;
         default 1.
     resource_interval_s: time between two readings of GPU and process, up to 3,600, 0 for

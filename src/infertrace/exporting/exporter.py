@@ -189,6 +189,7 @@ class Exporter:
             with self._settled:
                 self._settled.notify_all()
         self._say_goodbye()
+        self._disconnect()  # also what was opened after the shutdown had looked
 
     def _deliver_all(self, *, partial: bool) -> None:
         """All full batches; or what there is, up to one that is not full."""
@@ -258,9 +259,12 @@ class Exporter:
                 return accepted, "rejected"
 
     def _connected(self) -> Transport:
-        if self._transport is None:
-            self._transport = self._open_transport()
-        return self._transport
+        while (transport := self._transport) is None:
+            opening = self._open_transport
+            self._transport = opening()
+            if opening is not self._open_transport:  # configured anew meanwhile
+                self._disconnect()
+        return transport
 
     def _disconnect(self) -> None:
         transport, self._transport = self._transport, None
