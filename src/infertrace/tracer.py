@@ -325,6 +325,7 @@ class Tracer:
     def _reset_after_fork(self) -> None:
         self._lock = threading.RLock()  # a finalizer may interrupt who holds it
         self._exporter.reset()
+        self._sampler.forget()
         self._sampler = self._make_sampler()
 
 

@@ -147,7 +147,9 @@ class Exporter:
                 self.recorder.settle(part, 0, "shutdown")
         self._disconnect()
         # From the ledger: at the deadline the exporter itself may have given up its batch.
-        left = self.ledger()["dropped"].get("shutdown", 0)
+        # What is pending still is dropped by whom a finalizer that got here interrupted.
+        ledger = self.ledger()
+        left = ledger["dropped"].get("shutdown", 0) + ledger["pending"]
         if left:
             logger.warning(
                 "%s: %d spans were not delivered before the shutdown",

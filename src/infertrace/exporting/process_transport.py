@@ -37,9 +37,11 @@ _GRACE_S: Final = 1.0
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of that
 _MAX_ANSWER_BYTES: Final = ANSWER.size + MAX_TEXT_BYTES
 
+# Nice: a processor goes to the traced program first. Before the imports, which take the longest.
+_NICENESS: Final = 10
 # -I: nothing of the environment, or of the current directory, decides what it imports.
 _PROGRAM: Final = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
+    f"import os, sys; os.nice({_NICENESS}); sys.path[:] = sys.argv[2:]; "
     "from infertrace.exporting.sender_process import main; main(int(sys.argv[1]))"
 )
 
@@ -60,7 +62,7 @@ class ProcessTransport:
             with theirs:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
                 self._process = _start(theirs)
-            self._socket.settimeout(_START_TIMEOUT_S)
+            self._wait_at_most(_START_TIMEOUT_S)
             settings = json.dumps(target._asdict()).encode()
             self._socket.sendall(REQUEST.pack(len(settings), 0.0) + settings)
             if self._socket.recv(len(READY)) != READY:
@@ -72,11 +74,10 @@ class ProcessTransport:
 
     def send(self, request: bytes, timeout_s: float) -> Answer:
         try:
-            self._socket.settimeout(timeout_s + _GRACE_S)
+            self._wait_at_most(timeout_s + _GRACE_S)
             head = REQUEST.pack(len(request), timeout_s)
-            sent = self._socket.sendmsg((head, request)) - len(head)
-            if sent < len(request):
-                self._socket.sendall(memoryview(request)[sent:])
+            if self._socket.sendmsg((head, request)) < len(head) + len(request):
+                raise TimeoutError("it does not read")
             kind, accepted, rejected, retry_after_s, text = self._receive()
         except OSError as error:
             # Whatever comes on this socket later would be taken for the answer to another request.
@@ -84,6 +85,12 @@ class ProcessTransport:
         if kind == ACCEPTED:
             return Answer(accepted, rejected, text)
         raise _error(kind, text, retry_after_s)
+
+    def _wait_at_most(self, timeout_s: float) -> None:
+        # By the kernel: Python's own timeout hands over the GIL once more for each call.
+        limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+        for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
 
     def _receive(self) -> tuple[int, int, int, float, str]:
         answer = b""

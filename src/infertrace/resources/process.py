@@ -7,12 +7,14 @@ import time
 from typing import Final
 
 _STATM: Final = "/proc/self/statm"
+_STATM_BYTES: Final = 256  # seven numbers
 
 
 class ProcessMeter:
     """Reads what this process uses, between one reading and the next."""
 
     def __init__(self) -> None:
+        self._statm: int | None = None
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
         self._last = self._times_ns()
 
@@ -39,7 +41,15 @@ class ProcessMeter:
     def _resident_bytes(self) -> int | None:
         # Source: proc(5), /proc/pid/statm: size, resident, ... in pages.
         try:
-            with open(_STATM, "rb") as statm:  # noqa: PTH123 - pathlib is not imported for this
-                return int(statm.read().split()[1]) * self._page_bytes
-        except (OSError, IndexError, ValueError):
+            if self._statm is None:
+                # Kept open: each of open, read and close would hand over the GIL.
+                self._statm = os.open(_STATM, os.O_RDONLY)
+            return int(os.pread(self._statm, _STATM_BYTES, 0).split()[1]) * self._page_bytes
+        except (OSError, IndexError, ValueError, AttributeError):  # no pread on Windows
             return None
+
+    def close(self) -> None:
+        """Close what is kept open; to be called by the thread that reads."""
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None

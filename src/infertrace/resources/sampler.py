@@ -55,3 +55,8 @@ class ResourceSampler:
         while not self._stopped.is_set():
             self.sample()
             self._stopped.wait(self._interval_s)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what is kept open; in a forked child, which has no such thread, at once."""
+        self._process.close()
