@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         NAME: str
         NOOP: Span
         Recorder: type[Recorder]
+        TracerBase: type | None
+        """What a tracer is derived from to get a faster start_span(), if there is one."""
 
         def monotonic_ns(self) -> int:
             """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""

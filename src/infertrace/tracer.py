@@ -99,13 +99,16 @@ class Tracer:
         self._sampler = self._make_sampler()
         self._apply()
         if type(self).start_span is Tracer.start_span:
-            # The method below only documents and types it: its frame would cost as much
-            # as the span.
+            # The pure backend; as below.
             self.start_span = self._recorder.start_span  # type: ignore[method-assign]
         if type(self).record_batch is Tracer.record_batch:
             self.record_batch = self._recorder.record_batch  # type: ignore[method-assign]
         _tracers.add(self)
         _open_tracers.add(self)
+
+    def __new__(cls, *arguments: Any, **settings: Any) -> Tracer:
+        derived = _with_method_of_backend(cls)
+        return super(Tracer, derived).__new__(derived)
 
     def configure(self, **settings: Any) -> Tracer:
         """Change settings; returns this tracer.
@@ -327,6 +330,26 @@ class Tracer:
         self._exporter.reset()
         self._sampler.forget()
         self._sampler = self._make_sampler()
+
+
+def _with_method_of_backend(kind: type[Tracer]) -> type[Tracer]:
+    """The class with the backend's own start_span(), unless it has been overridden.
+
+    The method of the class only documents and types it: its frame would cost as much as the
+    span.
+    """
+    base: Any = backend.selected.TracerBase
+    if base is None or kind.start_span is not Tracer.start_span:
+        return kind
+    derived = _derived.get((base, kind))
+    if derived is None:
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        derived = _derived[base, kind] = type(kind.__name__, (kind, base), names)
+        base.add_start_span(derived)
+    return derived
+
+
+_derived: dict[tuple[type, type[Tracer]], type[Tracer]] = {}
 
 
 def default_tracer() -> Tracer:

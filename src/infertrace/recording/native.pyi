@@ -2,6 +2,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, final
 
+from typing_extensions import disjoint_base
+
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DropReason
 from infertrace.recording.context import TraceContext
@@ -131,3 +133,9 @@ class Recorder:
     def close(self) -> None: ...
     def discard(self) -> None: ...
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
+
+@disjoint_base
+class TracerBase:
+    _recorder: Recorder
+    @staticmethod
+    def add_start_span(derived: type) -> None: ...

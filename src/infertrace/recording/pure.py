@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infertrace.span import Span as AnySpan
 
 NAME: Final = "pure"
+TracerBase: Final = None
 
 CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
 current: Final = CURRENT.get
