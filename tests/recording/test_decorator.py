@@ -338,3 +338,40 @@ def test_on_a_tracer_and_with_fields(tracer: Any, receiver: Any) -> None:
 def test_an_unknown_field_fails_when_decorating(tracer: Any) -> None:
     with pytest.raises(TypeError, match="modle"):
         tracer.trace_inference(modle="gpt-4")
+
+
+CALLS = [
+    ("a, b=2", "1", ""),
+    ("a, b=2", "1, 3", ""),
+    ("a, /, b, *, c=3, d", "1, 2", "d=4"),
+    ("*args", "1, 2, 3", ""),
+    ("a, *args, b=1, **kwargs", "1, 2, 3", "b=4, c=5"),
+    ("a=1, /, **kwargs", "", "a=2"),
+    ("self, cls, function, call, args, kwargs", "1, 2, 3, 4, 5", "kwargs=6"),
+    ("_start_span, _model, _operation", "1, 2, 3", ""),
+]
+
+
+@pytest.mark.parametrize(("parameters", "arguments", "keywords"), CALLS)
+def test_arguments_arrive_as_given(
+    recording: Any, parameters: str, arguments: str, keywords: str
+) -> None:
+    """Whatever the parameters are called, and with and without fields."""
+    given = ", ".join(part for part in (arguments, keywords) if part)
+    for fields in ({}, {"batch_size": 3}):
+        names: dict[str, Any] = {}
+        exec(f"def run({parameters}):\n    return sorted(locals().items())", names)
+        expected = eval(f"run({given})", names)
+        names["run"] = traced(names["run"], recording.start_span, "m", "inference", fields)
+        assert eval(f"run({given})", names) == expected
+        span = recording.take_one()
+        assert (span.inference.model_name, span.inference.batch_size) == ("m", len(fields) * 3)
+
+
+def test_wrong_arguments_are_the_callers_error(trace: Any) -> None:
+    @trace
+    def run(a: int) -> int:
+        return a
+
+    with pytest.raises(TypeError, match=r"run\(\) missing 1 required positional argument: 'a'"):
+        run()

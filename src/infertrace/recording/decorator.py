@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from itertools import islice
+from types import FunctionType
 
 from infertrace import backend
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NS_PER_MS = 1e6
+# Flags of a code object, as `inspect` documents them; it is not imported for this.
+_CO_VARARGS, _CO_VARKEYWORDS = 0x04, 0x08
 
 
 def traced(
@@ -58,16 +62,55 @@ def _traced_function(
     operation: str,
     fields: Mapping[str, Any],
 ) -> Any:
-    # Without the call of a `start` of its own, which would cost half as much as the span.
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with start_span(model, operation):
-            return function(*args, **kwargs)
+    if isinstance(function, FunctionType):
+        parameters, arguments = _parameters(function)
+    else:
+        parameters, arguments = "*args, **kwargs", "*args, **kwargs"
+    # Written out, for to pack arguments and unpack them again costs a third of the span, and
+    # so would the call of a `start` of its own.
+    own = "_"
+    while f" {own}" in f" {parameters}".replace("*", ""):
+        own += "_"  # a name that no parameter has
+    given = f", **{own}fields" if fields else ""
+    program = _CALL.format(own=own, parameters=parameters, fields=given, arguments=arguments)
+    names: dict[str, Any] = {}
+    exec(compile(program, "<infertrace.trace_inference>", "exec"), names)
+    call = names["_make"](start_span, model, operation, fields, function)
+    if isinstance(function, FunctionType):
+        call.__defaults__ = function.__defaults__
+        call.__kwdefaults__ = function.__kwdefaults__
+    return call
 
-    def call_with_fields(*args: Any, **kwargs: Any) -> Any:
-        with start_span(model, operation, **fields):
-            return function(*args, **kwargs)
 
-    return call_with_fields if fields else call
+_CALL = """
+def _make({own}start_span, {own}model, {own}operation, {own}fields, {own}function):
+    def call({parameters}):
+        with {own}start_span({own}model, {own}operation{fields}):
+            return {own}function({arguments})
+    return call
+"""
+
+
+def _parameters(function: FunctionType) -> tuple[str, str]:
+    """The parameters of a function without their defaults, and the arguments that pass them on."""
+    code = function.__code__
+    names = iter(code.co_varnames)
+    positional = [*islice(names, code.co_argcount)]
+    keywords = [*islice(names, code.co_kwonlyargcount)]
+    parameters, arguments = positional[:], positional[:]
+    if code.co_posonlyargcount:
+        parameters.insert(code.co_posonlyargcount, "/")
+    if code.co_flags & _CO_VARARGS:
+        parameters.append(f"*{next(names)}")
+        arguments.append(parameters[-1])
+    elif keywords:
+        parameters.append("*")
+    parameters += keywords
+    arguments += [f"{name}={name}" for name in keywords]
+    if code.co_flags & _CO_VARKEYWORDS:
+        parameters.append(f"**{next(names)}")
+        arguments.append(parameters[-1])
+    return ", ".join(parameters), ", ".join(arguments)
 
 
 def _traced_coroutine(function: Any, start: Callable[[], Any]) -> Any:
