@@ -20,6 +20,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -83,6 +84,15 @@ cdef extern from "field_cache.h":
 cdef extern from "clock.h":
     int64_t infertrace_monotonic_ns() nogil
 
+cdef extern from "exchange.h":
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    ptrdiff_t infertrace_exchange(
+        int descriptor, iovec* parts, int count, char* answer,
+        size_t room, size_t head, size_t size_at, int64_t deadline
+    ) nogil
+
 cdef extern from "identifiers.h":
     ctypedef struct infertrace_id_streams:
         uint64_t trace_high
@@ -101,7 +111,10 @@ cdef extern from "wire.h":
     uint8_t* wire_double(uint8_t* p, double value) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
 
-__all__ = ["NAME", "NOOP", "Recorder", "Span", "current", "monotonic_ns", "set_current"]
+__all__ = [
+    "NAME", "NOOP", "Recorder", "Span", "TracerBase",
+    "current", "exchange", "monotonic_ns", "set_current",
+]
 
 NAME = "native"
 
@@ -116,3 +129,4 @@ include "span.pxi"
 include "encoder.pxi"
 include "record.pxi"
 include "recorder.pxi"
+include "exchange.pxi"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
     from infertrace.span import Span
 
+    Exchange = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
+
     class Recorder(Protocol):
         """What a backend does for one tracer: makes spans, and holds the finished ones."""
 
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
         Recorder: type[Recorder]
         TracerBase: type | None
         """What a tracer is derived from to get a faster start_span(), if there is one."""
+
+        exchange: Exchange | None
+        """Write parts to a socket and read the answer, all without the GIL, if it can."""
 
         def monotonic_ns(self) -> int:
             """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""

@@ -26,7 +26,7 @@ def sender() -> None:
 
 
 def sender_of(tracer: Any) -> subprocess.Popen[bytes]:
-    process: subprocess.Popen[bytes] = tracer._exporter._transport._process
+    process: subprocess.Popen[bytes] = tracer._exporter._transport._process._process
     return process
 
 
@@ -127,7 +127,7 @@ def test_signals_to_a_whole_group_leave_it_its_work(backend: Any, receiver: Rece
         tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=3600)
         tracer.start_span("m").end()
         assert tracer.flush(30)
-        sender = tracer._exporter._transport._process
+        sender = tracer._exporter._transport._process._process
         assert os.getpgid(sender.pid) != os.getpgid(0)
         sender.send_signal(signal.SIGTERM)
         sender.send_signal(signal.SIGINT)
@@ -190,7 +190,9 @@ def test_without_a_sender_this_process_sends(
 
     if why == "no process can be started":
         monkeypatch.setattr(subprocess, "Popen", fail)
+        process_transport.end_spare()
     else:
+        process_transport.end_spare()
         monkeypatch.setattr(process_transport, "_PROGRAM", "raise SystemExit(3)")
     with caplog.at_level(logging.WARNING, "infertrace"):
         tracer.start_span("m").end()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.batch import halves
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.exporting import request_header
+from infertrace.exporting import process_transport, request_header
 from infertrace.exporting.transport import Disconnected, Refused, TooLarge, choose_transport
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Exporter:
     """Ships what its recorder holds. Starts its thread when it is first woken."""
 
     def __init__(self, backend: Backend, settings: Settings, on_start: Callable[[], None]) -> None:
-        self._monotonic_ns = backend.monotonic_ns
+        self._backend = backend
         self._on_start = on_start
         self.recorder: Recorder = backend.Recorder(
             max_buffer_bytes=settings.max_buffer_bytes,
@@ -54,7 +54,7 @@ class Exporter:
             wake=self.wake,
         )
         self._transport: Transport | None = None
-        self._open_transport = choose_transport(settings)
+        self._open_transport = choose_transport(settings, self._backend)
         self._settings = settings
         self._resource = request_header.resource(settings)
         self._start_anew()
@@ -80,6 +80,7 @@ class Exporter:
         """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
         if self._transport is not None:
             self._transport.forget()
+        process_transport.forget_spare()
         self._transport = None
         self.recorder.reset()
         self._start_anew()
@@ -87,7 +88,7 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
-        self._open_transport = choose_transport(settings)
+        self._open_transport = choose_transport(settings, self._backend)
         self._resource = request_header.resource(settings)
         self._state = ""
         self._disconnect()
@@ -146,6 +147,7 @@ class Exporter:
             for part in abandoned:
                 self.recorder.settle(part, 0, "shutdown")
         self._disconnect()
+        process_transport.end_spare()
         # From the ledger: at the deadline the exporter itself may have given up its batch.
         # What is pending still is dropped by whom a finalizer that got here interrupted.
         ledger = self.ledger()
@@ -201,7 +203,7 @@ class Exporter:
                 return
 
     def _follow_wall_clock(self) -> None:
-        anchor = time.time_ns() - self._monotonic_ns()
+        anchor = time.time_ns() - self._backend.monotonic_ns()
         if abs(anchor - self.recorder.anchor) > _CLOCK_STEP_NS:
             self.recorder.anchor = anchor
 
@@ -229,7 +231,7 @@ class Exporter:
 
     def _send_until_settled(self, batch: Batch) -> tuple[int, DropReason] | None:
         """How many spans were delivered and why the others not; None where it must be split."""
-        request = batch.payload + self._header(batch.first_span_sequence)
+        request = batch.payload, self._header(batch.first_span_sequence)
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
@@ -300,7 +302,7 @@ class Exporter:
         if self._state == "up" and time.monotonic() < self._deadline:
             self._batch_sequence += 1
             with contextlib.suppress(Exception):
-                self._connected().send(self._header(final=True), self._patience_s())
+                self._connected().send((self._header(final=True),), self._patience_s())
 
     def _change_state(self, state: str, level: int, message: str) -> None:
         """Log one line when the state changes, never one for each failure."""

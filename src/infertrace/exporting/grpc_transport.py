@@ -7,7 +7,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from infertrace.exporting.transport import Answer, Refused, Retryable, Target, TooLarge
+from infertrace.exporting.transport import Answer, Refused, Request, Retryable, Target, TooLarge
 from infertrace.generated.span_pb2 import SendSpanBatchResponse
 
 _METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
@@ -55,9 +55,9 @@ class GrpcTransport:
         self._send: Any = self._channel.unary_unary(_METHOD)
         self._metadata = tuple(target.headers.items())
 
-    def send(self, request: bytes, timeout_s: float) -> Answer:
+    def send(self, request: Request, timeout_s: float) -> Answer:
         try:
-            reply = self._send(request, timeout=timeout_s, metadata=self._metadata)
+            reply = self._send(b"".join(request), timeout=timeout_s, metadata=self._metadata)
             answer = SendSpanBatchResponse.FromString(reply)
         except grpc.RpcError as error:
             raise _translated(error) from None

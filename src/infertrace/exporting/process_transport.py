@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Final
 from infertrace.exporting.transport import Answer, Disconnected, Refused, Retryable, TooLarge
 
 if TYPE_CHECKING:
-    from infertrace.exporting.transport import SendError, Target
+    from infertrace.backend import Exchange
+    from infertrace.exporting.transport import Request, SendError, Target
 
 # A request: its size, and how long the collector may take for it in seconds.
 REQUEST: Final = struct.Struct("=Qd")
 # An answer: its kind; spans accepted, spans rejected; seconds to wait, or NaN; size of a text.
 ANSWER: Final = struct.Struct("=BqqdI")
+ANSWER_SIZE_AT: Final = ANSWER.size - 4
 ACCEPTED, RETRYABLE, TOO_LARGE, REFUSED = range(4)
 MAX_TEXT_BYTES: Final = 4096
 READY: Final = b"r"
@@ -35,13 +37,16 @@ _START_TIMEOUT_S: Final = 20.0
 # What the way to the sender and back may take on top of the request itself.
 _GRACE_S: Final = 1.0
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of that
+_NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 _MAX_ANSWER_BYTES: Final = ANSWER.size + MAX_TEXT_BYTES
 
 # Nice: a processor goes to the traced program first. Before the imports, which take the longest.
+# Linux weighs that only within a session, so the sender stays in this one; but in a group of its
+# own, since the terminal's signals are for the traced program.
 _NICENESS: Final = 10
 # -I: nothing of the environment, or of the current directory, decides what it imports.
 _PROGRAM: Final = (
-    f"import os, sys; os.nice({_NICENESS}); sys.path[:] = sys.argv[2:]; "
+    f"import os, sys; os.setpgid(0, 0); os.nice({_NICENESS}); sys.path[:] = sys.argv[2:]; "
     "from infertrace.exporting.sender_process import main; main(int(sys.argv[1]))"
 )
 
@@ -53,70 +58,143 @@ def is_possible() -> bool:
     return os.name == "posix" and name.startswith(("python", "pypy")) and not frozen
 
 
+class SenderProcess:
+    """A process that gets ready to send. Raises OSError where it cannot be started."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+                self._process = _start(theirs)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def set_target(self, target: Target) -> None:
+        """Wait until it is ready and tell it where to send; raises OSError if it never is."""
+        settings = json.dumps(target._asdict()).encode()
+        self.socket.settimeout(_START_TIMEOUT_S)
+        if self.socket.recv(len(READY)) != READY:
+            self._process.wait(_GRACE_S)
+            raise ChildProcessError(f"it ended with code {self._process.returncode}")
+        self.socket.sendall(REQUEST.pack(len(settings), 0.0) + settings)
+        self.socket.settimeout(None)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """In a forked child: the parent's sender must see its socket end when the parent ends."""
+        self.socket.close()
+        self._process.returncode = 0  # not ours to wait for
+
+
+# One that gets ready for the next tracer that wants one, or none: to start a process takes the
+# GIL, so it is done where a tracer is made and not where its first spans are recorded.
+_spare: list[SenderProcess] = []
+
+
+def start_spare() -> None:
+    """See that there is one, if there can be."""
+    if not _spare:
+        with contextlib.suppress(OSError):  # tried again when it is needed, and told of then
+            _spare.append(SenderProcess())
+
+
+def take_spare() -> SenderProcess:
+    """The spare one, or another."""
+    try:
+        return _spare.pop()
+    except IndexError:
+        return SenderProcess()
+
+
+def end_spare() -> None:
+    """Nobody is going to want it."""
+    while _spare:
+        spare = _spare.pop()
+        spare.socket.close()
+        spare.end()
+
+
+def forget_spare() -> None:
+    """As a forked child must."""
+    while _spare:
+        _spare.pop().forget()
+
+
 class ProcessTransport:
     """Raises OSError where the process cannot be started."""
 
-    def __init__(self, target: Target) -> None:
-        self._socket, theirs = socket.socketpair()
+    def __init__(self, target: Target, exchange: Exchange | None = None) -> None:
+        self._exchange = exchange or self._exchange_in_python
+        self._is_sending = self._is_closed = False
+        self._process = take_spare()
+        self._socket = self._process.socket
         try:
-            with theirs:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-                self._process = _start(theirs)
-            self._wait_at_most(_START_TIMEOUT_S)
-            settings = json.dumps(target._asdict()).encode()
-            self._socket.sendall(REQUEST.pack(len(settings), 0.0) + settings)
-            if self._socket.recv(len(READY)) != READY:
-                self._process.wait(_GRACE_S)
-                raise ChildProcessError(f"it ended with code {self._process.returncode}")
+            self._process.set_target(target)
         except BaseException:
             self.close()
             raise
 
-    def send(self, request: bytes, timeout_s: float) -> Answer:
+    def send(self, request: Request, timeout_s: float) -> Answer:
+        parts = (REQUEST.pack(sum(map(len, request)), timeout_s), *request)
+        self._is_sending = True
         try:
-            self._wait_at_most(timeout_s + _GRACE_S)
-            head = REQUEST.pack(len(request), timeout_s)
-            if self._socket.sendmsg((head, request)) < len(head) + len(request):
-                raise TimeoutError("it does not read")
-            kind, accepted, rejected, retry_after_s, text = self._receive()
+            if self._is_closed:
+                raise Disconnected("the connection was closed")
+            answer = self._exchange(
+                self._socket.fileno(), parts, ANSWER.size, ANSWER_SIZE_AT, timeout_s + _GRACE_S
+            )
         except OSError as error:
             # Whatever comes on this socket later would be taken for the answer to another request.
             raise Disconnected(f"the sender process does not answer: {error}") from None
+        finally:
+            self._is_sending = False
+            if self._is_closed:
+                self._socket.close()
+        kind, accepted, rejected, retry_after_s, _ = ANSWER.unpack_from(answer)
+        text = answer[ANSWER.size :].decode()
         if kind == ACCEPTED:
             return Answer(accepted, rejected, text)
         raise _error(kind, text, retry_after_s)
 
-    def _wait_at_most(self, timeout_s: float) -> None:
+    def _exchange_in_python(
+        self, descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
+    ) -> bytes:
         # By the kernel: Python's own timeout hands over the GIL once more for each call.
         limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
         for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
-
-    def _receive(self) -> tuple[int, int, int, float, str]:
+        if self._socket.sendmsg(parts, (), _NO_SIGNAL) < sum(map(len, parts)):
+            raise TimeoutError("it does not read")
         answer = b""
-        while (
-            len(answer) < ANSWER.size or len(answer) < ANSWER.size + ANSWER.unpack_from(answer)[4]
-        ):
+        wanted = head
+        while len(answer) < wanted:
             more = self._socket.recv(_MAX_ANSWER_BYTES)
             if not more:
                 raise ConnectionError("it has ended")
             answer += more
-        kind, accepted, rejected, retry_after_s, _ = ANSWER.unpack_from(answer)
-        return kind, accepted, rejected, retry_after_s, answer[ANSWER.size :].decode()
+            if len(answer) >= head:
+                wanted = head + int.from_bytes(answer[size_at : size_at + 4], sys.byteorder)
+        return answer
 
     def close(self) -> None:
+        self._is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer
-        self._socket.close()
-        process = getattr(self, "_process", None)
-        if process is not None:
-            process.kill()
-            process.wait()
+        if not self._is_sending:  # or that thread does, lest it use the number of another file
+            self._socket.close()
+        self._process.end()
 
     def forget(self) -> None:
-        # The parent's sender must see the end of its socket when the parent ends.
-        self._socket.close()
-        self._process.returncode = 0  # not ours to wait for
+        self._process.forget()
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
@@ -128,7 +206,6 @@ def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         pass_fds=(theirs.fileno(),),
         cwd="/",
-        start_new_session=True,  # the terminal's signals are for the traced program
     )
 
 

@@ -30,9 +30,9 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
+    connection.sendall(READY)
     settings, _ = _receive(connection)
     transport = GrpcTransport(Target(**json.loads(settings)))
-    connection.sendall(READY)
     while True:
         connection.sendall(_answer_to(transport, *_receive(connection)))
 
@@ -52,7 +52,7 @@ def _read(connection: socket.socket, size: int) -> bytes:
 def _answer_to(transport: Transport, request: bytes, timeout_s: float) -> bytes:
     kind, accepted, rejected, retry_after_s = RETRYABLE, 0, 0, math.nan
     try:
-        answer = transport.send(request, timeout_s)
+        answer = transport.send((request,), timeout_s)
         kind, text = ACCEPTED, answer.rejection_reason
         accepted, rejected = answer.accepted_count, answer.rejected_count
     except TooLarge as error:

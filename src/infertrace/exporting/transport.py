@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from infertrace.configuration import Settings
+if TYPE_CHECKING:
+    from infertrace.backend import Backend, Exchange
+    from infertrace.configuration import Settings
 
 logger = logging.getLogger("infertrace")
+
+
+# The parts of a SendSpanBatchRequest, one after the other: to join them would be to copy the spans.
+Request = tuple[bytes, ...]
 
 
 class Target(NamedTuple):
@@ -57,7 +63,7 @@ class Refused(SendError):
 class Transport(Protocol):
     """One connection; used by one thread at a time, but for `close`."""
 
-    def send(self, request: bytes, timeout_s: float) -> Answer:
+    def send(self, request: Request, timeout_s: float) -> Answer:
         """Deliver an encoded SendSpanBatchRequest, or raise one of the errors above."""
 
     def close(self) -> None:
@@ -67,10 +73,10 @@ class Transport(Protocol):
         """Let go of it in a forked child, and leave what the parent goes on to use alone."""
 
 
-def choose_transport(settings: Settings) -> Callable[[], Transport]:
+def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Transport]:
     """What connects to the endpoint: gRPC, in a process of its own where there can be one.
 
-    Loads what that takes now, but connects only when it is called.
+    Loads what that takes now, and starts that process, but connects only when it is called.
     """
     from infertrace.exporting import process_transport
 
@@ -79,17 +85,19 @@ def choose_transport(settings: Settings) -> Callable[[], Transport]:
         address.rstrip("/"), tls=separator != "" and scheme == "https", headers=settings.headers
     )
     if settings.sender_process and process_transport.is_possible():
-        return partial(_open_process, target)
+        if settings.enabled:
+            process_transport.start_spare()
+        return partial(_open_process, target, backend.exchange)
     from infertrace.exporting.grpc_transport import GrpcTransport
 
     return partial(GrpcTransport, target)
 
 
-def _open_process(target: Target) -> Transport:
+def _open_process(target: Target, exchange: Exchange | None) -> Transport:
     from infertrace.exporting.process_transport import ProcessTransport
 
     try:
-        return ProcessTransport(target)
+        return ProcessTransport(target, exchange)
     except OSError as error:
         logger.warning("no process to send from (%s): sending from this one", error)
     from infertrace.exporting.grpc_transport import GrpcTransport

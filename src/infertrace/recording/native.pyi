@@ -10,12 +10,25 @@ from infertrace.recording.context import TraceContext
 from infertrace.recording.values import Scalar
 from infertrace.span import Span as AnySpan
 
-__all__ = ["NAME", "NOOP", "Recorder", "Span", "current", "monotonic_ns", "set_current"]
+__all__ = [
+    "NAME",
+    "NOOP",
+    "Recorder",
+    "Span",
+    "TracerBase",
+    "current",
+    "exchange",
+    "monotonic_ns",
+    "set_current",
+]
 
 NAME: Final[str]
 NOOP: Final[AnySpan]
 
 def monotonic_ns() -> int: ...
+def exchange(
+    descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
+) -> bytes: ...
 def current() -> AnySpan | None: ...
 def set_current(span: AnySpan | None) -> None: ...
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "pure"
 TracerBase: Final = None
+exchange: Final = None
 
 CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
 current: Final = CURRENT.get
