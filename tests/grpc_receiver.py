@@ -17,7 +17,9 @@ _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 class Receiver(span_pb2_grpc.CollectorServiceServicer):
     """A gRPC server that keeps what it gets and answers as the test says."""
 
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self.requests: list[span_pb2.SendSpanBatchRequest] = []
         self.metadata: list[dict[str, Any]] = []
         self.answer: Callable[[span_pb2.SendSpanBatchRequest, grpc.ServicerContext], Any] = (
@@ -32,7 +34,11 @@ class Receiver(span_pb2_grpc.CollectorServiceServicer):
             ],
         )
         span_pb2_grpc.add_CollectorServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(address)
+        self.port = (
+            self._server.add_secure_port(address, credentials)
+            if credentials
+            else self._server.add_insecure_port(address)
+        )
         self._server.start()
 
     @property

@@ -135,3 +135,31 @@ def test_a_disabled_tracer_needs_no_collector(new_tracer: Any) -> None:
     assert tracer.flush(0)
     assert tracer.shutdown(0)
     assert tracer.stats()["produced"] == 0
+
+
+def test_secrets_are_not_shown() -> None:
+    for arguments in ({"token": "s3 cret"}, {"headers": "s3 cret"}):
+        with pytest.raises(ValueError, match="a value not shown here") as caught:
+            resolve(arguments, {})
+        assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"certificate_file": __file__}, "certificate_file: expected an endpoint https://"),
+        ({"client_key_file": __file__}, "expected both or neither"),
+        ({"token": "a", "token_file": __file__}, "token and token_file: expected one of them"),
+        ({"token_file": "/nowhere"}, r"token_file: expected a file that can be read \(No such"),
+        ({"compression": "zstd"}, "compression: expected none or gzip, got 'zstd'"),
+    ],
+)
+def test_connections(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(arguments, {})
+
+
+def test_files_are_absolute(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("t")
+    monkeypatch.chdir(tmp_path)
+    assert resolve({"token_file": "token"}, {}).token_file == str(tmp_path / "token")

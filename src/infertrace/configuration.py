@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 
@@ -23,6 +24,12 @@ class Settings(NamedTuple):
     gpu_device_index: int
     exit_timeout_s: float
     sender_process: bool
+    certificate_file: str | None
+    client_certificate_file: str | None
+    client_key_file: str | None
+    token: str | None
+    token_file: str | None
+    compression: str
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -45,7 +52,19 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
             found[setting.name] = setting.default
     if not found["service_name"]:
         found["service_name"] = found["resource_attributes"].get("service.name", "unknown_service")
-    return Settings(**found)
+    settings = Settings(**found)
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    if bool(settings.client_certificate_file) != bool(settings.client_key_file):
+        raise ValueError("client_certificate_file and client_key_file: expected both or neither")
+    if settings.token and settings.token_file:
+        raise ValueError("token and token_file: expected one of them, got both")
+    for name in ("certificate_file", "client_certificate_file"):
+        if getattr(settings, name) and not settings.endpoint.startswith("https://"):
+            raise ValueError(f"{name}: expected an endpoint https://HOST:PORT with it")
 
 
 def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> Any:
@@ -53,7 +72,8 @@ def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> An
         return check(value, *rest)
     except (TypeError, ValueError) as error:
         # A header is often a credential: the error must not print it.
-        shown = "a value not shown here" if name.lower().endswith("headers") else repr(value)
+        secret = name.lower().endswith(("headers", "token"))
+        shown = "a value not shown here" if secret else repr(value)
         raise ValueError(f"{name}: {error}, got {shown}") from None
 
 
@@ -135,6 +155,29 @@ def _headers(value: Any) -> Mapping[str, str]:
     return {key.lower(): text for key, text in _pairs(value).items()}
 
 
+def _file(value: Any) -> str:
+    """Its absolute path: the process that sends has another current directory."""
+    path = Path(value)
+    try:
+        with path.open("rb"):
+            return str(path.absolute())
+    except OSError as error:
+        raise ValueError(f"expected a file that can be read ({error.strerror})") from None
+
+
+def _token(value: Any) -> str:
+    token = _text(value).strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("expected printable ASCII without spaces")
+    return token
+
+
+def _compression(value: Any) -> str:
+    if value not in ("none", "gzip"):
+        raise ValueError("expected none or gzip")
+    return str(value)
+
+
 def _saying(expected: str, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         try:
@@ -201,4 +244,20 @@ _SETTINGS: Final = (
     _setting("gpu_device_index", _integer(0, 1023), 0),
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("sender_process", _flag, True),
+    _setting("certificate_file", _file, None, ("OTEL_EXPORTER_OTLP_CERTIFICATE", _plainly(_file))),
+    _setting(
+        "client_certificate_file",
+        _file,
+        None,
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", _plainly(_file)),
+    ),
+    _setting("client_key_file", _file, None, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", _plainly(_file))),
+    _setting("token", _token, None),
+    _setting("token_file", _file, None),
+    _setting(
+        "compression",
+        _compression,
+        "none",
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", _plainly(_compression)),
+    ),
 )

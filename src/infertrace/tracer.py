@@ -62,6 +62,12 @@ class Tracer:
     sender_process: whether gRPC runs in a process of its own, which leaves the GIL to the
         traced one and is safe after a fork; default True, and without effect on Windows and
         in embedded or frozen interpreters.
+    certificate_file: PEM; the authorities to trust with an `https://` endpoint, in place of
+        the usual ones. client_certificate_file, client_key_file: PEM; who we are, for mutual
+        TLS.
+    token, token_file: sent as `authorization: Bearer ...`; the file is read again when it
+        changes.
+    compression: `none` or `gzip`; default none.
 
     Raises ValueError for a bad value, naming the argument or the variable.
     """
@@ -82,6 +88,12 @@ class Tracer:
         gpu_device_index: int | None = None,
         exit_timeout_s: float | None = None,
         sender_process: bool | None = None,
+        certificate_file: str | os.PathLike[str] | None = None,
+        client_certificate_file: str | os.PathLike[str] | None = None,
+        client_key_file: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        compression: str | None = None,
     ) -> None:
         arguments = dict(locals())
         del arguments["self"]

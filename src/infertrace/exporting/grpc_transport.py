@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from infertrace.exporting.bearer_token import BearerToken
 from infertrace.exporting.transport import Answer, Refused, Request, Retryable, Target, TooLarge
 from infertrace.generated.span_pb2 import SendSpanBatchResponse
 
@@ -42,24 +44,42 @@ _inherited: list[Any] = []
 
 
 class GrpcTransport:
+    """Raises OSError where a file with a certificate or a key cannot be read."""
+
     def __init__(self, target: Target) -> None:
+        self._target = target
+        self._token = BearerToken(target.token, target.token_file)
+        self._compression = grpc.Compression.Gzip if target.compression == "gzip" else None
+        self._is_closed = False
+        self._open()
+
+    def _open(self) -> None:
         options: list[tuple[str, Any]] = list(_CHANNEL_OPTIONS)
-        if target.address.startswith(_LOOPBACK):
+        if self._target.address.startswith(_LOOPBACK):
             options.append(("grpc.enable_http_proxy", 0))
         self._channel = (
-            grpc.secure_channel(target.address, grpc.ssl_channel_credentials(), options)
-            if target.tls
-            else grpc.insecure_channel(target.address, options)
+            grpc.secure_channel(self._target.address, _credentials(self._target), options)
+            if self._target.tls
+            else grpc.insecure_channel(self._target.address, options)
         )
         # Requests are bytes already, and answers are read below.
         self._send: Any = self._channel.unary_unary(_METHOD)
-        self._metadata = tuple(target.headers.items())
 
     def send(self, request: Request, timeout_s: float) -> Answer:
         try:
-            reply = self._send(b"".join(request), timeout=timeout_s, metadata=self._metadata)
+            reply = self._send(
+                b"".join(request),
+                timeout=timeout_s,
+                metadata=(*self._target.headers.items(), *self._token.metadata()),
+                compression=self._compression,
+            )
             answer = SendSpanBatchResponse.FromString(reply)
         except grpc.RpcError as error:
+            code = error.code()
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._reopen()
+            if code is grpc.StatusCode.UNAUTHENTICATED and self._token.has_changed():
+                raise Retryable("the token was replaced meanwhile") from None
             raise _translated(error) from None
         except ValueError:
             # The channel was closed under the call.
@@ -68,11 +88,30 @@ class GrpcTransport:
             raise Refused("the answer is not of the infertrace protocol") from None
         return Answer(answer.accepted_count, answer.rejected_count, answer.rejection_reason)
 
+    def _reopen(self) -> None:
+        # The other end may be gone without a word. Pings would tell as late as this, and a
+        # server with gRPC's defaults closes connections over pings it finds too many.
+        self._channel.close()
+        if not self._is_closed:
+            self._open()
+
     def close(self) -> None:
+        self._is_closed = True
         self._channel.close()
 
     def forget(self) -> None:
         _inherited.append(self._channel)
+
+
+def _credentials(target: Target) -> grpc.ChannelCredentials:
+    def read(name: str | None) -> bytes | None:
+        return Path(name).read_bytes() if name else None
+
+    return grpc.ssl_channel_credentials(
+        root_certificates=read(target.certificate_file),
+        private_key=read(target.client_key_file),
+        certificate_chain=read(target.client_certificate_file),
+    )
 
 
 def _translated(error: Any) -> Retryable | TooLarge | Refused:

@@ -23,7 +23,15 @@ from infertrace.exporting.process_transport import (
     RETRYABLE,
     TOO_LARGE,
 )
-from infertrace.exporting.transport import Refused, Retryable, Target, TooLarge, Transport
+from infertrace.exporting.transport import (
+    Answer,
+    Refused,
+    Request,
+    Retryable,
+    Target,
+    TooLarge,
+    Transport,
+)
 
 
 def main(descriptor: int) -> None:
@@ -32,9 +40,26 @@ def main(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     connection.sendall(READY)
     settings, _ = _receive(connection)
-    transport = GrpcTransport(Target(**json.loads(settings)))
+    try:
+        transport: Transport = GrpcTransport(Target(**json.loads(settings)))
+    except Exception as error:
+        transport = Unusable(error)
     while True:
         connection.sendall(_answer_to(transport, *_receive(connection)))
+
+
+class Unusable:
+    """What there is when no connection can be made; each request is told why."""
+
+    def __init__(self, error: Exception) -> None:
+        self._reason = f"cannot connect: {error}"
+
+    def send(self, request: Request, timeout_s: float) -> Answer:
+        raise Retryable(self._reason)
+
+    def close(self) -> None: ...
+
+    def forget(self) -> None: ...
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, float]:

@@ -25,6 +25,19 @@ class Target(NamedTuple):
     """`HOST:PORT`"""
     tls: bool
     headers: Mapping[str, str]
+    certificate_file: str | None = None
+    """PEM; whom to trust, in place of the usual authorities"""
+    client_certificate_file: str | None = None
+    client_key_file: str | None = None
+    token: str | None = None
+    token_file: str | None = None
+    compression: str = "none"
+
+    @classmethod
+    def of(cls, settings: Settings) -> Target:
+        scheme, _, address = settings.endpoint.rpartition("://")
+        alike = {name: getattr(settings, name) for name in cls._fields[2:]}
+        return cls(address.rstrip("/"), tls=scheme == "https", **alike)
 
 
 class Answer(NamedTuple):
@@ -80,10 +93,7 @@ def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Trans
     """
     from infertrace.exporting import process_transport
 
-    scheme, separator, address = settings.endpoint.rpartition("://")
-    target = Target(
-        address.rstrip("/"), tls=separator != "" and scheme == "https", headers=settings.headers
-    )
+    target = Target.of(settings)
     if settings.sender_process and process_transport.is_possible():
         if settings.enabled:
             process_transport.start_spare()

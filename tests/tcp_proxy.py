@@ -1,0 +1,63 @@
+"""A TCP proxy that stands between two real ends: counts bytes, or goes silent without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class TcpProxy:
+    def __init__(self, target_port: int) -> None:
+        self.sent_bytes = 0
+        """What came from the clients so far."""
+        self.connections = 0
+        self._silent: set[socket.socket] = set()
+        self._target = ("127.0.0.1", target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def go_silent(self) -> None:
+        """Pass nothing more on the connections there are, and close none; new ones work."""
+        for pair in self._pairs:
+            self._silent.update(pair)
+
+    def reset(self) -> None:
+        """Break the connections there are with a RST."""
+        for pair in self._pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) * 2)
+                    end.shutdown(socket.SHUT_RDWR)
+                    end.close()
+
+    def stop(self) -> None:
+        self._listener.close()
+        self.reset()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self._target)
+                self._pairs.append((client, server))
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        from_client = any(source is client for client, _ in self._pairs)
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if source in self._silent:
+                    continue
+                if from_client:
+                    self.sent_bytes += len(data)
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
