@@ -37,16 +37,26 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
 
     Raises ValueError that names the argument or the variable, what it expects and got.
     """
+    return resolve_with_sources(arguments, environ)[0]
+
+
+def resolve_with_sources(
+    arguments: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[Settings, Mapping[str, str]]:
+    """The same, and for each setting `argument`, `default` or the name of the variable."""
     found: dict[str, Any] = {}
+    sources = dict.fromkeys(Settings._fields, "default")
     for setting in _SETTINGS:
         value = arguments.get(setting.name)
         if value is not None:
             found[setting.name] = _checked(setting.name, value, setting.check)
+            sources[setting.name] = "argument"
             continue
         for variable, read in setting.sources:
             text = environ.get(variable, "").strip()
             if text:
                 found[setting.name] = _checked(variable, text, read, environ)
+                sources[setting.name] = variable
                 break
         else:
             found[setting.name] = setting.default
@@ -54,7 +64,7 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
         found["service_name"] = found["resource_attributes"].get("service.name", "unknown_service")
     settings = Settings(**found)
     _check_together(settings)
-    return settings
+    return settings, sources
 
 
 def _check_together(settings: Settings) -> None:

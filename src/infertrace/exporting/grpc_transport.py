@@ -46,8 +46,9 @@ _inherited: list[Any] = []
 class GrpcTransport:
     """Raises OSError where a file with a certificate or a key cannot be read."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, method: str = _METHOD) -> None:
         self._target = target
+        self._method = method
         self._token = BearerToken(target.token, target.token_file)
         self._compression = grpc.Compression.Gzip if target.compression == "gzip" else None
         self._is_closed = False
@@ -63,7 +64,7 @@ class GrpcTransport:
             else grpc.insecure_channel(self._target.address, options)
         )
         # Requests are bytes already, and answers are read below.
-        self._send: Any = self._channel.unary_unary(_METHOD)
+        self._send: Any = self._channel.unary_unary(self._method)
 
     def send(self, request: Request, timeout_s: float) -> Answer:
         try:

@@ -1,0 +1,193 @@
+"""`infertrace doctor`: says whether spans get from here to the collector, and why not."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from infertrace.configuration import Settings
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+
+_SECRET: Final = ("headers", "token")
+_DISTRIBUTIONS: Final = ("grpcio", "protobuf", "nvidia-ml-py")
+_OLDEST_YEAR: Final = 2024  # a clock that shows less has not been set
+_MODEL: Final = "infertrace-doctor"
+_OTLP_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+class Finding(NamedTuple):
+    """What came of one check."""
+
+    check: str
+    state: str
+    """`ok`, `note` (works, but know this) or `problem` (spans do not arrive)"""
+    detail: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument(
+        "--endpoint", metavar="HOST:PORT", help="in place of the one that is configured"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for the collector (default: %(default)g)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON array of the findings")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything; 0 when spans arrive, 1 when something is in their way."""
+    findings = []
+    for finding in examine(options.endpoint, options.timeout):
+        findings.append(finding)
+        if not options.json:
+            print(f"{finding.state:<8} {finding.check}: {finding.detail}", flush=True)
+    if options.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    return int(any(finding.state == PROBLEM for finding in findings))
+
+
+def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
+    """All findings, in the order of a span's road."""
+    from infertrace.configuration import resolve_with_sources
+
+    yield _versions()
+    yield _backend()
+    yield _clock()
+    try:
+        settings, sources = resolve_with_sources({"endpoint": endpoint}, os.environ)
+    except ValueError as error:
+        yield Finding("configuration", PROBLEM, str(error))
+        return
+    for name, source in sources.items():
+        value = getattr(settings, name)
+        shown = "(not shown)" if value and name in _SECRET else repr(value)
+        yield Finding(f"configuration, {name}", OK, f"{shown} ({source})")
+    if not settings.enabled:
+        yield Finding("tracing", PROBLEM, f"switched off by {sources['enabled']}")
+        return
+    yield _gpu(settings.gpu_device_index)
+    yield _sender(settings)
+    reached = _reach(settings, timeout_s)
+    yield reached
+    if reached.state != PROBLEM:
+        yield _protocol(settings, timeout_s)
+        yield _test_span(endpoint, timeout_s)
+
+
+def _versions() -> Finding:
+    import infertrace
+
+    found = [f"infertrace {infertrace.__version__}", f"Python {platform.python_version()}"]
+    for name in _DISTRIBUTIONS:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return Finding("versions", OK, ", ".join((*found, platform.platform())))
+
+
+def _backend() -> Finding:
+    from infertrace import backend
+
+    choice = os.environ.get(backend.VARIABLE)
+    if backend.selected.NAME == "native":
+        return Finding("backend", OK, "native")
+    if choice == "pure":
+        return Finding("backend", NOTE, f"pure: {backend.VARIABLE} says so")
+    try:
+        backend.select("native")
+    except ImportError as error:
+        return Finding("backend", NOTE, f"pure: the compiled one does not load: {error}")
+    return Finding("backend", OK, "pure")
+
+
+def _clock() -> Finding:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    monotonic = time.get_clock_info("monotonic")
+    detail = f"{now.isoformat(timespec='seconds')}; spans are timed to {monotonic.resolution:g} s"
+    if now.year < _OLDEST_YEAR:
+        return Finding("clock", PROBLEM, f"{detail}: it has not been set")
+    return Finding("clock", OK, detail)
+
+
+def _gpu(index: int) -> Finding:
+    from infertrace.gpu import get_gpu_metrics, gpu_reason
+
+    metrics = get_gpu_metrics(index)
+    reason = gpu_reason(index)
+    if not metrics:
+        return Finding("GPU", NOTE, f"spans carry no GPU metrics: {reason}")
+    shown = ", ".join(f"{name} {value}" for name, value in metrics.items())
+    return Finding("GPU", NOTE if reason else OK, f"{shown}; {reason}" if reason else shown)
+
+
+def _sender(settings: Settings) -> Finding:
+    from infertrace.exporting import process_transport
+
+    if not settings.sender_process:
+        return Finding("sender process", NOTE, "switched off: gRPC runs in the traced process")
+    if not process_transport.is_possible():
+        return Finding("sender process", NOTE, "not possible here: gRPC runs in the traced process")
+    return Finding("sender process", OK, "possible")
+
+
+def _reach(settings: Settings, timeout_s: float) -> Finding:
+    host, _, port = settings.endpoint.rpartition("://")[2].rstrip("/").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+    except OSError as error:
+        return Finding("endpoint", PROBLEM, f"{settings.endpoint} cannot be reached: {error}")
+    return Finding("endpoint", OK, f"{settings.endpoint} takes connections")
+
+
+def _protocol(settings: Settings, timeout_s: float) -> Finding:
+    from infertrace.exporting.grpc_transport import GrpcTransport
+    from infertrace.exporting.transport import SendError, Target
+
+    refusals = []
+    for protocol, method in (("infertrace", None), ("OTLP", _OTLP_METHOD)):
+        target = Target.of(settings)
+        transport = GrpcTransport(target, method) if method else GrpcTransport(target)
+        try:
+            transport.send((b"",), timeout_s)
+        except SendError as error:
+            refusals.append(f"{protocol}: {error}")
+        else:
+            if method is None:
+                return Finding("protocol", OK, "infertrace's over gRPC")
+            refusals.append("it answers OTLP, which infertrace does not send")
+        finally:
+            transport.close()
+    return Finding("protocol", PROBLEM, "; ".join(refusals))
+
+
+def _test_span(endpoint: str | None, timeout_s: float) -> Finding:
+    from infertrace import Tracer
+
+    tracer = Tracer(endpoint, export_interval_s=0.05)
+    with tracer.start_span(_MODEL, "doctor") as span:
+        span.set_tag("infertrace.test", "true")
+    tracer.flush(timeout_s)
+    stats = tracer.stats()
+    tracer.shutdown(0)
+    if stats["delivered"]:
+        return Finding("test span", OK, f"stored as a span of model {_MODEL}")
+    if stats["produced"] == 0:
+        return Finding("test span", NOTE, "not sampled: sample_rate left it out")
+    lost = ", ".join(stats["dropped"]) or "no answer in time"
+    return Finding("test span", PROBLEM, f"not accepted: {lost}")
