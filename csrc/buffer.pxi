@@ -43,9 +43,13 @@ cdef class SpanBuffer:
     cdef int64_t produced, delivered, pending, invalid_fields
     cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
     cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
+    cdef infertrace_spool spool
+    cdef bint spooled
+    cdef Py_buffer spool_view
 
     def __dealloc__(self):
         self.forget_spares()
+        self.detach()
 
     def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
         self.max_buffer_bytes = max_buffer_bytes
@@ -56,6 +60,7 @@ cdef class SpanBuffer:
         self.filling = None
         self.sealed = []
         self.forget_spares()
+        self.detach()
         self.held_bytes = 0
         self.next_sequence = 1
         self.closed = False
@@ -93,14 +98,60 @@ cdef class SpanBuffer:
         self.filling = segment
         return 0
 
+    cdef int attach(self, object spool, Py_ssize_t header_bytes) except -1:
+        """Keep in this spool what is held and what will be."""
+        cdef Segment segment
+        PyObject_GetBuffer(spool, &self.spool_view, PyBUF_WRITABLE)
+        cdef uint8_t* start = <uint8_t*>self.spool_view.buf
+        self.spool.header = <infertrace_spool_header*>start
+        self.spool.ring = start + header_bytes
+        self.spool.capacity = self.spool_view.len - header_bytes
+        self.spool.head = self.spool.tail = 0
+        self.spool.seed = self.spool.header.seed
+        self.spooled = True
+        for segment in self.sealed:
+            self.keep_segment(segment)
+        if self.filling is not None:
+            self.keep_segment(self.filling)
+        return 0
+
+    cdef void keep_segment(self, Segment segment) noexcept:
+        cdef const uint8_t* p = <const uint8_t*>BytesData(segment.data)
+        cdef const uint8_t* end = p + segment.used
+        cdef uint64_t sequence = segment.first_sequence
+        cdef Py_ssize_t size
+        while p < end:
+            size = wire_entry_size(p)
+            infertrace_spool_append(&self.spool, p, size, sequence)
+            p += size
+            sequence += 1
+
+    cdef void detach(self) noexcept:
+        if self.spooled:
+            self.spooled = False
+            PyBuffer_Release(&self.spool_view)
+
+    cdef inline void drop(self, int reason, int64_t spans) noexcept:
+        cdef int number
+        self.dropped[reason] += spans
+        if self.spooled:
+            for number in range(<int>DROP_REASON_COUNT):
+                self.spool.header.dropped[number] = self.dropped[number]
+
     cdef inline bint commit(self, Py_ssize_t size) noexcept:
         """Keep the `size` bytes written to the reserved room, or count why not."""
+        cdef const uint8_t* span
         if size > MAX_SPAN_BYTES or size > self.max_buffer_bytes:
-            self.dropped[<int>OVERSIZE] += 1
+            self.drop(OVERSIZE, 1)
             return False
         if self.held_bytes + size > self.max_buffer_bytes:
-            self.dropped[<int>BUFFER_FULL] += 1
+            self.drop(BUFFER_FULL, 1)
             return False
+        if self.spooled:
+            span = <const uint8_t*>BytesData(self.filling.data) + self.filling.used
+            if not infertrace_spool_append(&self.spool, span, size, self.next_sequence):
+                self.drop(BUFFER_FULL, 1)
+                return False
         self.filling.used += size
         self.filling.span_count += 1
         self.held_bytes += size
@@ -152,11 +203,15 @@ cdef class SpanBuffer:
                 return data
         return NULL
 
-    cdef int settle(self, Py_ssize_t size, int64_t spans, int64_t delivered, int reason) except -1:
+    cdef int settle(
+        self, Py_ssize_t size, uint64_t first, int64_t spans, int64_t delivered, int reason
+    ) except -1:
         self.held_bytes -= size
         self.pending -= spans
         self.delivered += delivered
-        self.dropped[reason] += spans - delivered
+        self.drop(reason, spans - delivered)
+        if self.spooled:
+            infertrace_spool_settle(&self.spool, first + spans - 1)
         return 0
 
     cdef int discard(self) except -1:
@@ -168,5 +223,5 @@ cdef class SpanBuffer:
             self.held_bytes -= segment.used
         self.sealed = []
         self.pending -= left
-        self.dropped[<int>SHUTDOWN] += left
+        self.drop(SHUTDOWN, left)
         return 0

@@ -10,7 +10,7 @@ tracks, so neither a thread, nor a signal handler, nor a finalizer sees them hal
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Next
@@ -93,6 +93,21 @@ cdef extern from "exchange.h":
         size_t room, size_t head, size_t size_at, int64_t deadline
     ) nogil
 
+cdef extern from "spool.h":
+    ctypedef struct infertrace_spool_header:
+        uint32_t seed
+        uint64_t* dropped
+    ctypedef struct infertrace_spool:
+        infertrace_spool_header* header
+        uint8_t* ring
+        uint64_t capacity, head, tail
+        uint32_t seed
+    void infertrace_make_crc_tables()
+    bint infertrace_spool_append(
+        infertrace_spool* spool, const uint8_t* span, size_t size, uint64_t sequence
+    ) noexcept
+    void infertrace_spool_settle(infertrace_spool* spool, uint64_t sequence) noexcept
+
 cdef extern from "identifiers.h":
     ctypedef struct infertrace_id_streams:
         uint64_t trace_high
@@ -109,6 +124,7 @@ cdef extern from "wire.h":
     uint8_t* wire_id(uint8_t* p, uint64_t id) nogil
     uint8_t* wire_float(uint8_t* p, float value) nogil
     uint8_t* wire_double(uint8_t* p, double value) nogil
+    size_t wire_entry_size(const uint8_t* p) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
 
 __all__ = [
@@ -117,6 +133,7 @@ __all__ = [
 ]
 
 NAME = "native"
+infertrace_make_crc_tables()
 
 cdef Py_ssize_t MAX_TEXT_BYTES = limits.MAX_TEXT_BYTES
 cdef Py_ssize_t MAX_ENTRIES = limits.MAX_ENTRIES

@@ -135,7 +135,7 @@ cdef inline int record_finished(
     if start_ns <= 0 or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
         recorder.buffer.produced += 1
         recorder.buffer.invalid_fields += span.invalid_fields
-        recorder.buffer.dropped[<int>INVALID] += 1
+        recorder.buffer.drop(INVALID, 1)
         return 0
     span.start = start_ns - recorder.anchor
     span.duration = duration_ns

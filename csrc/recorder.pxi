@@ -157,8 +157,20 @@ cdef class Recorder:
     def settle(self, batch, delivered, reason):
         """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
         self.buffer.settle(
-            len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
+            len(batch.payload),
+            batch.first_span_sequence,
+            batch.span_count,
+            delivered,
+            DROP_REASONS.index(reason),
         )
+
+    def attach_spool(self, file):
+        """Keep what is held, and what will be, in this SpoolFile too."""
+        self.buffer.attach(file.map, file.header_bytes)
+
+    def detach_spool(self):
+        """Leave the spool as it is, so that its file can be closed."""
+        self.buffer.detach()
 
     def close(self):
         """From now on drop what comes, as `shutdown`; what is held can still be taken."""
@@ -258,12 +270,12 @@ cdef class Recorder:
         self.buffer.produced += 1
         self.buffer.invalid_fields += span.invalid_fields
         if self.buffer.closed:
-            self.buffer.dropped[<int>SHUTDOWN] += 1
+            self.buffer.drop(SHUTDOWN, 1)
         else:
             full = encode_unchecked(self, span, bound)
             if full < 0:  # no memory
                 PyErr_Clear()
-                self.buffer.dropped[<int>INVALID] += 1
+                self.buffer.drop(INVALID, 1)
                 full = 0
         if full or not self.awake:
             self.awake = True

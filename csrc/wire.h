@@ -94,4 +94,17 @@ static inline uint8_t *wire_close(uint8_t *start, int reserved, uint8_t *end) {
     return start + needed + size;
 }
 
+/* The size of a length-delimited entry with a tag of one byte, all of it. */
+static inline size_t wire_entry_size(const uint8_t *p) {
+    const uint8_t *start = p++;
+    size_t size = 0;
+    int shift = 0;
+    while (*p & 0x80) {
+        size |= (size_t)(*p++ & 0x7F) << shift;
+        shift += 7;
+    }
+    size |= (size_t)*p++ << shift;
+    return (size_t)(p - start) + size;
+}
+
 #endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,7 @@ class Settings(NamedTuple):
     token: str | None
     token_file: str | None
     compression: str
+    spool_dir: str | None
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -175,6 +177,15 @@ def _file(value: Any) -> str:
         raise ValueError(f"expected a file that can be read ({error.strerror})") from None
 
 
+def _directory(value: Any) -> str:
+    if os.name != "posix":
+        raise ValueError("a spool needs a POSIX system")
+    path = Path(value)
+    if path.exists() and not path.is_dir():
+        raise ValueError("expected a directory, or a name for one")
+    return str(path.absolute())
+
+
 def _token(value: Any) -> str:
     token = _text(value).strip()
     if not token.isascii() or not token.isprintable() or " " in token:
@@ -270,4 +281,5 @@ _SETTINGS: Final = (
         "none",
         ("OTEL_EXPORTER_OTLP_COMPRESSION", _plainly(_compression)),
     ),
+    _setting("spool_dir", _directory, None),
 )

@@ -32,7 +32,7 @@ _FLUSH_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 10.0
 
 # What can change after construction; the buffer cannot.
-_FIXED: Final = ("max_buffer_bytes", "max_batch_bytes")
+_FIXED: Final = ("max_buffer_bytes", "max_batch_bytes", "spool_dir")
 
 
 class Tracer:
@@ -68,6 +68,9 @@ class Tracer:
     token, token_file: sent as `authorization: Bearer ...`; the file is read again when it
         changes.
     compression: `none` or `gzip`; default none.
+    spool_dir: a directory for a file that holds what is not delivered yet, and outlives the
+        process; the next tracer with this directory, or `infertrace spool drain`, delivers
+        it. Default none.
 
     Raises ValueError for a bad value, naming the argument or the variable.
     """
@@ -94,6 +97,7 @@ class Tracer:
         token: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
         compression: str | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         arguments = dict(locals())
         del arguments["self"]
@@ -125,9 +129,9 @@ class Tracer:
     def configure(self, **settings: Any) -> Tracer:
         """Change settings; returns this tracer.
 
-        Takes the keyword arguments of the constructor but for `max_buffer_bytes` and
-        `max_batch_bytes`. What is pending goes to the new endpoint. Raises TypeError for an
-        unknown setting, ValueError for a bad value; then nothing has changed.
+        Takes the keyword arguments of the constructor but for `max_buffer_bytes`,
+        `max_batch_bytes` and `spool_dir`. What is pending goes to the new endpoint. Raises
+        TypeError for an unknown setting, ValueError for a bad value; then nothing has changed.
         """
         from infertrace.configuration import Settings, resolve
 
@@ -304,8 +308,9 @@ class Tracer:
     def shutdown(self, timeout: float = _SHUTDOWN_TIMEOUT_S) -> bool:
         """Deliver what can be delivered in `timeout` seconds, drop the rest (as `shutdown`).
 
-        True when nothing was dropped. A second call does nothing; spans that end later are
-        counted as dropped.
+        With a spool the rest is not dropped but left there, and stays `pending` in the
+        ledger. True when everything was delivered. A second call does nothing; spans that end
+        later are counted as dropped.
         """
         with self._lock:
             if self._closed:

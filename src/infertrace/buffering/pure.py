@@ -14,6 +14,7 @@ from infertrace.recording.limits import MAX_SPAN_BYTES
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
+    from infertrace.buffering.spool_writer import SpoolWriter
     from infertrace.recording.pure import Span
 
 # Longest wait for a lock that nobody may be about to release.
@@ -53,8 +54,11 @@ class SpanBuffer:
     def reset(self) -> None:
         """Forget everything, as a forked child must: its parent's spans are not its own."""
         self._lock = threading.Lock()
+        self._owner = 0  # the thread that has it, if any
         self._arrivals: deque[Span | int | Callable[[], None]] = deque()
-        self._spans: deque[tuple[int, Span]] = deque()
+        self._spans: deque[tuple[int, Span | bytes]] = deque()
+        self._spool: SpoolWriter | None = None
+        self._spooled_sequence = 0
         self._held_bytes = 0  # queued and in flight
         self._queued_bytes = 0
         self._next_sequence = 1
@@ -70,6 +74,9 @@ class SpanBuffer:
         arrivals = self._arrivals
         arrivals.append(span)
         waiting = len(arrivals)
+        if self._spool is not None:
+            self._admit_in_turn()
+            return self._queued_bytes >= self._max_batch_bytes
         if span._heavy or waiting >= _MAX_BACKLOG:
             self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
             return self._queued_bytes >= self._max_batch_bytes
@@ -116,7 +123,7 @@ class SpanBuffer:
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
         # A signal handler may ask when it interrupted whoever holds the lock.
-        locked = self._lock.acquire(timeout=_PATIENCE_S)
+        locked = self._acquire(_PATIENCE_S)
         try:
             while locked and self._arrivals:
                 self._count_in(self._arrivals.popleft())
@@ -129,26 +136,50 @@ class SpanBuffer:
             )
         finally:
             if locked:
-                self._lock.release()
+                self._release()
                 self._admit()  # what came since the last look, and relies on us
 
     def _admit(self, at_most: int = sys.maxsize) -> None:
         # Asked again after the release: an arrival between the last look and the
         # release found the lock taken and relies on us.
-        while self._arrivals and at_most > 0 and self._lock.acquire(blocking=False):
+        while self._arrivals and at_most > 0 and self._acquire(0):
             try:
                 while self._arrivals and at_most > 0:
                     self._count_in(self._arrivals.popleft())
                     at_most -= 1
             finally:
-                self._lock.release()
+                self._release()
+
+    def _admit_in_turn(self) -> None:
+        """Wait for the lock, since a span that ended must be in the spool.
+
+        Not where this thread has it already, and is interrupted: then it goes on with these
+        arrivals. Whoever has it only copies meanwhile, into memory or into the spool's.
+        """
+        if self._owner != threading.get_ident() and self._acquire(_PATIENCE_S):
+            try:
+                while self._arrivals:
+                    self._count_in(self._arrivals.popleft())
+            finally:
+                self._release()
+                self._admit()
+
+    def _acquire(self, timeout_s: float) -> bool:
+        if not self._lock.acquire(timeout=timeout_s):
+            return False
+        self._owner = threading.get_ident()
+        return True
+
+    def _release(self) -> None:
+        self._owner = 0
+        self._lock.release()
 
     def _count_in(self, arrival: Span | int | Callable[[], None]) -> None:
         if isinstance(arrival, int):
             self.invalid_fields += arrival
             if isinstance(arrival, Unencodable):
                 self.produced += 1
-                self.dropped["invalid"] += 1
+                self._drop("invalid")
         elif callable(arrival):
             arrival()
         else:
@@ -157,28 +188,82 @@ class SpanBuffer:
     def _count_in_span(self, span: Span) -> None:
         self.produced += 1
         self.invalid_fields += span._invalid
+        held: Span | bytes = span
         try:
-            size = span._size()
+            if self._spool is None:
+                size = span._size()
+            else:
+                held = self._encode(span)
+                size = len(held)
         except Exception:  # this span, and not the one who happened to measure it
-            self.dropped["invalid"] += 1
+            self._drop("invalid")
             return
         if self._closed:
-            self.dropped["shutdown"] += 1
+            self._drop("shutdown")
         elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
-            self.dropped["oversize"] += 1
-        elif self._held_bytes + size > self._max_buffer_bytes:
-            self.dropped["buffer_full"] += 1
+            self._drop("oversize")
+        elif self._held_bytes + size > self._max_buffer_bytes or not self._keep(held):
+            self._drop("buffer_full")
         else:
             self._held_bytes += size
             self._queued_bytes += size
             self.pending += 1
-            self._spans.append((size, span))
+            self._spans.append((size, held))
+
+    def _keep(self, held: Span | bytes) -> bool:
+        """Whether the spool, if there is one, has the span now."""
+        if self._spool is None:
+            return True
+        assert isinstance(held, bytes)
+        if not self._spool.append(held, self._spooled_sequence + 1):
+            return False
+        self._spooled_sequence += 1
+        return True
+
+    def _drop(self, reason: DropReason, spans: int = 1) -> None:
+        self.dropped[reason] += spans
+        if self._spool is not None:
+            self._spool.set_dropped(self.dropped.values())
+
+    def attach(self, spool: SpoolWriter) -> None:
+        """Keep in this spool what is held and what will be; from now on encode at once."""
+        self._arrivals.append(lambda: self._attach(spool))
+        self._admit()
+
+    def _attach(self, spool: SpoolWriter) -> None:
+        self._spool = spool
+        self._spooled_sequence = self._next_sequence - 1
+        spans, self._spans = self._spans, deque()
+        self._held_bytes -= self._queued_bytes
+        self._queued_bytes = 0
+        for _, span in spans:
+            try:
+                held = span if isinstance(span, bytes) else self._encode(span)
+            except Exception:
+                self.pending -= 1
+                self._drop("invalid")
+                continue
+            # There is room: the ring is larger than what may be held.
+            self._keep(held)
+            self._held_bytes += len(held)
+            self._queued_bytes += len(held)
+            self._spans.append((len(held), held))
+
+    def detach(self) -> None:
+        """Leave the spool as it is."""
+        self._arrivals.append(self._detach)
+        self._admit()
+
+    def _detach(self) -> None:
+        self._spool = None
 
     def _settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._held_bytes -= len(batch.payload)
         self.pending -= batch.span_count
         self.delivered += delivered
-        self.dropped[reason] += batch.span_count - delivered
+        self._drop(reason, batch.span_count - delivered)
+        if self._spool is not None:
+            self._spool.settle(batch.first_span_sequence + batch.span_count - 1)
 
     def _close(self) -> None:
         self._closed = True
@@ -189,14 +274,14 @@ class SpanBuffer:
         self._spans.clear()
         self._queued_bytes = 0
         self.pending -= left
-        self.dropped["shutdown"] += left
+        self._drop("shutdown", left)
 
     def _take_and_encode(self) -> Batch | None:
         # A finalizer that interrupted whoever holds the lock may wait for the exporter.
-        if not self._lock.acquire(timeout=_PATIENCE_S):
+        if not self._acquire(_PATIENCE_S):
             return None
         try:
-            taken: list[Span] = []
+            taken: list[Span | bytes] = []
             taken_bytes = 0
             while self._spans and (
                 not taken or taken_bytes + self._spans[0][0] <= self._max_batch_bytes
@@ -206,13 +291,13 @@ class SpanBuffer:
                 taken.append(span)
             self._queued_bytes -= taken_bytes
         finally:
-            self._lock.release()
+            self._release()
         if not taken:
             return None
         records = []
         for span in taken:
             try:
-                records.append(self._encode(span))
+                records.append(span if isinstance(span, bytes) else self._encode(span))
             except Exception:  # one span, not its neighbours
                 continue
         payload = b"".join(records)
@@ -226,4 +311,5 @@ class SpanBuffer:
     def _resize(self, more_bytes: int, unencodable: int) -> None:
         self._held_bytes += more_bytes
         self.pending -= unencodable
-        self.dropped["invalid"] += unencodable
+        if unencodable:
+            self._drop("invalid", unencodable)

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
         return
     yield _gpu(settings.gpu_device_index)
     yield _sender(settings)
+    yield _spool(settings)
     reached = _reach(settings, timeout_s)
     yield reached
     if reached.state != PROBLEM:
@@ -146,6 +148,17 @@ def _sender(settings: Settings) -> Finding:
     return Finding("sender process", OK, "possible")
 
 
+def _spool(settings: Settings) -> Finding:
+    if settings.spool_dir is None:
+        return Finding("spool", NOTE, "none: what is not delivered ends with the process")
+    from infertrace.buffering.spool_reader import left_in
+
+    directory = Path(settings.spool_dir)
+    if not os.access(directory if directory.exists() else directory.parent, os.W_OK):
+        return Finding("spool", PROBLEM, f"{directory} cannot be written to")
+    return Finding("spool", OK, f"{directory} holds {len(left_in(directory))} spools")
+
+
 def _reach(settings: Settings, timeout_s: float) -> Finding:
     host, _, port = settings.endpoint.rpartition("://")[2].rstrip("/").rpartition(":")
     try:
@@ -184,7 +197,7 @@ def _test_span(endpoint: str | None, timeout_s: float) -> Finding:
         span.set_tag("infertrace.test", "true")
     tracer.flush(timeout_s)
     stats = tracer.stats()
-    tracer.shutdown(0)
+    tracer.shutdown(timeout_s)
     if stats["delivered"]:
         return Finding("test span", OK, f"stored as a span of model {_MODEL}")
     if stats["produced"] == 0:

@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.batch import halves
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
     from infertrace.buffering.batch import Batch
     from infertrace.buffering.ledger import DropReason, Ledger
+    from infertrace.buffering.spool_file import SpoolFile
     from infertrace.configuration import Settings
+    from infertrace.exporting.spool_drain import Leftovers
     from infertrace.exporting.transport import Transport
 
 logger = logging.getLogger("infertrace")
@@ -44,6 +47,9 @@ _PRODUCER_ID_BYTES: Final = 16
 class Exporter:
     """Ships what its recorder holds. Starts its thread when it is first woken."""
 
+    _spool: SpoolFile | None
+    _leftovers: Leftovers | None
+
     def __init__(self, backend: Backend, settings: Settings, on_start: Callable[[], None]) -> None:
         self._backend = backend
         self._on_start = on_start
@@ -58,6 +64,29 @@ class Exporter:
         self._settings = settings
         self._resource = request_header.resource(settings)
         self._start_anew()
+        self._open_spool()
+
+    def _open_spool(self) -> None:
+        """Where one is wanted; without room for it spans are held in memory only."""
+        self._wants_spool = False
+        if self._settings.spool_dir is None:
+            return
+        from infertrace.buffering.spool_file import SpoolFile
+        from infertrace.exporting.spool_drain import Leftovers
+
+        directory = Path(self._settings.spool_dir)
+        try:
+            self._spool = SpoolFile(
+                directory,
+                producer_id=self._producer_id,
+                resource=self._resource,
+                max_buffer_bytes=self._settings.max_buffer_bytes,
+            )
+        except OSError as error:
+            logger.warning("no spool in %s (%s): spans are held in memory", directory, error)
+            return
+        self.recorder.attach_spool(self._spool)
+        self._leftovers = Leftovers(directory, self._settings.max_batch_bytes)
 
     def _start_anew(self) -> None:
         self._thread: threading.Thread | None = None
@@ -75,6 +104,9 @@ class Exporter:
         self._batch_sequence = 0
         self._state = ""
         self._told_of_rejection = False
+        self._spool = None
+        self._leftovers = None
+        self._wants_spool = True  # a forked child makes its own, with its first span
 
     def reset(self) -> None:
         """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
@@ -83,6 +115,8 @@ class Exporter:
         process_transport.forget_spare()
         self._transport = None
         self.recorder.reset()
+        if self._spool is not None:
+            self._spool.forget()
         self._start_anew()
 
     def configure(self, settings: Settings) -> None:
@@ -91,6 +125,8 @@ class Exporter:
         self._open_transport = choose_transport(settings, self._backend)
         self._resource = request_header.resource(settings)
         self._state = ""
+        if self._spool is not None:
+            self._spool.set_resource(self._resource)
         self._disconnect()
 
     def wake(self) -> None:
@@ -137,7 +173,8 @@ class Exporter:
         self.recorder.close()
         self.flush(timeout_s)
         with self._settled:
-            self.recorder.discard()
+            if self._spool is None:
+                self.recorder.discard()
             self._stopping = True
         self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -145,20 +182,36 @@ class Exporter:
         with self._settled:
             abandoned, self._unsettled = self._unsettled, []
             for part in abandoned:
-                self.recorder.settle(part, 0, "shutdown")
+                if self._spool is None:
+                    self.recorder.settle(part, 0, "shutdown")
         self._disconnect()
         process_transport.end_spare()
         # From the ledger: at the deadline the exporter itself may have given up its batch.
         # What is pending still is dropped by whom a finalizer that got here interrupted.
         ledger = self.ledger()
         left = ledger["dropped"].get("shutdown", 0) + ledger["pending"]
-        if left:
+        if self._spool is not None:
+            self._close_spool(ledger["pending"])
+        elif left:
             logger.warning(
                 "%s: %d spans were not delivered before the shutdown",
                 self._settings.endpoint,
                 left,
             )
         return left
+
+    def _close_spool(self, pending: int) -> None:
+        spool, self._spool = self._spool, None
+        assert spool is not None
+        self.recorder.detach_spool()
+        spool.close(keep=pending > 0)
+        if pending:
+            logger.warning(
+                "%s: %d spans were not delivered before the shutdown; they are left in %s",
+                self._settings.endpoint,
+                pending,
+                spool.path,
+            )
 
     def _pending(self) -> int:
         return self.recorder.counts()[2]
@@ -169,6 +222,8 @@ class Exporter:
             self._bell.release()
 
     def _start(self) -> None:
+        if self._wants_spool:
+            self._open_spool()
         thread = threading.Thread(target=self._run, name="infertrace-exporter", daemon=True)
         # Before start(): a span recorded while it waits for the thread must not start another.
         self._thread = thread
@@ -189,6 +244,7 @@ class Exporter:
             if self._hurried or time.monotonic() >= due:
                 self._follow_wall_clock()
                 self._deliver_all(partial=True)
+                self._deliver_leftovers()
                 due = time.monotonic() + self._settings.export_interval_s
             with self._settled:
                 self._settled.notify_all()
@@ -201,6 +257,13 @@ class Exporter:
             self._deliver()
             if partial and not self._hurried:
                 return
+
+    def _deliver_leftovers(self) -> None:
+        """What dead processes left, when there is a collector to take it."""
+        if self._leftovers is not None and self._state == "up" and not self._stopping:
+            self._leftovers.deliver(
+                lambda request: self._connected().send(request, self._patience_s())
+            )
 
     def _follow_wall_clock(self) -> None:
         anchor = time.time_ns() - self._backend.monotonic_ns()
@@ -216,6 +279,8 @@ class Exporter:
 
     def _deliver(self) -> None:
         self._batch_sequence += 1
+        if self._spool is not None:
+            self._spool.set_batch_sequence(self._batch_sequence)
         while unsettled := self._unsettled:
             part = unsettled[0]
             outcome = self._send_until_settled(part)
@@ -292,8 +357,14 @@ class Exporter:
 
     def _header(self, first_span_sequence: int = 0, *, final: bool = False) -> bytes:
         """The fields of the request that follow its spans; protobuf lets them be appended."""
+        ledger = self.ledger()
         counters = request_header.counters(
-            self._producer_id, self._batch_sequence, first_span_sequence, self.ledger(), final=final
+            self._producer_id,
+            self._batch_sequence,
+            first_span_sequence,
+            ledger["produced"],
+            ledger["dropped"],
+            final=final,
         )
         return counters + self._resource
 

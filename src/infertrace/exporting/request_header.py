@@ -12,7 +12,9 @@ from infertrace.recording.encoder import attribute_entries, delimited, varint
 from infertrace.resources.resource import describe_resource
 
 if TYPE_CHECKING:
-    from infertrace.buffering.ledger import Ledger
+    from collections.abc import Mapping
+    from typing import Any
+
     from infertrace.configuration import Settings
 
 
@@ -20,7 +22,8 @@ def counters(
     producer_id: bytes,
     batch_sequence: int,
     first_span_sequence: int,
-    ledger: Ledger,
+    produced: int,
+    dropped: Mapping[Any, int],
     *,
     final: bool,
 ) -> bytes:
@@ -28,8 +31,8 @@ def counters(
     out = delimited(b"\x12", producer_id) + b"\x18" + varint(batch_sequence)
     if first_span_sequence:
         out += b"\x20" + varint(first_span_sequence)
-    out += b"\x28" + varint(ledger["produced"])
-    for reason, count in ledger["dropped"].items():
+    out += b"\x28" + varint(produced)
+    for reason, count in dropped.items():
         out += delimited(b"\x32", delimited(b"\x0a", reason.encode()) + b"\x10" + varint(count))
     return out + b"\x40\x01" if final else out
 

@@ -30,6 +30,7 @@ from infertrace.recording.limits import (
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
+    from infertrace.buffering.spool_file import SpoolFile
     from infertrace.recording.values import Scalar
     from infertrace.span import Span as AnySpan
 
@@ -630,6 +631,14 @@ class Recorder:
 
     def close(self) -> None:
         self._buffer.close()
+
+    def attach_spool(self, file: SpoolFile) -> None:
+        from infertrace.buffering.spool_writer import SpoolWriter
+
+        self._buffer.attach(SpoolWriter(file))
+
+    def detach_spool(self) -> None:
+        self._buffer.detach()
 
     def discard(self) -> None:
         self._buffer.discard()

@@ -1,0 +1,159 @@
+"""Reads what a dead process left in its spool, whatever state it is in."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from zlib import crc32
+
+from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.buffering.spool_file import (
+    BATCH_AT,
+    COMMITTED,
+    COUNTER,
+    HEADER,
+    MAGIC,
+    RECORD,
+    RESOURCE_AT,
+    RESOURCE_SIZE_AT,
+    SETTLED_AT,
+    SUFFIX,
+    room_for,
+)
+from infertrace.recording.limits import MAX_SPAN_BYTES
+
+if TYPE_CHECKING:
+    from infertrace.buffering.ledger import DropReason
+
+_MAX_FILE_BYTES: Final = 2 * 1024**3
+_ALIGNMENT: Final = 8
+_COMMITTED: Final = COMMITTED.to_bytes(4, sys.byteorder)
+
+
+class Record(NamedTuple):
+    """A span that was not settled."""
+
+    sequence: int
+    span: bytes
+    """As it is sent: one entry of `SendSpanBatchRequest.spans`."""
+
+
+# These have a sequence number: they were in the buffer.
+_DROPPED_LATER: Final = "rejected"
+
+
+class DamagedSpoolError(Exception):
+    """The header is not that of a spool: nothing can be read from this file."""
+
+
+class LeftSpool:
+    """A spool whose owner is gone; locked while this object is in use.
+
+    Raises BlockingIOError where the owner lives or another process drains it, and
+    DamagedSpoolError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(self._descriptor).st_nlink:
+                raise FileNotFoundError(f"{path} has been drained meanwhile")
+            self._read()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _read(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if not RESOURCE_AT <= size <= _MAX_FILE_BYTES:
+            raise DamagedSpoolError(f"{self.path}: {size} bytes are no spool")
+        content = os.pread(self._descriptor, size, 0)
+        fields = HEADER.unpack_from(content)
+        magic, self._seed, start, self.producer_id, capacity = fields[:5]
+        counters: list[int] = list(fields[5:])
+        self.settled_sequence, self._head, self.last_sequence, self.batch_sequence = counters[:4]
+        self.dropped: dict[DropReason, int] = dict(zip(DROP_REASONS, counters[4:], strict=False))
+        """By reason; what was dropped before it got a sequence number, and what was refused."""
+        resource_bytes = int.from_bytes(content[RESOURCE_SIZE_AT:RESOURCE_AT], sys.byteorder)
+        if (
+            magic != MAGIC
+            or not RESOURCE_AT + resource_bytes <= start <= size
+            or capacity % _ALIGNMENT
+        ):
+            raise DamagedSpoolError(f"{self.path}: no spool, or one of another version")
+        self.resource = content[RESOURCE_AT : RESOURCE_AT + resource_bytes]
+        """The encoded field `SendSpanBatchRequest.resource`."""
+        # A file that was cut short has the ring that is there.
+        self._ring: bytes = content[start : start + capacity]
+        self._capacity = capacity
+
+    @property
+    def produced(self) -> int:
+        """Spans that ended in the process that is gone."""
+        early = sum(count for why, count in self.dropped.items() if why != _DROPPED_LATER)
+        return self.last_sequence + early
+
+    def records(self) -> Iterator[Record]:
+        """What was not settled, in order; what is torn or damaged is passed over."""
+        expected = self.settled_sequence + 1
+        head = self._head % self._capacity if self._capacity else 0
+        for at, end in ((head, len(self._ring)), (0, head)):
+            while at < end:
+                record = self._record_at(at)
+                if record is None:
+                    # The end, or damage: a whole record further on tells.
+                    at = self._next_word(at + _ALIGNMENT, end)
+                    continue
+                at += room_for(len(record.span))
+                if record.sequence >= expected:  # else it is from an earlier round
+                    yield record
+                    expected = record.sequence + 1
+
+    def _next_word(self, at: int, end: int) -> int:
+        """Where the next commit word is, or the end."""
+        while True:
+            at = self._ring.find(_COMMITTED, at, end)
+            if at < 0:
+                return end
+            if at % _ALIGNMENT == 0:
+                return at
+            at += 1
+
+    def _record_at(self, at: int) -> Record | None:
+        if at + RECORD.size > len(self._ring):
+            return None
+        commit, checksum, sequence, size, _ = RECORD.unpack_from(self._ring, at)
+        end = at + RECORD.size + size
+        if commit != COMMITTED or size > MAX_SPAN_BYTES or end > len(self._ring):
+            return None
+        if crc32(self._ring[at + 8 : end], self._seed) != checksum:
+            return None
+        return Record(sequence, bytes(self._ring[at + RECORD.size : end]))
+
+    def settle(self, sequence: int, batch_sequence: int) -> None:
+        """Remember that the spans up to this one are settled, should this process end too."""
+        os.pwrite(self._descriptor, COUNTER.pack(sequence), SETTLED_AT)
+        os.pwrite(self._descriptor, COUNTER.pack(batch_sequence), BATCH_AT)
+        self.settled_sequence, self.batch_sequence = sequence, batch_sequence
+
+    def remove(self) -> None:
+        """Nothing is left in it."""
+        self.path.unlink()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def left_in(directory: Path) -> list[Path]:
+    """The spools in a directory, of live and of dead processes, the oldest first."""
+    try:
+        found = [path for path in directory.iterdir() if path.suffix == SUFFIX]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    except OSError:
+        return []

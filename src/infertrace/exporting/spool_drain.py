@@ -1,0 +1,142 @@
+"""Delivers what dead processes left in their spools, in their name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from infertrace.buffering.batch import Batch, halves
+from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool, Record, left_in
+from infertrace.exporting import request_header
+from infertrace.exporting.transport import Answer, Refused, Request, Retryable, TooLarge
+
+logger = logging.getLogger("infertrace")
+
+Send = Callable[[Request], Answer]
+
+_DAMAGED_SUFFIX: Final = ".damaged"
+
+
+class Drained(NamedTuple):
+    """What became of the spans of one spool."""
+
+    delivered: int
+    rejected: int
+    damaged: int
+    """Ended spans of which no whole record was found."""
+
+
+class Leftovers:
+    """The spools of a directory whose owners are gone."""
+
+    def __init__(self, directory: Path, max_batch_bytes: int) -> None:
+        self._directory = directory
+        self._max_batch_bytes = max_batch_bytes
+        self.stopped_by: Retryable | None = None
+        """Why the last delivery ended before it was done, if it did."""
+
+    def deliver(self, send: Send) -> list[tuple[Path, Drained]]:
+        """All that nobody else has locked; ends early where the collector takes nothing now."""
+        done = []
+        self.stopped_by = None
+        for path in left_in(self._directory):
+            try:
+                spool = LeftSpool(path)
+            except (BlockingIOError, FileNotFoundError):  # its owner lives, or another drained it
+                continue
+            except OSError as error:
+                logger.warning("cannot read the spool %s: %s", path, error)
+                continue
+            except DamagedSpoolError as error:
+                kept = path.with_name(path.name + _DAMAGED_SUFFIX)
+                path.replace(kept)
+                logger.warning("%s; it was kept as %s", error, kept)
+                continue
+            try:
+                drained = drain(spool, send, self._max_batch_bytes)
+            except Retryable as error:
+                self.stopped_by = error
+                break
+            finally:
+                spool.close()
+            done.append((path, drained))
+            logger.info(
+                "%d spans that a process had left in %s were delivered, %d rejected, %d damaged",
+                drained.delivered,
+                path,
+                drained.rejected,
+                drained.damaged,
+            )
+        return done
+
+
+def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
+    """Deliver what is in it and remove it.
+
+    Raises Retryable where the collector takes nothing now; then it holds what is left.
+    """
+    delivered = rejected = damaged = 0
+    batch_sequence = spool.batch_sequence
+
+    def header(first: int, *, final: bool = False) -> bytes:
+        dropped: dict[str, int] = {why: count for why, count in spool.dropped.items() if count}
+        if rejected:
+            dropped["rejected"] = dropped.get("rejected", 0) + rejected
+        if damaged:
+            dropped["damaged"] = damaged
+        ledger = request_header.counters(
+            spool.producer_id, batch_sequence, first, spool.produced, dropped, final=final
+        )
+        return ledger + spool.resource
+
+    for batch in _batches(spool.records(), max_batch_bytes):
+        damaged += batch.first_span_sequence - spool.settled_sequence - 1
+        batch_sequence += 1
+        parts = [batch]
+        while parts:
+            part = parts[0]
+            try:
+                answer = send((part.payload, header(part.first_span_sequence)))
+            except TooLarge:
+                if part.span_count > 1:
+                    parts[:1] = halves(part)
+                    continue
+                accepted = 0
+            except Refused as error:
+                logger.warning("%s: spans are refused: %s", spool.path, error)
+                accepted = 0
+            else:
+                accepted = max(0, min(answer.accepted_count, part.span_count))
+            delivered += accepted
+            rejected += part.span_count - accepted
+            spool.settle(part.first_span_sequence + part.span_count - 1, batch_sequence)
+            del parts[0]
+    damaged += max(spool.last_sequence - spool.settled_sequence, 0)
+    batch_sequence += 1
+    try:
+        send((header(0, final=True),))
+    except (Refused, TooLarge) as error:
+        logger.warning("%s: its ledger is refused: %s", spool.path, error)
+    spool.remove()
+    return Drained(delivered, rejected, damaged)
+
+
+def _batches(records: Iterator[Record], max_batch_bytes: int) -> Iterator[Batch]:
+    """Runs of records without a gap in their numbers."""
+    run: list[Record] = []
+    size = 0
+    for record in records:
+        follows = not run or record.sequence == run[-1].sequence + 1
+        if run and (not follows or size + len(record.span) > max_batch_bytes):
+            yield _batch(run)
+            run, size = [], 0
+        run.append(record)
+        size += len(record.span)
+    if run:
+        yield _batch(run)
+
+
+def _batch(run: list[Record]) -> Batch:
+    return Batch(b"".join(record.span for record in run), len(run), run[0].sequence)

@@ -1,0 +1,232 @@
+"""The spool: what a process that is gone leaves behind, and what damage does to it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend_recording import KIB, Recording, available_backends
+from infertrace import backend as backends
+from infertrace.buffering.spool_file import SpoolFile
+from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool, Record
+from infertrace.generated import span_pb2
+
+PRODUCER_ID = bytes(range(16))
+RESOURCE = b"\x3a\x00"
+
+
+def new_file(directory: Path, max_buffer_bytes: int = 64 * KIB) -> SpoolFile:
+    return SpoolFile(
+        directory,
+        producer_id=os.urandom(16),
+        resource=RESOURCE,
+        max_buffer_bytes=max_buffer_bytes,
+    )
+
+
+def read(path: Path) -> list[Record]:
+    """What a drainer would find if the owner ended now; from a copy, since the owner has a lock."""
+    copy = path.with_suffix(".copy")
+    shutil.copyfile(path, copy)
+    spool = LeftSpool(copy)
+    try:
+        return list(spool.records())
+    finally:
+        spool.close()
+        copy.unlink()
+
+
+def names(records: list[Record]) -> list[str]:
+    return [
+        span_pb2.SendSpanBatchRequest.FromString(record.span).spans[0].operation_name
+        for record in records
+    ]
+
+
+@pytest.fixture
+def spooled(new_recording: Callable[..., Recording], tmp_path: Path) -> tuple[Recording, SpoolFile]:
+    recording = new_recording(max_buffer_bytes=64 * KIB, max_batch_bytes=8 * KIB)
+    file = new_file(tmp_path / "spool")
+    recording.recorder.attach_spool(file)
+    return recording, file
+
+
+def test_an_ended_span_is_in_the_file(spooled: Any) -> None:
+    recording, file = spooled
+    for number in range(10):
+        with recording.start_span("m", f"span {number}", tags={"k": "v" * number}):
+            pass
+        assert names(read(file.path)) == [f"span {n}" for n in range(number + 1)]
+    assert [record.sequence for record in read(file.path)] == list(range(1, 11))
+    assert b"".join(record.span for record in read(file.path)) == recording.recorder.take().payload
+
+
+def test_what_was_held_before_is_kept_too(
+    new_recording: Callable[..., Recording], tmp_path: Path
+) -> None:
+    recording = new_recording(max_buffer_bytes=512 * KIB, max_batch_bytes=8 * KIB)
+    for number in range(300):
+        recording.start_span("m", f"span {number}").end()
+    taken = recording.recorder.take()
+    file = new_file(tmp_path, max_buffer_bytes=512 * KIB)
+    recording.recorder.attach_spool(file)
+    kept = names(read(file.path))
+    assert kept == [f"span {number}" for number in range(taken.span_count, 300)]
+    assert read(file.path)[0].sequence == taken.span_count + 1
+
+
+def test_the_file_is_private(spooled: Any) -> None:
+    _, file = spooled
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+
+def test_drops_are_counted_in_the_file(spooled: Any) -> None:
+    recording, file = spooled
+    for _ in range(2_000):
+        recording.start_span("m").end()
+    _, _, pending, dropped, _ = recording.recorder.counts()
+    copy = file.path.with_suffix(".copy")
+    shutil.copyfile(file.path, copy)
+    spool = LeftSpool(copy)
+    assert spool.dropped["buffer_full"] == dropped[0] > 0
+    assert spool.produced == 2_000
+    assert len(list(spool.records())) == pending
+    spool.close()
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+@pytest.mark.parametrize("name", available_backends())
+def test_against_a_list(name: str, tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    """Recording, taking and settling in any order, over several rounds of the ring."""
+    recording = Recording(backends.select(name), max_buffer_bytes=16 * KIB, max_batch_bytes=KIB)
+    file = new_file(tmp_path_factory.mktemp("spool"), max_buffer_bytes=16 * KIB)
+    recording.recorder.attach_spool(file)
+    kept: list[str] = []
+    taken: list[Any] = []
+    number = 0
+    for _ in range(data.draw(st.integers(1, 60))):
+        step = data.draw(st.sampled_from(["record", "record", "take", "settle", "settle"]))
+        if step == "record":
+            for size in data.draw(st.lists(st.integers(0, 1500), max_size=20)):
+                number += 1
+                before = recording.recorder.counts()[2]
+                recording.start_span("m", f"span {number}", tags={"k": "x" * size}).end()
+                if recording.recorder.counts()[2] > before:
+                    kept.append(f"span {number}")
+        elif step == "take":
+            batch = recording.recorder.take()
+            if batch is not None:
+                taken.append(batch)
+        elif taken:
+            batch = taken.pop(0)
+            recording.recorder.settle(batch, batch.span_count, "rejected")
+            del kept[: batch.span_count]
+        assert names(read(file.path)) == kept
+    file.path.unlink()
+
+
+def filled(directory: Path, spans: int = 300) -> tuple[Path, list[bytes]]:
+    recording = Recording(
+        backends.select("pure"), max_buffer_bytes=64 * KIB, max_batch_bytes=8 * KIB
+    )
+    file = new_file(directory)
+    recording.recorder.attach_spool(file)
+    for number in range(spans):
+        recording.start_span("m", f"span {number}").end()
+    batch = recording.recorder.take()
+    recording.recorder.settle(batch, batch.span_count, "rejected")
+    recording.recorder.detach_spool()
+    path = directory / "dead"
+    shutil.copyfile(file.path, path)
+    file.close(keep=False)
+    spool = LeftSpool(path)
+    written = [record.span for record in spool.records()]
+    spool.close()
+    assert len(written) == spans - batch.span_count
+    return path, written
+
+
+def found_in(path: Path) -> list[bytes] | None:
+    try:
+        spool = LeftSpool(path)
+    except DamagedSpoolError:
+        return None
+    try:
+        return [record.span for record in spool.records()]
+    finally:
+        spool.close()
+
+
+def test_a_flipped_bit_costs_a_record_at_most(tmp_path: Path) -> None:
+    path, written = filled(tmp_path)
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[12:16], "little")
+    chance = random.Random(7)
+    for _ in range(300):
+        content[chance.randrange(start, len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        found = found_in(path)
+        assert found is not None
+        assert [span for span in written if span in set(found)] == found
+        assert len(found) >= len(written) - 1
+        written = found
+
+
+def test_a_flipped_bit_of_the_header_stops_nothing(tmp_path: Path) -> None:
+    path, written = filled(tmp_path)
+    content = path.read_bytes()
+    for at in range(160):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << bit
+            path.write_bytes(damaged)
+            found = found_in(path)
+            assert found is None or set(found) <= set(written)
+
+
+def test_a_file_that_was_cut_short(tmp_path: Path) -> None:
+    path, written = filled(tmp_path)
+    content = path.read_bytes()
+    chance = random.Random(7)
+    for size in [0, 1, 100, 4096, *(chance.randrange(len(content)) for _ in range(100))]:
+        path.write_bytes(content[:size])
+        found = found_in(path)
+        assert found is None or found == written[: len(found)]
+
+
+def test_a_torn_record_is_passed_over(tmp_path: Path) -> None:
+    path, written = filled(tmp_path)
+    content = bytearray(path.read_bytes())
+    at = content.find(written[10]) - 24
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    assert found_in(path) == written[:10] + written[11:]
+
+
+def test_text_that_looks_like_a_record(spooled: Any) -> None:
+    """A span cannot plant another: the checksum begins with the file's own seed."""
+    recording, file = spooled
+    with recording.start_span("m", "inner"):
+        pass
+    planted = file.map[file.header_bytes : file.header_bytes + 120]
+    recording.start_span("m", "outer", attributes={"k": planted.decode("latin-1")}).end()
+    assert names(read(file.path)) == ["inner", "outer"]
+
+
+def test_rubbish(tmp_path: Path) -> None:
+    path = tmp_path / "rubbish"
+    for size in (0, 10, 200, 5_000, 100_000):
+        path.write_bytes(random.Random(size).randbytes(size))
+        with pytest.raises(DamagedSpoolError):
+            LeftSpool(path)
