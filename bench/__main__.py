@@ -27,6 +27,7 @@ QUESTIONS = (  # in the order of the budgets
     "batch_cost",
     "thread_scaling",
     "span_profile",
+    "outage",
 )
 
 

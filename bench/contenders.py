@@ -34,6 +34,10 @@ class Contender:
         """How many spans left this process, as far as the tracer knows."""
         return 0
 
+    def lost(self) -> int | None:
+        """How many it counts as lost; None where it keeps no count."""
+        return None
+
 
 class Infertrace(Contender):
     """With its exporter, which delivers to the receiver in another process."""
@@ -60,6 +64,9 @@ class Infertrace(Contender):
 
     def delivered(self) -> int:
         return int(self.tracer.stats()["delivered"])
+
+    def lost(self) -> int:
+        return sum(self.tracer.stats()["dropped"].values())
 
 
 class InfertraceSilent(Infertrace):

@@ -209,7 +209,7 @@ def verdict(
     median = statistics.median(measured)
     limit = at_most if at_most is not None else at_least
     assert limit is not None
-    room = (limit - median if at_most is not None else median - limit) / limit
+    room = (limit - median if at_most is not None else median - limit) / (limit or 1)
     return {
         "what": what,
         "budget": f"at {'most' if at_most is not None else 'least'} {limit:g} {unit} {of}".rstrip(),
