@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from magika import Magika
 
+import infertrace
+
 REPOSITORY = Path(__file__).parents[2]
 BATCH_SIZE = 8
 
@@ -22,7 +24,7 @@ def files(tmp_path_factory) -> Path:
     """Files of this repository, and some that the model's input needs care for."""
     folder = tmp_path_factory.mktemp("files")
     sources = [
-        *(REPOSITORY / "src" / "infertrace").glob("*.py"),
+        *Path(infertrace.__file__).parent.glob("*.py"),
         *(REPOSITORY / "csrc").glob("*.h"),
         *(REPOSITORY / "proto").glob("*.proto"),
         *(REPOSITORY / "proto").glob("*.go"),

@@ -1,0 +1,131 @@
+"""The sdist and the wheels hold what they should, and nothing else."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from email import message_from_bytes
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+MAX_COMPILED_BYTES = 600_000
+
+# The kinds of files in each folder of the sdist; "" is its top, where files are named.
+SDIST = {
+    "": {
+        *("ARCHITECTURE.md", "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "PKG-INFO", "README.md"),
+        "pyproject.toml",
+    },
+    "csrc": {".h", ".pxi", ".pyx"},
+    "examples": {".md", ".py"},
+    "proto": {".go", ".mod", ".proto", ".sum"},
+    "src": {".py", ".pyi", ".typed"},
+    "tests": {".binpb", ".c", ".go", ".json", ".mjs", ".mod", ".proto", ".py", ".sum"},
+    "tools": {".json", ".py", ".txt"},
+}
+NEEDED = {
+    "infertrace/py.typed",
+    "infertrace/generated/span_pb2.py",
+    "infertrace/generated/span_pb2.pyi",
+    "infertrace/generated/span_pb2_grpc.py",
+    "infertrace/recording/native.pyi",
+}
+DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+
+
+@pytest.fixture(scope="session")
+def sources(release: list[Path]) -> dict[str, bytes]:
+    """The files of the sdist, by their paths below its one folder."""
+    (sdist,) = [file for file in release if file.name.endswith(".tar.gz")]
+    found = {}
+    with tarfile.open(sdist) as archive:
+        for member in archive.getmembers():
+            top, _, path = member.name.partition("/")
+            assert top == sdist.name.removesuffix(".tar.gz")
+            assert member.isfile(), member.name
+            opened = archive.extractfile(member)
+            assert opened
+            found[path] = opened.read()
+    return found
+
+
+@pytest.fixture(scope="session")
+def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
+    """The files of each wheel, by the name of the wheel."""
+    found = {}
+    for file in release:
+        if file.suffix == ".whl":
+            with zipfile.ZipFile(file) as archive:
+                found[file.name] = {
+                    name: archive.read(name) for name in archive.namelist() if name[-1] != "/"
+                }
+    assert any(name.endswith("-py3-none-any.whl") for name in found)
+    assert any(not name.endswith("-none-any.whl") for name in found)
+    return found
+
+
+def test_the_sdist_holds_nothing_stray(sources: dict[str, bytes]) -> None:
+    kinds: dict[str, set[str]] = {}
+    for path in map(PurePosixPath, sources):
+        top, kind = (path.parts[0], path.suffix) if len(path.parts) > 1 else ("", path.name)
+        kinds.setdefault(top, set()).add(kind)
+    assert kinds.keys() == SDIST.keys()
+    assert not {top: kinds[top] - SDIST[top] for top in kinds if kinds[top] - SDIST[top]}
+    assert {f"src/{path}" for path in NEEDED} <= set(sources)
+    assert "csrc/native.pyx" in sources
+    assert not [path for path in sources if "__pycache__" in path]
+
+
+def test_wheels_hold_the_package_of_the_sdist(
+    sources: dict[str, bytes], wheels: dict[str, dict[str, bytes]]
+) -> None:
+    package = {
+        path.removeprefix("src/"): data for path, data in sources.items() if path.startswith("src/")
+    }
+    for wheel, files in wheels.items():
+        own = {path: data for path, data in files.items() if ".dist-info/" not in path}
+        extensions = {
+            path
+            for path in own
+            if path.startswith("infertrace/recording/native.") and ".so" in path
+        }
+        assert len(extensions) == (0 if wheel.endswith("-none-any.whl") else 1), wheel
+        assert {path: own[path] for path in set(own) - extensions} == package, wheel
+        assert package.keys() >= NEEDED
+
+
+def test_wheels_are_described(
+    sources: dict[str, bytes], wheels: dict[str, dict[str, bytes]]
+) -> None:
+    for wheel, files in wheels.items():
+        description = {
+            path.split(".dist-info/")[1]: data
+            for path, data in files.items()
+            if ".dist-info/" in path
+        }
+        assert set(description) == DIST_INFO, wheel
+        assert description["licenses/LICENSE"] == sources["LICENSE"]
+        metadata = message_from_bytes(description["METADATA"])
+        assert metadata["Version"] == wheel.split("-")[1]
+        assert metadata["License-Expression"] == "Apache-2.0"
+        assert b"infertrace = infertrace.commands:main" in description["entry_points.txt"]
+
+
+def test_compiled_wheels_are_small_and_made_for_what_they_say(
+    release: list[Path], wheels: dict[str, dict[str, bytes]]
+) -> None:
+    machines = {"x86_64": 62, "aarch64": 183}  # e_machine of the ELF header, "System V gABI"
+    for file in release:
+        if file.suffix != ".whl" or file.name.endswith("-none-any.whl"):
+            continue
+        assert file.stat().st_size < MAX_COMPILED_BYTES, file.name
+        (extension,) = [path for path in wheels[file.name] if ".so" in path]
+        python, machine = file.name.split("-")[2], file.stem.partition("linux")[2].partition("_")[2]
+        machine = next(name for name in machines if machine.endswith(name))
+        tag = f"cpython-{python.removeprefix('cp')}-{machine}-linux-gnu"
+        assert extension == f"infertrace/recording/native.{tag}.so"
+        binary = wheels[file.name][extension]
+        assert int.from_bytes(binary[18:20], "little") == machines[machine]
+        if "manylinux" in file.name:
+            assert b".symtab" not in binary, f"{file.name} is not stripped"
