@@ -46,6 +46,12 @@ cdef extern from "Python.h":
         pass
     PyObject* PyTuple_GET_ITEM(object values, Py_ssize_t place)
 
+cdef extern from "Python.h":
+    ctypedef struct PyInterpreterState:
+        pass
+    PyInterpreterState* PyInterpreterState_Get()
+    PyInterpreterState* PyInterpreterState_Main()
+
 cdef extern from "start_span_method.h":
     ctypedef PyObject* (*infertrace_fast_method)(
         PyObject* self, PyObject** arguments, Py_ssize_t positional, PyObject* names
@@ -126,6 +132,12 @@ cdef extern from "wire.h":
     uint8_t* wire_double(uint8_t* p, double value) nogil
     size_t wire_entry_size(const uint8_t* p) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
+
+# An interpreter that ends under the exporter's thread ends the process.
+if PyInterpreterState_Get() != PyInterpreterState_Main():
+    raise ImportError(
+        "infertrace does not support subinterpreters: import it in the main interpreter"
+    )
 
 __all__ = [
     "NAME", "NOOP", "Recorder", "Span", "TracerBase",

@@ -64,6 +64,46 @@ def test_auto_falls_back() -> None:
     assert outcome.stdout.strip() == "pure"
 
 
+# 3.13 has another name for it, which takes "legacy" for an interpreter that shares the GIL.
+IN_A_SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+    another = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    another = interpreters.create(isolated=False)
+if first:
+    import infertrace
+interpreters.run_string(another, '''
+try:
+    import infertrace
+except ImportError as error:
+    print(error)
+''')
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["second", "first"])
+def test_a_subinterpreter_is_refused(backend: Any, first: bool) -> None:
+    code = f"first = {first}\n{IN_A_SUBINTERPRETER}"
+    outcome = run(code, INFERTRACE_BACKEND=backend.NAME)
+    message = "infertrace does not support subinterpreters: import it in the main interpreter\n"
+    # Cython's own refusal comes before ours where the main interpreter has loaded the module.
+    of_cython = "Interpreter change detected - this module can only be loaded into one interpreter"
+    assert outcome.stdout == message or (
+        first and backend.NAME == "native" and of_cython in outcome.stdout
+    ), outcome
+    auto = run(code, INFERTRACE_BACKEND="auto")
+    assert auto.stdout == message, auto
+
+
+def test_running_without_the_gil_is_said(backend: Any) -> None:
+    code = "import sys; sys._is_gil_enabled = lambda: False; import infertrace"
+    outcome = run(code, INFERTRACE_BACKEND=backend.NAME)
+    assert "RuntimeWarning: infertrace is not proven to work without the GIL" in outcome.stderr
+    assert outcome.returncode == 0
+
+
 def test_importing_and_recording_load_neither_grpc_nor_protobuf_nor_pynvml(backend: Any) -> None:
     code = """
 import sys, json

@@ -46,7 +46,7 @@ ARM_PACKAGES: Final = ("python3.11", "libpython3.11-dev", "libstdc++6", "zlib1g"
 HOT_PATH: Final = ("tests/recording", "tests/buffering")
 HOT_PATH_NEEDS: Final = ("greenlet", "hypothesis", "numpy", "pytest", "pytest-timeout")
 # They judge the sources, which are not there.
-OF_THE_SOURCES: Final = ("tests/packaging", "tests/schema/test_generated_stubs.py", "tests/typing")
+OF_THE_SOURCES: Final = ("tests/packaging", "tests/schema/test_generated_stubs.py")
 
 
 class Row(NamedTuple):
@@ -138,7 +138,7 @@ class Builder:
             [
                 *(str(python), "-m", "pip", "wheel", "--quiet", "--no-deps"),
                 *("--no-build-isolation", f"--wheel-dir={out}"),
-                *(f"-Ccmake.define.{define}" for define in defines),
+                *(f"--config-settings=cmake.define.{define}" for define in defines),
                 self.sdist,
             ],
             environ={"PATH": path_with(python), **environ},

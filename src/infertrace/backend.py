@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 
 TYPE_CHECKING = False
@@ -91,4 +92,36 @@ def select(choice: str) -> Backend:
     return module  # type: ignore[no-any-return]
 
 
+def _check_interpreter(chosen: Backend) -> None:
+    """Say what is not supported: docs/compatibility.md, "Interpreters".
+
+    The compiled backend refuses other interpreters than the main one by itself, and has
+    CPython switch the GIL on again.
+    """
+    if chosen.NAME == "pure" and _in_subinterpreter():
+        raise ImportError(
+            "infertrace does not support subinterpreters: import it in the main interpreter"
+        )
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        import warnings
+
+        warnings.warn(
+            "infertrace is not proven to work without the GIL; switch it on with PYTHON_GIL=1",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _in_subinterpreter() -> bool:
+    module: Any
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            module = import_module(name)
+        except ImportError:
+            continue
+        return bool(module.get_current() != module.get_main())
+    return False
+
+
 selected: Backend = select(os.environ.get(VARIABLE) or "auto")
+_check_interpreter(selected)
