@@ -67,6 +67,7 @@ class Builder:
         self._work = work
         self._out = out
         self._fast = fast
+        self.failures: list[str] = []
         self.sdist = self._build_sdist()
         self._suite = self._unpack_suite()
 
@@ -185,12 +186,17 @@ class Builder:
     def _pytest(
         self, python: Sequence[str | Path], wheel: Path, *arguments: str, **environ: str
     ) -> str:
-        output = run(
-            [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-            cwd=self._suite,
-            # CI: nothing is skipped for want of a tool, and hypothesis sets no deadline.
-            environ={"PATH": path_with(Path(python[0])), "CI": "true", **environ},
-        )
+        try:
+            output = run(
+                [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+                cwd=self._suite,
+                # CI: nothing is skipped for want of a tool, and hypothesis sets no deadline.
+                environ={"PATH": path_with(Path(python[0])), "CI": "true", **environ},
+            )
+        except Failed as error:
+            # The other files are still worth a line of the table.
+            self.failures.append(f"{wheel.name}: {error}")
+            output = str(error)
         return output.strip().splitlines()[-1].strip("= ")
 
     def _environment(self, name: str, version: str, *requirements: str | Path) -> Path:
@@ -336,8 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Failed as error:
             print(f"build_wheels: {error}", file=sys.stderr)
             return 1
+    print(*builder.failures, sep="\n", file=sys.stderr)
     print(f"\n{table(rows)}")
-    return 0
+    return bool(builder.failures)
 
 
 if __name__ == "__main__":
