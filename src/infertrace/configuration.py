@@ -111,10 +111,12 @@ def _text(value: Any) -> str:
 def _endpoint(value: Any) -> str:
     text = _text(value)
     scheme, separator, rest = text.rpartition("://")
+    if scheme == "file" and rest.startswith("/") and not rest.endswith("/"):
+        return text
     host, colon, port = rest.rstrip("/").rpartition(":")
     known = scheme in ("http", "https") if separator else True
     if not (known and colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError("expected HOST:PORT, http://HOST:PORT or https://HOST:PORT")
+        raise ValueError("expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or file:///PATH")
     return text
 
 

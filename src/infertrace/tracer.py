@@ -43,7 +43,7 @@ class Tracer:
     before the default.
 
     endpoint: `HOST:PORT` or `http://HOST:PORT` in the clear, `https://HOST:PORT` over
-        TLS; default `localhost:4317`.
+        TLS, or `file:///PATH`, a file for `infertrace replay`; default `localhost:4317`.
     service_name: what the spans are from; default `unknown_service`.
     resource_attributes: texts that describe this process, sent once per batch.
     headers: gRPC metadata for each request, such as credentials.

@@ -18,6 +18,7 @@ SDIST = {
         "pyproject.toml",
     },
     "csrc": {".h", ".pxi", ".pyx"},
+    "docs": {".md"},
     "examples": {".md", ".py"},
     "proto": {".go", ".mod", ".proto", ".sum"},
     "src": {".py", ".pyi", ".typed"},

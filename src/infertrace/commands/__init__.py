@@ -1,11 +1,11 @@
-"""The command line: `infertrace collector`, `demo`, `doctor`, `spool`."""
+"""The command line: `infertrace collector`, `demo`, `doctor`, `replay`, `spool`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from infertrace.commands import collector, demo, doctor, spool
+from infertrace.commands import collector, demo, doctor, replay, spool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print version and backend")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    modules = {"collector": collector, "demo": demo, "doctor": doctor, "spool": spool}
+    modules = {
+        "collector": collector,
+        "demo": demo,
+        "doctor": doctor,
+        "replay": replay,
+        "spool": spool,
+    }
     for name, module in modules.items():
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)

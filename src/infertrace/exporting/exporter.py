@@ -44,6 +44,10 @@ _CLOCK_STEP_NS: Final = 50_000_000
 _PRODUCER_ID_BYTES: Final = 16
 
 
+class _OutOfTime(Exception):
+    """The thread that delivers was lent for so long only."""
+
+
 class Exporter:
     """Ships what its recorder holds. Starts its thread when it is first woken."""
 
@@ -100,6 +104,7 @@ class Exporter:
         self._hurried = 0
         self._stopping = False
         self._deadline = float("inf")
+        self._borrowed_until = float("inf")
         self._producer_id = os.urandom(_PRODUCER_ID_BYTES)
         self._batch_sequence = 0
         self._state = ""
@@ -157,7 +162,11 @@ class Exporter:
                 own_thread = threading.current_thread() is self._thread
                 if remaining_s <= 0 or own_thread or self._stopping:
                     return False
-                self.wake()
+                try:
+                    self.wake()
+                except RuntimeError:  # there are no threads (Pyodide), or no more
+                    self._deliver_here(deadline)
+                    continue
                 with self._settled:
                     if self._pending():
                         self._settled.wait(min(remaining_s, self._settings.export_interval_s))
@@ -184,6 +193,8 @@ class Exporter:
             for part in abandoned:
                 if self._spool is None:
                     self.recorder.settle(part, 0, "shutdown")
+        if self._thread is None:
+            self._say_goodbye()
         self._disconnect()
         process_transport.end_spare()
         # From the ledger: at the deadline the exporter itself may have given up its batch.
@@ -251,6 +262,23 @@ class Exporter:
         self._say_goodbye()
         self._disconnect()  # also what was opened after the shutdown had looked
 
+    def _deliver_here(self, deadline: float) -> None:
+        """On the caller's thread, until the deadline; what is not settled by then stays."""
+        with self._settled:
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()  # nobody else delivers meanwhile
+        self._borrowed_until = deadline
+        try:
+            self._follow_wall_clock()
+            while self._take(partial=True):
+                self._deliver()
+        except _OutOfTime:
+            pass
+        finally:
+            self._borrowed_until = float("inf")
+            self._thread = None
+
     def _deliver_all(self, *, partial: bool) -> None:
         """All full batches; or what there is, up to one that is not full."""
         while self._take(partial):
@@ -273,14 +301,19 @@ class Exporter:
     def _take(self, partial: bool) -> bool:
         """Whether there is a batch to deliver; a shutdown finds it either here or in the buffer."""
         with self._settled:
-            batch = None if self._stopping else self.recorder.take(partial)
-            self._unsettled = [] if batch is None else [batch]
-        return batch is not None
+            if self._stopping:
+                return False
+            if not self._unsettled:
+                batch = self.recorder.take(partial)
+                if batch is None:
+                    return False
+                self._unsettled = [batch]
+                self._batch_sequence += 1
+                if self._spool is not None:
+                    self._spool.set_batch_sequence(self._batch_sequence)
+        return True
 
     def _deliver(self) -> None:
-        self._batch_sequence += 1
-        if self._spool is not None:
-            self._spool.set_batch_sequence(self._batch_sequence)
         while unsettled := self._unsettled:
             part = unsettled[0]
             outcome = self._send_until_settled(part)
@@ -318,6 +351,8 @@ class Exporter:
                 self._change_state(
                     "down", logging.WARNING, f"cannot deliver spans, will keep trying: {error}"
                 )
+                if time.monotonic() >= self._borrowed_until:
+                    raise _OutOfTime from None
                 self._pause(backoff_s, getattr(error, "retry_after_s", None))
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
             else:
@@ -341,7 +376,8 @@ class Exporter:
             transport.close()
 
     def _patience_s(self) -> float:
-        return max(min(_SEND_TIMEOUT_S, self._deadline - time.monotonic()), _MIN_SEND_TIMEOUT_S)
+        left_s = min(self._deadline, self._borrowed_until) - time.monotonic()
+        return max(min(_SEND_TIMEOUT_S, left_s), _MIN_SEND_TIMEOUT_S)
 
     def _pause(self, backoff_s: float, retry_after_s: float | None) -> None:
         delay_s = random.uniform(backoff_s / 2, backoff_s)

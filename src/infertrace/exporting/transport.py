@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -87,10 +89,23 @@ class Transport(Protocol):
 
 
 def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Transport]:
-    """What connects to the endpoint: gRPC, in a process of its own where there can be one.
+    """What connects to the endpoint: a file, or gRPC, in a process of its own if there can be one.
 
     Loads what that takes now, and starts that process, but connects only when it is called.
     """
+    scheme, _, address = settings.endpoint.rpartition("://")
+    if scheme == "file":
+        from urllib.parse import unquote
+
+        from infertrace.exporting.file_transport import FileTransport
+
+        path = unquote(address)
+        # A drive of Windows comes after the slash: file:///C:/spans
+        return partial(FileTransport, Path(path[1:] if os.name == "nt" else path))
+    from importlib.util import find_spec
+
+    if find_spec("grpc") is None:
+        return _miss_grpc
     from infertrace.exporting import process_transport
 
     target = Target.of(settings)
@@ -101,6 +116,10 @@ def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Trans
     from infertrace.exporting.grpc_transport import GrpcTransport
 
     return partial(GrpcTransport, target)
+
+
+def _miss_grpc() -> Transport:
+    raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
 
 
 def _open_process(target: Target, exchange: Exchange | None) -> Transport:

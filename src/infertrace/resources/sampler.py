@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -33,10 +34,11 @@ class ResourceSampler:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
         if self._interval_s > 0 and self._thread is None:
             probe(self._gpu_device_index).prepare()
-            self._thread = threading.Thread(
-                target=self._run, name="infertrace-sampler", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="infertrace-sampler", daemon=True)
+            # RuntimeError: there are no threads (Pyodide), or no more; spans go without.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def stop(self) -> None:
         """End sampling; spans that end from now on carry no snapshot."""
