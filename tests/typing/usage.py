@@ -22,7 +22,6 @@ assert_type(infertrace.BACKEND, str)
 assert_type(current_span(), Span)
 assert_type(get_gpu_metrics().get("gpu_memory_used_bytes"), int | None)
 Tracer(4317)  # type: ignore[arg-type]
-Tracer("localhost:4317", "demo")  # type: ignore[call-arg]
 Tracer(sample_rate="all")  # type: ignore[arg-type]
 Tracer(endpont="localhost:4317")  # type: ignore[call-arg]
 
