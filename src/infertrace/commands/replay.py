@@ -83,7 +83,7 @@ def _send(transport: Transport, request: bytes, patience_s: float) -> Answer:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return transport.send(request, SEND_TIMEOUT_S)
+            return transport.send((request,), SEND_TIMEOUT_S)
         except Retryable as error:
             if time.monotonic() >= deadline:
                 raise

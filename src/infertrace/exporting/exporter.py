@@ -309,11 +309,11 @@ class Exporter:
                     return False
                 self._unsettled = [batch]
                 self._batch_sequence += 1
-                if self._spool is not None:
-                    self._spool.set_batch_sequence(self._batch_sequence)
         return True
 
     def _deliver(self) -> None:
+        if self._spool is not None:
+            self._spool.set_batch_sequence(self._batch_sequence)
         while unsettled := self._unsettled:
             part = unsettled[0]
             outcome = self._send_until_settled(part)

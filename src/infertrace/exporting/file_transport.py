@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from infertrace.exporting.transport import Answer, Retryable
+from infertrace.exporting.transport import Answer, Request, Retryable
 from infertrace.recording.encoder import varint
 from infertrace.recording.limits import INT32_MAX
 
@@ -41,8 +41,8 @@ class FileTransport:
         self._max_bytes = max_bytes
         self._file: BinaryIO | None = None
 
-    def send(self, request: bytes, timeout_s: float) -> Answer:
-        record = varint(len(request)) + request
+    def send(self, request: Request, timeout_s: float) -> Answer:
+        record = b"".join((varint(sum(map(len, request))), *request))
         try:
             with self._locked(len(record)) as file:
                 start = os.fstat(file.fileno()).st_size
