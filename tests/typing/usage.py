@@ -158,7 +158,7 @@ async def decorated() -> None:
     assert_type(Model.static("1"), int)
     assert_type(Model.of_class("1"), Model)
     function(1)  # type: ignore[arg-type]
-    function("1", 2)  # type: ignore[call-arg]
+    function("1", beams="2")  # type: ignore[arg-type]
     await coroutine("1", beam=2)  # type: ignore[call-arg]
     generator()  # type: ignore[call-arg]
     async_generator("1", limit="2")  # type: ignore[arg-type]
