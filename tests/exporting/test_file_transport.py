@@ -112,6 +112,18 @@ def test_processes_share_a_file(path: Path) -> None:
     assert sorted(found) == sorted(expected)
 
 
+def test_a_file_taken_away_is_made_anew(path: Path) -> None:
+    transport = FileTransport(path)
+    transport.send((b"first",), 1)
+    taken = path.rename(path.with_name("taken"))
+    transport.send((b"second",), 1)
+    path.unlink()
+    transport.send((b"third",), 1)
+    transport.close()
+    assert list(read_batches(taken)) == [b"first"]
+    assert list(read_batches(path)) == [b"third"]
+
+
 @pytest.mark.parametrize("missing", [1, 301], ids=["within the batch", "within its length"])
 def test_after_a_killed_writer_comes_another_file(path: Path, missing: int) -> None:
     first = FileTransport(path)

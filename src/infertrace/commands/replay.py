@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="ENDPOINT",
-        help="HOST:PORT, http://HOST:PORT, https://HOST:PORT; INFERTRACE_HEADERS may hold "
-        "credentials for it",
+        help="HOST:PORT, http://HOST:PORT, https://HOST:PORT; tokens and certificates come from "
+        "INFERTRACE_*, as for a tracer",
     )
     parser.add_argument(
         "--patience",
