@@ -142,3 +142,11 @@ def test_for_people(receiver: Receiver) -> None:
     )
     assert done.returncode == 0
     assert "ok       test span: stored as a span of model infertrace-doctor\n" in done.stdout
+
+
+def test_a_file(tmp_path: Path) -> None:
+    code, found, _ = doctor("--endpoint", f"file://{tmp_path}/spans")
+    assert (code, found["test span"]["state"]) == (0, "ok")
+    code, found, printed = doctor("--endpoint", "file:///nowhere/spans", "--timeout", "1")
+    assert (code, found["test span"]["state"]) == (1, "problem")
+    assert "No such file or directory: '/nowhere/spans'" in printed

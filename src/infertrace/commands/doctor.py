@@ -82,6 +82,9 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
         yield Finding("tracing", PROBLEM, f"switched off by {sources['enabled']}")
         return
     yield _gpu(settings.gpu_device_index)
+    if settings.endpoint.startswith("file:"):
+        yield _test_span(endpoint, timeout_s)
+        return
     yield _sender(settings)
     yield _spool(settings)
     reached = _reach(settings, timeout_s)
