@@ -320,8 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="default: %(default)s")
     options = parser.parse_args(arguments)
     out = options.out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("infertrace-*"):
+        old.unlink()
     started = time.monotonic()
 
     def done(row: Row) -> Row:
