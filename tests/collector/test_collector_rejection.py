@@ -119,10 +119,10 @@ def test_random_bytes_raise_nothing_else(new_span):
     ],
     ids=["empty spans", "envelope", "empty events", "links"],
 )
-def test_a_bomb_is_counted_before_it_is_decoded(client, new_span, monkeypatch, raw, reason):
+def test_a_bomb_is_counted_before_it_is_decoded(client, monkeypatch, raw, reason):
     decoded = []
     monkeypatch.setattr(
-        "infertrace.collecting.decoding._spans", lambda *arguments: decoded.append(arguments)
+        "infertrace.collecting.pure_decoder._spans", lambda *arguments: decoded.append(arguments)
     )
     with pytest.raises(grpc.RpcError) as failure:
         client.send_bytes(raw)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from infertrace.collecting.span_validity import rejection_reasons
-from infertrace.collecting.wire_fields import RequestError, RequestFields, request_fields
-from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
+from infertrace.collecting import decoder
+from infertrace.collecting.decoded_spans import DecodedSpans
+from infertrace.collecting.span_validity import REASONS
+from infertrace.collecting.wire_fields import RequestError, last_span
+from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.storing.ledger import ProducerReport
-from infertrace.storing.span_rows import span_rows
 from infertrace.storing.store import Batch
 
 PRODUCER_ID_BYTES = 16
@@ -28,8 +28,8 @@ class DecodedRequest:
 
 def decode_span(raw: bytes) -> DecodedRequest:
     """Decode a SendSpanRequest; raises RequestError."""
-    spans, _ = _spans(raw, request_fields(raw))
-    return _decoded(spans[-1:] or [None], None)
+    # As protobuf has it, the last occurrence of a field that is not repeated counts.
+    return _decoded(decoder.selected.decode(last_span(raw)), None)
 
 
 def decode_batch(raw: bytes) -> DecodedRequest:
@@ -37,43 +37,21 @@ def decode_batch(raw: bytes) -> DecodedRequest:
 
     A span that is malformed or invalid is rejected by itself, not with its neighbours.
     """
-    spans, envelope = _spans(raw, request_fields(raw))
+    spans = decoder.selected.decode(raw)
+    try:
+        envelope = SendSpanBatchRequest.FromString(spans.others)
+    except DecodeError as error:
+        raise RequestError(f"not a SendSpanBatchRequest, by protobuf: {error}") from error
     return _decoded(spans, _producer_report(envelope, spans))
 
 
-def _spans(raw: bytes, fields: RequestFields) -> tuple[Sequence[Span | None], SendSpanBatchRequest]:
-    try:
-        request = SendSpanBatchRequest.FromString(raw)
-        return list(request.spans), request
-    except DecodeError:
-        pass
-    # One bad byte in one span, such as text that is not UTF-8, fails the whole message.
-    try:
-        envelope = SendSpanBatchRequest.FromString(fields.others)
-    except DecodeError as error:
-        raise RequestError(f"not a SendSpanBatchRequest: {error}") from error
-    return [_span(raw[place]) for place in fields.spans], envelope
+def _decoded(spans: DecodedSpans, producer: ProducerReport | None) -> DecodedRequest:
+    batch = Batch(spans.rows, spans.span_count, tuple(spans.rejections), producer)
+    first = next(iter(spans.rejections.items()), None)
+    return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
 
 
-def _span(raw: bytes) -> Span | None:
-    try:
-        return Span.FromString(raw)
-    except DecodeError:
-        return None
-
-
-def _decoded(spans: Sequence[Span | None], producer: ProducerReport | None) -> DecodedRequest:
-    reasons = rejection_reasons(spans)
-    valid = [
-        span for position, span in enumerate(spans) if span is not None and position not in reasons
-    ]
-    batch = Batch(span_rows(valid), len(spans), tuple(reasons), producer)
-    return DecodedRequest(batch, next(iter(reasons.values()), ""))
-
-
-def _producer_report(
-    request: SendSpanBatchRequest, spans: Sequence[Span | None]
-) -> ProducerReport | None:
+def _producer_report(request: SendSpanBatchRequest, spans: DecodedSpans) -> ProducerReport | None:
     if not request.producer_id:
         return None
     if len(request.producer_id) != PRODUCER_ID_BYTES:
@@ -83,8 +61,8 @@ def _producer_report(
     if request.first_span_sequence > MAX_SPAN_SEQUENCE:
         raise RequestError("first_span_sequence: expected at most 2**63 - 1")
     service_name = request.resource.attributes["service.name"].string_value
-    if not service_name:
-        service_name = next((span.service_name for span in spans if span is not None), "")
+    if not service_name and len(spans.rows):
+        service_name = spans.rows.column("service_name")[0].as_py() or ""
     return ProducerReport(
         producer_id=request.producer_id,
         service_name=service_name,

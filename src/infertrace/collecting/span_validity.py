@@ -10,21 +10,33 @@ TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 MAX_UNIX_NANOS = 2**63 - 1  # the year 2262; a host without a clock may well say 1970
 
+REASONS = (
+    "",
+    "not a Span message",
+    f"trace_id: expected {TRACE_ID_BYTES} bytes, not all zero",
+    f"span_id: expected {SPAN_ID_BYTES} bytes, not all zero",
+    f"parent_span_id: expected none or {SPAN_ID_BYTES} bytes, not all zero",
+    "start_time_unix_nano: expected a time after 1970-01-01",
+    "duration_nanos: expected at least 0",
+    "duration_nanos: the span ends after the year 2262",
+    "status: expected OK, ERROR or CANCELLED",
+)
+"""Why a span cannot be stored; the compiled decoder knows them by their places here."""
+
+_ACCEPTED, _MALFORMED, _TRACE_ID, _SPAN_ID, _PARENT, _START, _DURATION, _END, _STATUS = range(
+    len(REASONS)
+)
 _STATUSES = frozenset({"OK", "ERROR", "CANCELLED", ""})  # none means OK
 _NO_TRACE_ID = bytes(TRACE_ID_BYTES)
 _NO_SPAN_ID = bytes(SPAN_ID_BYTES)
 
 
-def rejection_reasons(spans: Sequence[Span | None]) -> dict[int, str]:
+def rejections(spans: Sequence[Span | None]) -> dict[int, int]:
     """Why spans cannot be stored, by position; None stands for one that could not be decoded."""
     if _all_valid(spans):
         return {}
-    reasons = {}
-    for position, span in enumerate(spans):
-        reason = "not a Span message" if span is None else _rejection_reason(span)
-        if reason is not None:
-            reasons[position] = f"span {position}: {reason}"
-    return reasons
+    judged = (_MALFORMED if span is None else _judge(span) for span in spans)
+    return {position: reason for position, reason in enumerate(judged) if reason}
 
 
 def _all_valid(spans: Sequence[Span | None]) -> bool:
@@ -50,20 +62,20 @@ def _all_valid(spans: Sequence[Span | None]) -> bool:
     )
 
 
-def _rejection_reason(span: Span) -> str | None:
+def _judge(span: Span) -> int:
     if len(span.trace_id) != TRACE_ID_BYTES or span.trace_id == _NO_TRACE_ID:
-        return f"trace_id: expected {TRACE_ID_BYTES} bytes, not all zero"
+        return _TRACE_ID
     if len(span.span_id) != SPAN_ID_BYTES or span.span_id == _NO_SPAN_ID:
-        return f"span_id: expected {SPAN_ID_BYTES} bytes, not all zero"
+        return _SPAN_ID
     parent = span.parent_span_id
     if parent and (len(parent) != SPAN_ID_BYTES or parent == _NO_SPAN_ID):
-        return f"parent_span_id: expected none or {SPAN_ID_BYTES} bytes, not all zero"
+        return _PARENT
     if span.start_time_unix_nano <= 0:
-        return "start_time_unix_nano: expected a time after 1970-01-01"
+        return _START
     if span.duration_nanos < 0:
-        return "duration_nanos: expected at least 0"
+        return _DURATION
     if span.start_time_unix_nano + span.duration_nanos > MAX_UNIX_NANOS:
-        return "duration_nanos: the span ends after the year 2262"
+        return _END
     if span.status not in _STATUSES:
-        return "status: expected OK, ERROR or CANCELLED"
-    return None
+        return _STATUS
+    return _ACCEPTED

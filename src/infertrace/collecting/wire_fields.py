@@ -59,6 +59,19 @@ def request_fields(raw: bytes) -> RequestFields:
     return RequestFields(spans, b"".join(others))
 
 
+def last_span(raw: bytes) -> bytes:
+    """The request with only its last span; with a malformed one where there is none."""
+    fields = request_fields(raw)
+    if not fields.spans:
+        return bytes((_SPAN_TAG, 1, 0))
+    span = raw[fields.spans[-1]]
+    size, length = len(span), bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes((_SPAN_TAG, *length, size)) + span
+
+
 def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
     # Counting bytes is cheap and never too low; walking every span is needed only beyond that.
     if raw.count(_EVENT_TAG) + raw.count(_LINK_TAG) <= MAX_EVENTS_AND_LINKS:

@@ -17,6 +17,8 @@ from infertrace.storing.columns import COLUMNS, Column
 from infertrace.storing.timestamps import format_rfc3339
 
 _ARROW_TYPES = {
+    "trace_id": pa.uuid(),
+    "span_id": pa.uint64(),
     "text": pa.string(),
     "time": pa.int64(),
     "duration": pa.int64(),
@@ -27,6 +29,9 @@ _ARROW_TYPES = {
     "json": pa.string(),
 }
 _DEFAULT_STATUS = "OK"
+
+SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.kind]) for column in COLUMNS])
+"""The Arrow types of `COLUMNS`."""
 
 
 def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
@@ -42,7 +47,7 @@ def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
             arrays.append(_array(column, field, messages[part]))
         else:
             arrays.append(pa.nulls(len(spans), type=_ARROW_TYPES[column.kind]))
-    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in COLUMNS])
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 def _array(column: Column, field: str, messages: Sequence[Any]) -> pa.Array:

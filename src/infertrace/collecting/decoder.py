@@ -1,0 +1,28 @@
+"""The one place that chooses between the compiled and the pure decoder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from infertrace import backend
+from infertrace.collecting.decoded_spans import DecodedSpans
+
+
+class Decoder(Protocol):
+    """A module that offers this is a decoder."""
+
+    NAME: str
+
+    def decode(self, raw: bytes) -> DecodedSpans:
+        """The spans of a request's bytes; raises RequestError for one that is refused whole."""
+
+
+def select(name: str) -> Decoder:
+    """The decoder of that name: `native` or `pure`. Raises ImportError."""
+    module: Any = import_module(f"infertrace.collecting.{name}_decoder")
+    return module  # type: ignore[no-any-return]
+
+
+# Both extensions are built together, so one variable, INFERTRACE_BACKEND, chooses for both.
+selected: Decoder = select(backend.selected.NAME)
