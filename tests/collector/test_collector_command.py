@@ -266,9 +266,21 @@ def test_a_newer_schema_is_refused(tmp_path: Path):
     path = tmp_path / "x.duckdb"
     open_store(f"duckdb:///{path}").close()
     with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE schema_version SET version = 2")
-    with pytest.raises(StoreError, match="schema has version 2"):
+        connection.execute("UPDATE schema_version SET version = 3")
+    with pytest.raises(StoreError, match="schema has version 3"):
         open_store(f"duckdb:///{path}")
+
+
+def test_an_older_schema_is_migrated(tmp_path: Path):
+    path = tmp_path / "x.duckdb"
+    open_store(f"duckdb:///{path}").close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE schema_version SET version = 1")
+        connection.execute("DROP TABLE applied")
+    for _ in range(2):
+        open_store(f"duckdb:///{path}").close()
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
 
 
 def test_a_failed_start_lets_go_of_its_ports():

@@ -135,7 +135,7 @@ def create_app(
 
     @app.get("/health", **_documented("Whether spans are taken and can be read", (), _OBJECT))
     def health() -> Response:
-        store.producers(1)
+        store.check()
         if not is_writing():
             raise HTTPException(503, "the store is not being written")
         return JSONResponse({"status": "ok"})

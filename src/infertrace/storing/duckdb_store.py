@@ -1,28 +1,51 @@
-"""Spans in DuckDB: one file, or memory."""
+"""Spans in DuckDB: one file with a journal before it, or memory.
+
+With a file, a batch is durable as soon as the journal has it; a thread moves what is there into
+the database in large transactions, which cost a fraction of small ones. Until then its rows are
+answered from memory: a query takes the entries that its snapshot of the database does not have.
+docs/collector.md has the measurements behind this.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infertrace.storing.columns import COLUMNS
+from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
+from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
+from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import Batch, ModelStatistics, SpanFilter, StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_PRODUCERS = 10_000  # accounts kept; those seen last stay
 MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model server needs
-CHECKPOINT_THRESHOLD = "64MB"  # of write-ahead log
+CHECKPOINT_THRESHOLD = "256MB"  # of DuckDB's own log; nobody waits for a checkpoint
+SEEN_SPANS = 1_000_000  # ids remembered, at least
+LOOK_BACK_NS = 3_600_000_000_000  # by start time, for duplicates of what is older than that
+APPLY_INTERVAL_S = 0.5  # how long rows may wait to share a transaction
+# A transaction of more rows than a row group (122,880) is written to its place in the file at
+# once, compressed, instead of to the log first.
+APPLY_ROWS = 200_000
+MAX_UNAPPLIED_BYTES = 128 * 1024 * 1024  # of rows in memory that wait for the database
+ROOM_TIMEOUT_S = 5.0  # for a batch to wait until there are fewer
+RETRY_DELAY_S = 0.5  # after a write that failed
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +62,12 @@ _SQL_TYPES = {
     "json": "VARCHAR",
 }
 _NAMES = ", ".join(column.name for column in COLUMNS)
+# The number of the last entry of the journal that the tables hold.
+_APPLIED = ("CREATE TABLE applied (number BIGINT NOT NULL)", "INSERT INTO applied VALUES (0)")
 _SCHEMA = (
     "CREATE TABLE schema_version (version INTEGER)",
     f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
+    *_APPLIED,
     "CREATE TABLE spans ("
     + ", ".join(
         f"{column.name} {_SQL_TYPES[column.kind]}{' NOT NULL' if column.required else ''}"
@@ -54,13 +80,15 @@ _SCHEMA = (
         rejected UHUGEINT NOT NULL, duplicates UHUGEINT NOT NULL, dropped VARCHAR NOT NULL,
         received VARCHAR NOT NULL, finished BOOLEAN NOT NULL)""",
 )
+_MIGRATIONS = {1: (*_APPLIED, "UPDATE schema_version SET version = 2")}  # from that version on
 # A unique index would have to be kept in memory and written with every span. The span id alone
 # narrows the scan: 64 bits are compared several times faster than the pair. The batch is copied
 # first because DuckDB 1.4 cannot push a filter on a UUID down into Arrow data.
 _DUPLICATES = """
     WITH batch AS MATERIALIZED (SELECT trace_id, span_id, position FROM incoming),
     candidates AS MATERIALIZED (
-        SELECT trace_id, span_id FROM spans WHERE span_id IN (SELECT span_id FROM batch))
+        SELECT trace_id, span_id FROM spans
+        WHERE start_time BETWEEN ? AND ? AND span_id IN (SELECT span_id FROM batch))
     SELECT position FROM batch SEMI JOIN candidates USING (trace_id, span_id)
     UNION
     SELECT position FROM (
@@ -92,8 +120,11 @@ _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
         quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
         min(start_time), max(start_time + duration_nanos)
-    FROM spans WHERE start_time >= ? AND {model}
+    FROM {spans} WHERE start_time >= ? AND {model}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
+
+
+_MODELS_NAMES = ("model_name", "status", "duration_nanos", "output_tokens", "start_time")
 
 
 class DuckDBStore:
@@ -102,7 +133,31 @@ class DuckDBStore:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._writer = self._open()
-        self._producers: dict[bytes, Producer] | None = None
+        self._seen = new_seen_spans(SEEN_SPANS)
+        self._producers: dict[bytes, Producer] = {}
+        self._saved_producers: set[bytes] = set()
+        self._number = 0  # of the last entry
+        self._journal = Journal(Path(path)) if path is not None else None
+        # Guards what follows; never held during I/O.
+        self._changed = threading.Condition()
+        self._unapplied: list[Entry] = []
+        self._unapplied_bytes = 0
+        self._oldest = 0.0
+        self._applied = 0
+        self._failure: str | None = None
+        self._hurried = False
+        self._stopping = False
+        try:
+            self._restore()
+        except (duckdb.Error, OSError) as error:
+            self._writer.close()
+            raise StoreError(f"cannot use {path}: {error}") from error
+        self._applier: threading.Thread | None = None
+        if self._journal is not None:
+            self._applier = threading.Thread(
+                target=self._apply_on, name="infertrace-apply", daemon=True
+            )
+            self._applier.start()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -111,6 +166,8 @@ class DuckDBStore:
                 config={
                     "memory_limit": MEMORY_LIMIT,
                     "checkpoint_threshold": CHECKPOINT_THRESHOLD,
+                    # Of two cores, one is for the rest; an insert gains nothing by the second.
+                    "threads": max(1, (os.cpu_count() or 1) - 1),
                     # A query is never a way to other files or to the network.
                     "enable_external_access": "false",
                     "autoinstall_known_extensions": "false",
@@ -127,45 +184,223 @@ class DuckDBStore:
             raise StoreError(f"cannot use {self._path}: {error}") from error
         return connection
 
+    def _restore(self) -> None:
+        """Take over what the database holds, and move into it what only the journal has."""
+        self._number = self._applied = self._read_applied()
+        self._producers = {p.producer_id: p for p in self._read_producers()}
+        self._saved_producers = set(self._producers)
+        if self._journal is not None:
+            self._replay(self._journal)
+        with self._cursor() as cursor:
+            cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
+            stored = cursor.sql(
+                "SELECT trace_id, span_id FROM spans "
+                f"WHERE rowid >= (SELECT max(rowid) FROM spans) - {SEEN_SPANS}"
+            )
+            for rows in pa.RecordBatchReader.from_stream(stored):
+                add_rows(self._seen, rows)
+
+    def _replay(self, journal: Journal) -> None:
+        entries: list[Entry] = []
+        for entry in journal.read():
+            self._number = max(self._number, entry.number)
+            if entry.number > self._applied:
+                entries.append(entry)
+            if sum(len(entry.rows) for entry in entries) >= APPLY_ROWS:
+                self._apply([self._merged(entries)])
+                entries = []
+        if entries:
+            self._apply([self._merged(entries)])
+        self._producers = {p.producer_id: p for p in self._read_producers()}
+        journal.clear()
+
+    def _merged(self, entries: Sequence[Entry]) -> Entry:
+        """Entries as one, without rows that are stored already.
+
+        None is, unless a write that failed came to its end all the same, and was repeated.
+        """
+        group = _merged_rows([entry.rows for entry in entries])
+        known = self._known(group, None, range(len(group))) if len(group) else set()
+        accounts = [account for entry in entries for account in entry.accounts]
+        return Entry(entries[-1].number, _without(group, known), accounts)
+
     def commit(self, batches: Sequence[Batch]) -> int:
-        self._ensure_open()
+        self._wait_for_room()
         try:
-            if self._producers is None:
-                self._producers = {p.producer_id: p for p in self._read_producers(MAX_PRODUCERS)}
-            self._writer.begin()
-            duplicates = self._insert([batch.rows for batch in batches])
-            changed = self._account(batches, duplicates, self._producers)
-            self._writer.commit()
+            rows, duplicates = self._new_rows(batches)
         except duckdb.Error as error:
-            self._producers = None
-            with suppress(duckdb.Error):
-                self._writer.rollback()
             raise StoreError(str(error)) from error
+        changed = self._account(batches, duplicates, self._producers)
+        accounts = [_producer_row(producer) for producer in changed.values()]
+        entry = Entry(self._number + 1, rows, accounts)
+        if self._journal is None:
+            self._apply_or_reopen([entry])
+        else:
+            self._journal.append(entry)
+            with self._changed:
+                if not self._unapplied:
+                    self._oldest = time.monotonic()
+                self._unapplied.append(entry)
+                self._unapplied_bytes += rows.nbytes
+                applied = self._applied
+                self._changed.notify_all()
+            self._journal.forget(applied)
+        self._number = entry.number
         self._producers.update(changed)
         self._forget_oldest()
         return sum(duplicates)
 
-    def _insert(self, rows: Sequence[pa.RecordBatch]) -> list[int]:
-        """Insert what is not stored yet; returns the number of duplicates for each batch."""
-        table = pa.Table.from_batches(rows)
-        if not len(table):
-            return [0] * len(rows)
-        positions = pa.array(range(len(table)), type=pa.int64())
-        self._writer.register("incoming", table.append_column("position", positions))
-        try:
-            known = {row[0] for row in self._writer.execute(_DUPLICATES).fetchall()}
-            condition = "position NOT IN (SELECT unnest(?))" if known else "TRUE"
-            self._writer.execute(
-                f"INSERT INTO spans SELECT {_NAMES} FROM incoming WHERE {condition}",
-                [list(known)] if known else [],
-            )
-        finally:
-            self._writer.unregister("incoming")
-        ends = list(accumulate(len(batch) for batch in rows))
+    def _wait_for_room(self) -> None:
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._unapplied_bytes < MAX_UNAPPLIED_BYTES, ROOM_TIMEOUT_S
+            ):
+                reason = self._failure or "it is slower than what comes in"
+                raise StoreError(f"too much waits for the database: {reason}")
+
+    def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[int]]:
+        """The rows that are not stored yet, and the number of duplicates in each batch."""
+        rows = [batch.rows for batch in batches]
+        group = _merged_rows(rows)
+        seen = bool(add_rows(self._seen, group))
+        if seen:
+            # The ids that came last include all that wait for the database.
+            self._drain()
+            known = self._known(group, None, range(len(group)))
+        else:
+            suspects = [
+                position
+                for first, batch in _with_firsts(batches, self._suspects(batches))
+                for position in range(first, first + len(batch.rows))
+            ]
+            known = self._known(group, LOOK_BACK_NS, suspects) if suspects else set()
         duplicates = [0] * len(rows)
-        for position in known:
-            duplicates[bisect_right(ends, position)] += 1
-        return duplicates
+        if known:
+            ends = list(accumulate(len(batch) for batch in rows))
+            for position in known:
+                duplicates[bisect_right(ends, position)] += 1
+        return _without(group, known), duplicates
+
+    def _suspects(self, batches: Sequence[Batch]) -> set[int]:
+        """The batches that may repeat older spans: those whose numbers do not prove otherwise."""
+        suspects = set()
+        earlier: dict[bytes, list[tuple[int, int]]] = {}
+        for place, batch in enumerate(batches):
+            report = batch.producer
+            account = self._producers.get(report.producer_id) if report else None
+            if report is None or account is None or not report.first_span_sequence:
+                suspects.add(place)
+                continue
+            first, last = (
+                report.first_span_sequence,
+                report.first_span_sequence + batch.span_count - 1,
+            )
+            ranges = earlier.setdefault(report.producer_id, [])
+            if account.has_received(first, batch.span_count) or any(
+                first <= other_last and other_first <= last for other_first, other_last in ranges
+            ):
+                suspects.add(place)
+            ranges.append((first, last))
+        return suspects
+
+    def _known(
+        self, group: pa.RecordBatch, look_back: int | None, positions: Iterable[int]
+    ) -> set[int]:
+        """Those of the positions that repeat a stored span, or an earlier one of them."""
+        places = pa.array(positions, type=pa.int64())
+        asked = pa.Table.from_batches([group.select(["trace_id", "span_id", "start_time"])])
+        asked = asked.take(places).append_column("position", places)
+        if look_back is None:
+            bounds = [0, 2**63 - 1]
+        else:
+            found = pc.min_max(asked.column("start_time")).as_py()
+            bounds = [found["min"] - look_back, min(found["max"] + look_back, 2**63 - 1)]
+        with self._cursor() as cursor:
+            cursor.register("incoming", asked)
+            return {row[0] for row in cursor.execute(_DUPLICATES, bounds).fetchall()}
+
+    def _apply_on(self) -> None:
+        """The applying thread."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._unapplied or self._stopping)
+                if not self._unapplied:
+                    return
+                due = self._oldest + APPLY_INTERVAL_S - time.monotonic()
+                self._changed.wait_for(self._is_due, max(0.0, due))
+                entries, count = [], 0
+                for entry in self._unapplied:
+                    entries.append(entry)
+                    count += len(entry.rows)
+                    if count >= APPLY_ROWS:
+                        break
+            try:
+                self._apply_or_reopen(entries)
+            except StoreError as error:
+                if self._failure is None:
+                    _log.error("acknowledged spans wait in the journal: %s", error)
+                with self._changed:
+                    self._failure = str(error)
+                    if self._stopping:
+                        return
+                time.sleep(RETRY_DELAY_S)
+                continue
+            with self._changed:
+                self._failure = None
+                self._applied = entries[-1].number
+                del self._unapplied[: len(entries)]
+                self._unapplied_bytes -= sum(entry.rows.nbytes for entry in entries)
+                self._oldest = time.monotonic()
+                if not self._unapplied:
+                    self._hurried = False
+                self._changed.notify_all()
+
+    def _is_due(self) -> bool:
+        return (
+            self._hurried
+            or self._stopping
+            or sum(len(entry.rows) for entry in self._unapplied) >= APPLY_ROWS
+        )
+
+    def _drain(self) -> None:
+        """Wait until the database holds everything; raises StoreError after a while."""
+        with self._changed:
+            self._hurried = bool(self._unapplied)
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: not self._unapplied, ROOM_TIMEOUT_S):
+                raise StoreError(self._failure or "the database took too long")
+
+    def _apply_or_reopen(self, entries: Sequence[Entry]) -> None:
+        self._ensure_open()
+        try:
+            self._apply(entries)
+        except duckdb.Error as error:
+            with suppress(duckdb.Error):
+                self._writer.rollback()
+            raise StoreError(str(error)) from error
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        """Move entries into the database, all or none."""
+        accounts = {account[0]: account for entry in entries for account in entry.accounts}
+        rows = [entry.rows for entry in entries if len(entry.rows)]
+        self._writer.begin()
+        if rows:
+            self._writer.register("incoming", pa.Table.from_batches(rows))
+            try:
+                self._writer.execute(f"INSERT INTO spans SELECT {_NAMES} FROM incoming")
+            finally:
+                self._writer.unregister("incoming")
+        saved = []
+        for name, values in accounts.items():
+            producer_id = bytes.fromhex(name)
+            if producer_id in self._saved_producers:
+                self._writer.execute(_UPDATE_PRODUCER, [*values[1:], producer_id])
+            else:
+                self._writer.execute(_INSERT_PRODUCER, [producer_id, *values[1:]])
+            saved.append(producer_id)
+        self._writer.execute("UPDATE applied SET number = ?", [entries[-1].number])
+        self._writer.commit()
+        self._saved_producers.update(saved)
 
     def _account(
         self, batches: Sequence[Batch], duplicates: Sequence[int], known: dict[bytes, Producer]
@@ -185,23 +420,18 @@ class DuckDBStore:
                 duplicates=duplicate_count,
                 now=now,
             )
-        for producer in changed.values():
-            values = _producer_row(producer)
-            if producer.producer_id in known:
-                self._writer.execute(_UPDATE_PRODUCER, [*values[1:], values[0]])
-            else:
-                self._writer.execute(_INSERT_PRODUCER, values)
         return changed
 
     def _forget_oldest(self) -> None:
-        if self._producers is None or len(self._producers) <= MAX_PRODUCERS:
+        if len(self._producers) <= MAX_PRODUCERS:
             return
         # A tenth at a time, so that this is not done for every new producer.
         kept = sorted(self._producers.values(), key=lambda p: p.last_seen, reverse=True)
         kept = kept[: MAX_PRODUCERS - MAX_PRODUCERS // 10]
-        with suppress(duckdb.Error):  # the next commit tries again
-            self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [kept[-1].last_seen])
-        self._producers = None
+        self._producers = {p.producer_id: p for p in kept}
+        with suppress(duckdb.Error), self._cursor() as cursor:
+            # What comes back is a new account to the database too, if this is not in time.
+            cursor.execute("DELETE FROM producers WHERE last_seen < ?", [kept[-1].last_seen])
 
     def _ensure_open(self) -> None:
         # After a write that failed half-way, DuckDB refuses a database until it is opened again.
@@ -241,51 +471,115 @@ class DuckDBStore:
                 " AND start_time <= ? AND (start_time < ? OR (trace_id, span_id) < (?, ?::UBIGINT))"
             )
             values += [after.start_time, after.start_time, after.trace_id, after.span_id]
-        with self._cursor() as cursor:
-            return cursor.execute(
+        with self._snapshot() as (cursor, recent):
+            stored = cursor.execute(
                 f"SELECT {_NAMES} FROM spans WHERE {sql} "
                 "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
                 [*values, limit],
             ).fetchall()
+        return newest_first(stored, matching_rows(recent, where, limit), limit)
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
-            return cursor.execute(
+        with self._snapshot() as (cursor, recent):
+            stored = cursor.execute(
                 f"SELECT {_NAMES} FROM spans WHERE trace_id = ? "
                 "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
                 [trace_id, limit],
             ).fetchall()
+        return trace_order(stored, matching_rows(recent, SpanFilter(trace_id=trace_id)), limit)
 
     def models(self, since: int, limit: int, model: str | None = None) -> list[ModelStatistics]:
         condition = "model_name IS NOT NULL" if model is None else "model_name = ?"
         values = [since, limit] if model is None else [since, model, limit]
-        with self._cursor() as cursor:
-            rows = cursor.execute(_MODELS.format(model=condition), values).fetchall()
+        with self._snapshot() as (cursor, recent):
+            spans = "spans"
+            if recent:
+                names = ", ".join(_MODELS_NAMES)
+                table = pa.Table.from_batches([rows.select(_MODELS_NAMES) for rows in recent])
+                cursor.register("recent", table)
+                spans = f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM recent)"
+            sql = _MODELS.format(spans=spans, model=condition)
+            rows = cursor.execute(sql, values).fetchall()
         return [
             ModelStatistics(name, samples, errors, p50, p95, p99, tokens, first, last)
             for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
         ]
 
-    def producers(self, limit: int) -> list[Producer]:
-        return self._read_producers(limit)
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[pa.RecordBatch]]]:
+        """A moment of the database, and the rows that it does not have yet."""
+        # First the rows: what is moved into the database meanwhile is then in both, and the
+        # number that the snapshot itself holds says which.
+        with self._changed:
+            unapplied = list(self._unapplied)
+        with self._cursor() as cursor:
+            if unapplied:
+                cursor.begin()
+                (applied,) = cursor.execute("SELECT number FROM applied").fetchall()[0]
+                unapplied = [entry for entry in unapplied if entry.number > applied]
+            yield cursor, [entry.rows for entry in unapplied if len(entry.rows)]
 
-    def _read_producers(self, limit: int) -> list[Producer]:
+    def producers(self, limit: int) -> list[Producer]:
+        known = list(self._producers.values())
+        return sorted(known, key=lambda p: (-p.last_seen, p.producer_id))[:limit]
+
+    def _read_producers(self) -> list[Producer]:
         with self._cursor() as cursor:
             rows = cursor.execute(
                 f"SELECT {_PRODUCER_NAMES} FROM producers "
                 "ORDER BY last_seen DESC, producer_id LIMIT ?",
-                [limit],
+                [MAX_PRODUCERS],
             ).fetchall()
         return [_producer(row) for row in rows]
 
+    def _read_applied(self) -> int:
+        with self._cursor() as cursor:
+            return int(cursor.execute("SELECT number FROM applied").fetchall()[0][0])
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise StoreError(self._failure)
+        self._read_applied()
+
     def checkpoint(self) -> None:
+        self._drain()
         try:
             self._writer.execute("CHECKPOINT")
         except duckdb.Error as error:
             raise StoreError(str(error)) from error
 
     def close(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._applier is not None:
+            self._applier.join()
+        if self._journal is not None:
+            self._journal.close()
+            if not self._unapplied:
+                self._journal.clear()
         self._writer.close()
+
+
+def _merged_rows(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(rows, schema=SCHEMA).combine_chunks()
+    return table.to_batches()[0] if len(table) else rows[0]
+
+
+def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
+    if not positions:
+        return rows
+    kept = [position for position in range(len(rows)) if position not in positions]
+    return rows.take(pa.array(kept, type=pa.int64()))
+
+
+def _with_firsts(batches: Sequence[Batch], wanted: set[int]) -> Iterator[tuple[int, Batch]]:
+    """The wanted batches, and where the rows of each begin among those of all."""
+    first = 0
+    for place, batch in enumerate(batches):
+        if place in wanted:
+            yield first, batch
+        first += len(batch.rows)
 
 
 def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -300,6 +594,12 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
         raise StoreError("it is a DuckDB database, but not a store of infertrace")
     row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
     version = row[0] if row else None
+    while version in _MIGRATIONS:
+        connection.begin()
+        for statement in _MIGRATIONS[version]:
+            connection.execute(statement)
+        connection.commit()
+        version += 1
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"its schema has version {version}, and this infertrace knows version "
@@ -308,7 +608,12 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _producer_row(producer: Producer) -> list[Any]:
-    texts = {"dropped": json.dumps(producer.dropped), "received": json.dumps(producer.received)}
+    """The values of the columns, as JSON types."""
+    texts = {
+        "producer_id": producer.producer_id.hex(),
+        "dropped": json.dumps(producer.dropped),
+        "received": json.dumps(producer.received),
+    }
     return [texts.get(name, getattr(producer, name)) for name in _PRODUCER_COLUMNS]
 
 

@@ -83,6 +83,11 @@ class Producer:
             finished=self.finished or report.final,
         )
 
+    def has_received(self, first: int, span_count: int) -> bool:
+        """Whether any of the spans numbered from `first` on may have come before."""
+        wanted = (first, first + span_count - 1)
+        return _missing(self.received, wanted) < span_count
+
     @property
     def lost(self) -> int:
         """Spans that will never come: dropped by the producer or rejected here.

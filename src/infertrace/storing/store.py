@@ -101,6 +101,9 @@ class Store(Protocol):
     def producers(self, limit: int) -> list[Producer]:
         """The accounts of the producers, the last seen first."""
 
+    def check(self) -> None:
+        """Raise StoreError when the store could not keep what it takes, or cannot be asked."""
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database."""
 

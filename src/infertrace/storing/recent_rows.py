@@ -1,0 +1,103 @@
+"""Questions to rows that are in memory, as the database answers them of its own."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infertrace.storing.columns import COLUMNS
+from infertrace.storing.store import SpanFilter
+
+Row = tuple[Any, ...]
+
+_PLACE = {column.name: place for place, column in enumerate(COLUMNS)}
+_TRACE_ID, _SPAN_ID, _START_TIME, _DURATION = (
+    _PLACE[name] for name in ("trace_id", "span_id", "start_time", "duration_nanos")
+)
+
+
+def matching_rows(
+    batches: Sequence[pa.RecordBatch], where: SpanFilter, limit: int | None = None
+) -> list[Row]:
+    """The rows that a filter lets pass; with a limit, at least the newest so many of them."""
+    if not batches:
+        return []
+    table = pa.Table.from_batches(batches)
+    conditions = list(_conditions(table, where))
+    if conditions:
+        table = table.filter(reduce(pc.and_, conditions))
+    after = where.after
+    if limit is not None and len(table) > limit:
+        table = _newest(table, limit, None if after is None else after.start_time)
+    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    if after is None:
+        return rows
+    bound = (after.start_time, after.trace_id, after.span_id)
+    return [row for row in rows if _age(row) < bound]
+
+
+def newest_first(stored: Iterable[Row], recent: Iterable[Row], limit: int) -> list[Row]:
+    """The first `limit` of both, in the order of answers."""
+    if not recent:
+        return list(stored)
+    return heapq.nlargest(limit, [*stored, *recent], key=_age)
+
+
+def trace_order(stored: Iterable[Row], recent: Iterable[Row], limit: int) -> list[Row]:
+    """The first `limit` of both, in the order of a trace."""
+    if not recent:
+        return list(stored)
+    return heapq.nsmallest(
+        limit,
+        [*stored, *recent],
+        key=lambda row: (row[_START_TIME], -row[_DURATION], row[_SPAN_ID]),
+    )
+
+
+def _age(row: Row) -> tuple[int, uuid.UUID, int]:
+    return row[_START_TIME], row[_TRACE_ID], row[_SPAN_ID]
+
+
+def _conditions(table: pa.Table, where: SpanFilter) -> Iterable[Any]:
+    equal = {
+        "model_name": where.model,
+        "service_name": where.service,
+        "operation_name": where.operation,
+        "status": where.status,
+    }
+    for name, wanted in equal.items():
+        if wanted is not None:
+            yield pc.fill_null(pc.equal(table.column(name), wanted), False)
+    if where.trace_id is not None:
+        ids = [chunk.storage for chunk in table.column("trace_id").chunks]
+        wanted = pa.scalar(where.trace_id.bytes, type=pa.binary(16))
+        yield pc.equal(pa.chunked_array(ids, type=pa.binary(16)), wanted)
+    start_time = table.column("start_time")
+    if where.since is not None:
+        yield pc.greater_equal(start_time, where.since)
+    if where.until is not None:
+        yield pc.less(start_time, where.until)
+    if where.min_duration is not None:
+        yield pc.greater_equal(table.column("duration_nanos"), where.min_duration)
+    if where.after is not None:
+        yield pc.less_equal(start_time, where.after.start_time)
+
+
+def _newest(table: pa.Table, limit: int, boundary: int | None) -> pa.Table:
+    """Rows that include the newest `limit`, beside those that start at the boundary itself."""
+    start_time = table.column("start_time")
+    inside = table
+    if boundary is not None:
+        inside = table.filter(pc.less(start_time, boundary))
+    if len(inside) <= limit:
+        return table
+    inner = inside.column("start_time")
+    kept = pc.select_k_unstable(inner, limit, [("start_time", "descending")])
+    least = pc.min(inner.take(kept))
+    return table.filter(pc.greater_equal(start_time, least))
