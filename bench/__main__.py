@@ -26,6 +26,7 @@ QUESTIONS = (  # in the order of the budgets
     "decorator_cost",
     "batch_cost",
     "thread_scaling",
+    "ingest",
     "span_profile",
     "outage",
 )

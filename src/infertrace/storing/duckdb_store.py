@@ -112,10 +112,6 @@ _PRODUCER_NAMES = ", ".join(_PRODUCER_COLUMNS)
 _INSERT_PRODUCER = (
     f"INSERT INTO producers ({_PRODUCER_NAMES}) VALUES ({', '.join('?' * len(_PRODUCER_COLUMNS))})"
 )
-_UPDATE_PRODUCER = (
-    f"UPDATE producers SET {', '.join(f'{name} = ?' for name in _PRODUCER_COLUMNS[1:])} "
-    "WHERE producer_id = ?"
-)
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
         quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
@@ -135,7 +131,7 @@ class DuckDBStore:
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
         self._producers: dict[bytes, Producer] = {}
-        self._saved_producers: set[bytes] = set()
+        self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
         self._journal = Journal(Path(path)) if path is not None else None
         # Guards what follows; never held during I/O.
@@ -188,7 +184,6 @@ class DuckDBStore:
         """Take over what the database holds, and move into it what only the journal has."""
         self._number = self._applied = self._read_applied()
         self._producers = {p.producer_id: p for p in self._read_producers()}
-        self._saved_producers = set(self._producers)
         if self._journal is not None:
             self._replay(self._journal)
         with self._cursor() as cursor:
@@ -390,17 +385,13 @@ class DuckDBStore:
                 self._writer.execute(f"INSERT INTO spans SELECT {_NAMES} FROM incoming")
             finally:
                 self._writer.unregister("incoming")
-        saved = []
         for name, values in accounts.items():
             producer_id = bytes.fromhex(name)
-            if producer_id in self._saved_producers:
-                self._writer.execute(_UPDATE_PRODUCER, [*values[1:], producer_id])
-            else:
-                self._writer.execute(_INSERT_PRODUCER, [producer_id, *values[1:]])
-            saved.append(producer_id)
+            self._writer.execute("DELETE FROM producers WHERE producer_id = ?", [producer_id])
+            self._writer.execute(_INSERT_PRODUCER, [producer_id, *values[1:]])
+        self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [self._forgotten_before])
         self._writer.execute("UPDATE applied SET number = ?", [entries[-1].number])
         self._writer.commit()
-        self._saved_producers.update(saved)
 
     def _account(
         self, batches: Sequence[Batch], duplicates: Sequence[int], known: dict[bytes, Producer]
@@ -429,9 +420,7 @@ class DuckDBStore:
         kept = sorted(self._producers.values(), key=lambda p: p.last_seen, reverse=True)
         kept = kept[: MAX_PRODUCERS - MAX_PRODUCERS // 10]
         self._producers = {p.producer_id: p for p in kept}
-        with suppress(duckdb.Error), self._cursor() as cursor:
-            # What comes back is a new account to the database too, if this is not in time.
-            cursor.execute("DELETE FROM producers WHERE last_seen < ?", [kept[-1].last_seen])
+        self._forgotten_before = kept[-1].last_seen
 
     def _ensure_open(self) -> None:
         # After a write that failed half-way, DuckDB refuses a database until it is opened again.

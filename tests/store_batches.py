@@ -1,0 +1,42 @@
+"""Batches of spans for stores, without a wire."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from infertrace.generated.span_pb2 import InferenceContext, Span
+from infertrace.storing.ledger import ProducerReport
+from infertrace.storing.span_rows import span_rows
+from infertrace.storing.store import Batch
+
+START_NS = time.time_ns() - 10_000_000_000
+_count = itertools.count()
+
+
+def new_span(model: str = "gpt-4", **fields: Any) -> Span:
+    """A valid span, a microsecond later than the one before."""
+    span = Span(
+        trace_id=os.urandom(16),
+        span_id=os.urandom(8),
+        service_name="server",
+        operation_name="inference",
+        start_time_unix_nano=START_NS + next(_count) * 1_000,
+        duration_nanos=1_500_000,
+        status="OK",
+        inference=InferenceContext(model_name=model, output_tokens=10),
+    )
+    span.MergeFrom(Span(**fields))
+    return span
+
+
+def batch_of(spans: Sequence[Span], producer: bytes = b"", first: int = 0) -> Batch:
+    """With a producer's id, also what it says: that it has made these and no more."""
+    report = None
+    if producer:
+        produced = first + len(spans) - 1 if first else len(spans)
+        report = ProducerReport(producer, "server", first, produced, {}, False)
+    return Batch(span_rows(spans), len(spans), (), report)

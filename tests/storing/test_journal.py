@@ -1,0 +1,113 @@
+"""What was appended is read again, whatever a kill or a full disk did to the end of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from infertrace.generated.span_pb2 import Event
+from infertrace.storing import journal
+from infertrace.storing.journal import Entry, Journal
+from infertrace.storing.store import StoreError
+from store_batches import batch_of, new_span
+
+
+def entry(number: int, spans: int = 3) -> Entry:
+    made = [
+        new_span(tags={"k": "é"}, events=[Event(name="e")], parent_span_id=b"12345678")
+        for _ in range(spans)
+    ]
+    return Entry(number, batch_of(made).rows, [["aa" * 16, number]])
+
+
+def read(path: Path) -> list[Entry]:
+    return list(Journal(path).read())
+
+
+def written(path: Path, count: int) -> list[Entry]:
+    entries = [entry(number) for number in range(1, count + 1)]
+    opened = Journal(path)
+    for it in entries:
+        opened.append(it)
+    opened.close()
+    return entries
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "spans.duckdb"
+    entries = written(path, 3)
+    assert read(path) == entries
+    opened = Journal(path)
+    assert len(list(opened.read())) == 3
+    opened.append(entry(4, spans=0))
+    opened.close()
+    found = read(path)
+    assert [it.number for it in found] == [1, 2, 3, 4]
+    assert len(found[3].rows) == 0
+
+
+def test_every_cut_leaves_the_entries_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "spans.duckdb"
+    entries = written(path, 2)
+    (file,) = tmp_path.glob("*.journal.*")
+    whole = file.read_bytes()
+    boundary = len(whole) // 2  # both entries are of one size
+    for cut in range(0, len(whole), 7):
+        file.write_bytes(whole[:cut])
+        assert read(path) == entries[: 1 if cut >= boundary else 0]
+
+
+def test_a_changed_byte_ends_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "spans.duckdb"
+    entries = written(path, 2)
+    (file,) = tmp_path.glob("*.journal.*")
+    whole = bytearray(file.read_bytes())
+    for place in range(len(whole) // 2 + 4, len(whole), 11):
+        damaged = whole.copy()
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        assert read(path) == entries[:1]
+
+
+def test_files_are_removed_when_nothing_in_them_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "MAX_FILE_BYTES", 1)  # a file for each entry
+    path = tmp_path / "spans.duckdb"
+    opened = Journal(path)
+    for number in range(1, 6):
+        opened.append(entry(number))
+    opened.forget(3)
+    assert [it.number for it in read(path)] == [4, 5]
+    opened.forget(5)  # the last one is still written to
+    assert [it.number for it in read(path)] == [5]
+    opened.clear()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("step", ["writev", "fdatasync"])
+def test_a_write_that_fails_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "spans.duckdb"
+    opened = Journal(path)
+    first, again = entry(1), entry(2)
+    opened.append(first)
+    real = getattr(os, step)
+
+    def fail(file: int, *parts: list[bytes]) -> int:
+        if parts:
+            real(file, [parts[0][0], b"torn"])
+            return 12
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, step, fail)
+        with pytest.raises(StoreError, match="cannot write the journal"):
+            opened.append(entry(2))
+    assert read(path) == [first]
+    opened.append(again)
+    assert read(path) == [first, again]
