@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The ids that came last, in bounded memory and without an object for each.
+"""Which ids have been here, in bounded memory and without an object for each.
 
 Behaves as infertrace.storing.pure_seen_spans does.
 """
@@ -9,21 +9,31 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-__all__ = ["SeenSpans"]
+__all__ = ["SeenSpans", "TraceFilter"]
 
-cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noexcept nogil:
-    """64 bits of the 192, mixed as by MurmurHash3's finalizer; never 0, which means free."""
-    cdef uint64_t high, low, span
+cdef uint64_t _mixed(uint64_t value) noexcept nogil:
+    """MurmurHash3's finalizer."""
+    value ^= value >> 33
+    value *= <uint64_t>0xFF51AFD7ED558CCD
+    value ^= value >> 33
+    value *= <uint64_t>0xC4CEB9FE1A85EC53
+    value ^= value >> 33
+    return value
+
+
+cdef uint64_t _trace_fingerprint(const uint8_t* trace_id) noexcept nogil:
+    cdef uint64_t high, low
     memcpy(&high, trace_id, 8)
     memcpy(&low, trace_id + 8, 8)
+    return _mixed((high * <uint64_t>0x9E3779B97F4A7C15) ^ ((low << 29) | (low >> 35)))
+
+
+cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noexcept nogil:
+    """64 bits of the 192; never 0, which means free."""
+    cdef uint64_t span, mixed
     memcpy(&span, span_id, 8)
-    span ^= (high * <uint64_t>0x9E3779B97F4A7C15) ^ ((low << 29) | (low >> 35))
-    span ^= span >> 33
-    span *= <uint64_t>0xFF51AFD7ED558CCD
-    span ^= span >> 33
-    span *= <uint64_t>0xC4CEB9FE1A85EC53
-    span ^= span >> 33
-    return span if span else 1
+    mixed = _mixed(span ^ _trace_fingerprint(trace_id))
+    return mixed if mixed else 1
 
 
 cdef class SeenSpans:
@@ -90,3 +100,51 @@ cdef class SeenSpans:
                     with gil:
                         seen.append(place)
         return seen
+
+
+cdef size_t _FILTER_BITS = 1 << 22
+
+
+cdef class TraceFilter:
+    """A Bloom filter of trace ids: it may take a strange one for known, never the reverse.
+
+    Made for some 260,000 ids: then 0.3 % of the strange ones pass. 512 KiB.
+    """
+
+    cdef uint64_t* _words
+
+    def __cinit__(self):
+        self._words = <uint64_t*>calloc(_FILTER_BITS // 64, 8)
+        if self._words == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self._words)
+
+    def add(self, const uint8_t[::1] trace_ids):
+        """add(trace_ids): add ids of 16 bytes each."""
+        cdef size_t count = trace_ids.shape[0] // 16, place
+        cdef uint64_t mixed, last = 0
+        cdef int _probe
+        with nogil:
+            for place in range(count):
+                mixed = _trace_fingerprint(&trace_ids[16 * place])
+                if mixed == last:
+                    continue
+                last = mixed
+                for _probe in range(4):
+                    self._words[(mixed & (_FILTER_BITS - 1)) >> 6] |= <uint64_t>1 << (mixed & 63)
+                    mixed = (mixed >> 13) | (mixed << 51)
+
+    def may_hold(self, const uint8_t[::1] trace_id):
+        """may_hold(trace_id) -> bool: False means that this id was not added."""
+        cdef uint64_t mixed
+        cdef int _probe
+        if trace_id.shape[0] != 16:
+            raise ValueError("expected 16 bytes")
+        mixed = _trace_fingerprint(&trace_id[0])
+        for _probe in range(4):
+            if not self._words[(mixed & (_FILTER_BITS - 1)) >> 6] >> (mixed & 63) & 1:
+                return False
+            mixed = (mixed >> 13) | (mixed << 51)
+        return True

@@ -237,6 +237,72 @@ def test_latency_without_samples(client, new_span):
     assert client.get("/models/gpt-4/latency", window="2h")["sample_count"] == 1
 
 
+def test_latency_against_a_baseline(client, new_span):
+    now = time.time_ns()
+    minute = 60 * 10**9
+    for age, duration_ms, status in ((1, 30, "OK"), (2, 30, "ERROR"), (7, 20, "OK"), (9, 20, "OK")):
+        client.send(
+            new_span(
+                start_time_unix_nano=now - age * minute,
+                duration_nanos=duration_ms * 1_000_000,
+                status=status,
+            )
+        )
+    client.send(new_span(start_time_unix_nano=now - 60 * minute))  # before the baseline
+    answer = client.get("/models/gpt-4/latency", window="5m", baseline="10m")
+    assert (answer["sample_count"], answer["p50_ms"]) == (2, 30.0)
+    assert (answer["baseline"]["sample_count"], answer["baseline"]["p50_ms"]) == (2, 20.0)
+    assert answer["baseline"]["window_seconds"] == 600.0
+    assert answer["change"] == {
+        "sample_count": pytest.approx(1.0),  # as many in half of the time
+        "p50_ms": pytest.approx(0.5),
+        "p95_ms": pytest.approx(0.5),
+        "p99_ms": pytest.approx(0.5),
+        "error_rate": None,  # there were none before
+        "tokens_per_second": None,
+    }
+    empty = client.get("/models/nobody/latency", baseline="1h")
+    assert set(empty["change"].values()) == {None}
+    assert client.error("/models/gpt-4/latency", baseline="x")[0] == 400
+
+
+def test_series(client, new_span):
+    minute = 60 * 10**9
+    first = (time.time_ns() // minute - 3) * minute
+    for offset, wait in ((0, 1.0), (minute - 1, 3.0), (2 * minute, None)):
+        context = InferenceContext(output_tokens=30, queue_wait_time_ms=wait)
+        client.send(
+            new_span(
+                model="a/b",
+                start_time_unix_nano=first + offset,
+                duration_nanos=(offset % 7 + 1) * 1_000_000,
+                status="ERROR" if wait is None else "OK",
+                inference=context,
+            )
+        )
+
+    def points(**parameters):
+        answer = client.get("/models/a/b/series", **parameters)
+        assert answer["model_name"] == "a/b"
+        return [(p["time"], p["sample_count"], p["value"]) for p in answer["points"]]
+
+    times = [format_rfc3339(first), format_rfc3339(first + 2 * minute)]
+    assert [point[:2] for point in points()] == [(times[0], 2), (times[1], 1)]
+    assert points(metric="queue_wait_time_ms") == [(times[0], 2, 2.0), (times[1], 1, None)]
+    assert points(metric="tokens_per_second")[0][2] == pytest.approx(1.0)
+    assert points(metric="spans_per_second", step="2m", window="10m")[-1][2] > 0
+    assert [p[2] for p in points(metric="error_rate")] == [0.0, 1.0]
+    assert points(metric="gpu_utilization_percent")[0][2] is None
+    assert points(metric="p50_ms")[0][2] == pytest.approx(
+        (1 + ((minute - 1) % 7 + 1)) / 2
+    )  # interpolated
+    assert client.get("/models/nobody/series")["points"] == []
+    status, error = client.error("/models/a/b/series", metric="p42_ms")
+    assert (status, error[:33]) == (400, "metric: expected one of p50_ms, p")
+    status, error = client.error("/models/a/b/series", window="1000d", step="1s")
+    assert (status, error) == (400, "step: expected at most 10000 steps in the window")
+
+
 @pytest.mark.parametrize("wrong", ["5", "0m", "-5m", "5 m", "5y", "m", "٣m", "1.5h"])
 def test_window(client, wrong):
     for path in ("/models", "/models/gpt-4/latency"):
@@ -291,6 +357,7 @@ def test_openapi(client):
         "/traces/{trace_id}",
         "/models",
         "/models/{model}/latency",
+        "/models/{model}/series",
         "/ledger",
         "/health",
         "/metrics",

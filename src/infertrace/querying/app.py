@@ -16,9 +16,12 @@ from infertrace.querying.flat_span import NANOS_PER_MS, flat_span, span_key, spa
 from infertrace.querying.guard import Guard
 from infertrace.querying.metrics_text import CONTENT_TYPE, metrics_text
 from infertrace.querying.parameters import (
+    BASELINE,
     DEFAULT_LIMIT,
     LIMIT,
+    METRIC,
     SPAN_PARAMETERS,
+    STEP,
     WINDOW,
     Parameter,
     ParameterError,
@@ -28,12 +31,17 @@ from infertrace.querying.parameters import (
 )
 from infertrace.storing.counters import Counters
 from infertrace.storing.ledger import Producer
+from infertrace.storing.metrics import METRICS
 from infertrace.storing.store import ModelStatistics, SpanFilter, Store, StoreError
 from infertrace.storing.timestamps import NANOS_PER_SECOND, format_rfc3339
 
 MAX_TRACE_SPANS = 10_000  # in one answer
 DEFAULT_LATENCY_WINDOW = 300 * NANOS_PER_SECOND
 DEFAULT_MODELS_WINDOW = 86_400 * NANOS_PER_SECOND
+DEFAULT_SERIES_WINDOW = 3_600 * NANOS_PER_SECOND
+DEFAULT_STEP = 60 * NANOS_PER_SECOND
+DEFAULT_METRIC = "p95_ms"
+MAX_POINTS = 10_000  # of a series
 
 _STATISTICS = """
 `p50_ms`, `p95_ms` and `p99_ms` are interpolated percentiles of the durations, in milliseconds.
@@ -41,6 +49,16 @@ _STATISTICS = """
 `output_tokens` over the time from the first start to the last end of these spans; it is left out
 when no span says how many tokens it made. `last_seen` is the last end.
 """
+
+_BASELINE = """
+With `baseline`, the same of the time so long before the window, and in `change` how much more
+each is now: 0.2 is 20 % more, null where either is missing or the baseline is 0.
+"""
+_SERIES = """
+The window is 1h by default. A step without spans has no point; a point without `value` has spans
+that do not say it. A rate is over the whole step, so that of the last one is still growing.
+"""
+_COMPARED = ("sample_count", "p50_ms", "p95_ms", "p99_ms", "error_rate", "tokens_per_second")
 
 _log = logging.getLogger(__name__)
 
@@ -114,16 +132,60 @@ def create_app(
 
     @app.get(
         "/models/{model:path}/latency",
-        **_documented("Statistics of one model", (WINDOW,), _OBJECT),
-        description=f"The window is 5m by default.{_STATISTICS}",
+        **_documented("Statistics of one model", (WINDOW, BASELINE), _OBJECT),
+        description=f"The window is 5m by default.{_STATISTICS}{_BASELINE}",
     )
     def latency(model: str, request: Request) -> Response:
-        asked = parse_parameters(request.query_params, (WINDOW,))
+        asked = parse_parameters(request.query_params, (WINDOW, BASELINE))
         window = asked.get("window", DEFAULT_LATENCY_WINDOW)
-        found = store.models(_ago(window), 1, model)
-        empty = ModelStatistics(model, 0, 0, None, None, None, None, None, None)
-        answer = _model_answer(found[0] if found else empty)
-        return JSONResponse({**answer, "window_seconds": window / NANOS_PER_SECOND})
+        since = _ago(window)
+
+        def statistics(since: int, until: int | None) -> dict[str, Any]:
+            found = store.models(since, 1, model, until)
+            empty = ModelStatistics(model, 0, 0, None, None, None, None, None, None)
+            return _model_answer(found[0] if found else empty)
+
+        answer = {**statistics(since, None), "window_seconds": window / NANOS_PER_SECOND}
+        if (length := asked.get("baseline")) is not None:
+            before = statistics(max(0, since - length), since)
+            before["window_seconds"] = length / NANOS_PER_SECOND
+            answer["baseline"] = before
+            answer["change"] = _change(answer, before)
+        return JSONResponse(answer)
+
+    @app.get(
+        "/models/{model:path}/series",
+        **_documented("One metric of one model over time", (METRIC, WINDOW, STEP), _OBJECT),
+        description=_SERIES,
+    )
+    def series(model: str, request: Request) -> Response:
+        asked = parse_parameters(request.query_params, (METRIC, WINDOW, STEP))
+        name = asked.get("metric", DEFAULT_METRIC)
+        step = asked.get("step", DEFAULT_STEP)
+        window = asked.get("window", DEFAULT_SERIES_WINDOW)
+        if window // step > MAX_POINTS:
+            raise ParameterError(f"step: expected at most {MAX_POINTS} steps in the window")
+        until = time.time_ns()
+        # Whole steps only: the first one would otherwise be of a part of its spans.
+        since = max(0, until - window) // step * step
+        points = store.series(model, METRICS[name], since, until, step)
+        return JSONResponse(
+            {
+                "model_name": model,
+                "metric": name,
+                "unit": METRICS[name].unit,
+                "window_seconds": window / NANOS_PER_SECOND,
+                "step_seconds": step / NANOS_PER_SECOND,
+                "points": [
+                    {
+                        "time": format_rfc3339(point.start),
+                        "sample_count": point.sample_count,
+                        "value": point.value,
+                    }
+                    for point in points
+                ],
+            }
+        )
 
     @app.get("/ledger", **_documented("How complete the data is", (LIMIT,), _OBJECT))
     def ledger(request: Request) -> Response:
@@ -174,6 +236,17 @@ def _model_answer(model: ModelStatistics) -> dict[str, Any]:
         answer["tokens_per_second"] = model.output_tokens * NANOS_PER_SECOND / elapsed
     answer["last_seen"] = format_rfc3339(model.last_end)
     return answer
+
+
+def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, float | None]:
+    """How much more each statistic is, as a share; counts and sums are of one second."""
+    changes: dict[str, float | None] = {}
+    for name in _COMPARED:
+        one, other = now.get(name), before.get(name)
+        if name == "sample_count" and one is not None and other is not None:
+            other = other * now["window_seconds"] / before["window_seconds"]
+        changes[name] = one / other - 1 if one is not None and other else None
+    return changes
 
 
 def _producer_answer(producer: Producer, now: int) -> dict[str, Any]:

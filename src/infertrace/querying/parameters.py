@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
+from infertrace.storing.metrics import METRICS
 from infertrace.storing.store import SpanKey
 from infertrace.storing.timestamps import NANOS_PER_SECOND, parse_rfc3339
 
@@ -164,6 +165,12 @@ def _parse_status(text: str) -> str:
     return text
 
 
+def _parse_metric(text: str) -> str:
+    if text not in METRICS:
+        raise ValueError(f"one of {', '.join(METRICS)}")
+    return text
+
+
 _STRING = {"type": "string"}
 _TIME = "RFC 3339, seconds since 1970, or a time ago such as `15m`"
 
@@ -178,6 +185,24 @@ WINDOW = Parameter(
     "how far back from now a span may have started, such as `90s`, `5m`, `24h`, `7d`",
     _parse_duration,
     {"type": "string", "pattern": _DURATION.pattern},
+)
+BASELINE = Parameter(
+    "baseline",
+    "also tell the change against the time before the window, so long, such as `1h`",
+    _parse_duration,
+    {"type": "string", "pattern": _DURATION.pattern},
+)
+STEP = Parameter(
+    "step",
+    "the time of one point, such as `10s`, `1m`; default `1m`",
+    _parse_duration,
+    {"type": "string", "pattern": _DURATION.pattern},
+)
+METRIC = Parameter(
+    "metric",
+    "what to tell; default `p95_ms`",
+    _parse_metric,
+    {**_STRING, "enum": list(METRICS)},
 )
 SPAN_PARAMETERS = (
     Parameter("model", "the model's name", str, _STRING),

@@ -28,10 +28,18 @@ import pyarrow.compute as pc
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
+from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.span_rows import SCHEMA
-from infertrace.storing.store import Batch, ModelStatistics, SpanFilter, StoreError
+from infertrace.storing.store import (
+    Batch,
+    ModelStatistics,
+    SeriesPoint,
+    SpanFilter,
+    StoreError,
+)
+from infertrace.storing.trace_blocks import BLOCK_ROWS, MAX_BLOCKS, TraceBlocks
 
 SCHEMA_VERSION = 2
 MAX_PRODUCERS = 10_000  # accounts kept; those seen last stay
@@ -116,11 +124,15 @@ _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
         quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
         min(start_time), max(start_time + duration_nanos)
-    FROM {spans} WHERE start_time >= ? AND {model}
+    FROM {spans} WHERE start_time >= ? AND start_time < ? AND {model}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
 
 
-_MODELS_NAMES = ("model_name", "status", "duration_nanos", "output_tokens", "start_time")
+_SERIES = """
+    SELECT start_time // {step} * {step}, count(*), {value}
+    FROM {spans} WHERE model_name = ? AND start_time >= ? AND start_time < ?
+    GROUP BY 1 ORDER BY 1"""
+_QUANTILE = "quantile_cont({column}, {fraction})"
 
 
 class DuckDBStore:
@@ -130,6 +142,7 @@ class DuckDBStore:
         self._path = path
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
+        self._traces = TraceBlocks()
         self._producers: dict[bytes, Producer] = {}
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
@@ -188,12 +201,16 @@ class DuckDBStore:
             self._replay(self._journal)
         with self._cursor() as cursor:
             cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
-            stored = cursor.sql(
-                "SELECT trace_id, span_id FROM spans "
-                f"WHERE rowid >= (SELECT max(rowid) FROM spans) - {SEEN_SPANS}"
-            )
-            for rows in pa.RecordBatchReader.from_stream(stored):
+            recent = f"rowid > (SELECT max(rowid) FROM spans) - {SEEN_SPANS}"
+            ids = cursor.sql(f"SELECT trace_id, span_id FROM spans WHERE {recent}")
+            for rows in pa.RecordBatchReader.from_stream(ids):
                 add_rows(self._seen, rows)
+            recent = f"rowid > (SELECT max(rowid) FROM spans) - {MAX_BLOCKS * BLOCK_ROWS}"
+            older = cursor.execute(f"SELECT max(start_time) FROM spans WHERE NOT {recent}")
+            self._traces.skip(older.fetchall()[0][0])
+            times = cursor.sql(f"SELECT trace_id, start_time FROM spans WHERE {recent}")
+            for rows in pa.RecordBatchReader.from_stream(times):
+                self._traces.add(rows)
 
     def _replay(self, journal: Journal) -> None:
         entries: list[Entry] = []
@@ -378,6 +395,8 @@ class DuckDBStore:
         """Move entries into the database, all or none."""
         accounts = {account[0]: account for entry in entries for account in entry.accounts}
         rows = [entry.rows for entry in entries if len(entry.rows)]
+        for added in rows:
+            self._traces.add(added)
         self._writer.begin()
         if rows:
             self._writer.register("incoming", pa.Table.from_batches(rows))
@@ -461,6 +480,10 @@ class DuckDBStore:
             )
             values += [after.start_time, after.start_time, after.trace_id, after.span_id]
         with self._snapshot() as (cursor, recent):
+            if where.trace_id is not None:
+                ranges = self._traces.ranges(where.trace_id.bytes) or [(1, 0)]
+                sql += " AND start_time BETWEEN ? AND ?"
+                values += [ranges[0][0], ranges[-1][1]]
             stored = cursor.execute(
                 f"SELECT {_NAMES} FROM spans WHERE {sql} "
                 "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
@@ -470,29 +493,40 @@ class DuckDBStore:
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         with self._snapshot() as (cursor, recent):
-            stored = cursor.execute(
-                f"SELECT {_NAMES} FROM spans WHERE trace_id = ? "
-                "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
-                [trace_id, limit],
-            ).fetchall()
+            stored = [
+                row
+                for first, last in self._traces.ranges(trace_id.bytes)
+                for row in cursor.execute(
+                    f"SELECT {_NAMES} FROM spans "
+                    "WHERE trace_id = ? AND start_time BETWEEN ? AND ? "
+                    "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
+                    [trace_id, first, last, limit],
+                ).fetchall()
+            ][:limit]
         return trace_order(stored, matching_rows(recent, SpanFilter(trace_id=trace_id)), limit)
 
-    def models(self, since: int, limit: int, model: str | None = None) -> list[ModelStatistics]:
+    def models(
+        self, since: int, limit: int, model: str | None = None, until: int | None = None
+    ) -> list[ModelStatistics]:
         condition = "model_name IS NOT NULL" if model is None else "model_name = ?"
-        values = [since, limit] if model is None else [since, model, limit]
+        bounds = [since, 2**63 - 1 if until is None else until]
+        values = [*bounds, limit] if model is None else [*bounds, model, limit]
         with self._snapshot() as (cursor, recent):
-            spans = "spans"
-            if recent:
-                names = ", ".join(_MODELS_NAMES)
-                table = pa.Table.from_batches([rows.select(_MODELS_NAMES) for rows in recent])
-                cursor.register("recent", table)
-                spans = f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM recent)"
-            sql = _MODELS.format(spans=spans, model=condition)
+            sql = _MODELS.format(spans=_all_spans(cursor, recent), model=condition)
             rows = cursor.execute(sql, values).fetchall()
         return [
             ModelStatistics(name, samples, errors, p50, p95, p99, tokens, first, last)
             for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
         ]
+
+    def series(
+        self, model: str, metric: Metric, since: int, until: int, step: int
+    ) -> list[SeriesPoint]:
+        value = aggregate_sql(metric, step, _QUANTILE)
+        with self._snapshot() as (cursor, recent):
+            sql = _SERIES.format(step=int(step), value=value, spans=_all_spans(cursor, recent))
+            rows = cursor.execute(sql, [model, since, until]).fetchall()
+        return [SeriesPoint(*row) for row in rows]
 
     @contextmanager
     def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[pa.RecordBatch]]]:
@@ -560,6 +594,17 @@ def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
         return rows
     kept = [position for position in range(len(rows)) if position not in positions]
     return rows.take(pa.array(kept, type=pa.int64()))
+
+
+def _all_spans(cursor: duckdb.DuckDBPyConnection, recent: Sequence[pa.RecordBatch]) -> str:
+    """What to select statistics from: the table, with the rows that it does not have yet."""
+    if not recent:
+        return "spans"
+    cursor.register(
+        "recent", pa.Table.from_batches([rows.select(AGGREGATED_COLUMNS) for rows in recent])
+    )
+    names = ", ".join(AGGREGATED_COLUMNS)
+    return f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM recent)"
 
 
 def _with_firsts(batches: Sequence[Batch], wanted: set[int]) -> Iterator[tuple[int, Batch]]:

@@ -1,4 +1,4 @@
-"""The one place that chooses how the ids that came last are remembered."""
+"""The one place that chooses how ids are remembered."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ class SeenSpans(Protocol):
         """Remember spans; the positions of those that have (probably) been added before."""
 
 
+class TraceFilter(Protocol):
+    """Some trace ids; one that was added is never denied."""
+
+    def add(self, trace_ids: Any) -> None:
+        """Add ids of 16 bytes each."""
+
+    def may_hold(self, trace_id: Any) -> bool:
+        """False means that this id was not added."""
+
+
+def new_trace_filter(name: str = backend.selected.NAME) -> TraceFilter:
+    """On the backend of that name, `native` or `pure`."""
+    made: TraceFilter = import_module(f"infertrace.storing.{name}_seen_spans").TraceFilter()
+    return made
+
+
 def new_seen_spans(capacity: int, name: str = backend.selected.NAME) -> SeenSpans:
     """On the backend of that name, `native` or `pure`."""
     module = import_module(f"infertrace.storing.{name}_seen_spans")
@@ -29,8 +45,12 @@ def add_rows(seen: SeenSpans, rows: pa.RecordBatch) -> list[int]:
     """Remember the spans of a batch; the positions of those seen before."""
     if not len(rows):
         return []
-    trace_ids, span_ids = rows.column("trace_id").storage, rows.column("span_id")
-    return seen.add(_values(trace_ids, 16), _values(span_ids, 8))
+    return seen.add(trace_id_bytes(rows), _values(rows.column("span_id"), 8))
+
+
+def trace_id_bytes(rows: pa.RecordBatch) -> memoryview:
+    """The trace ids of a batch, 16 bytes each."""
+    return _values(rows.column("trace_id").storage, 16)
 
 
 def _values(column: pa.Array, size: int) -> memoryview:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infertrace.storing.ledger import Producer, ProducerReport
+from infertrace.storing.metrics import Metric
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +80,15 @@ class ModelStatistics:
     last_end: int | None
 
 
+@dataclass(frozen=True)
+class SeriesPoint:
+    """One step: when it began, in nanoseconds since 1970, its samples, and the value, if any."""
+
+    start: int
+    sample_count: int
+    value: float | None
+
+
 class Store(Protocol):
     """Keeps one row for each (trace id, span id), the first that came, and one for each producer.
 
@@ -95,8 +105,21 @@ class Store(Protocol):
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         """At most `limit` spans of one trace, in start order."""
 
-    def models(self, since: int, limit: int, model: str | None = None) -> list[ModelStatistics]:
-        """The models, or the one, with spans that started at `since` or later, busiest first."""
+    def models(
+        self, since: int, limit: int, model: str | None = None, until: int | None = None
+    ) -> list[ModelStatistics]:
+        """The models, or the one, with spans that started at `since` or later, busiest first.
+
+        With `until`, only of spans that started before it.
+        """
+
+    def series(
+        self, model: str, metric: Metric, since: int, until: int, step: int
+    ) -> list[SeriesPoint]:
+        """A metric of one model for each step with spans, in order; times in nanoseconds.
+
+        Steps begin at multiples of `step`; `since` and `until` are as in a SpanFilter.
+        """
 
     def producers(self, limit: int) -> list[Producer]:
         """The accounts of the producers, the last seen first."""

@@ -1,0 +1,68 @@
+"""What can be asked of a model over time: the one declaration that stores and answers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Aggregate = Literal["quantile", "mean", "rate", "error_share"]
+"""Interpolated, at `fraction`; of the values that are there; the sum for each second of a step
+(of 1 for each span without a column); the spans with status ERROR among all, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An aggregate of one column over the spans of a step, times `scale`."""
+
+    aggregate: Aggregate
+    unit: str
+    column: str = ""
+    fraction: float = 0.0
+    scale: float = 1.0
+
+
+def _latency(fraction: float) -> Metric:
+    return Metric("quantile", "milliseconds", "duration_nanos", fraction, 1e-6)
+
+
+METRICS = {
+    "p50_ms": _latency(0.5),
+    "p95_ms": _latency(0.95),
+    "p99_ms": _latency(0.99),
+    "error_rate": Metric("error_share", "0 to 1"),
+    "spans_per_second": Metric("rate", "spans per second"),
+    "tokens_per_second": Metric("rate", "output tokens per second", "output_tokens"),
+    "time_to_first_token_ms": Metric("mean", "milliseconds", "time_to_first_token_ms"),
+    "inter_token_latency_ms": Metric("mean", "milliseconds", "inter_token_latency_ms"),
+    "queue_wait_time_ms": Metric("mean", "milliseconds", "queue_wait_time_ms"),
+    "queue_depth": Metric("mean", "requests", "queue_depth"),
+    "batch_size": Metric("mean", "requests", "batch_size"),
+    "batch_fill_ratio": Metric("mean", "0 to 1", "batch_fill_ratio"),
+    "gpu_utilization_percent": Metric("mean", "0 to 100", "gpu_utilization_percent"),
+    "gpu_memory_used_bytes": Metric("mean", "bytes", "gpu_memory_used_bytes"),
+    "gpu_power_watts": Metric("mean", "watts", "gpu_power_watts"),
+}
+
+AGGREGATED_COLUMNS = (
+    "model_name",
+    "start_time",
+    "duration_nanos",
+    "status",
+    "output_tokens",
+    *sorted({m.column for m in METRICS.values()} - {"", "duration_nanos", "output_tokens"}),
+)
+"""All columns that statistics read."""
+
+
+def aggregate_sql(metric: Metric, step_nanos: int, quantile: str) -> str:
+    """The aggregate in SQL; `quantile` is the dialect's, with {column} and {fraction}."""
+    column = metric.column
+    if metric.aggregate == "quantile":
+        value = quantile.format(column=column, fraction=metric.fraction)
+    elif metric.aggregate == "mean":
+        value = f"avg({column})"
+    elif metric.aggregate == "rate":
+        value = f"{f'sum({column})' if column else 'count(*)'} * 1e9 / {step_nanos:d}"
+    else:
+        value = "avg(CASE WHEN status = 'ERROR' THEN 1.0 ELSE 0.0 END)"
+    return f"CAST(({value}) * {metric.scale} AS DOUBLE PRECISION)"
