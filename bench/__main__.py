@@ -27,6 +27,7 @@ QUESTIONS = (  # in the order of the budgets
     "batch_cost",
     "thread_scaling",
     "ingest",
+    "query",
     "span_profile",
     "outage",
 )

@@ -79,6 +79,9 @@ class HttpServer:
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        # asyncio does this only where a socket names its protocol, which this one does not: head
+        # and body of an answer would wait 40 ms for each other. What is accepted inherits it.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._server: _ThreadedServer | None = None
         self._thread: threading.Thread | None = None

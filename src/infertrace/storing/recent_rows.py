@@ -30,11 +30,17 @@ def matching_rows(
         return []
     table = pa.Table.from_batches(batches)
     conditions = list(_conditions(table, where))
-    if conditions:
-        table = table.filter(reduce(pc.and_, conditions))
     after = where.after
-    if limit is not None and len(table) > limit:
-        table = _newest(table, limit, None if after is None else after.start_time)
+    # Positions first, and of the many columns only what is answered.
+    if conditions:
+        positions = pc.indices_nonzero(reduce(pc.and_, conditions))
+    else:
+        positions = pa.array(range(len(table)), type=pa.uint64())
+    if limit is not None and len(positions) > limit:
+        start_times = table.column("start_time").take(positions)
+        newest = _newest(start_times, limit, None if after is None else after.start_time)
+        positions = positions.filter(newest)
+    table = table.take(positions)
     rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if after is None:
         return rows
@@ -89,15 +95,12 @@ def _conditions(table: pa.Table, where: SpanFilter) -> Iterable[Any]:
         yield pc.less_equal(start_time, where.after.start_time)
 
 
-def _newest(table: pa.Table, limit: int, boundary: int | None) -> pa.Table:
-    """Rows that include the newest `limit`, beside those that start at the boundary itself."""
-    start_time = table.column("start_time")
-    inside = table
+def _newest(start_times: pa.ChunkedArray, limit: int, boundary: int | None) -> pa.ChunkedArray:
+    """Which are among the newest `limit`, or start at the boundary itself."""
+    inside = start_times
     if boundary is not None:
-        inside = table.filter(pc.less(start_time, boundary))
+        inside = start_times.filter(pc.less(start_times, boundary))
     if len(inside) <= limit:
-        return table
-    inner = inside.column("start_time")
-    kept = pc.select_k_unstable(inner, limit, [("start_time", "descending")])
-    least = pc.min(inner.take(kept))
-    return table.filter(pc.greater_equal(start_time, least))
+        return pc.greater_equal(start_times, 0)
+    kept = pc.select_k_unstable(inside, limit, [("start_time", "descending")])
+    return pc.greater_equal(start_times, pc.min(inside.take(kept)))

@@ -1,0 +1,3 @@
+from typing import Any
+
+def encode_columns(given: list[Any], rows: int) -> bytes: ...
