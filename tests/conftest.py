@@ -14,6 +14,7 @@ import infertrace
 from backend_recording import Recording, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
+from postgresql_cluster import Cluster
 
 
 @pytest.fixture(params=available_backends())
@@ -75,6 +76,19 @@ def new_tracer(backend: Any) -> Iterator[Callable[..., infertrace.Tracer]]:
 @pytest.fixture
 def tracer(new_tracer: Callable[..., infertrace.Tracer], receiver: Receiver) -> infertrace.Tracer:
     return new_tracer(receiver.endpoint)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Cluster) -> str:
+    """An empty database."""
+    return postgresql.new_database()
 
 
 @pytest.fixture(scope="session")

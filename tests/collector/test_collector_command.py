@@ -113,7 +113,7 @@ def test_a_signal_lets_calls_in_progress_finish(start, file_url, tmp_path, open_
     assert count == stored
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(10))
 def test_what_was_acknowledged_survives_a_kill(start, file_url, open_client, new_span, seed):
     chance = random.Random(seed)
     process = start(file_url)
@@ -247,8 +247,8 @@ def test_store_urls(tmp_path, monkeypatch):
     for wrong in ("", "memory", "memory:x", "duckdb:", "duckdb:x", "duckdb:///", "mysql://x"):
         with pytest.raises(ValueError, match="store: expected duckdb:///PATH"):
             open_store(wrong)
-    with pytest.raises(ValueError, match="postgresql:// is not supported yet"):
-        open_store("postgresql://localhost/spans")
+    with pytest.raises(StoreError, match="cannot open the PostgreSQL database"):
+        open_store("postgresql://127.0.0.1:1/spans")
 
 
 def test_a_file_that_is_not_ours(tmp_path: Path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertrace.generated.span_pb2 import AttributeValue, Resource
-from infertrace.storing import duckdb_store, ledger
+from infertrace.storing import ledger
 from infertrace.storing.ledger import Producer, ProducerReport
 
 PRODUCER = bytes(range(16))
@@ -115,7 +115,7 @@ def test_the_largest_counters(account, send):
 
 
 def test_accounts_are_bounded(client, new_span, monkeypatch):
-    monkeypatch.setattr(duckdb_store, "MAX_PRODUCERS", 10)
+    monkeypatch.setattr(ledger, "MAX_PRODUCERS", 10)
     for number in range(25):
         client.send(new_span(), producer_id=bytes([number]) * 16, produced_count=1)
     found = [p["producer_id"][:2] for p in client.get("/ledger")["producers"]]

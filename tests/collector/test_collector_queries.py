@@ -9,6 +9,8 @@ import time
 import pytest
 
 from infertrace.generated.span_pb2 import InferenceContext
+from infertrace.storing.duckdb_store import DuckDBStore
+from infertrace.storing.postgres_store import PostgresStore
 from infertrace.storing.store import StoreError
 from infertrace.storing.timestamps import format_rfc3339, parse_rfc3339
 
@@ -340,9 +342,11 @@ def test_a_store_that_cannot_answer(client, monkeypatch):
     def fail(*_):
         raise StoreError("/secret is gone")
 
-    monkeypatch.setattr("infertrace.storing.duckdb_store.DuckDBStore.spans", fail)
+    for store in (DuckDBStore, PostgresStore):
+        monkeypatch.setattr(store, "spans", fail)
     assert client.error("/spans") == (503, "the store cannot answer")
-    monkeypatch.setattr("infertrace.storing.duckdb_store.DuckDBStore.spans", lambda *_: 1 / 0)
+    for store in (DuckDBStore, PostgresStore):
+        monkeypatch.setattr(store, "spans", lambda *_: 1 / 0)
     assert client.error("/spans") == (500, "internal error")
 
 

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store",
         default=DEFAULT_STORE_URL,
         metavar="URL",
-        help="duckdb:///PATH, relative to here, duckdb:////PATH, absolute, or memory: "
+        help="duckdb:///PATH, relative to here, duckdb:////PATH, absolute, "
+        "postgresql://USER@HOST/DATABASE, or memory: "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collecting.authorization import read_token
         from infertrace.collecting.listen_address import AddressError
         from infertrace.collecting.server import Collector, TokenRequiredError
+        from infertrace.storing.opening import shown_url
         from infertrace.storing.store import StoreError
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return _fail(str(error))
     print(
         f"infertrace collector: gRPC on {collector.grpc_address}, "
-        f"HTTP on {collector.http_address}, store {args.store}",
+        f"HTTP on {collector.http_address}, store {shown_url(args.store)}",
         flush=True,
     )
     signals.get()

@@ -25,24 +25,24 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infertrace.storing import ledger
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
-from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import (
     Batch,
     ModelStatistics,
     SeriesPoint,
     SpanFilter,
     StoreError,
+    merged_rows,
 )
 from infertrace.storing.trace_blocks import BLOCK_ROWS, MAX_BLOCKS, TraceBlocks
 
 SCHEMA_VERSION = 2
-MAX_PRODUCERS = 10_000  # accounts kept; those seen last stay
 MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model server needs
 CHECKPOINT_THRESHOLD = "256MB"  # of DuckDB's own log; nobody waits for a checkpoint
 SEEN_SPANS = 1_000_000  # ids remembered, at least
@@ -231,7 +231,7 @@ class DuckDBStore:
 
         None is, unless a write that failed came to its end all the same, and was repeated.
         """
-        group = _merged_rows([entry.rows for entry in entries])
+        group = merged_rows([entry.rows for entry in entries])
         known = self._known(group, None, range(len(group))) if len(group) else set()
         accounts = [account for entry in entries for account in entry.accounts]
         return Entry(entries[-1].number, _without(group, known), accounts)
@@ -273,7 +273,7 @@ class DuckDBStore:
     def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[int]]:
         """The rows that are not stored yet, and the number of duplicates in each batch."""
         rows = [batch.rows for batch in batches]
-        group = _merged_rows(rows)
+        group = merged_rows(rows)
         seen = bool(add_rows(self._seen, group))
         if seen:
             # The ids that came last include all that wait for the database.
@@ -433,11 +433,11 @@ class DuckDBStore:
         return changed
 
     def _forget_oldest(self) -> None:
-        if len(self._producers) <= MAX_PRODUCERS:
+        if len(self._producers) <= ledger.MAX_PRODUCERS:
             return
         # A tenth at a time, so that this is not done for every new producer.
         kept = sorted(self._producers.values(), key=lambda p: p.last_seen, reverse=True)
-        kept = kept[: MAX_PRODUCERS - MAX_PRODUCERS // 10]
+        kept = kept[: ledger.MAX_PRODUCERS - ledger.MAX_PRODUCERS // 10]
         self._producers = {p.producer_id: p for p in kept}
         self._forgotten_before = kept[-1].last_seen
 
@@ -551,7 +551,7 @@ class DuckDBStore:
             rows = cursor.execute(
                 f"SELECT {_PRODUCER_NAMES} FROM producers "
                 "ORDER BY last_seen DESC, producer_id LIMIT ?",
-                [MAX_PRODUCERS],
+                [ledger.MAX_PRODUCERS],
             ).fetchall()
         return [_producer(row) for row in rows]
 
@@ -582,11 +582,6 @@ class DuckDBStore:
             if not self._unapplied:
                 self._journal.clear()
         self._writer.close()
-
-
-def _merged_rows(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    table = pa.Table.from_batches(rows, schema=SCHEMA).combine_chunks()
-    return table.to_batches()[0] if len(table) else rows[0]
 
 
 def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+MAX_PRODUCERS = 10_000  # accounts that a store keeps; those seen last stay
 MAX_INTERVALS = 1_000  # of received sequence numbers, for one producer
 MAX_DROP_REASONS = 32  # for one producer
 MAX_NAME_CHARACTERS = 256  # of a service name or a drop reason

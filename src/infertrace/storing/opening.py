@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from infertrace.storing.duckdb_store import DuckDBStore
-from infertrace.storing.store import Store
+from infertrace.storing.store import Store, StoreError
 
-ALLOWED_URLS = "duckdb:///PATH (duckdb:////PATH for an absolute path) or memory:"
+ALLOWED_URLS = (
+    "duckdb:///PATH (duckdb:////PATH for an absolute path), "
+    "postgresql://USER@HOST/DATABASE or memory:"
+)
+
+
+def shown_url(url: str) -> str:
+    """The URL of a store without what may be secret in it."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres"):
+        return url
+    place = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}{separator}{place}"
 
 
 def open_store(url: str) -> Store:
     """Open the store at `url`, creating it if it does not exist.
 
     `duckdb:///spans.duckdb` is a path relative to the working directory,
-    `duckdb:////var/lib/spans.duckdb` an absolute one; `memory:` forgets everything when it closes.
+    `duckdb:////var/lib/spans.duckdb` an absolute one.
+    `postgresql://` takes what libpq takes; `memory:` forgets everything when it closes.
     Raises ValueError for another URL and StoreError when the store cannot be opened.
     """
     scheme, separator, rest = url.partition(":")
@@ -20,6 +33,15 @@ def open_store(url: str) -> Store:
         return DuckDBStore(None)
     if scheme == "duckdb" and rest.startswith("///") and len(rest) > len("///"):
         return DuckDBStore(rest[len("///") :])
-    if scheme in ("postgresql", "postgres"):
-        raise ValueError(f"store: {scheme}:// is not supported yet; expected {ALLOWED_URLS}")
-    raise ValueError(f"store: expected {ALLOWED_URLS}, got {url!r}")
+    if scheme in ("postgresql", "postgres") and rest.startswith("//"):
+        try:
+            from infertrace.storing.postgres_store import PostgresStore
+        except ModuleNotFoundError as error:
+            if error.name not in ("psycopg", "psycopg_pool"):
+                raise
+            raise StoreError(
+                f"{error.name} is not installed: pip install 'infertrace[postgresql]'"
+            ) from error
+        return PostgresStore(url)
+    # What follows the scheme may hold a password.
+    raise ValueError(f"store: expected {ALLOWED_URLS}, got {scheme[:20]!r}")

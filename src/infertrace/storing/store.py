@@ -5,13 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class StoreError(Exception):
@@ -30,6 +29,12 @@ class Batch:
     span_count: int
     rejected_positions: Sequence[int] = ()
     producer: ProducerReport | None = None
+
+
+def merged_rows(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches as one; there is at least one of them."""
+    table = pa.Table.from_batches(rows).combine_chunks()
+    return table.to_batches()[0] if len(table) else rows[0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,479 @@
+"""Spans in PostgreSQL 14 or newer, which any number of collectors may share.
+
+A table partitioned by day, with a BRIN index on the start time and one unique B-tree on (trace
+id, span id, start time), which finds traces and keeps a span that comes again from being stored
+again, whichever collector it comes to. A span with the same ids and another start time is found
+by a look at the rows of the hour before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from infertrace.storing import ledger
+from infertrace.storing.columns import COLUMNS
+from infertrace.storing.copy_rows import copy_rows, escape, unescape
+from infertrace.storing.ledger import Producer
+from infertrace.storing.metrics import Metric, aggregate_sql
+from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.store import (
+    Batch,
+    ModelStatistics,
+    SeriesPoint,
+    SpanFilter,
+    StoreError,
+    merged_rows,
+)
+
+SCHEMA_VERSION = 1
+SEEN_SPANS = 1_000_000  # ids remembered, at least
+NANOS_PER_DAY = 86_400_000_000_000
+NANOS_PER_MINUTE = 60_000_000_000
+LOOK_BACK_NS = 3_600_000_000_000
+PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a partition of their own; others share one
+MAX_READERS = 8  # connections
+CONNECT_TIMEOUT_S = 5
+QUERY_TIMEOUT_S = 30
+
+_log = logging.getLogger(__name__)
+
+# Collectors that start together make the schema one after another; the number is arbitrary.
+_SCHEMA_LOCK = 0x696E6665
+_ID_OFFSET = 1 << 63  # span ids are kept as signed numbers of the same order
+_SQL_TYPES = {
+    "trace_id": "uuid",
+    "span_id": "bigint",
+    "text": "text",
+    "time": "bigint",
+    "duration": "bigint",
+    "int32": "integer",
+    "int64": "bigint",
+    "float32": "real",
+    "float64": "double precision",
+    "json": "text",
+}
+_NAMES = ", ".join(column.name for column in COLUMNS)
+_COLUMNS_SQL = ", ".join(
+    f"{column.name} {_SQL_TYPES[column.kind]}{' NOT NULL' if column.required else ''}"
+    for column in COLUMNS
+)
+# Names and texts are compared by their bytes.
+_COLUMNS_SQL = _COLUMNS_SQL.replace(" text", ' text COLLATE "C"')
+_PRODUCER_COLUMNS = (
+    "producer_id",
+    "first_seen",
+    "last_seen",
+    "service_name",
+    "produced",
+    "stored",
+    "rejected",
+    "duplicates",
+    "dropped",
+    "received",
+    "finished",
+)
+_PRODUCER_NAMES = ", ".join(_PRODUCER_COLUMNS)
+_SCHEMA = (
+    f"CREATE TABLE infertrace_schema (version integer NOT NULL); "
+    f"INSERT INTO infertrace_schema VALUES ({SCHEMA_VERSION})",
+    f"CREATE TABLE spans ({_COLUMNS_SQL}) PARTITION BY RANGE (start_time)",
+    "CREATE UNIQUE INDEX spans_ids ON spans (trace_id, span_id, start_time)",
+    "CREATE INDEX spans_time ON spans USING brin (start_time) WITH (pages_per_range = 16)",
+    "CREATE TABLE spans_other PARTITION OF spans DEFAULT",
+    """CREATE TABLE producers (
+        producer_id bytea PRIMARY KEY, first_seen bigint NOT NULL, last_seen bigint NOT NULL,
+        service_name text NOT NULL, produced numeric NOT NULL, stored numeric NOT NULL,
+        rejected numeric NOT NULL, duplicates numeric NOT NULL, dropped text NOT NULL,
+        received text NOT NULL, finished boolean NOT NULL)""",
+)
+_INCOMING = (
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming ({_COLUMNS_SQL}, position integer NOT NULL) "
+    "ON COMMIT DELETE ROWS"
+)
+_INSERT = f"INSERT INTO spans SELECT {_NAMES} FROM incoming ON CONFLICT DO NOTHING"
+_INSERT_NEW = f"""
+    INSERT INTO spans SELECT {_NAMES} FROM (
+        SELECT DISTINCT ON (trace_id, span_id) * FROM incoming
+        ORDER BY trace_id, span_id, position) AS firsts
+    WHERE NOT EXISTS (
+        SELECT FROM spans WHERE spans.trace_id = firsts.trace_id
+        AND spans.span_id = firsts.span_id AND spans.start_time BETWEEN %s AND %s)
+    ON CONFLICT DO NOTHING RETURNING trace_id, span_id"""
+_SAVE_PRODUCER = (
+    f"INSERT INTO producers ({_PRODUCER_NAMES}) "
+    f"VALUES ({', '.join(['%s'] * len(_PRODUCER_COLUMNS))}) ON CONFLICT (producer_id) DO UPDATE "
+    f"SET {', '.join(f'{name} = excluded.{name}' for name in _PRODUCER_COLUMNS[1:])}"
+)
+_FORGET_PRODUCERS = """
+    DELETE FROM producers WHERE last_seen < (
+        SELECT last_seen FROM producers ORDER BY last_seen DESC OFFSET %s LIMIT 1)"""
+_MODELS = """
+    SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
+        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos)
+    FROM spans WHERE start_time >= %s AND start_time < %s AND {model}
+    GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
+_SERIES = """
+    SELECT start_time / {step} * {step} AS step, count(*), {value}
+    FROM spans WHERE model_name = %s AND start_time >= %s AND start_time < %s
+    GROUP BY 1 ORDER BY 1"""
+_QUANTILE = "percentile_cont({fraction}) WITHIN GROUP (ORDER BY {column})"
+
+
+class PostgresStore:
+    """A store in the database at a `postgresql://` URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._writer: psycopg.Connection[Any] | None = None
+        self._writing = threading.Lock()
+        self._days: set[int] = set()
+        self._seen = new_seen_spans(SEEN_SPANS)
+        try:
+            self._connected()
+        except psycopg.Error as error:
+            raise StoreError(f"cannot open the PostgreSQL database: {_reason(error)}") from error
+        self._readers = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=MAX_READERS,
+            timeout=CONNECT_TIMEOUT_S,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "options": f"-c statement_timeout={QUERY_TIMEOUT_S * 1000}",
+            },
+            check=ConnectionPool.check_connection,
+            name="infertrace",
+            open=True,
+        )
+        # Its own lines about lost connections would be one for each attempt.
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._writer is None or self._writer.closed or self._writer.broken:
+            connection = psycopg.connect(self._url, connect_timeout=CONNECT_TIMEOUT_S)
+            try:
+                _ensure_schema(connection)
+                connection.execute(_INCOMING)
+                connection.commit()
+            except BaseException:
+                connection.close()
+                raise
+            self._writer, self._days = connection, set()
+        return self._writer
+
+    def commit(self, batches: Sequence[Batch]) -> int:
+        with self._writing:
+            try:
+                connection = self._connected()
+                with connection.transaction():
+                    accounts = self._lock_accounts(connection, batches)
+                    duplicates = self._insert(connection, batches, accounts)
+                    self._account(connection, batches, duplicates, accounts)
+            except psycopg.Error as error:
+                if self._writer is not None and (self._writer.closed or self._writer.broken):
+                    with suppress(psycopg.Error):
+                        self._writer.close()
+                    self._writer = None
+                raise StoreError(_reason(error)) from error
+        return sum(duplicates)
+
+    def _lock_accounts(
+        self, connection: psycopg.Connection[Any], batches: Sequence[Batch]
+    ) -> dict[bytes, Producer]:
+        """The accounts of these producers; no other collector changes them until the commit."""
+        ids = sorted({batch.producer.producer_id for batch in batches if batch.producer})
+        if not ids:
+            return {}
+        # In one order everywhere, so that two collectors cannot wait for each other.
+        for producer_id in ids:
+            key = int.from_bytes(producer_id[:8], "big", signed=True)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        rows = connection.execute(
+            f"SELECT {_PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
+        ).fetchall()
+        return {row[0]: _producer(row) for row in rows}
+
+    def _insert(
+        self,
+        connection: psycopg.Connection[Any],
+        batches: Sequence[Batch],
+        accounts: dict[bytes, Producer],
+    ) -> list[int]:
+        """Insert what is not stored yet; returns the number of duplicates for each batch."""
+        rows = [batch.rows for batch in batches]
+        group = merged_rows(rows)
+        if not len(group):
+            return [0] * len(rows)
+        self._ensure_partitions(connection, group)
+        with (
+            connection.cursor() as cursor,
+            cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.write(copy_rows(group))
+        seen = bool(add_rows(self._seen, group))
+        if not seen and not any(_may_repeat(batch, accounts) for batch in batches):
+            with suppress(_SomeRepeat), connection.transaction():
+                if connection.execute(_INSERT).rowcount == len(group):
+                    return [0] * len(rows)
+                raise _SomeRepeat
+        bounds = [0, 2**63 - 1]
+        if not seen:
+            found = pc.min_max(group.column("start_time")).as_py()
+            bounds = [found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, 2**63 - 1)]
+        inserted = {
+            (trace_id, span_id + _ID_OFFSET)
+            for trace_id, span_id in connection.execute(_INSERT_NEW, bounds).fetchall()
+        }
+        duplicates = [0] * len(rows)
+        if len(inserted) == len(group):
+            return duplicates
+        ends = list(accumulate(map(len, rows)))
+        ids = zip(
+            group.column("trace_id").to_pylist(), group.column("span_id").to_pylist(), strict=True
+        )
+        for position, pair in enumerate(ids):
+            if pair in inserted:
+                inserted.remove(pair)  # the next one of the same ids is its duplicate
+            else:
+                duplicates[bisect_right(ends, position)] += 1
+        return duplicates
+
+    def _account(
+        self,
+        connection: psycopg.Connection[Any],
+        batches: Sequence[Batch],
+        duplicates: Sequence[int],
+        accounts: dict[bytes, Producer],
+    ) -> None:
+        now = time.time_ns()
+        changed: dict[bytes, Producer] = {}
+        for batch, duplicate_count in zip(batches, duplicates, strict=True):
+            report = batch.producer
+            if report is None:
+                continue
+            known = changed.get(report.producer_id) or accounts.get(report.producer_id)
+            changed[report.producer_id] = (known or Producer(report.producer_id, now, now)).after(
+                report,
+                span_count=batch.span_count,
+                rejected_positions=batch.rejected_positions,
+                duplicates=duplicate_count,
+                now=now,
+            )
+        for producer in changed.values():
+            connection.execute(_SAVE_PRODUCER, _producer_row(producer))
+        if changed.keys() - accounts.keys():
+            connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
+
+    def _ensure_partitions(
+        self, connection: psycopg.Connection[Any], group: pa.RecordBatch
+    ) -> None:
+        today = time.time_ns() // NANOS_PER_DAY
+        days = pc.unique(pc.divide(group.column("start_time"), NANOS_PER_DAY)).to_pylist()
+        for day in sorted(set(days) - self._days):
+            if today - PAST_DAYS <= day <= today + FUTURE_DAYS:
+                first = day * NANOS_PER_DAY
+                name = time.strftime("spans_%Y%m%d", time.gmtime(day * 86_400))
+                # When the day's first rows came so early that they are among the others,
+                # the day stays there: PostgreSQL does not make a partition beside them.
+                with suppress(psycopg.errors.CheckViolation), connection.transaction():
+                    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
+                    connection.execute(
+                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF spans "
+                        f"FOR VALUES FROM ({first}) TO ({first + NANOS_PER_DAY})"
+                    )
+            self._days.add(day)
+
+    @contextmanager
+    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with self._readers.connection() as connection:
+                yield connection
+        except (psycopg.Error, PoolTimeout) as error:
+            raise StoreError(_reason(error)) from error
+
+    def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        conditions: dict[str, Any] = {
+            "model_name = %s": where.model,
+            "service_name = %s": where.service,
+            "operation_name = %s": where.operation,
+            "status = %s": where.status,
+            "trace_id = %s": where.trace_id,
+            "duration_nanos >= %s": where.min_duration,
+        }
+        asked = {
+            sql: escape(value) if isinstance(value, str) else value
+            for sql, value in conditions.items()
+            if value is not None
+        }
+        sql = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
+        values = list(asked.values())
+        until = 2**63 - 1 if where.until is None else where.until
+        if where.after is not None:
+            after = where.after
+            until = min(until, after.start_time + 1)
+            sql += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
+            values += [after.start_time, after.trace_id, after.span_id - _ID_OFFSET]
+        found: list[tuple[Any, ...]] = []
+        with self._reader() as connection:
+            for first, end in _windows(where.since or 0, until, where.trace_id is not None):
+                found += connection.execute(
+                    f"SELECT {_NAMES} FROM spans WHERE {sql} "
+                    "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT %s",
+                    [first, end, *values, limit - len(found)],
+                ).fetchall()
+                if len(found) >= limit:
+                    break
+        return [_row(row) for row in found]
+
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT {_NAMES} FROM spans WHERE trace_id = %s "
+                "ORDER BY start_time, duration_nanos DESC, span_id LIMIT %s",
+                [trace_id, limit],
+            ).fetchall()
+        return [_row(row) for row in rows]
+
+    def models(
+        self, since: int, limit: int, model: str | None = None, until: int | None = None
+    ) -> list[ModelStatistics]:
+        values: list[Any] = [since, 2**63 - 1 if until is None else until]
+        condition = "model_name IS NOT NULL"
+        if model is not None:
+            condition = "model_name = %s"
+            values.append(escape(model))
+        with self._reader() as connection:
+            sql = _MODELS.format(model=condition)
+            rows = connection.execute(sql, [*values, limit]).fetchall()
+        return [
+            ModelStatistics(unescape(name), samples, errors, p50, p95, p99, tokens, first, last)
+            for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
+        ]
+
+    def series(
+        self, model: str, metric: Metric, since: int, until: int, step: int
+    ) -> list[SeriesPoint]:
+        sql = _SERIES.format(step=int(step), value=aggregate_sql(metric, step, _QUANTILE))
+        with self._reader() as connection:
+            rows = connection.execute(sql, [escape(model), since, until]).fetchall()
+        return [SeriesPoint(*row) for row in rows]
+
+    def producers(self, limit: int) -> list[Producer]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT {_PRODUCER_NAMES} FROM producers "
+                "ORDER BY last_seen DESC, producer_id LIMIT %s",
+                [limit],
+            ).fetchall()
+        return [_producer(row) for row in rows]
+
+    def check(self) -> None:
+        with self._reader() as connection:
+            connection.execute("SELECT FROM spans LIMIT 0")
+
+    def checkpoint(self) -> None:
+        """The server does that."""
+
+    def close(self) -> None:
+        self._readers.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _SomeRepeat(Exception):
+    """Not all rows were new; what was inserted is taken back."""
+
+
+def _may_repeat(batch: Batch, accounts: dict[bytes, Producer]) -> bool:
+    """Whether its numbers do not prove that none of its spans came before."""
+    report = batch.producer
+    if report is None or not report.first_span_sequence:
+        return True
+    account = accounts.get(report.producer_id)
+    return account is None or account.has_received(report.first_span_sequence, batch.span_count)
+
+
+def _windows(since: int, until: int, whole: bool) -> Iterator[tuple[int, int]]:
+    """Times to look through one after another, the latest first, each longer than before.
+
+    BRIN finds the rows of a time, but not the newest rows.
+    """
+    length, end = NANOS_PER_MINUTE, until
+    first = min(until, time.time_ns()) - length
+    while not whole and first > since and length < 400 * NANOS_PER_DAY:
+        yield first, end
+        end, length = first, length * 8
+        first = end - length
+    yield since, end
+
+
+def _ensure_schema(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
+    (known,) = connection.execute("SELECT to_regclass('infertrace_schema') IS NOT NULL").fetchall()[
+        0
+    ]
+    if known:
+        (version,) = connection.execute("SELECT max(version) FROM infertrace_schema").fetchall()[0]
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the schema has version {version}, and this infertrace knows version "
+                f"{SCHEMA_VERSION}; use the infertrace that wrote it, or a newer one"
+            )
+    else:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+    connection.commit()
+
+
+def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        value if value is None or convert is None else convert(value)
+        for convert, value in zip(_CONVERSIONS, row, strict=True)
+    )
+
+
+_CONVERSIONS = [
+    {"span_id": lambda value: value + _ID_OFFSET, "text": unescape}.get(column.kind)
+    for column in COLUMNS
+]
+
+
+def _producer_row(producer: Producer) -> list[Any]:
+    texts = {
+        "service_name": escape(producer.service_name),
+        "dropped": json.dumps(producer.dropped),
+        "received": json.dumps(producer.received),
+    }
+    return [texts.get(name, getattr(producer, name)) for name in _PRODUCER_COLUMNS]
+
+
+def _producer(row: Sequence[Any]) -> Producer:
+    values = dict(zip(_PRODUCER_COLUMNS, row, strict=True))
+    values["producer_id"] = bytes(values["producer_id"])
+    values["service_name"] = unescape(values["service_name"])
+    for name in ("produced", "stored", "rejected", "duplicates"):
+        values[name] = int(values[name])
+    values["dropped"] = json.loads(values["dropped"])
+    values["received"] = tuple((first, last) for first, last in json.loads(values["received"]))
+    return Producer(**values)
+
+
+def _reason(error: Exception) -> str:
+    """In one line; a connection's error names host and user, but no password."""
+    return " ".join(str(error).split()) or type(error).__name__
