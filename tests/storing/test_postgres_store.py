@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,11 @@ SPANS = st.lists(
 def test_both_encoders_write_the_same(spans: list[Span], skipped: int) -> None:
     pytest.importorskip("infertrace.storing.native_copy_rows")
     rows = batch_of(spans).rows.slice(skipped)
-    assert copy_rows(rows, "native") == copy_rows(rows, "pure")
+    for positions in (False, True):
+        one, other = (
+            copy_rows(rows, positions=positions, name=name) for name in ("native", "pure")
+        )
+        assert one == other
 
 
 @given(TEXT)
@@ -81,7 +86,8 @@ def test_the_same_rows_come_back(
     open_store: Any, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(f"infertrace.storing.{encoder}_copy_rows")
-    monkeypatch.setattr(postgres_store, "copy_rows", lambda rows: copy_rows(rows, encoder))
+    encode = functools.partial(copy_rows, name=encoder)
+    monkeypatch.setattr(postgres_store, "copy_rows", encode)
     spans = [
         new_span(model="a\0b", span_id=b"\xff" * 8, tags={"\0": "\uf8f0"}),
         new_span(model="", parent_span_id=b"\x80" + bytes(7)),

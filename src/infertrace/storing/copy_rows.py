@@ -30,11 +30,17 @@ _SIZES = {
 }
 
 
-def copy_rows(rows: pa.RecordBatch, name: str = backend.selected.NAME) -> bytes:
-    """All of a COPY, with the columns in the order of COLUMNS and their position as the last."""
-    arrays = [*rows.columns, pa.array(range(len(rows)), type=pa.int32())]
-    sizes = [*(_SIZES[column.kind] for column in COLUMNS), 4]
-    ids = [*(column.kind == "span_id" for column in COLUMNS), False]
+def copy_rows(
+    rows: pa.RecordBatch, *, positions: bool = False, name: str = backend.selected.NAME
+) -> bytes:
+    """All of a COPY, with the columns in the order of COLUMNS; and the positions as the last."""
+    arrays = list(rows.columns)
+    sizes = [_SIZES[column.kind] for column in COLUMNS]
+    ids = [column.kind == "span_id" for column in COLUMNS]
+    if positions:
+        arrays.append(pa.array(range(len(rows)), type=pa.int32()))
+        sizes.append(4)
+        ids.append(False)
     given = [
         (size, is_id, _buffers(array, size == 0))
         for array, size, is_id in zip(arrays, sizes, ids, strict=True)
