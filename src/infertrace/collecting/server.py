@@ -13,6 +13,7 @@ from infertrace.querying.http_server import HttpServer
 from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import GroupCommit
 from infertrace.storing.opening import open_store
+from infertrace.storing.retention import Retainer, Retention
 from infertrace.storing.store import Store, StoreError
 
 STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
@@ -39,11 +40,13 @@ class Collector:
         http_address: str = "127.0.0.1:8080",
         store_url: str = "duckdb:///infertrace.duckdb",
         token: BearerToken | None = None,
+        retention: Retention = Retention(),  # noqa: B008 - it is immutable
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
         self._store_url = store_url
         self._token = token
+        self._retention = retention
         self._stack = ExitStack()
 
     @property
@@ -78,6 +81,9 @@ class Collector:
             counters = Counters()
             writer = GroupCommit(store, counters)
             writer.start()
+            retainer = Retainer(store, self._retention)
+            stack.callback(retainer.stop)
+            retainer.start()
             stack.callback(writer.stop, STOP_GRACE_S)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
             grpc_server.start(CollectorService(writer, counters, self._token))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import queue
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:4317"
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:8080"
 DEFAULT_STORE_URL = "duckdb:///infertrace.duckdb"
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 USAGE_ERROR = 2  # the exit status of a command that was asked for what cannot be
 
 
@@ -38,12 +41,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--retain",
+        type=_duration,
+        metavar="AGE",
+        help="delete spans that started longer ago, such as 12h or 7d (default: keep all)",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=_size,
+        metavar="SIZE",
+        help="delete the oldest spans when the store grows beyond it, such as 500MB or 20GB",
+    )
+    parser.add_argument(
         "--token-file",
         type=Path,
         metavar="PATH",
         help="file with the token that producers and readers must show; needed to listen beyond "
         "this machine",
     )
+
+
+def _duration(text: str) -> int:
+    """Nanoseconds."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90m, 12h or 7d, got {text!r}")
+    return int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
+
+
+def _size(text: str) -> int:
+    """Bytes."""
+    match = re.fullmatch(r"(\d{1,9})(MB|GB|TB)", text, re.ASCII)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a size such as 500MB or 20GB, got {text!r}")
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collecting.listen_address import AddressError
         from infertrace.collecting.server import Collector, TokenRequiredError
         from infertrace.storing.opening import shown_url
+        from infertrace.storing.retention import Retention
         from infertrace.storing.store import StoreError
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
@@ -69,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         return _fail(f"--token-file: {error}")
     try:
-        collector = Collector(args.grpc, args.http, args.store, token)
+        retention = Retention(args.retain, args.max_bytes)
+        collector = Collector(args.grpc, args.http, args.store, token, retention)
         collector.start()
     except AddressError as error:
         return _fail(f"{error}; choose another address with --{error.protocol}")

@@ -31,6 +31,7 @@ from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
+from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.store import (
     Batch,
@@ -555,6 +556,26 @@ class DuckDBStore:
             ).fetchall()
         return [_producer(row) for row in rows]
 
+    def retain(self, retention: Retention) -> int:
+        deleted = 0
+        with self._cursor() as cursor:
+            if retention.max_age is not None:
+                deleted += _delete_before(cursor, time.time_ns() - retention.max_age)
+            if retention.max_bytes is not None:
+                sizes = "SELECT used_blocks * block_size FROM pragma_database_size()"
+                used = cursor.execute(sizes).fetchall()[0][0]
+                if used > retention.max_bytes:
+                    share = 1 - KEPT_SHARE * retention.max_bytes / used
+                    bound = cursor.execute(
+                        f"SELECT quantile_disc(start_time, {share}) FROM spans"
+                    ).fetchall()[0][0]
+                    deleted += 0 if bound is None else _delete_before(cursor, bound)
+            if deleted:
+                # It gives the room back; DuckDB does it later where it cannot be done now.
+                with suppress(duckdb.Error):
+                    cursor.execute("CHECKPOINT")
+        return deleted
+
     def _read_applied(self) -> int:
         with self._cursor() as cursor:
             return int(cursor.execute("SELECT number FROM applied").fetchall()[0][0])
@@ -589,6 +610,11 @@ def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
         return rows
     kept = [position for position in range(len(rows)) if position not in positions]
     return rows.take(pa.array(kept, type=pa.int64()))
+
+
+def _delete_before(cursor: duckdb.DuckDBPyConnection, start_time: int) -> int:
+    deleted = cursor.execute("DELETE FROM spans WHERE start_time < ?", [start_time]).fetchall()
+    return int(deleted[0][0])
 
 
 def _all_spans(cursor: duckdb.DuckDBPyConnection, recent: Sequence[pa.RecordBatch]) -> str:

@@ -14,14 +14,16 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from itertools import accumulate
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.storing import ledger
@@ -29,6 +31,7 @@ from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
+from infertrace.storing.retention import Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.store import (
     Batch,
@@ -312,23 +315,23 @@ class PostgresStore:
             "duration_nanos >= %s": where.min_duration,
         }
         asked = {
-            sql: escape(value) if isinstance(value, str) else value
-            for sql, value in conditions.items()
+            name: escape(value) if isinstance(value, str) else value
+            for name, value in conditions.items()
             if value is not None
         }
-        sql = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
+        condition = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
         values = list(asked.values())
         until = 2**63 - 1 if where.until is None else where.until
         if where.after is not None:
             after = where.after
             until = min(until, after.start_time + 1)
-            sql += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
+            condition += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
             values += [after.start_time, after.trace_id, after.span_id - _ID_OFFSET]
         found: list[tuple[Any, ...]] = []
         with self._reader() as connection:
             for first, end in _windows(where.since or 0, until, where.trace_id is not None):
                 found += connection.execute(
-                    f"SELECT {_NAMES} FROM spans WHERE {sql} "
+                    f"SELECT {_NAMES} FROM spans WHERE {condition} "
                     "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT %s",
                     [first, end, *values, limit - len(found)],
                 ).fetchall()
@@ -354,8 +357,8 @@ class PostgresStore:
             condition = "model_name = %s"
             values.append(escape(model))
         with self._reader() as connection:
-            sql = _MODELS.format(model=condition)
-            rows = connection.execute(sql, [*values, limit]).fetchall()
+            query = _MODELS.format(model=condition)
+            rows = connection.execute(query, [*values, limit]).fetchall()
         return [
             ModelStatistics(unescape(name), samples, errors, p50, p95, p99, tokens, first, last)
             for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
@@ -364,9 +367,9 @@ class PostgresStore:
     def series(
         self, model: str, metric: Metric, since: int, until: int, step: int
     ) -> list[SeriesPoint]:
-        sql = _SERIES.format(step=int(step), value=aggregate_sql(metric, step, _QUANTILE))
+        query = _SERIES.format(step=int(step), value=aggregate_sql(metric, step, _QUANTILE))
         with self._reader() as connection:
-            rows = connection.execute(sql, [escape(model), since, until]).fetchall()
+            rows = connection.execute(query, [escape(model), since, until]).fetchall()
         return [SeriesPoint(*row) for row in rows]
 
     def producers(self, limit: int) -> list[Producer]:
@@ -377,6 +380,29 @@ class PostgresStore:
                 [limit],
             ).fetchall()
         return [_producer(row) for row in rows]
+
+    def retain(self, retention: Retention) -> int:
+        """Whole days are dropped, which costs nothing, and today's oldest spans never are."""
+        deleted = 0
+        with self._reader() as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
+            if retention.max_age is not None:
+                bound = time.time_ns() - retention.max_age
+                for name in _partitions(connection):
+                    if (_day(name) + 1) * NANOS_PER_DAY <= bound:
+                        deleted += _drop(connection, name)
+                deleted += connection.execute(
+                    "DELETE FROM spans WHERE start_time < %s", [bound]
+                ).rowcount
+            if retention.max_bytes is not None:
+                today = f"spans_{time.strftime('%Y%m%d', time.gmtime())}"
+                sizes = _partitions(connection)
+                for name in sorted(sizes):
+                    if name >= today or sum(sizes.values()) <= retention.max_bytes:
+                        break
+                    deleted += _drop(connection, name)
+                    del sizes[name]
+        return deleted
 
     def check(self) -> None:
         with self._reader() as connection:
@@ -397,6 +423,29 @@ def _copy(connection: psycopg.Connection[Any], table: str, rows: bytes) -> None:
         cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy,
     ):
         copy.write(rows)
+
+
+def _partitions(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """The partitions of one day, and their bytes."""
+    return dict(
+        connection.execute(
+            "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE oid IN "
+            "(SELECT inhrelid FROM pg_inherits WHERE inhparent = 'spans'::regclass) "
+            "AND relname <> 'spans_other'"
+        ).fetchall()
+    )
+
+
+def _day(partition: str) -> int:
+    date = datetime.strptime(partition, "spans_%Y%m%d").replace(tzinfo=timezone.utc)
+    return int(date.timestamp()) // 86_400
+
+
+def _drop(connection: psycopg.Connection[Any], partition: str) -> int:
+    name = sql.Identifier(partition)
+    count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchall()[0][0]
+    connection.execute(sql.SQL("DROP TABLE {}").format(name))
+    return int(count)
 
 
 def _may_repeat(batch: Batch, accounts: dict[bytes, Producer]) -> bool:
@@ -447,7 +496,16 @@ def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-_CONVERSIONS = [
+def _unsigned(span_id: int) -> int:
+    return span_id + _ID_OFFSET
+
+
+_CONVERSION_OF: dict[str, Callable[[Any], Any]] = {
+    "span_id": _unsigned,
+    "text": unescape,
+    "json": unescape,
+}
+_CONVERSIONS: list[Callable[[Any], Any] | None] = [
     {"span_id": lambda value: value + _ID_OFFSET, "text": unescape, "json": unescape}.get(
         column.kind
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
+
+if TYPE_CHECKING:
+    from infertrace.storing.retention import Retention
 
 
 class StoreError(Exception):
@@ -128,6 +131,9 @@ class Store(Protocol):
 
     def producers(self, limit: int) -> list[Producer]:
         """The accounts of the producers, the last seen first."""
+
+    def retain(self, retention: Retention) -> int:
+        """Delete the oldest spans beyond an age or a size; returns how many."""
 
     def check(self) -> None:
         """Raise StoreError when the store could not keep what it takes, or cannot be asked."""
