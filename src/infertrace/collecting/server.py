@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from infertrace.collecting.authorization import BearerToken
 from infertrace.collecting.listen_address import AddressError, ListenAddress
 from infertrace.collecting.service import CollectorService, GrpcServer, require_free
+from infertrace.collecting.tls import TlsFiles
 from infertrace.querying.app import create_app
 from infertrace.querying.http_server import HttpServer
 from infertrace.storing.counters import Counters
@@ -31,7 +32,8 @@ class Collector:
     Addresses are `HOST:PORT`, where port 0 takes a free one; a malformed one raises ValueError at
     once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
     this machine without a token, AddressError for one that cannot be listened on, and StoreError
-    for a store that cannot be opened. A collector can be started once.
+    for a store that cannot be opened, and OSError for a file of `tls` that cannot be read. A
+    collector can be started once.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Collector:
         store_url: str = "duckdb:///infertrace.duckdb",
         token: BearerToken | None = None,
         retention: Retention = Retention(),  # noqa: B008 - it is immutable
+        tls: TlsFiles | None = None,
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
         self._store_url = store_url
         self._token = token
         self._retention = retention
+        self._tls = tls
         self._stack = ExitStack()
 
     @property
@@ -66,6 +70,7 @@ class Collector:
                 raise TokenRequiredError(
                     f"listening beyond this machine, on {address}, needs a token"
                 )
+        credentials = None if self._tls is None else self._tls.credentials()
         with ExitStack() as stack:
             # The ports come first: a store is not created by a collector that cannot run.
             try:
@@ -77,7 +82,7 @@ class Collector:
             store = open_store(self._store_url)
             stack.callback(_close, store)
             stack.callback(http_server.stop, STOP_GRACE_S)
-            grpc_server = GrpcServer(self._grpc)
+            grpc_server = GrpcServer(self._grpc, credentials)
             counters = Counters()
             writer = GroupCommit(store, counters)
             writer.start()

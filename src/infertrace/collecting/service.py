@@ -113,9 +113,11 @@ def require_free(address: ListenAddress) -> None:
 
 
 class GrpcServer:
-    """Listens from the moment it is made, answers from `start` on."""
+    """Listens from the moment it is made, answers from `start` on; in the clear or with TLS."""
 
-    def __init__(self, address: ListenAddress) -> None:
+    def __init__(
+        self, address: ListenAddress, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="infertrace-grpc"),
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
@@ -129,7 +131,10 @@ class GrpcServer:
             ],
         )
         try:
-            port = self._server.add_insecure_port(str(address))
+            if credentials is None:
+                port = self._server.add_insecure_port(str(address))
+            else:
+                port = self._server.add_secure_port(str(address), credentials)
         except RuntimeError:
             port = 0
         if port == 0:

@@ -1,11 +1,11 @@
-"""The command line: `infertrace collector`, `demo`, `doctor`, `replay`, `spool`."""
+"""The command line: `infertrace collector`, `demo`, `doctor`, `export`, `replay`, `spool`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from infertrace.commands import collector, demo, doctor, replay, spool
+from infertrace.commands import collector, demo, doctor, export, replay, spool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "collector": collector,
         "demo": demo,
         "doctor": doctor,
+        "export": export,
         "replay": replay,
         "spool": spool,
     }

@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "this machine",
     )
 
+    for option, text in (
+        ("--tls-cert", "PEM file with the certificate chain for gRPC; with --tls-key"),
+        ("--tls-key", "PEM file with the key of that certificate"),
+        ("--tls-client-ca", "PEM file with the authority whose producers alone may send (mTLS)"),
+    ):
+        parser.add_argument(option, type=Path, metavar="PATH", help=text)
+
 
 def _duration(text: str) -> int:
     """Nanoseconds."""
@@ -83,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collecting.authorization import read_token
         from infertrace.collecting.listen_address import AddressError
         from infertrace.collecting.server import Collector, TokenRequiredError
+        from infertrace.collecting.tls import TlsFiles
         from infertrace.storing.opening import shown_url
         from infertrace.storing.retention import Retention
         from infertrace.storing.store import StoreError
@@ -100,15 +108,20 @@ def run(args: argparse.Namespace) -> int:
         token = read_token(args.token_file) if args.token_file else None
     except (OSError, ValueError) as error:
         return _fail(f"--token-file: {error}")
+    if (args.tls_cert is None) != (args.tls_key is None):
+        return _fail("--tls-cert and --tls-key: expected both or neither")
+    if args.tls_client_ca is not None and args.tls_cert is None:
+        return _fail("--tls-client-ca: expected --tls-cert and --tls-key with it")
+    tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_client_ca) if args.tls_cert else None
     try:
         retention = Retention(args.retain, args.max_bytes)
-        collector = Collector(args.grpc, args.http, args.store, token, retention)
+        collector = Collector(args.grpc, args.http, args.store, token, retention, tls)
         collector.start()
     except AddressError as error:
         return _fail(f"{error}; choose another address with --{error.protocol}")
     except TokenRequiredError as error:
         return _fail(f"{error}: give one with --token-file")
-    except (ValueError, StoreError) as error:
+    except (ValueError, StoreError, OSError) as error:
         return _fail(str(error))
     print(
         f"infertrace collector: gRPC on {collector.grpc_address}, "

@@ -33,6 +33,7 @@ from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import (
     Batch,
     ModelStatistics,
@@ -528,6 +529,19 @@ class DuckDBStore:
             sql = _SERIES.format(step=int(step), value=value, spans=_all_spans(cursor, recent))
             rows = cursor.execute(sql, [model, since, until]).fetchall()
         return [SeriesPoint(*row) for row in rows]
+
+    def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
+        with self._snapshot() as (cursor, recent):
+            cursor.execute("SET arrow_lossless_conversion = true")
+            where = f"start_time >= {since:d} AND start_time < {until:d}"
+            stored = cursor.sql(f"SELECT {_NAMES} FROM spans WHERE {where}")
+            for rows in pa.RecordBatchReader.from_stream(stored):
+                yield rows.cast(SCHEMA)
+            for rows in recent:
+                start = rows.column("start_time")
+                inside = pc.and_(pc.greater_equal(start, since), pc.less(start, until))
+                if len(rows := rows.filter(inside)):
+                    yield rows
 
     @contextmanager
     def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[pa.RecordBatch]]]:

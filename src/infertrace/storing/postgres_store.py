@@ -33,6 +33,7 @@ from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
 from infertrace.storing.retention import Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import (
     Batch,
     ModelStatistics,
@@ -51,6 +52,7 @@ PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a partition of their own; others sh
 MAX_READERS = 8  # connections
 CONNECT_TIMEOUT_S = 5
 QUERY_TIMEOUT_S = 30
+EXPORT_ROWS = 20_000  # at a time
 
 _log = logging.getLogger(__name__)
 
@@ -372,6 +374,20 @@ class PostgresStore:
             rows = connection.execute(query, [escape(model), since, until]).fetchall()
         return [SeriesPoint(*row) for row in rows]
 
+    def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
+        with (
+            self._reader() as connection,
+            connection.transaction(),
+            connection.cursor(name="infertrace_rows") as cursor,
+        ):
+            connection.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute(
+                f"SELECT {_NAMES} FROM spans WHERE start_time >= %s AND start_time < %s",
+                [since, until],
+            )
+            while found := cursor.fetchmany(EXPORT_ROWS):
+                yield _batch([_row(row) for row in found])
+
     def producers(self, limit: int) -> list[Producer]:
         with self._reader() as connection:
             rows = connection.execute(
@@ -506,11 +522,19 @@ _CONVERSION_OF: dict[str, Callable[[Any], Any]] = {
     "json": unescape,
 }
 _CONVERSIONS: list[Callable[[Any], Any] | None] = [
-    {"span_id": lambda value: value + _ID_OFFSET, "text": unescape, "json": unescape}.get(
-        column.kind
-    )
-    for column in COLUMNS
+    _CONVERSION_OF.get(column.kind) for column in COLUMNS
 ]
+
+
+def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = []
+    for field, values in zip(SCHEMA, zip(*rows, strict=True), strict=True):
+        if isinstance(field.type, pa.UuidType):
+            ids = pa.array([value.bytes for value in values], type=pa.binary(16))
+            columns.append(pa.ExtensionArray.from_storage(field.type, ids))
+        else:
+            columns.append(pa.array(values, type=field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def _producer_row(producer: Producer) -> list[Any]:

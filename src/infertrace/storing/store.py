@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,6 +128,9 @@ class Store(Protocol):
 
         Steps begin at multiples of `step`; `since` and `until` are as in a SpanFilter.
         """
+
+    def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
+        """All spans of a time, in no order, in batches with the columns of `COLUMNS`."""
 
     def producers(self, limit: int) -> list[Producer]:
         """The accounts of the producers, the last seen first."""
