@@ -61,7 +61,8 @@ def test_the_same_rows_come_back(
             span.parent_span_id.hex() or None,
             span.start_time_unix_nano,
         )
-        assert row[4:6] == (name, name)
+        assert row[4] == name
+        assert row[5] == name or name is None  # which engines write in several ways
         assert row[6] == f'{{"n":"{span.tags["n"]}"}}'
         assert row[7] == '[{"time":"1970-01-01T00:00:00.000000000Z","name":"e"}]'
         assert row[8] == span.start_time_unix_nano // 1_000
