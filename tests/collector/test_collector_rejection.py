@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from concurrent.futures import Future
 
 import grpc
@@ -13,7 +14,7 @@ from infertrace.collecting.decoding import decode_batch
 from infertrace.collecting.server import Collector
 from infertrace.collecting.wire_fields import RequestError, request_fields
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
-from infertrace.storing import group_commit
+from infertrace.storing import duckdb_store, group_commit
 from infertrace.storing.duckdb_store import DuckDBStore
 from infertrace.storing.store import StoreError
 
@@ -217,6 +218,42 @@ def test_a_store_that_fails(held_store, open_client, new_span):
         held_store.permission = Future()
         held_store.permission.set_result(None)
         assert client.send(new_span()).accepted_count == 1
+
+
+def test_a_store_that_is_slower_than_what_comes_in(file_url, open_client, new_span, monkeypatch):
+    """Memory is bounded, the sender is told when to come again, and what waited gets stored."""
+    may_apply = threading.Event()
+    apply = DuckDBStore._apply
+
+    def slow(self, entries):
+        may_apply.wait(30)
+        apply(self, entries)
+
+    monkeypatch.setattr(DuckDBStore, "_apply", slow)
+    monkeypatch.setattr(duckdb_store, "MAX_UNAPPLIED_BYTES", 10_000)
+    monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 0.05)
+    stored = 0
+    with Collector("127.0.0.1:0", "127.0.0.1:0", file_url) as collector:
+        client = open_client(collector.grpc_address, collector.http_address)
+
+        def fill():
+            nonlocal stored
+            for _ in range(1_000):
+                stored += client.send(*[new_span() for _ in range(10)]).accepted_count
+
+        with pytest.raises(grpc.RpcError) as failure:
+            fill()
+        assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "grpc-status-details-bin" in dict(failure.value.trailing_metadata())
+        assert client.get("/health") == {"status": "ok"}
+        send = client.stub.SendSpanBatch.future
+        calls = [send(SendSpanBatchRequest(spans=[new_span()])) for _ in range(20)]
+        codes = {call.exception(30).code() for call in calls}
+        assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        may_apply.set()
+        monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 30)
+        stored += client.send(new_span()).accepted_count
+        assert len(client.get("/spans", limit=10_000)) == stored
 
 
 def test_one_batch_that_cannot_be_stored_fails_alone(held_store, open_client, new_span):

@@ -19,7 +19,7 @@ from infertrace.collecting.wire_fields import RequestError
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
 from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import GroupCommit, OverloadError
-from infertrace.storing.store import StoreError
+from infertrace.storing.store import StoreBusyError, StoreError
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_CONCURRENT_CALLS = 1_024  # beyond the threads, they wait with their bytes not yet read
@@ -82,7 +82,7 @@ class CollectorService:
             done.result(COMMIT_TIMEOUT_S)
         except RequestError as error:
             self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except OverloadError as error:
+        except (OverloadError, StoreBusyError) as error:
             context.set_trailing_metadata(
                 ((STATUS_DETAILS_KEY, retry_details(str(error), RETRY_DELAY_S)),)
             )

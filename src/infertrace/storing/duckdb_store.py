@@ -39,6 +39,7 @@ from infertrace.storing.store import (
     ModelStatistics,
     SeriesPoint,
     SpanFilter,
+    StoreBusyError,
     StoreError,
     merged_rows,
 )
@@ -269,8 +270,9 @@ class DuckDBStore:
             if not self._changed.wait_for(
                 lambda: self._unapplied_bytes < MAX_UNAPPLIED_BYTES, ROOM_TIMEOUT_S
             ):
-                reason = self._failure or "it is slower than what comes in"
-                raise StoreError(f"too much waits for the database: {reason}")
+                if self._failure is not None:
+                    raise StoreError(f"too much waits for the database: {self._failure}")
+                raise StoreBusyError(f"{self._unapplied_bytes} bytes wait for the database")
 
     def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[int]]:
         """The rows that are not stored yet, and the number of duplicates in each batch."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from infertrace.storing.counters import Counters
-from infertrace.storing.store import Batch, Store, StoreError
+from infertrace.storing.store import Batch, Store, StoreBusyError, StoreError
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024  # of requests that are decoded or wait for their commit
 MAX_GROUP_SPANS = 100_000  # in one transaction
@@ -114,12 +114,13 @@ class GroupCommit:
                     break
                 group.append(following)
                 span_count += len(following.batch.rows)
-            if not self._commit(group) and len(group) > 1:
+            if not self._commit(group):
                 # What one batch cannot do must not fail its neighbours.
                 for pending in group:
                     self._commit([pending])
 
     def _commit(self, group: list[_Pending]) -> bool:
+        """Settle all of a group; False where one of several may be what failed it."""
         failure: Exception | None = None
         duplicates = 0
         try:
@@ -128,7 +129,7 @@ class GroupCommit:
             failure = error if isinstance(error, StoreError) else StoreError(repr(error))
         if failure is not None:
             self._counters.add(commit_failures=1)
-            if len(group) > 1:
+            if len(group) > 1 and not isinstance(failure, StoreBusyError):
                 return False
         else:
             self._counters.add(
@@ -142,4 +143,4 @@ class GroupCommit:
                 pending.done.set_result(None)
             else:
                 pending.done.set_exception(failure)
-        return failure is None
+        return True

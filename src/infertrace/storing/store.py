@@ -20,6 +20,10 @@ class StoreError(Exception):
     """The store could not do what was asked; the text says why."""
 
 
+class StoreBusyError(StoreError):
+    """More waits than the store can hold; it works, and a later time may do."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """The valid spans of one request, what it says of its producer, and what was left out.
@@ -105,7 +109,10 @@ class Store(Protocol):
     """
 
     def commit(self, batches: Sequence[Batch]) -> int:
-        """Make the batches durable, all or none; returns how many spans were duplicates."""
+        """Make the batches durable, all or none; returns how many spans were duplicates.
+
+        Raises StoreBusyError when too much waits already.
+        """
 
     def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
         """At most `limit` spans, newest first."""
