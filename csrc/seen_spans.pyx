@@ -5,6 +5,7 @@
 Behaves as infertrace.storing.pure_seen_spans does.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -36,6 +37,7 @@ cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noex
     return mixed if mixed else 1
 
 
+@cython.final
 cdef class SeenSpans:
     """Remembers the last `capacity` to twice as many spans.
 
@@ -105,6 +107,7 @@ cdef class SeenSpans:
 cdef size_t _FILTER_BITS = 1 << 22
 
 
+@cython.final
 cdef class TraceFilter:
     """A Bloom filter of trace ids: it may take a strange one for known, never the reverse.
 

@@ -25,7 +25,14 @@ SITE = sysconfig.get_path("platlib", "posix_prefix", {"base": VENV, "platbase": 
 
 SANITIZERS = "address,undefined"
 # Not the tests of the counts: valgrind and sys.getallocatedblocks see nothing in this process.
-SUITE = ("tests/recording", "tests/buffering", "tests/native/test_span_bounds.py")
+SUITE = (
+    "tests/recording",
+    "tests/buffering",
+    "tests/exporting/test_exchange.py",
+    "tests/native/test_span_bounds.py",
+    "tests/collector/test_collector_decoder.py",
+    "tests/storing/test_seen_spans.py",
+)
 ON_NATIVE_ONLY = ("-k", "not pure")
 
 # Reads one byte behind a block, as a wrong bound of ours would.

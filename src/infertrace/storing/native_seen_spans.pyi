@@ -1,9 +1,13 @@
-from typing import Any
+from typing import Any, final
 
+__all__ = ["SeenSpans", "TraceFilter"]
+
+@final
 class SeenSpans:
     def __init__(self, capacity: int) -> None: ...
     def add(self, trace_ids: Any, span_ids: Any) -> list[int]: ...
 
+@final
 class TraceFilter:
     def __init__(self) -> None: ...
     def add(self, trace_ids: Any) -> None: ...
