@@ -66,6 +66,14 @@ def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
     return found
 
 
+EXTENSIONS = {
+    "infertrace/collecting/native_decoder",
+    "infertrace/recording/native",
+    "infertrace/storing/native_copy_rows",
+    "infertrace/storing/native_seen_spans",
+}
+
+
 def test_the_sdist_holds_nothing_stray(sources: dict[str, bytes]) -> None:
     kinds: dict[str, set[str]] = {}
     for path in map(PurePosixPath, sources):
@@ -87,7 +95,9 @@ def test_wheels_hold_the_package_of_the_sdist(
     for wheel, files in wheels.items():
         own = {path: data for path, data in files.items() if ".dist-info/" not in path}
         extensions = {path for path in own if path.endswith((".so", ".pyd"))}
-        assert len(extensions) == (0 if wheel.endswith("-none-any.whl") else 1), wheel
+        compiled = set() if wheel.endswith("-none-any.whl") else EXTENSIONS
+        assert {path.partition(".")[0] for path in extensions} == compiled, wheel
+        assert len(extensions) == len(compiled), wheel
         assert {path: own[path] for path in set(own) - extensions} == package, wheel
         assert package.keys() >= NEEDED
 
@@ -119,12 +129,13 @@ def test_wheels_for_linux_are_what_they_say(wheels: dict[str, dict[str, bytes]])
     for wheel, files in wheels.items():
         if "linux" not in wheel:
             continue
-        (extension,) = [path for path in files if path.endswith(".so")]
+        extensions = {path for path in files if path.endswith(".so")}
         (machine,) = [name for name in machines if wheel.endswith(f"{name}.whl")]
         libc = "musl" if "musllinux" in wheel else "gnu"
         python = wheel.split("-")[2].removeprefix("cp")
-        expected = f"infertrace/recording/native.cpython-{python}-{machine}-linux-{libc}.so"
-        assert extension == expected
-        assert int.from_bytes(files[extension][18:20], "little") == machines[machine]
-        if "manylinux" in wheel:
-            assert b".symtab" not in files[extension], f"{wheel} is not stripped"
+        kind = f"cpython-{python}-{machine}-linux-{libc}.so"
+        assert extensions == {f"{name}.{kind}" for name in EXTENSIONS}
+        for extension in extensions:
+            assert int.from_bytes(files[extension][18:20], "little") == machines[machine]
+            if "manylinux" in wheel:
+                assert b".symtab" not in files[extension], f"{wheel} is not stripped"

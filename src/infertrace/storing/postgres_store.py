@@ -156,6 +156,8 @@ class PostgresStore:
             min_size=1,
             max_size=MAX_READERS,
             timeout=CONNECT_TIMEOUT_S,
+            # Longer, and its pauses between two attempts would grow beyond what a reader waits.
+            reconnect_timeout=CONNECT_TIMEOUT_S,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": CONNECT_TIMEOUT_S,
