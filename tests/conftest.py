@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,9 @@ import infertrace
 from backend_recording import Recording, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
-from postgresql_cluster import Cluster
+
+if TYPE_CHECKING:
+    from postgresql_cluster import Cluster
 
 
 @pytest.fixture(params=available_backends())
@@ -80,6 +82,9 @@ def tracer(new_tracer: Callable[..., infertrace.Tracer], receiver: Receiver) -> 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Cluster]:
+    # Here, since tests of wheels run without a PostgreSQL client.
+    from postgresql_cluster import Cluster
+
     cluster = Cluster()
     yield cluster
     cluster.close()
