@@ -428,7 +428,7 @@ cdef inline object object_or_none(PyObject* value):
 cdef class TracerBase:
     """What a tracer is derived from: start_span() as a method of its type.
 
-    To find the recorder's own as an attribute of each tracer would cost a tenth of a span.
+    To find the recorder's own as an attribute of each tracer shows in the cost of a span.
     """
 
     cdef public Recorder _recorder

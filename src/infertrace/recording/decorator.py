@@ -66,8 +66,8 @@ def _traced_function(
         parameters, arguments = _parameters(function)
     else:
         parameters, arguments = "*args, **kwargs", "*args, **kwargs"
-    # Written out, for to pack arguments and unpack them again costs a third of the span, and
-    # so would the call of a `start` of its own.
+    # Written out, for to pack arguments and unpack them again shows in the cost, and so would
+    # the call of a `start` of its own.
     own = "_"
     while f" {own}" in f" {parameters}".replace("*", ""):
         own += "_"  # a name that no parameter has

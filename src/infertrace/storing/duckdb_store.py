@@ -8,7 +8,6 @@ docs/collector.md has the measurements behind this.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -30,6 +29,12 @@ from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
+from infertrace.storing.producer_rows import (
+    PRODUCER_COLUMNS,
+    PRODUCER_NAMES,
+    producer_row,
+    producer_values,
+)
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
@@ -106,22 +111,8 @@ _DUPLICATES = """
         SELECT position, min(position) OVER (PARTITION BY trace_id, span_id) AS earliest
         FROM batch)
     WHERE position > earliest"""
-_PRODUCER_COLUMNS = (
-    "producer_id",
-    "first_seen",
-    "last_seen",
-    "service_name",
-    "produced",
-    "stored",
-    "rejected",
-    "duplicates",
-    "dropped",
-    "received",
-    "finished",
-)
-_PRODUCER_NAMES = ", ".join(_PRODUCER_COLUMNS)
 _INSERT_PRODUCER = (
-    f"INSERT INTO producers ({_PRODUCER_NAMES}) VALUES ({', '.join('?' * len(_PRODUCER_COLUMNS))})"
+    f"INSERT INTO producers ({PRODUCER_NAMES}) VALUES ({', '.join('?' * len(PRODUCER_COLUMNS))})"
 )
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
@@ -246,7 +237,10 @@ class DuckDBStore:
         except duckdb.Error as error:
             raise StoreError(str(error)) from error
         changed = self._account(batches, duplicates, self._producers)
-        accounts = [_producer_row(producer) for producer in changed.values()]
+        accounts = [
+            producer_row(producer, producer_id=producer.producer_id.hex())  # as JSON types
+            for producer in changed.values()
+        ]
         entry = Entry(self._number + 1, rows, accounts)
         if self._journal is None:
             self._apply_or_reopen([entry])
@@ -566,7 +560,7 @@ class DuckDBStore:
     def _read_producers(self) -> list[Producer]:
         with self._cursor() as cursor:
             rows = cursor.execute(
-                f"SELECT {_PRODUCER_NAMES} FROM producers "
+                f"SELECT {PRODUCER_NAMES} FROM producers "
                 "ORDER BY last_seen DESC, producer_id LIMIT ?",
                 [ledger.MAX_PRODUCERS],
             ).fetchall()
@@ -678,18 +672,5 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def _producer_row(producer: Producer) -> list[Any]:
-    """The values of the columns, as JSON types."""
-    texts = {
-        "producer_id": producer.producer_id.hex(),
-        "dropped": json.dumps(producer.dropped),
-        "received": json.dumps(producer.received),
-    }
-    return [texts.get(name, getattr(producer, name)) for name in _PRODUCER_COLUMNS]
-
-
 def _producer(row: Sequence[Any]) -> Producer:
-    values = dict(zip(_PRODUCER_COLUMNS, row, strict=True))
-    values["dropped"] = json.loads(values["dropped"])
-    values["received"] = tuple((first, last) for first, last in json.loads(values["received"]))
-    return Producer(**values)
+    return Producer(**producer_values(row))

@@ -8,7 +8,6 @@ by a look at the rows of the hour before and after.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -31,6 +30,12 @@ from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
+from infertrace.storing.producer_rows import (
+    PRODUCER_COLUMNS,
+    PRODUCER_NAMES,
+    producer_row,
+    producer_values,
+)
 from infertrace.storing.retention import Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.span_rows import SCHEMA
@@ -78,20 +83,6 @@ _COLUMNS_SQL = ", ".join(
 )
 # Names and texts are compared by their bytes.
 _COLUMNS_SQL = _COLUMNS_SQL.replace(" text", ' text COLLATE "C"')
-_PRODUCER_COLUMNS = (
-    "producer_id",
-    "first_seen",
-    "last_seen",
-    "service_name",
-    "produced",
-    "stored",
-    "rejected",
-    "duplicates",
-    "dropped",
-    "received",
-    "finished",
-)
-_PRODUCER_NAMES = ", ".join(_PRODUCER_COLUMNS)
 _SCHEMA = (
     f"CREATE TABLE infertrace_schema (version integer NOT NULL); "
     f"INSERT INTO infertrace_schema VALUES ({SCHEMA_VERSION})",
@@ -118,9 +109,9 @@ _INSERT_NEW = f"""
         AND spans.span_id = firsts.span_id AND spans.start_time BETWEEN %s AND %s)
     ON CONFLICT DO NOTHING RETURNING trace_id, span_id"""
 _SAVE_PRODUCER = (
-    f"INSERT INTO producers ({_PRODUCER_NAMES}) "
-    f"VALUES ({', '.join(['%s'] * len(_PRODUCER_COLUMNS))}) ON CONFLICT (producer_id) DO UPDATE "
-    f"SET {', '.join(f'{name} = excluded.{name}' for name in _PRODUCER_COLUMNS[1:])}"
+    f"INSERT INTO producers ({PRODUCER_NAMES}) "
+    f"VALUES ({', '.join(['%s'] * len(PRODUCER_COLUMNS))}) ON CONFLICT (producer_id) DO UPDATE "
+    f"SET {', '.join(f'{name} = excluded.{name}' for name in PRODUCER_COLUMNS[1:])}"
 )
 _FORGET_PRODUCERS = """
     DELETE FROM producers WHERE last_seen < (
@@ -211,7 +202,7 @@ class PostgresStore:
             key = int.from_bytes(producer_id[:8], "big", signed=True)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
         rows = connection.execute(
-            f"SELECT {_PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
+            f"SELECT {PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
         ).fetchall()
         return {row[0]: _producer(row) for row in rows}
 
@@ -278,7 +269,8 @@ class PostgresStore:
                 now=now,
             )
         for producer in changed.values():
-            connection.execute(_SAVE_PRODUCER, _producer_row(producer))
+            row = producer_row(producer, service_name=escape(producer.service_name))
+            connection.execute(_SAVE_PRODUCER, row)
         if changed.keys() - accounts.keys():
             connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
 
@@ -393,7 +385,7 @@ class PostgresStore:
     def producers(self, limit: int) -> list[Producer]:
         with self._reader() as connection:
             rows = connection.execute(
-                f"SELECT {_PRODUCER_NAMES} FROM producers "
+                f"SELECT {PRODUCER_NAMES} FROM producers "
                 "ORDER BY last_seen DESC, producer_id LIMIT %s",
                 [limit],
             ).fetchall()
@@ -539,23 +531,12 @@ def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _producer_row(producer: Producer) -> list[Any]:
-    texts = {
-        "service_name": escape(producer.service_name),
-        "dropped": json.dumps(producer.dropped),
-        "received": json.dumps(producer.received),
-    }
-    return [texts.get(name, getattr(producer, name)) for name in _PRODUCER_COLUMNS]
-
-
 def _producer(row: Sequence[Any]) -> Producer:
-    values = dict(zip(_PRODUCER_COLUMNS, row, strict=True))
+    values = producer_values(row)
     values["producer_id"] = bytes(values["producer_id"])
     values["service_name"] = unescape(values["service_name"])
     for name in ("produced", "stored", "rejected", "duplicates"):
         values[name] = int(values[name])
-    values["dropped"] = json.loads(values["dropped"])
-    values["received"] = tuple((first, last) for first, last in json.loads(values["received"]))
     return Producer(**values)
 
 
