@@ -143,6 +143,7 @@ class DuckDBStore:
         self._journal = Journal(Path(path)) if path is not None else None
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
+        self._deleting = threading.Lock()
         self._unapplied: list[Entry] = []
         self._unapplied_bytes = 0
         self._oldest = 0.0
@@ -568,7 +569,7 @@ class DuckDBStore:
 
     def retain(self, retention: Retention) -> int:
         deleted = 0
-        with self._cursor() as cursor:
+        with self._deleting, self._cursor() as cursor:
             if retention.max_age is not None:
                 deleted += _delete_before(cursor, time.time_ns() - retention.max_age)
             if retention.max_bytes is not None:
@@ -597,10 +598,11 @@ class DuckDBStore:
 
     def checkpoint(self) -> None:
         self._drain()
-        try:
-            self._writer.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            raise StoreError(str(error)) from error
+        with self._deleting:  # DuckDB makes none beside another transaction that writes
+            try:
+                self._writer.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                raise StoreError(str(error)) from error
 
     def close(self) -> None:
         with self._changed:
