@@ -141,9 +141,9 @@ class DuckDBStore:
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
         self._journal = Journal(Path(path)) if path is not None else None
+        self._deleting = threading.Lock()
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
-        self._deleting = threading.Lock()
         self._unapplied: list[Entry] = []
         self._unapplied_bytes = 0
         self._oldest = 0.0
