@@ -46,14 +46,22 @@ cdef class SpanBuffer:
     cdef infertrace_spool spool
     cdef bint spooled
     cdef Py_buffer spool_view
+    cdef infertrace_handoff handoff
+    cdef Segment handed  # whose bytes the handoff has
+    cdef bint abandoned  # it was counted already, and its answer is not
+    cdef uint32_t attention
+    cdef uint64_t batch_sequence
+    cdef bytes producer_field
 
     def __dealloc__(self):
         self.forget_spares()
         self.detach()
+        infertrace_bell_remove(&self.handoff.bell)
 
     def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
         self.max_buffer_bytes = max_buffer_bytes
         self.max_batch_bytes = max_batch_bytes
+        self.handoff.attention = &self.attention
         self.reset()
 
     cdef int reset(self) except -1:
@@ -61,6 +69,11 @@ cdef class SpanBuffer:
         self.sealed = []
         self.forget_spares()
         self.detach()
+        infertrace_bell_remove(&self.handoff.bell)
+        self.handoff.state = INFERTRACE_ABSENT
+        self.handoff.interrupted = self.attention = 0
+        self.handed = None
+        self.abandoned = False
         self.held_bytes = 0
         self.next_sequence = 1
         self.closed = False
@@ -168,24 +181,25 @@ cdef class SpanBuffer:
             self.sealed.append(segment)
         return 0
 
-    cdef object take(self, bint partial):
-        cdef Segment segment
+    cdef Segment take(self, bint partial):
+        """The oldest segment that is full, or that holds anything; None where there is none."""
         if not self.sealed and partial:
             self.seal()
-        if not self.sealed:
-            return None
-        segment = self.sealed.pop(0)
+        return self.sealed.pop(0) if self.sealed else None
+
+    cdef object as_batch(self, Segment segment):
         infertrace_cut_bytes(segment.data, segment.used)
-        if segment.capacity == self.max_batch_bytes:
-            self.keep_for_reuse(segment.data)
+        self.keep_for_reuse(segment)
         return Batch(<object>segment.data, segment.span_count, segment.first_sequence)
 
-    cdef void keep_for_reuse(self, PyObject* data) noexcept:
+    cdef void keep_for_reuse(self, Segment segment) noexcept:
         cdef int slot
+        if segment.capacity != self.max_batch_bytes:
+            return
         for slot in range(SPARE_COUNT):
             if self.spare[slot] is NULL:
-                Py_INCREF(<object>data)
-                self.spare[slot] = data
+                Py_INCREF(<object>segment.data)
+                self.spare[slot] = segment.data
                 return
 
     cdef PyObject* recycle(self) noexcept:
@@ -217,6 +231,7 @@ cdef class SpanBuffer:
     cdef int discard(self) except -1:
         cdef Segment segment
         cdef int64_t left = 0
+        abandon(self)
         self.seal()
         for segment in self.sealed:
             left += segment.span_count

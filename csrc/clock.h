@@ -1,4 +1,4 @@
-/* The monotonic clock that time.monotonic_ns() reads, without a Python object. */
+/* The clocks that time.monotonic_ns() and time.time_ns() read, without a Python object. */
 #ifndef INFERTRACE_CLOCK_H
 #define INFERTRACE_CLOCK_H
 
@@ -25,6 +25,15 @@ static inline int64_t infertrace_monotonic_ns(void) {
 static inline int64_t infertrace_monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+#endif
+
+#if !defined(_WIN32)
+/* The wall clock, nanoseconds since 1970. */
+static inline int64_t infertrace_wall_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 #endif

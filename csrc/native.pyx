@@ -89,6 +89,7 @@ cdef extern from "field_cache.h":
 
 cdef extern from "clock.h":
     int64_t infertrace_monotonic_ns() nogil
+    int64_t infertrace_wall_ns() nogil
 
 cdef extern from "exchange.h":
     struct iovec:
@@ -99,9 +100,69 @@ cdef extern from "exchange.h":
         size_t room, size_t head, size_t size_at, int64_t deadline
     ) nogil
 
+cdef extern from "bell.h":
+    ctypedef struct infertrace_bell:
+        pass
+    int infertrace_bell_hang(infertrace_bell* bell) noexcept
+    void infertrace_bell_remove(infertrace_bell* bell) noexcept
+    void infertrace_bell_ring(infertrace_bell* bell) noexcept
+    uint32_t infertrace_read(const uint32_t* word) noexcept
+    void infertrace_write(uint32_t* word, uint32_t value) noexcept
+    bint infertrace_change(uint32_t* word, uint32_t before, uint32_t after) noexcept
+
+cdef extern from "handoff.h":
+    enum:
+        INFERTRACE_ABSENT
+        INFERTRACE_IDLE
+        INFERTRACE_WANTED
+        INFERTRACE_FILLED
+        INFERTRACE_ANSWERED
+        INFERTRACE_FAILED
+    struct infertrace_request:
+        uint64_t size
+        double timeout_s
+    ctypedef struct infertrace_handoff:
+        infertrace_bell bell
+        uint32_t state, interrupted
+        uint32_t* attention
+        infertrace_request request
+        const char* payload
+        const char* resource
+        size_t payload_size, resource_size
+        uint8_t* trailer
+        size_t trailer_size
+        int64_t span_count
+        ptrdiff_t answer_size
+        char* answer
+    ctypedef struct infertrace_sending:
+        int descriptor
+        size_t head, size_at
+        int64_t timeout_ns
+    void infertrace_attend(
+        infertrace_handoff* handoff, const infertrace_sending* sending,
+        int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
+cdef extern from "process_sample.h":
+    enum:
+        INFERTRACE_NO_SAMPLE
+        INFERTRACE_NEW_SAMPLE
+        INFERTRACE_BUSY_SAMPLE
+    ctypedef struct infertrace_process_sample:
+        infertrace_bell bell
+        uint32_t state, stopped
+        uint32_t* attention
+        const char* metrics
+        size_t size
+        int64_t taken_at
+    void infertrace_sample_process(
+        infertrace_process_sample* sample, int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
 cdef extern from "spool.h":
     ctypedef struct infertrace_spool_header:
         uint32_t seed
+        uint64_t batch_sequence
         uint64_t* dropped
     ctypedef struct infertrace_spool:
         infertrace_spool_header* header
@@ -159,3 +220,4 @@ include "encoder.pxi"
 include "record.pxi"
 include "recorder.pxi"
 include "exchange.pxi"
+include "handoff.pxi"

@@ -19,6 +19,7 @@ cdef class Recorder:
     cdef const char* sample_data
     cdef Py_ssize_t sample_size
     cdef int64_t sampled_at
+    cdef infertrace_process_sample process
     cdef bint samples_all
     cdef uint64_t sample_bound
     cdef infertrace_id_streams ids
@@ -28,10 +29,12 @@ cdef class Recorder:
     def __dealloc__(self):
         infertrace_clear_fields(self.operations)
         infertrace_clear_fields(self.models)
+        infertrace_bell_remove(&self.process.bell)
 
     def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
         self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)
         self.wake = wake
+        self.process.attention = &self.buffer.attention
         self.enabled = True
         self.samples_all = True
         self.length_size = 1
@@ -46,6 +49,8 @@ cdef class Recorder:
         memcpy(&self.ids, PyBytes_AS_STRING(seed), sizeof(self.ids))
         self.awake = False
         self.buffer.reset()
+        infertrace_bell_remove(&self.process.bell)
+        self.process.state = INFERTRACE_NO_SAMPLE
 
     @property
     def service_name(self):
@@ -67,6 +72,7 @@ cdef class Recorder:
     @property
     def sample(self):
         """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        take_sample(self)
         return self.sample_pair
 
     @sample.setter
@@ -74,6 +80,7 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end
         if pair is None:
+            infertrace_change(&self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE)
             self.sample_data = NULL
             self.sample_size = 0
             self.sample_pair = self.sample_field = None
@@ -152,7 +159,8 @@ cdef class Recorder:
 
         Without `partial`, also where what there is does not fill a batch yet.
         """
-        return self.buffer.take(partial)
+        segment = self.buffer.take(partial)
+        return None if segment is None else self.buffer.as_batch(segment)
 
     def settle(self, batch, delivered, reason):
         """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
@@ -163,6 +171,49 @@ cdef class Recorder:
             delivered,
             DROP_REASONS.index(reason),
         )
+
+    def attend(
+        self,
+        int descriptor,
+        bytes producer not None,
+        bytes resource not None,
+        uint64_t batch_sequence,
+        *,
+        size_t head,
+        size_t size_at,
+        double timeout_s,
+        double interval_s,
+        double stay_s,
+    ):
+        """Deliver to the sender process on this socket without the GIL, `stay_s` at most.
+
+        While all is accepted, and spans come. Returns the number of the last batch; one that
+        was not delivered, or None; and the answer to that: bytes, an OSError, or None where it
+        was not sent. None where the platform has no such way. `head`, `size_at`: as of
+        `exchange`. The other bytes follow the spans in each request, batch and counters aside.
+        """
+        return attend(
+            self, producer, resource, batch_sequence,
+            infertrace_sending(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
+            <int64_t>(interval_s * 1e9), <int64_t>(stay_s * 1e9),
+        )
+
+    def interrupt(self):
+        """Let `attend` return, or the next one."""
+        infertrace_write(&self.buffer.handoff.interrupted, 1)
+        infertrace_bell_ring(&self.buffer.handoff.bell)
+
+    def sample_process(self, double interval_s, double duration_s):
+        """Take samples of the process without the GIL; False where the platform has no way.
+
+        Returns after so many seconds, or when `stop_sampling` is called.
+        """
+        return sample_process(self, <int64_t>(interval_s * 1e9), <int64_t>(duration_s * 1e9))
+
+    def stop_sampling(self, bint stopped=True):
+        """Let `sample_process` return, now and always; or allow it again."""
+        infertrace_write(&self.process.stopped, stopped)
+        infertrace_bell_ring(&self.process.bell)
 
     def attach_spool(self, file):
         """Keep what is held, and what will be, in this SpoolFile too."""
@@ -182,6 +233,7 @@ cdef class Recorder:
 
     def counts(self):
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""
+        collect(self.buffer)
         # Read before the first object is made: making one may run a finalizer that records.
         cdef int64_t produced = self.buffer.produced
         cdef int64_t delivered = self.buffer.delivered
@@ -277,12 +329,21 @@ cdef class Recorder:
                 PyErr_Clear()
                 self.buffer.drop(INVALID, 1)
                 full = 0
-        if full or not self.awake:
+        if full or not self.awake or self.buffer.attention:
+            self.look_up(full)
+        return 0
+
+    cdef int look_up(self, bint full) except -1:
+        """Do for the threads what they have not the GIL for, and wake who has a batch to take."""
+        try:
+            if self.buffer.attention:
+                attend_to_threads(self)
+            if self.awake and (not full or hand_over(self)):
+                return 0
             self.awake = True
-            try:
-                self.wake()
-            except Exception:  # no thread could be started: the next span asks again
-                self.awake = False
+            self.wake()
+        except Exception:  # no thread could be started: the next span asks again
+            self.awake = False
         return 0
 
 

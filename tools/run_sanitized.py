@@ -30,6 +30,7 @@ SUITE = (
     "tests/buffering",
     "tests/exporting/test_exchange.py",
     "tests/native/test_span_bounds.py",
+    "tests/native/test_handoff.py",
     "tests/collector/test_collector_decoder.py",
     "tests/storing/test_seen_spans.py",
 )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from infertrace.span import Span
 
     Exchange = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
+    # The number of the last batch; one that is not delivered, and what was said of it.
+    Attendance = tuple[int, Batch | None, bytes | OSError | None]
+    Attend = Callable[..., Attendance | None]
 
     class Recorder(Protocol):
         """What a backend does for one tracer: makes spans, and holds the finished ones."""
@@ -38,6 +41,16 @@ if TYPE_CHECKING:
         def record(self) -> Callable[..., Span]: ...
         @property
         def record_batch(self) -> Callable[..., int]: ...
+        @property
+        def attend(self) -> Attend | None:
+            """Deliver without the GIL for as long as all goes well, if it can."""
+
+        @property
+        def sample_process(self) -> Callable[[float, float], bool] | None:
+            """Sample the process without the GIL at an interval, for a time (s), if it can."""
+
+        def interrupt(self) -> None: ...
+        def stop_sampling(self, stopped: bool = True) -> None: ...
         def take(self, partial: bool = True) -> Batch | None: ...
         def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
         def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...

@@ -13,12 +13,14 @@ import os
 import random
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.batch import halves
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.exporting import process_transport, request_header
+from infertrace.exporting.process_transport import ProcessTransport
 from infertrace.exporting.transport import Disconnected, Refused, TooLarge, choose_transport
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.configuration import Settings
     from infertrace.exporting.spool_drain import Leftovers
-    from infertrace.exporting.transport import Transport
+    from infertrace.exporting.transport import Answer, Transport
 
 logger = logging.getLogger("infertrace")
 
@@ -41,6 +43,8 @@ _MAX_BACKOFF_S: Final = 5.0
 _MAX_RETRY_AFTER_S: Final = 30.0
 _HURRIED_BACKOFF_S: Final = 0.1
 _CLOCK_STEP_NS: Final = 50_000_000
+_FOREVER_S: Final = 1e9
+_INTERVALS_BETWEEN_LEFTOVERS: Final = 10
 _PRODUCER_ID_BYTES: Final = 16
 
 
@@ -231,6 +235,8 @@ class Exporter:
         # RuntimeError: it rings already.
         with contextlib.suppress(RuntimeError):
             self._bell.release()
+        if self.recorder.attend is not None:
+            self.recorder.interrupt()
 
     def _start(self) -> None:
         if self._wants_spool:
@@ -248,7 +254,8 @@ class Exporter:
     def _run(self) -> None:
         due = time.monotonic() + self._settings.export_interval_s
         while not self._stopping:
-            self._bell.acquire(timeout=max(due - time.monotonic(), 0.0))
+            if not self._attend():
+                self._bell.acquire(timeout=max(due - time.monotonic(), 0.0))
             # What does not fill a batch waits for the interval: to send what there is, again
             # and again, would make the traced loop hand over the GIL without end.
             self._deliver_all(partial=False)
@@ -261,6 +268,37 @@ class Exporter:
                 self._settled.notify_all()
         self._say_goodbye()
         self._disconnect()  # also what was opened after the shutdown had looked
+
+    def _attend(self) -> bool:
+        """Deliver without the GIL while all goes well and spans come; whether that was possible."""
+        transport = self._transport
+        attend = self.recorder.attend
+        if (
+            attend is None
+            or not isinstance(transport, ProcessTransport)
+            or self._state != "up"
+            or self._unsettled
+            or self._hurried
+        ):
+            return False
+        interval_s = self._settings.export_interval_s
+        attendance = transport.attend(
+            attend,
+            request_header.producer(self._producer_id),
+            self._resource,
+            self._batch_sequence,
+            timeout_s=_SEND_TIMEOUT_S,
+            interval_s=interval_s,
+            stay_s=_INTERVALS_BETWEEN_LEFTOVERS * interval_s if self._leftovers else _FOREVER_S,
+        )
+        if attendance is None:
+            return False
+        self._batch_sequence, batch, answer = attendance
+        if batch is not None:
+            with self._settled:
+                self._unsettled = [batch]
+            self._deliver(None if answer is None else partial(transport.outcome, answer))
+        return True
 
     def _deliver_here(self, deadline: float) -> None:
         """On the caller's thread, until the deadline; what is not settled by then stays."""
@@ -311,12 +349,13 @@ class Exporter:
                 self._batch_sequence += 1
         return True
 
-    def _deliver(self) -> None:
+    def _deliver(self, first_outcome: Callable[[], Answer] | None = None) -> None:
         if self._spool is not None:
             self._spool.set_batch_sequence(self._batch_sequence)
         while unsettled := self._unsettled:
             part = unsettled[0]
-            outcome = self._send_until_settled(part)
+            outcome = self._send_until_settled(part, first_outcome)
+            first_outcome = None
             with self._settled:
                 if part not in self._unsettled:  # shut down meanwhile, and counted there
                     return
@@ -327,13 +366,23 @@ class Exporter:
                     self.recorder.settle(part, *outcome)
                     self._settled.notify_all()
 
-    def _send_until_settled(self, batch: Batch) -> tuple[int, DropReason] | None:
-        """How many spans were delivered and why the others not; None where it must be split."""
+    def _send_until_settled(
+        self, batch: Batch, first_outcome: Callable[[], Answer] | None
+    ) -> tuple[int, DropReason] | None:
+        """How many spans were delivered and why the others not; None where it must be split.
+
+        first_outcome: what became of it already, where it was sent.
+        """
         request = batch.payload, self._header(batch.first_span_sequence)
         backoff_s = _FIRST_BACKOFF_S
         while True:
+            outcome, first_outcome = first_outcome, None
             try:
-                answer = self._connected().send(request, self._patience_s())
+                answer = (
+                    outcome()
+                    if outcome is not None
+                    else self._connected().send(request, self._patience_s())
+                )
             except TooLarge as error:
                 if batch.span_count > 1:
                     return None

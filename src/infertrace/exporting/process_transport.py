@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from infertrace.exporting.transport import Answer, Disconnected, Refused, Retryable, TooLarge
 
 if TYPE_CHECKING:
-    from infertrace.backend import Exchange
+    from infertrace.backend import Attend, Attendance, Exchange
     from infertrace.exporting.transport import Request, SendError, Target
 
 # A request: its size, and how long the collector may take for it in seconds.
@@ -153,12 +153,32 @@ class ProcessTransport:
                 self._socket.fileno(), parts, ANSWER.size, ANSWER_SIZE_AT, timeout_s + _GRACE_S
             )
         except OSError as error:
-            # Whatever comes on this socket later would be taken for the answer to another request.
-            raise Disconnected(f"the sender process does not answer: {error}") from None
+            return self.outcome(error)
         finally:
-            self._is_sending = False
+            self._sent()
+        return self.outcome(answer)
+
+    def _sent(self) -> None:
+        self._is_sending = False
+        if self._is_closed:
+            self._socket.close()
+
+    def attend(self, attend: Attend, *fields: object, **limits: float) -> Attendance | None:
+        """Let the recorder send by itself, without the GIL; see there."""
+        self._is_sending = True
+        try:
             if self._is_closed:
-                self._socket.close()
+                return None
+            descriptor = self._socket.fileno()
+            return attend(descriptor, *fields, head=ANSWER.size, size_at=ANSWER_SIZE_AT, **limits)
+        finally:
+            self._sent()
+
+    def outcome(self, answer: bytes | OSError) -> Answer:
+        """What the sender answered, or one of the errors of `send`."""
+        if isinstance(answer, OSError):
+            # What comes on this socket later would be taken for the answer to another request.
+            raise Disconnected(f"the sender process does not answer: {answer}")
         kind, accepted, rejected, retry_after_s, _ = ANSWER.unpack_from(answer)
         text = answer[ANSWER.size :].decode()
         if kind == ACCEPTED:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from infertrace.configuration import Settings
 
 
+def producer(producer_id: bytes) -> bytes:
+    """Whose batch it is."""
+    return delimited(b"\x12", producer_id)
+
+
 def counters(
     producer_id: bytes,
     batch_sequence: int,
@@ -28,7 +33,7 @@ def counters(
     final: bool,
 ) -> bytes:
     """The place of a batch among its producer's, and the producer's ledger."""
-    out = delimited(b"\x12", producer_id) + b"\x18" + varint(batch_sequence)
+    out = producer(producer_id) + b"\x18" + varint(batch_sequence)
     if first_span_sequence:
         out += b"\x20" + varint(first_span_sequence)
     out += b"\x28" + varint(produced)

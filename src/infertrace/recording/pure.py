@@ -453,6 +453,10 @@ _UNSAMPLED_ROOT: Final = NoopSpan(root=True)
 class Recorder:
     """Makes spans and holds the finished ones until the exporter takes them."""
 
+    # Nothing can be done without the GIL here.
+    attend = None
+    sample_process = None
+
     def __init__(
         self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
     ) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
 
 _STOP_TIMEOUT_S: Final = 1.0
+_LOOK_FOR_GPU_S: Final = 30.0
 
 
 class ResourceSampler:
@@ -34,6 +35,8 @@ class ResourceSampler:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
         if self._interval_s > 0 and self._thread is None:
             probe(self._gpu_device_index).prepare()
+            if self._recorder.sample_process is not None:
+                self._recorder.stop_sampling(False)
             thread = threading.Thread(target=self._run, name="infertrace-sampler", daemon=True)
             # RuntimeError: there are no threads (Pyodide), or no more; spans go without.
             with contextlib.suppress(RuntimeError):
@@ -43,20 +46,30 @@ class ResourceSampler:
     def stop(self) -> None:
         """End sampling; spans that end from now on carry no snapshot."""
         self._stopped.set()
+        if self._recorder.sample_process is not None:
+            self._recorder.stop_sampling()
         if self._thread is not None:
             self._thread.join(_STOP_TIMEOUT_S)
         self._recorder.sample = None
 
-    def sample(self) -> None:
-        """Read once, now."""
-        metrics = {**self._process.read(), **probe(self._gpu_device_index).read()}
+    def sample(self) -> bool:
+        """Read once, now; whether there is a GPU."""
+        gpu = probe(self._gpu_device_index).read()
         if not self._stopped.is_set():
+            metrics = {**self._process.read(), **gpu}
             self._recorder.sample = (resource_metrics(metrics), self._monotonic_ns())
+        return bool(gpu)
 
     def _run(self) -> None:
+        sample_process = self._recorder.sample_process
         while not self._stopped.is_set():
-            self.sample()
-            self._stopped.wait(self._interval_s)
+            # Without a GPU nothing needs the GIL, which is the traced program's.
+            if (
+                self.sample()
+                or sample_process is None
+                or not sample_process(self._interval_s, _LOOK_FOR_GPU_S)
+            ):
+                self._stopped.wait(self._interval_s)
         self.forget()
 
     def forget(self) -> None:

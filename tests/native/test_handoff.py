@@ -1,0 +1,316 @@
+"""Batches and samples that change hands while the exporter's thread is without the GIL."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import infertrace
+from backend_recording import KIB, Recording
+from grpc_receiver import Receiver
+from infertrace import backend as backends
+from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.exporting import request_header
+from infertrace.exporting.process_transport import (
+    ACCEPTED,
+    ANSWER,
+    ANSWER_SIZE_AT,
+    REFUSED,
+    REQUEST,
+)
+from infertrace.generated import span_pb2
+
+PRODUCER_ID = bytes(range(16))
+PRODUCER = request_header.producer(PRODUCER_ID)
+SPANS = 50
+PATIENCE_S = 30
+FOREVER_S = 1e9
+
+
+@pytest.fixture
+def recording() -> Recording:
+    pytest.importorskip("infertrace.recording.native")
+    return Recording(backends.select("native"), max_buffer_bytes=256 * KIB)
+
+
+class Attended:
+    """A recorder with a thread that attends, and the test in place of the sender process."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recorder = recording.recorder
+        self.start_span = recording.start_span
+        self.ours, self.sender = socket.socketpair()
+        self.sender.settimeout(PATIENCE_S)
+        self._pool = ThreadPoolExecutor(1)
+
+    def attend(
+        self, *, interval_s: float = FOREVER_S, stay_s: float = FOREVER_S, batches: int = 0
+    ) -> Future[Any]:
+        attending = self._pool.submit(
+            self.recorder.attend,
+            self.ours.fileno(),
+            PRODUCER,
+            b"",
+            batches,
+            head=ANSWER.size,
+            size_at=ANSWER_SIZE_AT,
+            timeout_s=PATIENCE_S,
+            interval_s=interval_s,
+            stay_s=stay_s,
+        )
+        time.sleep(0.01)  # the most likely order, but any is right
+        return attending
+
+    def record(self, spans: int = 1) -> None:
+        for _ in range(spans):
+            self.start_span("m").end()
+
+    def receive(self) -> span_pb2.SendSpanBatchRequest:
+        size, _ = REQUEST.unpack(self.sender.recv(REQUEST.size, socket.MSG_WAITALL))
+        body = self.sender.recv(size, socket.MSG_WAITALL)
+        return span_pb2.SendSpanBatchRequest.FromString(body)
+
+    def answer(self, accepted: int, kind: int = ACCEPTED) -> bytes:
+        raw = ANSWER.pack(kind, accepted, 0, 0.0, 0)
+        self.sender.sendall(raw)
+        return raw
+
+    def deliver_what_comes(self, done: threading.Event) -> int:
+        delivered = 0
+        self.sender.settimeout(0.05)
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                spans = len(self.receive().spans)
+                delivered += spans
+                self.answer(spans)
+        return delivered
+
+    def close(self) -> None:
+        self.recorder.interrupt()
+        self.ours.close()
+        self.sender.close()
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def attended(recording: Recording) -> Iterator[Attended]:
+    made = Attended(recording)
+    yield made
+    made.close()
+
+
+def assert_ledger(recorder: Any, **expected: int) -> None:
+    produced, delivered, pending, dropped, _ = recorder.counts()
+    assert produced == delivered + pending + sum(dropped)
+    found = {
+        "delivered": delivered,
+        "pending": pending,
+        **dict(zip(DROP_REASONS, dropped, strict=True)),
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_batches_at_each_interval(attended: Attended) -> None:
+    attending = attended.attend(interval_s=0.02, batches=7)
+    first_span = 1
+    for batch in range(8, 11):
+        while not (request := attended_request(attended)).spans:
+            pass
+        assert request.producer_id == PRODUCER_ID
+        assert request.batch_sequence == batch
+        assert request.first_span_sequence == first_span
+        assert request.produced_count >= first_span + len(request.spans) - 1
+        first_span += len(request.spans)
+        attended.answer(len(request.spans))
+    attended.recorder.interrupt()
+    assert attending.result(PATIENCE_S) == (10, None, None)
+    assert_ledger(attended.recorder, delivered=first_span - 1)
+
+
+def attended_request(attended: Attended) -> span_pb2.SendSpanBatchRequest:
+    """The next request, of a program that goes on recording until it comes."""
+    attended.sender.settimeout(0.0005)
+    while True:
+        attended.record()
+        with contextlib.suppress(TimeoutError):
+            attended.sender.recv(1, socket.MSG_PEEK)
+            attended.sender.settimeout(PATIENCE_S)
+            return attended.receive()
+
+
+def test_a_full_batch_waits_for_no_interval(recording: Recording) -> None:
+    small = Attended(Recording(backends.select("native"), max_batch_bytes=1 * KIB))
+    try:
+        small.attend()
+        small.record(SPANS)
+        spans = small.receive().spans
+        assert 1 < len(spans) < SPANS
+        small.answer(len(spans))
+        assert len(attended_request(small).spans) > 1
+        small.answer(0, REFUSED)
+    finally:
+        small.close()
+
+
+@pytest.mark.parametrize(("accepted", "kind"), [(SPANS - 1, ACCEPTED), (0, ACCEPTED), (0, REFUSED)])
+def test_what_is_not_accepted_comes_back(attended: Attended, accepted: int, kind: int) -> None:
+    attending = attended.attend(interval_s=0.01)
+    spans = attended_request(attended).spans
+    accepted = min(accepted, len(spans) - 1)
+    raw = attended.answer(accepted, kind)
+    sequence, batch, answer = attending.result(PATIENCE_S)
+    assert (sequence, batch.span_count, batch.first_span_sequence) == (1, len(spans), 1)
+    assert answer == raw
+    assert_ledger(attended.recorder, delivered=0)
+    attended.recorder.settle(batch, accepted, "rejected")
+    assert_ledger(attended.recorder, delivered=accepted, rejected=len(spans) - accepted)
+
+
+def test_a_sender_that_ends_while_idle(attended: Attended) -> None:
+    attending = attended.attend()
+    attended.sender.close()
+    assert attending.result(PATIENCE_S) == (0, None, None)
+
+
+def test_a_sender_that_ends_with_a_batch_in_flight(attended: Attended) -> None:
+    attending = attended.attend(interval_s=0.01)
+    spans = attended_request(attended).spans
+    attended.sender.close()
+    _, batch, answer = attending.result(PATIENCE_S)
+    assert batch.span_count == len(spans)
+    assert isinstance(answer, OSError)
+    assert_ledger(attended.recorder, delivered=0)
+
+
+def test_an_interruption_is_not_lost(attended: Attended) -> None:
+    attended.recorder.interrupt()
+    assert attended.attend().result(PATIENCE_S) == (0, None, None)
+    attending = attended.attend()
+    attended.recorder.interrupt()
+    assert attending.result(PATIENCE_S) == (0, None, None)
+
+
+def test_a_silent_program_gets_its_thread_back(attended: Attended) -> None:
+    attended.record(SPANS)
+    # Nobody ends a span that could hand them over: the thread takes the GIL, and them.
+    assert attended.attend(interval_s=0.01).result(PATIENCE_S) == (0, None, None)
+    batch = attended.recorder.take()
+    assert batch.span_count == SPANS
+
+
+def test_it_stays_no_longer_than_it_should(attended: Attended) -> None:
+    assert attended.attend(stay_s=0.01).result(PATIENCE_S) == (0, None, None)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_is_discarded_in_flight_is_counted_once(attended: Attended, answered: bool) -> None:
+    attending = attended.attend(interval_s=0.01)
+    sent = len(attended_request(attended).spans)
+    produced = attended.recorder.counts()[0]
+    attended.recorder.close()
+    attended.recorder.discard()
+    assert_ledger(attended.recorder, pending=0, shutdown=produced)
+    if answered:
+        attended.answer(sent)
+        attended.recorder.interrupt()
+    else:
+        attended.sender.close()
+    assert attending.result(PATIENCE_S) == (1, None, None)
+    assert_ledger(attended.recorder, pending=0, delivered=0, shutdown=produced)
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_the_ledger_is_exact_under_threads(threads: int) -> None:
+    attended = Attended(
+        Recording(backends.select("native"), max_buffer_bytes=64 * KIB, max_batch_bytes=4 * KIB)
+    )
+    done = threading.Event()
+    each = 16_000 // threads
+    try:
+        with ThreadPoolExecutor(threads + 1) as pool:
+            delivering = pool.submit(attended.deliver_what_comes, done)
+            attending = attended.attend(interval_s=0.001)
+            for recording in [pool.submit(attended.record, each) for _ in range(threads)]:
+                recording.result()
+            time.sleep(0.1)
+            attended.recorder.interrupt()
+            _, batch, _ = attending.result(PATIENCE_S)
+            done.set()
+            delivered = delivering.result()
+        produced, counted, pending, dropped, _ = attended.recorder.counts()
+        assert produced == each * threads == counted + pending + sum(dropped)
+        assert counted == delivered > 0
+        assert pending == (batch.span_count if batch else 0) + sum(
+            taken.span_count for taken in iter(attended.recorder.take, None)
+        )
+    finally:
+        attended.close()
+
+
+def test_the_wall_clock_is_followed(attended: Attended) -> None:
+    hour_ns = 3_600 * 10**9
+    attended.recorder.anchor -= hour_ns
+    attended.attend(interval_s=0.01)
+    before = time.time_ns()
+    first = attended_request(attended)
+    attended.answer(len(first.spans))
+    second = attended_request(attended)
+    attended.answer(0, REFUSED)
+    assert first.spans[0].start_time_unix_nano < before - hour_ns / 2
+    assert second.spans[-1].start_time_unix_nano >= before
+
+
+def test_the_process_is_sampled(recording: Recording) -> None:
+    recorder = recording.recorder
+    with ThreadPoolExecutor(1) as pool:
+        sampling = pool.submit(recorder.sample_process, 0.01, FOREVER_S)
+        deadline = time.monotonic() + PATIENCE_S
+        while recorder.sample is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        recorder.stop_sampling()
+        assert sampling.result(PATIENCE_S) is True
+        assert recorder.sample_process(0.01, FOREVER_S) is True  # at once: it is stopped
+        recorder.stop_sampling(False)
+        assert recorder.sample_process(0.01, 0.02) is True
+    recording.start_span("m").end()
+    resources = recording.take_one().resources
+    assert 0 <= resources.cpu_utilization_percent <= 100 * threading.active_count() + 100
+    assert resources.memory_heap_bytes > 1_000_000
+    assert resources.sample_age_ms >= 0
+    recorder.sample = None
+    recording.start_span("m").end()
+    assert not recording.take_one().HasField("resources")
+
+
+def test_the_exporter_needs_no_gil(
+    recording: Recording, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "selected", backends.select("native"))
+    tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.02)
+    taken: list[Any] = []
+    take: Callable[..., Any] = tracer._exporter._take
+    monkeypatch.setattr(
+        tracer._exporter, "_take", lambda *given: taken.append(given) or take(*given)
+    )
+    try:
+        first = len(receiver.requests)
+        deadline = time.monotonic() + PATIENCE_S
+        while len(receiver.requests) < first + 5 and time.monotonic() < deadline:
+            tracer.start_span("m").end()
+            time.sleep(0.0002)
+            if len(receiver.requests) < 2:
+                taken.clear()
+        assert len(receiver.requests) >= first + 5
+        assert not taken
+        assert tracer.flush(PATIENCE_S)
+        assert len(receiver.spans) == tracer.stats()["produced"]
+        assert tracer.stats()["delivered"] == tracer.stats()["produced"]
+    finally:
+        tracer.shutdown()
