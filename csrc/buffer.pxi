@@ -26,6 +26,7 @@ cdef class Segment:
     cdef PyObject* data  # a bytes object that nobody else has seen yet
     cdef Py_ssize_t capacity, used, span_count
     cdef uint64_t first_sequence
+    cdef uint64_t spool_end  # where its last record in the spool ends
 
     def __dealloc__(self):
         Py_XDECREF(self.data)
@@ -138,6 +139,7 @@ cdef class SpanBuffer:
             infertrace_spool_append(&self.spool, p, size, sequence)
             p += size
             sequence += 1
+        segment.spool_end = self.spool.tail
 
     cdef void detach(self) noexcept:
         if self.spooled:
@@ -165,6 +167,7 @@ cdef class SpanBuffer:
             if not infertrace_spool_append(&self.spool, span, size, self.next_sequence):
                 self.drop(BUFFER_FULL, 1)
                 return False
+            self.filling.spool_end = self.spool.tail
         self.filling.used += size
         self.filling.span_count += 1
         self.held_bytes += size
@@ -217,16 +220,13 @@ cdef class SpanBuffer:
                 return data
         return NULL
 
-    cdef int settle(
-        self, Py_ssize_t size, uint64_t first, int64_t spans, int64_t delivered, int reason
-    ) except -1:
+    cdef void settle(
+        self, Py_ssize_t size, int64_t spans, int64_t delivered, int reason
+    ) noexcept:
         self.held_bytes -= size
         self.pending -= spans
         self.delivered += delivered
         self.drop(reason, spans - delivered)
-        if self.spooled:
-            infertrace_spool_settle(&self.spool, first + spans - 1)
-        return 0
 
     cdef int discard(self) except -1:
         cdef Segment segment

@@ -80,9 +80,10 @@ static int infertrace_send_batch(infertrace_handoff *handoff, const infertrace_s
 }
 
 /* Send what is handed over, and ask for what there is at each interval. Returns when something
- * is wrong, when it was interrupted, when nobody takes notice, or at the moment `until`. */
-static void infertrace_attend(infertrace_handoff *handoff, const infertrace_sending *sending,
-                              int64_t interval_ns, int64_t until) {
+ * is wrong, when it was interrupted, when nobody takes notice, or at the moment `until`; 1 where
+ * the sender has ended. */
+static int infertrace_attend(infertrace_handoff *handoff, const infertrace_sending *sending,
+                             int64_t interval_ns, int64_t until) {
     int64_t due = infertrace_monotonic_ns() + interval_ns;
     int64_t patient_until = 0;
     for (;;) {
@@ -91,12 +92,12 @@ static void infertrace_attend(infertrace_handoff *handoff, const infertrace_send
         if (state == INFERTRACE_FILLED) {
             int whole = infertrace_send_batch(handoff, sending);
             infertrace_write(&handoff->state, whole ? INFERTRACE_ANSWERED : INFERTRACE_FAILED);
-            if (!whole) return;
+            if (!whole) return 0;
             infertrace_write(handoff->attention, 1);
             patient_until = infertrace_monotonic_ns() + INFERTRACE_PATIENCE_NS;
             continue;
         }
-        if (infertrace_read(&handoff->interrupted) || now >= until) return;
+        if (infertrace_read(&handoff->interrupted) || now >= until) return 0;
         if (state == INFERTRACE_IDLE) {
             if (now >= due) {
                 due = now + interval_ns;
@@ -106,17 +107,18 @@ static void infertrace_attend(infertrace_handoff *handoff, const infertrace_send
                 continue;
             }
         } else {
-            if (now >= patient_until) return;
+            if (now >= patient_until) return 0;
             wait_until = patient_until;
         }
         /* The sender says nothing of its own accord: it has ended, or was told to. */
-        if (infertrace_bell_wait(&handoff->bell, sending->descriptor, wait_until)) return;
+        if (infertrace_bell_wait(&handoff->bell, sending->descriptor, wait_until)) return 1;
     }
 }
 #else
-static void infertrace_attend(infertrace_handoff *handoff, const infertrace_sending *sending,
-                              int64_t interval_ns, int64_t until) {
+static int infertrace_attend(infertrace_handoff *handoff, const infertrace_sending *sending,
+                             int64_t interval_ns, int64_t until) {
     (void)handoff, (void)sending, (void)interval_ns, (void)until;
+    return 0;
 }
 #endif
 

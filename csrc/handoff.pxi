@@ -25,9 +25,14 @@ cdef int collect(SpanBuffer buffer) except -1:
         return 0
     if not buffer.abandoned:
         segment = buffer.handed
-        buffer.settle(
-            segment.used, segment.first_sequence, segment.span_count, segment.span_count, REJECTED
-        )
+        buffer.settle(segment.used, segment.span_count, segment.span_count, REJECTED)
+        if buffer.spooled:
+            # In one step: to go through its records would hold a span up.
+            infertrace_spool_settle_to(
+                &buffer.spool,
+                segment.first_sequence + segment.span_count - 1,
+                segment.spool_end,
+            )
         buffer.keep_for_reuse(segment)
     buffer.handed = None
     infertrace_write(&buffer.handoff.state, INFERTRACE_IDLE)
@@ -99,6 +104,7 @@ cdef object attend(
     cdef infertrace_handoff* handoff = &buffer.handoff
     cdef int64_t until = infertrace_monotonic_ns() + stay_ns
     cdef Segment segment
+    cdef bint ended
     if infertrace_bell_hang(&handoff.bell):
         return None
     buffer.producer_field = producer
@@ -109,9 +115,9 @@ cdef object attend(
     infertrace_write(&handoff.state, INFERTRACE_IDLE)
     hand_over(recorder)
     with nogil:
-        infertrace_attend(handoff, &sending, interval_ns, until)
+        ended = infertrace_attend(handoff, &sending, interval_ns, until)
     collect(buffer)
-    answer = None
+    answer = OSError(EPIPE, os.strerror(EPIPE)) if ended else None
     if infertrace_read(&handoff.state) == INFERTRACE_FAILED:
         if handoff.answer_size < 0:
             answer = OSError(-handoff.answer_size, os.strerror(-handoff.answer_size))
@@ -121,7 +127,7 @@ cdef object attend(
     infertrace_write(&handoff.interrupted, 0)
     segment, buffer.handed = buffer.handed, None
     if segment is None or buffer.abandoned:
-        return buffer.batch_sequence, None, None
+        return buffer.batch_sequence, None, answer if ended else None
     return buffer.batch_sequence, buffer.as_batch(segment), answer
 
 
@@ -131,9 +137,7 @@ cdef int abandon(SpanBuffer buffer) except -1:
     collect(buffer)
     if buffer.handed is not None and not buffer.abandoned:
         buffer.abandoned = True
-        buffer.settle(
-            segment.used, segment.first_sequence, segment.span_count, 0, SHUTDOWN
-        )
+        buffer.settle(segment.used, segment.span_count, 0, SHUTDOWN)
     return 0
 
 

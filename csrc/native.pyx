@@ -20,6 +20,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
+from libc.errno cimport EPIPE
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -138,7 +139,7 @@ cdef extern from "handoff.h":
         int descriptor
         size_t head, size_at
         int64_t timeout_ns
-    void infertrace_attend(
+    int infertrace_attend(
         infertrace_handoff* handoff, const infertrace_sending* sending,
         int64_t interval_ns, int64_t until
     ) noexcept nogil
@@ -174,6 +175,9 @@ cdef extern from "spool.h":
         infertrace_spool* spool, const uint8_t* span, size_t size, uint64_t sequence
     ) noexcept
     void infertrace_spool_settle(infertrace_spool* spool, uint64_t sequence) noexcept
+    void infertrace_spool_settle_to(
+        infertrace_spool* spool, uint64_t sequence, uint64_t end
+    ) noexcept
 
 cdef extern from "identifiers.h":
     ctypedef struct infertrace_id_streams:

@@ -164,13 +164,12 @@ cdef class Recorder:
 
     def settle(self, batch, delivered, reason):
         """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
+        cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
         self.buffer.settle(
-            len(batch.payload),
-            batch.first_span_sequence,
-            batch.span_count,
-            delivered,
-            DROP_REASONS.index(reason),
+            len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
         )
+        if self.buffer.spooled:
+            infertrace_spool_settle(&self.buffer.spool, last)
 
     def attend(
         self,
@@ -188,8 +187,8 @@ cdef class Recorder:
         """Deliver to the sender process on this socket without the GIL, `stay_s` at most.
 
         While all is accepted, and spans come. Returns the number of the last batch; one that
-        was not delivered, or None; and the answer to that: bytes, an OSError, or None where it
-        was not sent. None where the platform has no such way. `head`, `size_at`: as of
+        was not delivered, or None; and the answer to that: bytes, an OSError where the sender has
+        ended, or None where it was not sent. None where the platform has no such way. `head`, `size_at`: as of
         `exchange`. The other bytes follow the spans in each request, batch and counters aside.
         """
         return attend(

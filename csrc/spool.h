@@ -116,7 +116,15 @@ static int infertrace_spool_append(infertrace_spool *spool, const uint8_t *span,
     return 1;
 }
 
-/* The spans up to this one need not be kept any longer. */
+/* The spans up to this one need not be kept any longer; the ring after it begins at `end`. */
+static void infertrace_spool_settle_to(infertrace_spool *spool, uint64_t sequence, uint64_t end) {
+    spool->head = end;
+    /* In this order: a reader passes over records that the sequence says are settled. */
+    spool->header->settled_sequence = sequence;
+    spool->header->head = end;
+}
+
+/* The same where the end has to be looked for. */
 static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) {
     while (spool->head < spool->tail) {
         uint64_t place = spool->head % spool->capacity;
@@ -130,9 +138,7 @@ static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) 
         if (record->sequence > sequence) break;
         spool->head += infertrace_spool_room(record->size);
     }
-    /* In this order: a reader passes over records that the sequence says are settled. */
-    spool->header->settled_sequence = sequence;
-    spool->header->head = spool->head;
+    infertrace_spool_settle_to(spool, sequence, spool->head);
 }
 
 #endif

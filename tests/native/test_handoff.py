@@ -176,7 +176,9 @@ def test_what_is_not_accepted_comes_back(attended: Attended, accepted: int, kind
 def test_a_sender_that_ends_while_idle(attended: Attended) -> None:
     attending = attended.attend()
     attended.sender.close()
-    assert attending.result(PATIENCE_S) == (0, None, None)
+    sequence, batch, answer = attending.result(PATIENCE_S)
+    assert (sequence, batch) == (0, None)
+    assert isinstance(answer, OSError)
 
 
 def test_a_sender_that_ends_with_a_batch_in_flight(attended: Attended) -> None:
@@ -312,5 +314,26 @@ def test_the_exporter_needs_no_gil(
         assert tracer.flush(PATIENCE_S)
         assert len(receiver.spans) == tracer.stats()["produced"]
         assert tracer.stats()["delivered"] == tracer.stats()["produced"]
+    finally:
+        tracer.shutdown()
+
+
+def test_a_sender_that_dies_while_idle_is_let_go(
+    recording: Recording, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "selected", backends.select("native"))
+    tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=3600)
+    try:
+        for spans in (1, 2):
+            tracer.start_span("m").end()
+            assert tracer.flush(PATIENCE_S)
+            assert tracer.stats()["delivered"] == spans
+            transport = tracer._exporter._transport
+            transport._process._process.kill()
+            # A thread that attended to a socket without another end would do so without end.
+            deadline = time.monotonic() + PATIENCE_S
+            while tracer._exporter._transport is transport and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert tracer._exporter._transport is None
     finally:
         tracer.shutdown()

@@ -298,6 +298,8 @@ class Exporter:
             with self._settled:
                 self._unsettled = [batch]
             self._deliver(None if answer is None else partial(transport.outcome, answer))
+        elif answer is not None and transport is self._transport:
+            self._disconnect()
         return True
 
     def _deliver_here(self, deadline: float) -> None:
