@@ -187,9 +187,9 @@ cdef class Recorder:
         """Deliver to the sender process on this socket without the GIL, `stay_s` at most.
 
         While all is accepted, and spans come. Returns the number of the last batch; one that
-        was not delivered, or None; and the answer to that: bytes, an OSError where the sender has
-        ended, or None where it was not sent. None where the platform has no such way. `head`, `size_at`: as of
-        `exchange`. The other bytes follow the spans in each request, batch and counters aside.
+        was not delivered, or None; and the answer to that: bytes, an OSError where the sender
+        has ended, or None where it was not sent. None where the platform has no such way.
+        `head`, `size_at`: as of `exchange`. The other bytes follow the spans in each request.
         """
         return attend(
             self, producer, resource, batch_sequence,

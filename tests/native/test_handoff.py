@@ -322,7 +322,7 @@ def test_a_sender_that_dies_while_idle_is_let_go(
     recording: Recording, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "selected", backends.select("native"))
-    tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=3600)
+    tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.05)
     try:
         for spans in (1, 2):
             tracer.start_span("m").end()
