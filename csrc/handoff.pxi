@@ -150,12 +150,3 @@ cdef int take_sample(Recorder recorder) except -1:
         )
         infertrace_write(&process.state, INFERTRACE_NO_SAMPLE)
     return 0
-
-
-cdef bint sample_process(Recorder recorder, int64_t interval_ns, int64_t duration_ns) except -1:
-    cdef int64_t until = infertrace_monotonic_ns() + duration_ns
-    if infertrace_bell_hang(&recorder.process.bell):
-        return False
-    with nogil:
-        infertrace_sample_process(&recorder.process, interval_ns, until)
-    return True

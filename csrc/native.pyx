@@ -144,6 +144,26 @@ cdef extern from "handoff.h":
         int64_t interval_ns, int64_t until
     ) noexcept nogil
 
+cdef extern from "gpu_sample.h":
+    ctypedef struct infertrace_gpu_queries:
+        void* device
+        void* rates
+        void* memory
+        void* power
+        void* temperature
+    ctypedef struct infertrace_gpu_sample:
+        infertrace_bell bell
+        uint32_t state, stopped
+        int64_t taken_at
+        uint8_t* identity
+        size_t identity_size
+    enum:
+        INFERTRACE_GPU_IDENTITY_ROOM
+    void infertrace_sample_gpu(
+        infertrace_gpu_sample* sample, const infertrace_gpu_queries* queries,
+        int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
 cdef extern from "process_sample.h":
     enum:
         INFERTRACE_NO_SAMPLE
@@ -156,6 +176,7 @@ cdef extern from "process_sample.h":
         const char* metrics
         size_t size
         int64_t taken_at
+        infertrace_gpu_sample gpu
     void infertrace_sample_process(
         infertrace_process_sample* sample, int64_t interval_ns, int64_t until
     ) noexcept nogil

@@ -1,4 +1,4 @@
-/* CPU time and memory of this process, read by a thread without the GIL.
+/* CPU time and memory of this process, read by a thread without the GIL, with the GPU's sample.
  *
  * The twin of infertrace.resources.process. A reading waits, encoded, until who ends the next
  * span takes it.
@@ -11,11 +11,14 @@
 #include <string.h>
 
 #include "bell.h"
+#include "gpu_sample.h"
 #include "wire.h"
 
 enum { INFERTRACE_NO_SAMPLE, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE };
 
-#define INFERTRACE_SAMPLE_ROOM 32
+#define INFERTRACE_SAMPLE_ROOM 256
+/* A driver that answers later than this is as good as none. */
+#define INFERTRACE_GPU_PATIENCE_NS 500000000
 
 typedef struct {
     infertrace_bell bell;
@@ -25,6 +28,7 @@ typedef struct {
     uint8_t metrics[INFERTRACE_SAMPLE_ROOM];
     size_t size;
     int64_t taken_at;
+    infertrace_gpu_sample gpu;
 } infertrace_process_sample;
 
 #if defined(_WIN32)
@@ -55,6 +59,22 @@ static int64_t infertrace_resident_bytes(int statm) {
     return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : -1;
 }
 
+/* As infertrace.recording.encoder.resource_metrics orders the fields. */
+static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_percent,
+                                  int64_t resident, int64_t gpu_since) {
+    uint8_t *end = sample->metrics;
+    infertrace_gpu_sample *gpu = &sample->gpu;
+    int has_gpu = infertrace_change(&gpu->state, 0, 1);
+    int fresh = has_gpu && gpu->taken_at > gpu_since;
+    if (fresh) end = infertrace_put_gpu(end, gpu);
+    *end++ = 0x29;
+    end = wire_double(end, cpu_percent);
+    if (resident >= 0) end = wire_uint(end, 0x30, (uint64_t)resident);
+    if (fresh) end = infertrace_put_gpu_power(end, gpu);
+    if (has_gpu) infertrace_write(&gpu->state, 0);
+    sample->size = (size_t)(end - sample->metrics);
+}
+
 /* Read at each interval until it is stopped, or until that moment. */
 static void infertrace_sample_process(infertrace_process_sample *sample, int64_t interval_ns,
                                       int64_t until) {
@@ -65,13 +85,11 @@ static void infertrace_sample_process(infertrace_process_sample *sample, int64_t
         int64_t now = infertrace_monotonic_ns();
         if (now >= due) {
             int64_t used = infertrace_processor_ns(), resident = infertrace_resident_bytes(statm);
-            uint8_t *end = sample->metrics;
             if (infertrace_change(&sample->state, INFERTRACE_NO_SAMPLE, INFERTRACE_BUSY_SAMPLE) ||
                 infertrace_change(&sample->state, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE)) {
-                *end++ = 0x29;
-                end = wire_double(end, 100.0 * (double)(used - last_used) / (double)(now - last));
-                if (resident >= 0) end = wire_uint(end, 0x30, (uint64_t)resident);
-                sample->size = (size_t)(end - sample->metrics);
+                infertrace_put_sample(
+                    sample, 100.0 * (double)(used - last_used) / (double)(now - last), resident,
+                    now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
                 sample->taken_at = now;
                 infertrace_write(&sample->state, INFERTRACE_NEW_SAMPLE);
                 infertrace_write(sample->attention, 1);

@@ -30,6 +30,7 @@ cdef class Recorder:
         infertrace_clear_fields(self.operations)
         infertrace_clear_fields(self.models)
         infertrace_bell_remove(&self.process.bell)
+        infertrace_bell_remove(&self.process.gpu.bell)
 
     def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
         self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)
@@ -50,7 +51,9 @@ cdef class Recorder:
         self.awake = False
         self.buffer.reset()
         infertrace_bell_remove(&self.process.bell)
+        infertrace_bell_remove(&self.process.gpu.bell)
         self.process.state = INFERTRACE_NO_SAMPLE
+        self.process.gpu.state = self.process.gpu.taken_at = 0
 
     @property
     def service_name(self):
@@ -205,14 +208,48 @@ cdef class Recorder:
     def sample_process(self, double interval_s, double duration_s):
         """Take samples of the process without the GIL; False where the platform has no way.
 
-        Returns after so many seconds, or when `stop_sampling` is called.
+        Returns after so many seconds, or when `stop_sampling` is called. Samples have with
+        them what `sample_gpu`, on another thread, read meanwhile.
         """
-        return sample_process(self, <int64_t>(interval_s * 1e9), <int64_t>(duration_s * 1e9))
+        cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
+        cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
+        if infertrace_bell_hang(&self.process.bell):
+            return False
+        with nogil:
+            infertrace_sample_process(&self.process, interval_ns, until)
+        return True
+
+    def sample_gpu(self, double interval_s, double duration_s, bytes identity not None, *queries):
+        """Read a GPU without the GIL; returns as `sample_process` does, or when a call fails.
+
+        identity: the device's field of ResourceMetrics, at most 128 bytes. queries: addresses of
+        the device and of NVML's functions for its utilization, memory, power and temperature; 0 for
+        what it cannot tell.
+        """
+        cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
+        cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
+        cdef infertrace_gpu_sample* gpu = &self.process.gpu
+        cdef infertrace_gpu_queries asked
+        cdef size_t device, rates, memory, power, temperature
+        device, rates, memory, power, temperature = queries
+        asked.device, asked.rates, asked.memory = <void*>device, <void*>rates, <void*>memory
+        asked.power, asked.temperature = <void*>power, <void*>temperature
+        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_bell_hang(&gpu.bell):
+            return
+        if not infertrace_change(&gpu.state, 0, 1):
+            return
+        memcpy(gpu.identity, PyBytes_AS_STRING(identity), PyBytes_GET_SIZE(identity))
+        gpu.identity_size = PyBytes_GET_SIZE(identity)
+        infertrace_write(&gpu.state, 0)
+        with nogil:
+            infertrace_sample_gpu(gpu, &asked, interval_ns, until)
 
     def stop_sampling(self, bint stopped=True):
-        """Let `sample_process` return, now and always; or allow it again."""
+        """Let `sample_process` and `sample_gpu` return, now and always; or allow them again."""
         infertrace_write(&self.process.stopped, stopped)
+        infertrace_write(&self.process.gpu.stopped, stopped)
         infertrace_bell_ring(&self.process.bell)
+        infertrace_bell_ring(&self.process.gpu.bell)
 
     def attach_spool(self, file):
         """Keep what is held, and what will be, in this SpoolFile too."""

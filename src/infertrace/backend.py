@@ -49,6 +49,10 @@ if TYPE_CHECKING:
         def sample_process(self) -> Callable[[float, float], bool] | None:
             """Sample the process without the GIL at an interval, for a time (s), if it can."""
 
+        @property
+        def sample_gpu(self) -> Callable[..., None] | None:
+            """The same for a GPU."""
+
         def interrupt(self) -> None: ...
         def stop_sampling(self, stopped: bool = True) -> None: ...
         def take(self, partial: bool = True) -> Batch | None: ...

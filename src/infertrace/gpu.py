@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _READ_TIMEOUT_S: Final = 0.5
 _RETRY_AFTER_S: Final = 30.0
 
+_FUNCTIONS: Final = {
+    "gpu_utilization_percent": "nvmlDeviceGetUtilizationRates",
+    "gpu_memory_used_bytes": "nvmlDeviceGetMemoryInfo",
+    "gpu_power_watts": "nvmlDeviceGetPowerUsage",
+    "gpu_temperature_celsius": "nvmlDeviceGetTemperature",
+}
 _METRICS: Final = (
     "gpu_utilization_percent",
     "gpu_memory_used_bytes",
@@ -73,7 +79,7 @@ class GpuProbe:
         self._device_index = device_index
         self._nvml: Any = None
         self._handle: Any = None
-        self._identity = ""
+        self.identity = ""
         self._retry_at = 0.0
         self._guard = threading.RLock()
         self._running: threading.Event | None = None
@@ -100,6 +106,24 @@ class GpuProbe:
             return self._latest
         self.reason = f"NVML took longer than {timeout_s:g} s to answer"
         return {}
+
+    def addresses(self) -> tuple[int, ...] | None:
+        """Of the device, and of NVML's functions for utilization, memory, power, temperature.
+
+        For who asks without Python; 0 for what the last reading lacked, None without a reading.
+        """
+        from ctypes import c_void_p, cast
+
+        nvml, handle, latest = self._nvml, self._handle, self._latest
+        if nvml is None or handle is None or not latest:
+            return None
+        try:
+            return cast(handle, c_void_p).value or 0, *(
+                (cast(getattr(nvml.nvmlLib, name), c_void_p).value or 0) if metric in latest else 0
+                for metric, name in _FUNCTIONS.items()
+            )
+        except AttributeError:  # an older driver, or another pynvml
+            return None
 
     def _may_load(self) -> bool:
         """Import pynvml where there is a driver for it, and not again too soon."""
@@ -135,7 +159,7 @@ class GpuProbe:
             nvml.nvmlInit()
             handle = nvml.nvmlDeviceGetHandleByIndex(self._device_index)
             identity = nvml.nvmlDeviceGetUUID(handle)
-            self._identity = identity.decode() if isinstance(identity, bytes) else identity
+            self.identity = identity.decode() if isinstance(identity, bytes) else identity
             self._handle = handle
         handle = self._handle
         missing: list[str] = []
@@ -152,7 +176,7 @@ class GpuProbe:
                 missing.append(f"{what}: {error}")
                 return None
 
-        metrics: dict[str, float | int | str] = {"gpu_device_id": self._identity}
+        metrics: dict[str, float | int | str] = {"gpu_device_id": self.identity}
         rates = ask(lambda: nvml.nvmlDeviceGetUtilizationRates(handle), "utilization")
         memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle), "memory")
         if rates is not None:

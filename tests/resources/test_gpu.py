@@ -152,3 +152,40 @@ def test_the_span_is_the_same_without_a_gpu(fake_driver: Path, backend: Any, rol
     found = run(TRACE_ONE, "0", driver=fake_driver, role=role, INFERTRACE_BACKEND=backend.NAME)
     assert not [name for name in found if name.startswith("gpu")]
     assert found["memory_heap_bytes"] > 1 << 20
+
+
+TRACE_UNTIL_IT_IS_GONE = """
+import json, os, sys, time
+import infertrace
+from infertrace.generated import span_pb2
+tracer = infertrace.Tracer("localhost:1", resource_interval_s=0.02)
+def resources():
+    with tracer.start_span("m"):
+        pass
+    batch = tracer._recorder.take()
+    span = span_pb2.SendSpanBatchRequest.FromString(batch.payload).spans[0]
+    return {f.name for f, _ in span.resources.ListFields()}
+def wait_for(gpu):
+    until = time.monotonic() + 20
+    while ("gpu_device_id" in resources()) is not gpu and time.monotonic() < until:
+        time.sleep(0.01)
+    return sorted(resources())
+before = wait_for(True)
+time.sleep(0.2)
+later = sorted(resources())
+os.environ["FAKE_NVML"] = sys.argv[1]
+print(json.dumps([before, later, wait_for(False)]))
+sys.stdout.flush()
+os._exit(0)  # not the exit's business: the driver hangs
+"""
+
+
+@pytest.mark.parametrize("role", ["slow", "lost"])
+def test_a_gpu_that_goes_leaves_the_rest(fake_driver: Path, backend: Any, role: str) -> None:
+    before, later, after = run(
+        TRACE_UNTIL_IT_IS_GONE, role, driver=fake_driver, INFERTRACE_BACKEND=backend.NAME
+    )
+    assert before == later
+    assert {"gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_power_watts"} < set(before)
+    assert [name for name in before if not name.startswith("gpu")] == after
+    assert "memory_heap_bytes" in after

@@ -456,6 +456,7 @@ class Recorder:
     # Nothing can be done without the GIL here.
     attend = None
     sample_process = None
+    sample_gpu = None
 
     def __init__(
         self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]

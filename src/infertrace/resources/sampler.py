@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
 
 _STOP_TIMEOUT_S: Final = 1.0
-_LOOK_FOR_GPU_S: Final = 30.0
+_LOOK_AGAIN_S: Final = 30.0
+_GPU_LOOKS_SOONER_S: Final = 0.25  # so that its thread has ended when another is wanted
 
 
 class ResourceSampler:
@@ -30,6 +31,7 @@ class ResourceSampler:
         self._process = ProcessMeter()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._gpu_thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
@@ -52,25 +54,40 @@ class ResourceSampler:
             self._thread.join(_STOP_TIMEOUT_S)
         self._recorder.sample = None
 
-    def sample(self) -> bool:
-        """Read once, now; whether there is a GPU."""
-        gpu = probe(self._gpu_device_index).read()
+    def sample(self) -> None:
+        """Read once, now."""
+        metrics = {**self._process.read(), **probe(self._gpu_device_index).read()}
         if not self._stopped.is_set():
-            metrics = {**self._process.read(), **gpu}
             self._recorder.sample = (resource_metrics(metrics), self._monotonic_ns())
-        return bool(gpu)
 
     def _run(self) -> None:
         sample_process = self._recorder.sample_process
+        look_again_s = max(_LOOK_AGAIN_S, self._interval_s)
         while not self._stopped.is_set():
-            # Without a GPU nothing needs the GIL, which is the traced program's.
-            if (
-                self.sample()
-                or sample_process is None
-                or not sample_process(self._interval_s, _LOOK_FOR_GPU_S)
-            ):
+            self.sample()
+            # The GIL is the traced program's: it is only taken to look again what there is.
+            self._watch_gpu(look_again_s - _GPU_LOOKS_SOONER_S)
+            if sample_process is None or not sample_process(self._interval_s, look_again_s):
                 self._stopped.wait(self._interval_s)
         self.forget()
+
+    def _watch_gpu(self, duration_s: float) -> None:
+        """On a thread of its own: a call into a driver can hang."""
+        sample_gpu = self._recorder.sample_gpu
+        if sample_gpu is None or (self._gpu_thread is not None and self._gpu_thread.is_alive()):
+            return
+        gpu = probe(self._gpu_device_index)
+        addresses = gpu.addresses()
+        if addresses is not None:
+            identity = resource_metrics({"gpu_device_id": gpu.identity})
+            self._gpu_thread = threading.Thread(
+                target=sample_gpu,
+                args=(self._interval_s, duration_s, identity, *addresses),
+                name="infertrace-gpu-sampler",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):  # no more threads: samples go without
+                self._gpu_thread.start()
 
     def forget(self) -> None:
         """Let go of what is kept open; in a forked child, which has no such thread, at once."""
