@@ -165,6 +165,10 @@ cdef class Recorder:
         segment = self.buffer.take(partial)
         return None if segment is None else self.buffer.as_batch(segment)
 
+    def encode_some(self):
+        """Nothing: what waits is encoded already."""
+        return False
+
     def settle(self, batch, delivered, reason):
         """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
         cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1

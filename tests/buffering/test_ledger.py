@@ -49,6 +49,36 @@ def test_overflow_drops_the_newest_and_counts_it(new_recording: Callable[..., Re
     assert_identity(recording.recorder)
 
 
+@pytest.mark.parametrize("batch_kib", [4, 64])
+def test_what_waits_fills_the_buffer_with_encoded_bytes(
+    new_recording: Callable[..., Recording], batch_kib: int
+) -> None:
+    """Both backends hold as many spans, when the exporter has had its turn."""
+    recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=batch_kib * KIB)
+    recorder = recording.recorder
+    total = 0
+    while not dropped(recorder, "buffer_full"):
+        recording.start_span("m", f"{total:06}", tags={"k": "v"}).end()
+        total += 1
+        if total % 100 == 0:
+            assert_identity(recorder)
+            while recorder.encode_some():
+                assert_identity(recorder)
+    held = recorder.counts()[2]
+    names = []
+    size = 0
+    while (batch := recorder.take()) is not None:
+        assert len(batch.payload) <= batch_kib * KIB
+        assert batch.first_span_sequence == len(names) + 1
+        size += len(batch.payload)
+        spans = span_pb2.SendSpanBatchRequest.FromString(batch.payload).spans
+        names += [span.operation_name for span in spans]
+        recorder.settle(batch, batch.span_count, "rejected")
+    assert size > 0.9 * MIB  # the last hundred may be counted as objects
+    assert names == [f"{number:06}" for number in range(held)]
+    assert_identity(recorder)
+
+
 @pytest.mark.parametrize("threads", [1, 8, 64])
 def test_overflow_under_threads(new_recording: Callable[..., Recording], threads: int) -> None:
     recording = new_recording(max_buffer_bytes=256 * KIB, max_batch_bytes=64 * KIB)
@@ -59,6 +89,8 @@ def test_overflow_under_threads(new_recording: Callable[..., Recording], threads
     def export() -> None:
         while not done.is_set():
             delivered.extend(recording.take_all())
+            while recording.recorder.encode_some():
+                pass
 
     def work(_: int) -> None:
         for _ in range(each):
@@ -341,6 +373,15 @@ class BufferModel(RuleBasedStateMachine):
         assert len(names) == 1 or len(batch.payload) <= 8 * KIB
         del self.kept[: len(names)]
         self.in_flight.append(batch)
+
+    @rule()
+    def encode_some(self) -> None:
+        self.recorder.encode_some()
+
+    @rule()
+    def encode_all(self) -> None:
+        while self.recorder.encode_some():
+            pass
 
     @rule(pick=st.integers(0, 99), percent=st.integers(0, 100))
     def settle(self, pick: int, percent: int) -> None:

@@ -42,6 +42,8 @@ _FIRST_BACKOFF_S: Final = 0.2
 _MAX_BACKOFF_S: Final = 5.0
 _MAX_RETRY_AFTER_S: Final = 30.0
 _HURRIED_BACKOFF_S: Final = 0.1
+# Between two turns of encoding what waits: the GIL is for the traced loop then.
+_ENCODING_PAUSE_S: Final = 0.001
 _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9
 _INTERVALS_BETWEEN_LEFTOVERS: Final = 10
@@ -68,7 +70,7 @@ class Exporter:
             wake=self.wake,
         )
         self._transport: Transport | None = None
-        self._open_transport = choose_transport(settings, self._backend)
+        self._open_transport = choose_transport(settings, self._backend, self.recorder.encode_some)
         self._settings = settings
         self._resource = request_header.resource(settings)
         self._start_anew()
@@ -131,7 +133,7 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
-        self._open_transport = choose_transport(settings, self._backend)
+        self._open_transport = choose_transport(settings, self._backend, self.recorder.encode_some)
         self._resource = request_header.resource(settings)
         self._state = ""
         if self._spool is not None:
@@ -439,6 +441,8 @@ class Exporter:
             if self._hurried and retry_after_s is None:
                 time.sleep(min(remaining_s, _HURRIED_BACKOFF_S))
                 return
+            if self.recorder.encode_some():
+                remaining_s = min(remaining_s, _ENCODING_PAUSE_S)
             # Full batches ring too: only who flushes or shuts down cuts the pause short.
             self._bell.acquire(timeout=remaining_s)
 

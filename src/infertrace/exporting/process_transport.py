@@ -15,12 +15,15 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting.transport import Answer, Disconnected, Refused, Retryable, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infertrace.backend import Attend, Attendance, Exchange
     from infertrace.exporting.transport import Request, SendError, Target
 
@@ -36,6 +39,9 @@ READY: Final = b"r"
 _START_TIMEOUT_S: Final = 20.0
 # What the way to the sender and back may take on top of the request itself.
 _GRACE_S: Final = 1.0
+# Between two looks for an answer, when there is nothing else to do, and when there is.
+_LONG_WAIT_S: Final = 0.1
+_SHORT_WAIT_S: Final = 0.001
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of that
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 _MAX_ANSWER_BYTES: Final = ANSWER.size + MAX_TEXT_BYTES
@@ -138,8 +144,14 @@ def forget_spare() -> None:
 class ProcessTransport:
     """Raises OSError where the process cannot be started."""
 
-    def __init__(self, target: Target, exchange: Exchange | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        exchange: Exchange | None = None,
+        meanwhile: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._exchange = exchange or self._exchange_in_python
+        self._meanwhile = meanwhile
         self._is_sending = self._is_closed = False
         self._process = take_spare()
         self._socket = self._process.socket
@@ -194,22 +206,33 @@ class ProcessTransport:
     def _exchange_in_python(
         self, descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
     ) -> bytes:
-        # By the kernel: Python's own timeout hands over the GIL once more for each call.
-        limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
-        for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
+        deadline = time.monotonic() + timeout_s
+        self._limit(socket.SO_SNDTIMEO, timeout_s)
+        self._limit(socket.SO_RCVTIMEO, min(timeout_s, _LONG_WAIT_S))
         if self._socket.sendmsg(parts, (), _NO_SIGNAL) < sum(map(len, parts)):
             raise TimeoutError("it does not read")
         answer = b""
         wanted = head
         while len(answer) < wanted:
-            more = self._socket.recv(_MAX_ANSWER_BYTES)
+            try:
+                more = self._socket.recv(_MAX_ANSWER_BYTES)
+            except BlockingIOError:  # not yet
+                pause_s = _SHORT_WAIT_S if self._meanwhile() else _LONG_WAIT_S
+                if (left_s := deadline - time.monotonic()) <= 0:
+                    raise
+                self._limit(socket.SO_RCVTIMEO, min(left_s, pause_s))
+                continue
             if not more:
                 raise ConnectionError("it has ended")
             answer += more
             if len(answer) >= head:
                 wanted = head + int.from_bytes(answer[size_at : size_at + 4], sys.byteorder)
         return answer
+
+    def _limit(self, direction: int, seconds: float) -> None:
+        # By the kernel: Python's own timeout hands over the GIL once more for each call.
+        limit = struct.pack("@ll", int(seconds), max(int(seconds % 1 * 1e6), 1))
+        self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
 
     def close(self) -> None:
         self._is_closed = True

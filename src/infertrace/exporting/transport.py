@@ -88,10 +88,14 @@ class Transport(Protocol):
         """Let go of it in a forked child, and leave what the parent goes on to use alone."""
 
 
-def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Transport]:
+def choose_transport(
+    settings: Settings, backend: Backend, meanwhile: Callable[[], bool] = lambda: False
+) -> Callable[[], Transport]:
     """What connects to the endpoint: a file, or gRPC, in a process of its own if there can be one.
 
     Loads what that takes now, and starts that process, but connects only when it is called.
+    meanwhile: what the exporter's thread does in small steps while an answer is long in coming;
+        True when there is more of it.
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
@@ -112,7 +116,7 @@ def choose_transport(settings: Settings, backend: Backend) -> Callable[[], Trans
     if settings.sender_process and process_transport.is_possible():
         if settings.enabled:
             process_transport.start_spare()
-        return partial(_open_process, target, backend.exchange)
+        return partial(_open_process, target, backend.exchange, meanwhile)
     from infertrace.exporting.grpc_transport import GrpcTransport
 
     return partial(GrpcTransport, target)
@@ -122,11 +126,13 @@ def _miss_grpc() -> Transport:
     raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
 
 
-def _open_process(target: Target, exchange: Exchange | None) -> Transport:
+def _open_process(
+    target: Target, exchange: Exchange | None, meanwhile: Callable[[], bool]
+) -> Transport:
     from infertrace.exporting.process_transport import ProcessTransport
 
     try:
-        return ProcessTransport(target, exchange)
+        return ProcessTransport(target, exchange, meanwhile)
     except OSError as error:
         logger.warning("no process to send from (%s): sending from this one", error)
     from infertrace.exporting.grpc_transport import GrpcTransport

@@ -631,6 +631,9 @@ class Recorder:
     def take(self, partial: bool = True) -> Batch | None:
         return self._buffer.take(partial)
 
+    def encode_some(self) -> bool:
+        return self._buffer.encode_some()
+
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._buffer.settle(batch, delivered, reason)
 
