@@ -24,6 +24,7 @@ class Settings(NamedTuple):
     resource_interval_s: float
     gpu_device_index: int
     exit_timeout_s: float
+    flush_on_sigterm: bool
     sender_process: bool
     certificate_file: str | None
     client_certificate_file: str | None
@@ -266,6 +267,7 @@ _SETTINGS: Final = (
     _setting("resource_interval_s", _number(0, _HOUR_S), 1.0),
     _setting("gpu_device_index", _integer(0, 1023), 0),
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
+    _setting("flush_on_sigterm", _flag, False),
     _setting("sender_process", _flag, True),
     _setting("certificate_file", _file, None, ("OTEL_EXPORTER_OTLP_CERTIFICATE", _plainly(_file))),
     _setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 
@@ -30,6 +31,7 @@ else:
 
 _FLUSH_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 10.0
+_LAST_OF_WORKER: Final = -1000
 
 # What can change after construction; the buffer cannot.
 _FIXED: Final = ("max_buffer_bytes", "max_batch_bytes", "spool_dir")
@@ -59,6 +61,9 @@ class Tracer:
     gpu_device_index: the GPU to read, as NVML counts; default 0.
     exit_timeout_s: how long leaving the interpreter may wait for delivery, 0 to 3,600;
         default 2.
+    flush_on_sigterm: whether SIGTERM delivers what is pending, `exit_timeout_s` at most, and
+        then does what it did before; default False. Set up where the tracer is made or
+        configured, which must be on the main thread.
     sender_process: whether gRPC runs in a process of its own, which leaves the GIL to the
         traced one and is safe after a fork; default True, and without effect on Windows and
         in embedded or frozen interpreters.
@@ -90,6 +95,7 @@ class Tracer:
         resource_interval_s: float | None = None,
         gpu_device_index: int | None = None,
         exit_timeout_s: float | None = None,
+        flush_on_sigterm: bool | None = None,
         sender_process: bool | None = None,
         certificate_file: str | os.PathLike[str] | None = None,
         client_certificate_file: str | os.PathLike[str] | None = None,
@@ -108,7 +114,7 @@ class Tracer:
 
         self._settings: Settings = resolve(arguments, os.environ)
 
-        self._exporter = Exporter(backend.selected, self._settings, self._start_sampler)
+        self._exporter = Exporter(backend.selected, self._settings, self._accompany_exporter)
         self._recorder = self._exporter.recorder
         self._closed = False
         self._lock = threading.RLock()  # a finalizer may interrupt who holds it
@@ -327,6 +333,10 @@ class Tracer:
         self._recorder.set_sample_rate(settings.sample_rate)
         self._recorder.enabled = settings.enabled
         self._start_sampler()
+        if settings.flush_on_sigterm:
+            from infertrace import termination
+
+            termination.set_up(_deliver_at_sigterm)
 
     def _make_sampler(self) -> Any:
         from infertrace.resources.sampler import ResourceSampler
@@ -337,6 +347,10 @@ class Tracer:
             interval_s=self._settings.resource_interval_s,
             gpu_device_index=self._settings.gpu_device_index,
         )
+
+    def _accompany_exporter(self) -> None:
+        self._start_sampler()
+        _shut_down_with_worker()
 
     def _start_sampler(self) -> None:
         if self._settings.enabled:
@@ -397,6 +411,7 @@ def trace_inference(model: Any = None, operation_name: str = "inference", **fiel
 
 _default: Tracer | None = None
 _default_lock = threading.RLock()
+_worker_pid = 0
 
 # All tracers, for the fork hook; and those not shut down, kept until the exit so that
 # one that goes out of scope loses nothing.
@@ -415,6 +430,28 @@ def _reset_after_fork() -> None:
 def _shut_down_at_exit() -> None:
     for tracer in list(_open_tracers):
         tracer.shutdown(tracer._settings.exit_timeout_s)
+
+
+def _shut_down_with_worker() -> None:
+    """Deliver at the end of a multiprocessing worker: it leaves by os._exit, past atexit."""
+    global _worker_pid
+    modules = sys.modules
+    if "multiprocessing.util" not in modules or _worker_pid == os.getpid():
+        return
+    if modules["multiprocessing.process"].parent_process() is None:
+        return
+    _worker_pid = os.getpid()
+    # After what the program itself has registered there.
+    modules["multiprocessing.util"].Finalize(
+        None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER
+    )
+
+
+def _deliver_at_sigterm(is_the_end: bool) -> None:
+    for tracer in list(_open_tracers):
+        if tracer._settings.flush_on_sigterm:
+            deliver = tracer.shutdown if is_the_end else tracer.flush
+            deliver(tracer._settings.exit_timeout_s)
 
 
 if hasattr(os, "register_at_fork"):

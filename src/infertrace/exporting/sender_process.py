@@ -1,7 +1,8 @@
 """The sender process: takes requests from a socket, sends them over gRPC, answers.
 
 It keeps nothing: who asked has the batch until it is settled. So it may be killed, and it
-goes when its socket closes; signals that are meant for the traced program do not end it first.
+goes when its socket closes, soon also when the collector does not answer; signals that are meant
+for the traced program do not end it first.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import signal
 import socket
+import threading
+import time
+from typing import Final
 
 from infertrace.exporting.grpc_transport import GrpcTransport
 from infertrace.exporting.process_transport import (
@@ -33,12 +38,16 @@ from infertrace.exporting.transport import (
     Transport,
 )
 
+# For the request in flight, when the traced process is gone.
+_LAST_REQUEST_S: Final = 1.0
+
 
 def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
     connection.sendall(READY)
+    threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
     settings, _ = _receive(connection)
     try:
         transport: Transport = GrpcTransport(Target(**json.loads(settings)))
@@ -46,6 +55,15 @@ def main(descriptor: int) -> None:
         transport = Unusable(error)
     while True:
         connection.sendall(_answer_to(transport, *_receive(connection)))
+
+
+def _leave_with(connection: socket.socket) -> None:
+    """End when the other end has closed, whatever the collector does."""
+    hang_up = select.poll()
+    hang_up.register(connection, 0)  # asked or not, poll tells of a hang-up
+    hang_up.poll()
+    time.sleep(_LAST_REQUEST_S)
+    os._exit(0)
 
 
 class Unusable:
