@@ -14,9 +14,32 @@ import infertrace
 from backend_recording import Recording, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
+from tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from postgresql_cluster import Cluster
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--nightly", action="store_true", help="the fault suite in full: hours, not minutes"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "nightly: runs with --nightly only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("nightly"):
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("nightly")])
+        items[:] = [i for i in items if not i.get_closest_marker("nightly")]
+
+
+@pytest.fixture(scope="session")
+def nightly(request: pytest.FixtureRequest) -> bool:
+    """Whether to kill, fork and fuzz as often as a night allows."""
+    return bool(request.config.getoption("nightly"))
 
 
 @pytest.fixture(params=available_backends())
@@ -53,6 +76,14 @@ def new_receiver() -> Iterator[Callable[..., Receiver]]:
 @pytest.fixture
 def receiver(new_receiver: Callable[..., Receiver]) -> Receiver:
     return new_receiver()
+
+
+@pytest.fixture
+def proxy(receiver: Receiver) -> Iterator[TcpProxy]:
+    """Between a tracer and the receiver."""
+    proxy = TcpProxy(receiver.port)
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture

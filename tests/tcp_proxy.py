@@ -1,10 +1,13 @@
-"""A TCP proxy that stands between two real ends: counts bytes, or goes silent without a word."""
+"""A TCP proxy that stands between two real ends: counts bytes, is slow, or goes silent."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
+
+_SLOW_PIECE_BYTES = 64
 
 
 class TcpProxy:
@@ -12,6 +15,8 @@ class TcpProxy:
         self.sent_bytes = 0
         """What came from the clients so far."""
         self.connections = 0
+        self.bytes_per_s: float | None = None
+        """How much of what the clients send it passes on, for each connection; None for all."""
         self._silent: set[socket.socket] = set()
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -58,6 +63,15 @@ class TcpProxy:
                     continue
                 if from_client:
                     self.sent_bytes += len(data)
+                    data = self._pass_slowly(data, sink)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    def _pass_slowly(self, data: bytes, sink: socket.socket) -> bytes:
+        """What is left to pass when it need not be slow any more."""
+        while data and self.bytes_per_s:
+            sink.sendall(data[:_SLOW_PIECE_BYTES])
+            time.sleep(len(data[:_SLOW_PIECE_BYTES]) / self.bytes_per_s)
+            data = data[_SLOW_PIECE_BYTES:]
+        return data

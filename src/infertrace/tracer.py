@@ -442,9 +442,7 @@ def _shut_down_with_worker() -> None:
         return
     _worker_pid = os.getpid()
     # After what the program itself has registered there.
-    modules["multiprocessing.util"].Finalize(
-        None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER
-    )
+    modules["multiprocessing.util"].Finalize(None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER)
 
 
 def _deliver_at_sigterm(is_the_end: bool) -> None:

@@ -13,9 +13,7 @@ import grpc
 import pytest
 import trustme
 
-from backend_recording import assert_closed
 from grpc_receiver import Receiver
-from infertrace.exporting import exporter as exporters
 from tcp_proxy import TcpProxy
 
 
@@ -51,13 +49,6 @@ def new_tls_receiver() -> Iterator[Callable[..., Receiver]]:
     yield start
     for receiver in started:
         receiver.stop()
-
-
-@pytest.fixture
-def proxy(receiver: Receiver) -> Iterator[TcpProxy]:
-    proxy = TcpProxy(receiver.port)
-    yield proxy
-    proxy.stop()
 
 
 def endpoint_of(receiver: Receiver) -> str:
@@ -246,50 +237,3 @@ def test_compression(new_tracer: Any, receiver: Receiver, proxy: TcpProxy) -> No
         sizes.append(proxy.sent_bytes - before)
     assert len(receiver.spans) == 4_000
     assert sizes[1] < sizes[0] * 0.7  # ids are random and make up half of such a span
-
-
-def test_a_half_open_connection_is_noticed(
-    new_tracer: Any, receiver: Receiver, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a pulled cable: no answer, no reset. The next request dials anew."""
-    monkeypatch.setattr(exporters, "_SEND_TIMEOUT_S", 0.5)
-    tracer = new_tracer(proxy.endpoint)
-    tracer.start_span("m").end()
-    assert tracer.flush(30)
-    proxy.go_silent()
-    tracer.start_span("m").end()
-    assert tracer.flush(30)
-    assert proxy.connections == 2
-    assert_closed(tracer.stats())
-    assert tracer.stats()["delivered"] == 2
-
-
-def test_a_connection_that_is_reset(new_tracer: Any, receiver: Receiver, proxy: TcpProxy) -> None:
-    tracer = new_tracer(proxy.endpoint)
-    for number in range(5):
-        tracer.start_span("m").end()
-        assert tracer.flush(30)
-        proxy.reset()
-        assert tracer.stats()["delivered"] == number + 1
-    assert len({span.span_id for span in receiver.spans}) == 5
-
-
-def test_reset_after_commit_and_before_the_answer(
-    new_tracer: Any, receiver: Receiver, proxy: TcpProxy
-) -> None:
-    """The collector has the batch, the producer does not know: it comes twice, counted once."""
-    accept = receiver.answer
-
-    def commit_and_break(*request: Any) -> Any:
-        answer = accept(*request)
-        receiver.answer = accept
-        proxy.reset()
-        return answer
-
-    receiver.answer = commit_and_break
-    tracer = new_tracer(proxy.endpoint)
-    tracer.start_span("m").end()
-    assert tracer.flush(30)
-    assert tracer.stats()["delivered"] == 1
-    assert len(receiver.spans) == 2
-    assert len({span.span_id for span in receiver.spans}) == 1

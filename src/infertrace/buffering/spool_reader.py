@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES: Final = 2 * 1024**3
 _ALIGNMENT: Final = 8
+# No process counts so far; the wire holds 63 bits.
+_MAX_COUNT: Final = 2**62
 _COMMITTED: Final = COMMITTED.to_bytes(4, sys.byteorder)
 
 
@@ -85,6 +87,7 @@ class LeftSpool:
             magic != MAGIC
             or not RESOURCE_AT + resource_bytes <= start <= size
             or capacity % _ALIGNMENT
+            or max(counters) > _MAX_COUNT
         ):
             raise DamagedSpoolError(f"{self.path}: no spool, or one of another version")
         self.resource = content[RESOURCE_AT : RESOURCE_AT + resource_bytes]
@@ -130,7 +133,12 @@ class LeftSpool:
             return None
         commit, checksum, sequence, size, _ = RECORD.unpack_from(self._ring, at)
         end = at + RECORD.size + size
-        if commit != COMMITTED or size > MAX_SPAN_BYTES or end > len(self._ring):
+        if (
+            commit != COMMITTED
+            or sequence > _MAX_COUNT
+            or size > MAX_SPAN_BYTES
+            or end > len(self._ring)
+        ):
             return None
         if crc32(self._ring[at + 8 : end], self._seed) != checksum:
             return None

@@ -338,6 +338,8 @@ class Exporter:
     def _follow_wall_clock(self) -> None:
         anchor = time.time_ns() - self._backend.monotonic_ns()
         if abs(anchor - self.recorder.anchor) > _CLOCK_STEP_NS:
+            while self.recorder.encode_some():  # by the clock that they were recorded by
+                pass
             self.recorder.anchor = anchor
 
     def _take(self, partial: bool) -> bool:

@@ -40,8 +40,8 @@ _START_TIMEOUT_S: Final = 20.0
 # What the way to the sender and back may take on top of the request itself.
 _GRACE_S: Final = 1.0
 # Between two looks for an answer, when there is nothing else to do, and when there is.
-_LONG_WAIT_S: Final = 0.1
-_SHORT_WAIT_S: Final = 0.001
+_LOOK_INTERVAL_S: Final = 0.1
+_BUSY_INTERVAL_S: Final = 0.001
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of that
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 _MAX_ANSWER_BYTES: Final = ANSWER.size + MAX_TEXT_BYTES
@@ -206,21 +206,24 @@ class ProcessTransport:
     def _exchange_in_python(
         self, descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
     ) -> bytes:
+        # By the kernel: Python's own timeout hands over the GIL once more for each call.
         deadline = time.monotonic() + timeout_s
         self._limit(socket.SO_SNDTIMEO, timeout_s)
-        self._limit(socket.SO_RCVTIMEO, min(timeout_s, _LONG_WAIT_S))
+        self._limit(socket.SO_RCVTIMEO, min(timeout_s, _LOOK_INTERVAL_S))
+        is_busy = False
         if self._socket.sendmsg(parts, (), _NO_SIGNAL) < sum(map(len, parts)):
             raise TimeoutError("it does not read")
         answer = b""
         wanted = head
         while len(answer) < wanted:
             try:
-                more = self._socket.recv(_MAX_ANSWER_BYTES)
-            except BlockingIOError:  # not yet
-                pause_s = _SHORT_WAIT_S if self._meanwhile() else _LONG_WAIT_S
-                if (left_s := deadline - time.monotonic()) <= 0:
+                more = self._socket.recv(_MAX_ANSWER_BYTES, socket.MSG_DONTWAIT if is_busy else 0)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
                     raise
-                self._limit(socket.SO_RCVTIMEO, min(left_s, pause_s))
+                is_busy = self._meanwhile()
+                if is_busy:
+                    time.sleep(_BUSY_INTERVAL_S)
                 continue
             if not more:
                 raise ConnectionError("it has ended")
@@ -230,7 +233,6 @@ class ProcessTransport:
         return answer
 
     def _limit(self, direction: int, seconds: float) -> None:
-        # By the kernel: Python's own timeout hands over the GIL once more for each call.
         limit = struct.pack("@ll", int(seconds), max(int(seconds % 1 * 1e6), 1))
         self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
 

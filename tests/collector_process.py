@@ -1,0 +1,66 @@
+"""`infertrace collector` as a process of its own, and what it has stored."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+
+READY = re.compile(r"infertrace collector: gRPC on (\S+), HTTP on (\S+), store \S+\n")
+
+
+class CollectorProcess:
+    def __init__(self, store: str, grpc_address: str = "127.0.0.1:0") -> None:
+        self._popen = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "infertrace", "collector", "--store", store),
+                *("--grpc", grpc_address, "--http", "127.0.0.1:0"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        match = READY.fullmatch(line)
+        assert match, (line, self._popen.communicate()[1])
+        self.endpoint, self._http = match[1], match[2]
+
+    @property
+    def port(self) -> int:
+        return int(self.endpoint.rpartition(":")[2])
+
+    def send_signal(self, number: int) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        self._popen.send_signal(signal.SIGKILL)
+        self._popen.communicate()
+
+    def spans(self, **parameters: str | int) -> list[dict[str, Any]]:
+        """All that it has, by as many pages as that takes."""
+        found: list[dict[str, Any]] = []
+        url = "/spans"
+        query: dict[str, str | int] = {"limit": 10_000, **parameters}
+        with httpx.Client(base_url=f"http://{self._http}", trust_env=False, timeout=60) as client:
+            while url:
+                answer = client.get(url, params=query or None)
+                assert answer.status_code == 200, answer.text
+                found += answer.json()
+                url, query = answer.links.get("next", {}).get("url", ""), {}
+        return found
+
+    def count(self) -> int:
+        """How many spans all of its producers have stored."""
+        return sum(producer["stored"] for producer in self.producers())
+
+    def producers(self) -> list[dict[str, Any]]:
+        """`GET /ledger`"""
+        answer = httpx.get(f"http://{self._http}/ledger", trust_env=False, timeout=60)
+        assert answer.status_code == 200, answer.text
+        producers: list[dict[str, Any]] = answer.json()["producers"]
+        return producers

@@ -1,0 +1,54 @@
+"""A real collector in a process of its own, an endpoint that hangs, and how often to kill."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from collector_process import CollectorProcess
+
+
+@pytest.fixture(params=["sender process", "this process"])
+def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with gRPC in the sender process, and with it in this one."""
+    own = request.param == "sender process"
+    monkeypatch.setenv("INFERTRACE_SENDER_PROCESS", str(own).lower())
+    return str(request.param)
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """An endpoint that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def new_collector(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess]]:
+    """Starts collectors on one embedded store."""
+    started: list[CollectorProcess] = []
+
+    def start(grpc_address: str = "127.0.0.1:0") -> CollectorProcess:
+        started.append(CollectorProcess(f"duckdb:///{tmp_path / 'spans.duckdb'}", grpc_address))
+        return started[-1]
+
+    yield start
+    for collector in started:
+        collector.kill()
+
+
+@pytest.fixture
+def collector(new_collector: Callable[..., CollectorProcess]) -> CollectorProcess:
+    return new_collector()
+
+
+@pytest.fixture(scope="module")
+def shared_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
+    """One for all tests of a module."""
+    store = tmp_path_factory.mktemp("store") / "spans.duckdb"
+    collector = CollectorProcess(f"duckdb:///{store}")
+    yield collector
+    collector.kill()

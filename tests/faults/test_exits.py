@@ -1,0 +1,242 @@
+"""The ways out of a process: in order, with spans left, with threads at work, by a finalizer."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import random
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from backend_recording import assert_closed
+from grpc_receiver import Receiver
+from traced_program import (
+    run_program,
+)
+
+FLUSH = {"flush_on_sigterm": True}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shutdown_from_a_finalizer(new_tracer: Any, hung: str, seed: int) -> None:
+    """The collector of cycles runs it wherever it likes, also amid the buffer's own work."""
+    tracer = new_tracer(endpoint=hung, export_interval_s=0.01)
+    chance = random.Random(seed)
+    results = []
+
+    class Model:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            results.append(tracer.shutdown(timeout=0.05))
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    tracer.start_span("m").end()
+    Model()
+    gc.set_threshold(chance.randint(2, 40))
+    try:
+        for _ in range(99):
+            with tracer.start_span("m", tags={"a": "b"}) as span:
+                span.add_event("e", {"k": 1})
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    stats = tracer.stats()
+    assert len(results) == 1
+    assert stats["produced"] == stats["dropped"]["shutdown"] == 100
+    assert stats["pending"] == 0
+
+
+@pytest.mark.parametrize("how", ["return", "sys.exit(3)", "1/0", "os.kill(os.getpid(), 2)"])
+def test_leaving_the_interpreter_delivers(backend: Any, receiver: Receiver, how: str) -> None:
+    outcome = run_program(
+        backend,
+        f"""
+        import os, sys
+        def main():
+            tracer = infertrace.Tracer("{receiver.endpoint}", service_name="exit")
+            for _ in range(50):
+                with tracer.start_span("m"): pass
+            {how}
+        main()
+        """,
+    )
+    assert len(receiver.spans) == 50, outcome.stderr
+    assert receiver.requests[-1].final
+
+
+def test_leaving_the_interpreter_is_bounded_and_says_what_is_lost(backend: Any, hung: str) -> None:
+    began = time.monotonic()
+    outcome = run_program(
+        backend,
+        f"""
+        tracer = infertrace.Tracer("{hung}", exit_timeout_s=0.5)
+        for _ in range(50):
+            with tracer.start_span("m"): pass
+        """,
+    )
+    assert outcome.returncode == 0
+    assert "50 spans were not delivered" in outcome.stderr
+    assert time.monotonic() - began < 30
+
+
+def test_exit_with_a_thread_in_mid_emit(backend: Any, receiver: Receiver) -> None:
+    outcome = run_program(
+        backend,
+        f"""
+        import threading, time
+        tracer = infertrace.Tracer("{receiver.endpoint}")
+        def emit():
+            while True:
+                with tracer.start_span("m", tags={{"a": "b"}}): pass
+                time.sleep(1e-4)
+        for _ in range(3):
+            threading.Thread(target=emit, daemon=True).start()
+        time.sleep(0.3)
+        """,
+    )
+    assert outcome.returncode == 0
+    assert "Traceback" not in outcome.stderr
+    assert "Fatal" not in outcome.stderr
+    last = receiver.requests[-1]
+    assert last.final
+    # What came after the shutdown began is in its own counter.
+    assert last.produced_count == len(receiver.spans) + sum(last.dropped_counts.values())
+
+
+def test_spans_of_the_last_moments(backend: Any, receiver: Receiver) -> None:
+    """From atexit before and after the tracer's own end, and from a finalizer at the exit."""
+    outcome = run_program(
+        backend,
+        f"""
+        import atexit, gc, json, os
+        def record(name):
+            with tracer.start_span("m", name): pass
+        def last():
+            record("too late")
+            os.write(1, json.dumps(tracer.stats()).encode())
+        atexit.register(last)
+        tracer = infertrace.Tracer("{receiver.endpoint}")
+        class Model:
+            def __del__(self):
+                record("finalizer")
+        model = Model()
+        model.cycle = model
+        del model
+        atexit.register(record, "atexit")
+        atexit.register(gc.collect)
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stderr == ""
+    assert sorted(span.operation_name for span in receiver.spans) == ["atexit", "finalizer"]
+    stats = json.loads(outcome.stdout)
+    assert_closed(stats)
+    assert (stats["produced"], stats["delivered"]) == (3, 2)
+    assert stats["dropped"] == {"shutdown": 1}
+
+
+def test_spans_from_a_signal_handler(backend: Any, receiver: Receiver) -> None:
+    """While the main thread records, flushes and ends."""
+    outcome = run_program(
+        backend,
+        f"""
+        import json, os, signal
+        tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=0.01)
+        handled = 0
+        def handler(*_):
+            global handled
+            with tracer.start_span("m", "handler"):
+                handled += 1
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
+        made = 0
+        while handled < 300:
+            with tracer.start_span("m", "main"):
+                made += 1
+            if made % 1000 == 0:
+                tracer.flush(60)
+        assert tracer.flush(60)
+        closed = tracer.shutdown(60)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps([made, handled, closed, tracer.stats()]))
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    made, handled, closed, stats = json.loads(outcome.stdout)
+    assert_closed(stats)
+    assert closed
+    assert stats["produced"] == made + handled
+    assert stats["delivered"] == len({span.span_id for span in receiver.spans})
+    assert set(stats["dropped"]) <= {"shutdown"}
+
+
+SIGTERM = """
+    import os, signal, threading, time
+    {before}
+    tracer = infertrace.Tracer("{endpoint}", flush_on_sigterm={wanted}, export_interval_s=3600,
+                               exit_timeout_s=60)
+    for _ in range(50):
+        with tracer.start_span("m"): pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [
+        ("", -signal.SIGTERM),
+        ("signal.signal(signal.SIGTERM, lambda number, frame: os._exit(number))", signal.SIGTERM),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", 3),
+    ],
+    ids=["default", "handler", "ignored"],
+)
+def test_sigterm_delivers_and_then_does_what_it_did(
+    backend: Any, receiver: Receiver, before: str, code: int
+) -> None:
+    outcome = run_program(
+        backend, SIGTERM.format(before=before, endpoint=receiver.endpoint, wanted=True)
+    )
+    assert outcome.returncode == code, outcome.stderr
+    assert len(receiver.spans) == 50
+
+
+def test_sigterm_is_left_alone_unless_asked_for(backend: Any, receiver: Receiver) -> None:
+    outcome = run_program(
+        backend, SIGTERM.format(before="", endpoint=receiver.endpoint, wanted=False)
+    )
+    assert outcome.returncode == -signal.SIGTERM
+    assert receiver.spans == []
+
+
+def test_sigterm_with_a_collector_that_hangs(backend: Any, hung: str) -> None:
+    program = SIGTERM.format(before="", endpoint=hung, wanted=True).replace("=60)", "=0.3)")
+    began = time.monotonic()
+    outcome = run_program(backend, program)
+    assert outcome.returncode == -signal.SIGTERM
+    assert "50 spans were not delivered" in outcome.stderr
+    assert time.monotonic() - began < 30
+
+
+def test_sigterm_cannot_be_set_up_on_another_thread(
+    new_tracer: Any, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=new_tracer, args=(receiver.endpoint,), kwargs=FLUSH)
+    with caplog.at_level(logging.WARNING, "infertrace"):
+        thread.start()
+        thread.join()
+    assert caplog.messages == [
+        "flush_on_sigterm: SIGTERM is left as it was: only a tracer that is made or configured "
+        "on the main thread can"
+    ]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,83 @@
+"""A traced program in a process of its own, and what is around it: sender, spools, ports."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from infertrace import backend as backends
+
+NOBODY = "127.0.0.1:1"
+TIMEOUT_S = 120
+
+
+def program(body: str) -> list[str]:
+    return [sys.executable, "-c", "import infertrace\n" + textwrap.dedent(body)]
+
+
+def environment(backend: Any) -> dict[str, str]:
+    return {**os.environ, backends.VARIABLE: backend.NAME}
+
+
+def run_program(backend: Any, body: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        program(body),
+        env=environment(backend),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+def start_program(backend: Any, body: str, **streams: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        program(body), env=environment(backend), stdout=subprocess.PIPE, text=True, **streams
+    )
+
+
+def drain(directory: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "infertrace", "spool", "drain"),
+            *("--spool-dir", str(directory), "--endpoint", endpoint),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+def spools(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.spool"))
+
+
+def sender_of(tracer: Any) -> subprocess.Popen[bytes]:
+    process: subprocess.Popen[bytes] = tracer._exporter._transport._process._process
+    return process
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"  # an orphan that nobody reaps
+
+
+def wait_until(happened: Callable[[], bool], patience_s: float = 60.0) -> None:
+    end = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
