@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fuzz_targets
 
 NIGHTLY_S = 600
+MAX_BYTES = {"spool": 20_000, "span": 2_000}
 PIECE = st.binary(max_size=40) | st.integers(0, 255).map(lambda number: bytes((number,)))
 BYTES = st.lists(PIECE).map(b"".join)
 
@@ -41,7 +42,7 @@ def test_coverage_guided(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, fuzz_targets.__file__, name, str(tmp_path / "corpus")),
-            *(f"-max_total_time={NIGHTLY_S}", "-max_len=20000", "-rss_limit_mb=2048"),
+            *(f"-max_total_time={NIGHTLY_S}", f"-max_len={MAX_BYTES[name]}", "-rss_limit_mb=2048"),
             f"-artifact_prefix={tmp_path}/",
         ],
         env={**os.environ, "PYTHONPATH": str(Path(fuzz_targets.__file__).parent)},
