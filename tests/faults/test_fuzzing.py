@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fuzz_targets
 
-NIGHTLY_S = 600
+NIGHTLY_S = 300
 MAX_BYTES = {"spool": 20_000, "span": 2_000}
 PIECE = st.binary(max_size=40) | st.integers(0, 255).map(lambda number: bytes((number,)))
 BYTES = st.lists(PIECE).map(b"".join)
