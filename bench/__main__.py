@@ -30,23 +30,26 @@ QUESTIONS = (  # in the order of the budgets
     "query",
     "span_profile",
     "outage",
+    "fork_cost",
 )
+LONG = ("soak",)  # only when it is asked for
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument(
+        "questions", nargs="*", metavar="QUESTION", help=", ".join((*QUESTIONS, *LONG))
+    )
     parser.add_argument("--fast", action="store_true", help="fewer rounds: a check, not a result")
     parser.add_argument(
         "--figure", action="store_true", help="only draw docs/figures/ from the results there are"
     )
+    parser.add_argument("--hours", type=float, help="how long soak goes on; default: 5 minutes")
     options = parser.parse_args()
-    if unknown := [name for name in options.questions if name not in QUESTIONS]:
+    if unknown := [name for name in options.questions if name not in (*QUESTIONS, *LONG)]:
         parser.error(f"no such question: {', '.join(unknown)}")
     if options.figure:
-        from bench.figure import draw
-
-        print(draw(json.loads((RESULTS / "span_cost.json").read_text())))
+        _draw()
         return
     RESULTS.mkdir(exist_ok=True)
     start = time.monotonic()
@@ -54,7 +57,7 @@ def main() -> None:
     failed: list[str] = []
     for name in options.questions or QUESTIONS:
         try:
-            verdicts += _answer(name, options.fast)
+            verdicts += _answer(name, options.fast, options.hours)
         except Exception:  # the other questions can still be answered
             traceback.print_exc()
             failed.append(name)
@@ -64,10 +67,20 @@ def main() -> None:
     sys.exit(bool(failed))
 
 
-def _answer(name: str, fast: bool) -> list[dict[str, Any]]:
+def _draw() -> None:
+    """The figures of which there are results."""
+    from bench import figure, soak
+
+    for name, draw in (("span_cost", figure.draw), ("soak", soak.draw)):
+        if (found := RESULTS / f"{name}.json").exists():
+            print(draw(json.loads(found.read_text())))
+
+
+def _answer(name: str, fast: bool, hours: float | None) -> list[dict[str, Any]]:
     question = import_module(f"bench.{name}")
     start = time.monotonic()
-    answer = question.measure(RESULTS, fast)
+    longer = {"hours": hours} if name in LONG else {}
+    answer = question.measure(RESULTS, fast, **longer)
     title, _, method = (question.__doc__ or "").partition("\n\n")
     _write(name, title, f"{answer.tables}\n{method}", asdict(answer), start, fast)
     return [{"question": name, **verdict} for verdict in answer.verdicts]

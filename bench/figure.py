@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,15 @@ ROOM_FOR_LABELS = 25  # the axis goes so many times beyond the longest bar
 INCHES_WIDE, INCHES_PER_BAR = 8.4, 0.36
 
 
-def draw(result: dict[str, Any]) -> Path:
-    """Write the figure; returns where."""
+@contextmanager
+def style() -> Iterator[Any]:
+    """pyplot, set up for figures that all look alike."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    rows = result["data"]["rows"]
-    costs = {name: statistics.median(row["seconds"]) * 1e6 for name, row in rows.items()}
-    times_floor = {name: statistics.median(row["times_floor"]) for name, row in rows.items()}
-    names = sorted(costs, key=lambda name: costs[name])
-    style = {
+    rc = {
         "svg.fonttype": "none",
         "svg.hashsalt": "infertrace",  # the same figures give the same file
         "font.family": "sans-serif",
@@ -36,7 +35,17 @@ def draw(result: dict[str, Any]) -> Path:
         "xtick.color": INK,
         "ytick.color": INK,
     }
-    with pyplot.rc_context(style):
+    with pyplot.rc_context(rc):
+        yield pyplot
+
+
+def draw(result: dict[str, Any]) -> Path:
+    """Write the figure; returns where."""
+    rows = result["data"]["rows"]
+    costs = {name: statistics.median(row["seconds"]) * 1e6 for name, row in rows.items()}
+    times_floor = {name: statistics.median(row["times_floor"]) for name, row in rows.items()}
+    names = sorted(costs, key=lambda name: costs[name])
+    with style() as pyplot:
         figure, axes = pyplot.subplots(figsize=(INCHES_WIDE, 1.1 + INCHES_PER_BAR * len(names)))
         axes.barh(names, [costs[name] for name in names], color=[_colour(name) for name in names])
         for position, name in enumerate(names):
