@@ -25,7 +25,9 @@ _PATIENCE_S = 0.1
 _WAKE_EVERY = 256
 _MAX_BACKLOG = 4_096
 _BACKLOG_STEP = 4
-# Spans that are encoded in one go while they wait: some 0.1 ms of the GIL.
+# Arrivals that are moved in, and spans that are encoded, in one go while they wait: together
+# some 0.2 ms of the GIL.
+_ADMISSION_STEP = 32
 _ENCODING_STEP = 16
 
 
@@ -115,15 +117,16 @@ class SpanBuffer:
 
     def encode_some(self) -> bool:
         """Encode a few of the spans that wait; whether more do. For who takes batches."""
-        self._admit()
+        self._admit(at_most=_ADMISSION_STEP)
         if not self._spans or not self._acquire(0):
             return False
         try:
             self._encode_step()
         finally:
             self._release()
-            self._admit()  # what came meanwhile, and relies on us
-        return bool(self._spans)
+            # What came meanwhile relies on us.
+            self._admit(at_most=_ADMISSION_STEP)
+        return bool(self._spans or self._arrivals)
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""

@@ -438,14 +438,16 @@ class Exporter:
         delay_s = random.uniform(backoff_s / 2, backoff_s)
         if retry_after_s is not None:
             delay_s = min(max(retry_after_s, delay_s), _MAX_RETRY_AFTER_S)
-        end = time.monotonic() + delay_s
-        while (remaining_s := end - time.monotonic()) > 0 and not self._stopping:
-            if self._hurried and retry_after_s is None:
-                time.sleep(min(remaining_s, _HURRIED_BACKOFF_S))
+        began = time.monotonic()
+        while not self._stopping:
+            # Full batches ring too: only who flushes or shuts down cuts the pause short.
+            is_hurried = self._hurried and retry_after_s is None
+            end = began + (min(delay_s, _HURRIED_BACKOFF_S) if is_hurried else delay_s)
+            remaining_s = end - time.monotonic()
+            if remaining_s <= 0:
                 return
             if self.recorder.encode_some():
                 remaining_s = min(remaining_s, _ENCODING_PAUSE_S)
-            # Full batches ring too: only who flushes or shuts down cuts the pause short.
             self._bell.acquire(timeout=remaining_s)
 
     def _header(self, first_span_sequence: int = 0, *, final: bool = False) -> bytes:
