@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import infertrace
-from backend_recording import Recording, available_backends
+from backend_recording import Recording, assert_closed, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from tcp_proxy import TcpProxy
@@ -88,7 +88,7 @@ def proxy(receiver: Receiver) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def new_tracer(backend: Any) -> Iterator[Callable[..., infertrace.Tracer]]:
-    """Make tracers on the backend of the test; they are shut down after it."""
+    """Make tracers on the backend of the test; after it their ledgers must be closed."""
     made: list[infertrace.Tracer] = []
 
     def make(endpoint: str, **settings: Any) -> infertrace.Tracer:
@@ -103,7 +103,9 @@ def new_tracer(backend: Any) -> Iterator[Callable[..., infertrace.Tracer]]:
 
     yield make
     for tracer in made:
+        assert_closed(tracer.stats())
         tracer.shutdown(0)
+        assert_closed(tracer.stats())
 
 
 @pytest.fixture
