@@ -167,6 +167,7 @@ def test_an_outage_of_a_collector_loses_nothing(
     assert (account["stored"], account["produced"]) == (20_001, 20_001)
 
 
+@pytest.mark.parametrize("sender", ["sender process"], indirect=True)
 def test_a_slow_connection(new_tracer: Any, receiver: Receiver, proxy: TcpProxy) -> None:
     """One KB a second: what goes through is delivered, the rest waits, nothing is held up."""
     proxy.bytes_per_s = 1_000
