@@ -21,6 +21,7 @@ from backend_recording import KIB, MIB, Recording, available_backends
 from infertrace import backend as backends
 from infertrace.buffering.batch import Batch, halves
 from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.buffering.pure import SpanBuffer
 from infertrace.generated import span_pb2
 
 
@@ -316,6 +317,31 @@ def test_counters_level_after_many_spans(recording: Any) -> None:
     more_references = sys.getrefcount(recording.recorder) - references
     assert more_references == 0
     assert more_blocks < 500  # of 10,000 spans
+
+
+@pytest.mark.parametrize("by", ["the thread itself", "another one"])
+def test_counts_in_the_middle_of_a_step(by: str) -> None:
+    """Of one moment all the same; a finalizer or a signal handler may ask anywhere."""
+    seen = []
+
+    class Interrupting:
+        _invalid = 0
+        _heavy = True
+
+        def _size(self) -> int:
+            if by == "the thread itself":
+                seen.append(buffer.counts())
+            else:
+                asking = threading.Thread(target=lambda: seen.append(buffer.counts()))
+                asking.start()
+                asking.join()
+            return 800
+
+    buffer: Any = SpanBuffer(lambda span: b"x", max_buffer_bytes=MIB, max_batch_bytes=64 * KIB)
+    for _ in range(3):
+        buffer.put(Interrupting())
+    assert [(produced, pending) for produced, _, pending, _, _ in seen] == [(0, 0), (1, 1), (2, 2)]
+    assert buffer.counts()[:3] == (3, 0, 3)
 
 
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=40), st.integers(1, 1000))

@@ -63,6 +63,7 @@ class SpanBuffer:
         """Forget everything, as a forked child must: its parent's spans are not its own."""
         self._lock = threading.Lock()
         self._owner = 0  # the thread that has it, if any
+        self._turns = 0  # how often somebody had it
         self._arrivals: deque[Span | int | Callable[[], None]] = deque()
         # The older ones, encoded, several in a piece, with their number; then the newer ones.
         self._pieces: deque[tuple[bytes, int]] = deque()
@@ -78,6 +79,7 @@ class SpanBuffer:
         self.pending = 0
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
         self.invalid_fields = 0
+        self._counts = self._count()
 
     def put(self, span: Span) -> bool:
         """Take a finished span; True when the exporter should come."""
@@ -145,22 +147,16 @@ class SpanBuffer:
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
-        # A signal handler may ask when it interrupted whoever holds the lock.
-        locked = self._acquire(_PATIENCE_S)
-        try:
-            while locked and self._arrivals:
-                self._count_in(self._arrivals.popleft())
-            return (
-                self.produced,
-                self.delivered,
-                self.pending,
-                tuple(self.dropped.values()),
-                self.invalid_fields,
-            )
-        finally:
-            if locked:
+        if self._acquire_in_turn():
+            try:
+                while self._arrivals:
+                    self._count_in(self._arrivals.popleft())
+            finally:
                 self._release()
-                self._admit()  # what came since the last look, and relies on us
+            counts = self._counts
+            self._admit()  # what came since the last look, and relies on us
+            return counts
+        return self._counts
 
     def _admit(self, at_most: int = sys.maxsize) -> None:
         # Asked again after the release: an arrival between the last look and the
@@ -191,11 +187,27 @@ class SpanBuffer:
         if not self._lock.acquire(timeout=timeout_s):
             return False
         self._owner = threading.get_ident()
+        self._turns += 1
         return True
 
+    def _acquire_in_turn(self) -> bool:
+        """Wait while others come and go; not for who is held up, or is interrupted by us."""
+        turns = -1
+        while self._turns != turns and self._owner != threading.get_ident():
+            turns = self._turns
+            if self._acquire(_PATIENCE_S):
+                return True
+        return False
+
     def _release(self) -> None:
+        # For who cannot have the lock: counts of one moment all the same.
+        self._counts = self._count()
         self._owner = 0
         self._lock.release()
+
+    def _count(self) -> tuple[int, int, int, tuple[int, ...], int]:
+        dropped = tuple(self.dropped.values())
+        return self.produced, self.delivered, self.pending, dropped, self.invalid_fields
 
     def _count_in(self, arrival: Span | int | Callable[[], None]) -> None:
         if isinstance(arrival, int):
