@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import random
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from backend_recording import KIB, Recording, available_backends
+from backend_recording import KIB, MIB, Recording, available_backends
 from infertrace import backend as backends
 from infertrace.buffering.batch import Batch, halves
-from infertrace.buffering.spool_file import SpoolFile
+from infertrace.buffering.spool_file import LAST_AT, SpoolFile
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool, Record
 from infertrace.generated import span_pb2
 
@@ -112,6 +115,35 @@ def test_drops_are_counted_in_the_file(spooled: Any) -> None:
     assert spool.produced == 2_000
     assert len(list(spool.records())) == pending
     spool.close()
+
+
+def test_counters_never_go_back(new_recording: Callable[..., Recording], tmp_path: Path) -> None:
+    """Another process looks at them all the time: a kill could be at any of these moments."""
+    spans, patience_s = 20_000, 60
+    recording = new_recording(max_buffer_bytes=8 * MIB, max_batch_bytes=8 * KIB)
+    file = new_file(tmp_path, max_buffer_bytes=8 * MIB)
+    recording.recorder.attach_spool(file)
+    ready, tell = os.pipe()
+    watcher = os.fork()
+    if watcher == 0:
+        went_back = True
+        with contextlib.suppress(BaseException):
+            with file.path.open("rb") as opened:
+                words = memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ)).cast("Q")
+            os.write(tell, b"r")
+            last, end = 0, time.monotonic() + patience_s
+            while last < spans and time.monotonic() < end:
+                for _ in range(10_000):
+                    before, last = last, words[LAST_AT // 8]
+                    assert before <= last
+            went_back = last < spans
+        os._exit(went_back)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(tell)
+    for _ in range(spans):
+        recording.start_span("m").end()
+    assert os.waitpid(watcher, 0)[1] == 0
 
 
 class SpoolModel(RuleBasedStateMachine):

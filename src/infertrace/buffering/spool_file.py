@@ -68,6 +68,7 @@ class SpoolFile:
             # A sparse file on a full disk would end the process at the first write to it.
             _allocate(self._descriptor, header_bytes + ring_bytes)
             self.map = mmap.mmap(self._descriptor, header_bytes + ring_bytes)
+            self._words = memoryview(self.map).cast("Q")
         except BaseException:
             os.close(self._descriptor)
             unfinished.unlink()
@@ -89,7 +90,14 @@ class SpoolFile:
 
     def set_batch_sequence(self, number: int) -> None:
         """The number of the batch that is being sent."""
-        COUNTER.pack_into(self.map, BATCH_AT, number)
+        self.count(BATCH_AT, number)
+
+    def count(self, at: int, value: int) -> None:
+        """Set a counter of the header, in one store: a kill leaves the old value or the new.
+
+        `Struct.pack_into` fills with zeros first.
+        """
+        self._words[at // COUNTER.size] = value
 
     def close(self, *, keep: bool) -> None:
         """Let go of it; with `keep` another process may deliver what it holds."""
@@ -100,6 +108,7 @@ class SpoolFile:
 
     def forget(self) -> None:
         """In a forked child: leave it to the parent, which has it locked."""
+        self._words.release()
         with contextlib.suppress(BufferError):  # a recorder that is gone too looks at it still
             self.map.close()
         os.close(self._descriptor)

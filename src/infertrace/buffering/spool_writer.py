@@ -30,6 +30,7 @@ class SpoolWriter:
 
     def __init__(self, file: SpoolFile) -> None:
         self._map = file.map
+        self._count = file.count
         self._seed = file.seed
         self._start = file.header_bytes
         self._capacity = len(file.map) - file.header_bytes
@@ -53,7 +54,7 @@ class SpoolWriter:
         _WORD.pack_into(self._map, at, 0)
         self._map[at + 4 : at + 8 + len(body)] = _WORD.pack(crc32(body, self._seed)) + body
         _WORD.pack_into(self._map, at, COMMITTED)
-        COUNTER.pack_into(self._map, LAST_AT, sequence)
+        self._count(LAST_AT, sequence)
         self._tail += room
         return True
 
@@ -73,10 +74,10 @@ class SpoolWriter:
                 break
             self._head += room_for(size)
         # In this order: a reader passes over records that the sequence says are settled.
-        COUNTER.pack_into(self._map, SETTLED_AT, sequence)
-        COUNTER.pack_into(self._map, HEAD_AT, self._head)
+        self._count(SETTLED_AT, sequence)
+        self._count(HEAD_AT, self._head)
 
     def set_dropped(self, counts: Iterable[int]) -> None:
         """Spans dropped so far, in the order of `DROP_REASONS`."""
         for number, count in enumerate(counts):
-            COUNTER.pack_into(self._map, DROPPED_AT + number * COUNTER.size, count)
+            self._count(DROPPED_AT + number * COUNTER.size, count)
