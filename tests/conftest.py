@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,12 @@ import infertrace
 from backend_recording import Recording, assert_closed, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
+from postgresql_cluster import Cluster, kinds
 from tcp_proxy import TcpProxy
 
-if TYPE_CHECKING:
-    from postgresql_cluster import Cluster
+
+def pytest_report_header() -> str:
+    return f"stores on a server: {', '.join(kinds())}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,19 +116,50 @@ def tracer(new_tracer: Callable[..., infertrace.Tracer], receiver: Receiver) -> 
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Cluster]:
-    # Here, since tests of wheels run without a PostgreSQL client.
-    from postgresql_cluster import Cluster
+def cluster_of() -> Iterator[Callable[[str], Cluster]]:
+    """The server of a kind, started when it is first asked for."""
+    started: dict[str, Cluster] = {}
 
-    cluster = Cluster()
+    def cluster(kind: str) -> Cluster:
+        if kind not in started:
+            started[kind] = Cluster(kind)
+        return started[kind]
+
     yield cluster
-    cluster.close()
+    for server in started.values():
+        server.close()
+
+
+@pytest.fixture(params=kinds())
+def postgresql(request: pytest.FixtureRequest, cluster_of: Callable[[str], Cluster]) -> Cluster:
+    """Run the test once on each kind of server that there is."""
+    return cluster_of(request.param)
 
 
 @pytest.fixture
 def postgresql_url(postgresql: Cluster) -> str:
     """An empty database."""
     return postgresql.new_database()
+
+
+@pytest.fixture
+def new_store_url(tmp_path: Path, cluster_of: Callable[[str], Cluster]) -> Callable[[str], str]:
+    """The URL of an empty store of a kind."""
+
+    def new(kind: str) -> str:
+        if kind == "memory":
+            return "memory:"
+        if kind == "duckdb":
+            return f"duckdb:///{tmp_path / 'spans.duckdb'}"
+        return cluster_of(kind).new_database()
+
+    return new
+
+
+@pytest.fixture(params=["memory", "duckdb", *kinds()])
+def store_url(request: pytest.FixtureRequest, new_store_url: Callable[[str], str]) -> str:
+    """Run the test once on each store."""
+    return new_store_url(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""A PostgreSQL server of its own, on loopback, as a user without privileges."""
+"""A PostgreSQL server of its own, on loopback, as a user without privileges.
+
+Where TimescaleDB is installed there are two kinds of it: with the extension preloaded, and without.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import psycopg
-
 START_TIMEOUT_S = "60"
+PARTITIONS, TIMESCALEDB = "postgresql", "timescaledb"
 
 
 def binaries() -> Path:
@@ -25,12 +27,28 @@ def binaries() -> Path:
     return versions[-1].parent
 
 
-class Cluster:
-    """Starts with the first database that is made, in a folder of its own."""
+def kinds() -> list[str]:
+    """The kinds of server that can be started here; the first always is, or fails saying why."""
+    try:
+        share = subprocess.run(
+            [binaries() / "pg_config", "--sharedir"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (RuntimeError, OSError, subprocess.CalledProcessError):
+        return [PARTITIONS]
+    has_extension = (Path(share) / "extension" / "timescaledb.control").exists()
+    return [PARTITIONS, TIMESCALEDB] if has_extension else [PARTITIONS]
 
-    def __init__(self, fsync: str = "off") -> None:
+
+class Cluster:
+    """A running server, in a folder of its own."""
+
+    def __init__(self, kind: str = PARTITIONS, fsync: str = "off") -> None:
+        self.kind = kind
         # The tests kill processes, never the machine: no fsync is needed to survive that.
-        self._fsync = fsync
+        self._options = f"-c fsync={fsync} -c max_connections=100"
+        if kind == TIMESCALEDB:
+            self._options += " -c shared_preload_libraries=timescaledb"
+            self._options += " -c timescaledb.telemetry_level=off"
         self._binaries = binaries()
         # initdb refuses to run as root; "nobody" owns nothing else.
         self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
@@ -59,7 +77,7 @@ class Cluster:
 
     def start(self) -> None:
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= "
-        options += f"-c fsync={self._fsync} -c max_connections=100"
+        options += self._options
         log = self._folder / "log"
         self._run(
             "pg_ctl",
@@ -84,6 +102,9 @@ class Cluster:
 
     def new_database(self) -> str:
         """The URL of an empty one."""
+        # Here, since tests of wheels run without a PostgreSQL client.
+        import psycopg
+
         name = f"spans{next(self._names)}"
         with psycopg.connect(self._admin, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")

@@ -58,15 +58,6 @@ class Client:
         self.http.close()
 
 
-@pytest.fixture(params=["memory", "duckdb", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Run the test once on each store."""
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return "memory:" if request.param == "memory" else f"duckdb:///{tmp_path / 'spans.duckdb'}"
-
-
 @pytest.fixture
 def file_url(tmp_path: Path) -> str:
     return f"duckdb:///{tmp_path / 'spans.duckdb'}"

@@ -11,16 +11,15 @@ import pytest
 from infertrace.commands import main
 from infertrace.generated.span_pb2 import Event
 from infertrace.storing.opening import open_store
+from postgresql_cluster import kinds
 from store_batches import START_NS, batch_of, new_span
 
 DAY = 86_400_000_000_000
 
 
-@pytest.fixture(params=["duckdb", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgresql_url")
-    return f"duckdb:///{tmp_path / 'spans.duckdb'}"
+@pytest.fixture(params=["duckdb", *kinds()])
+def store_url(request: pytest.FixtureRequest, new_store_url: Any) -> Any:
+    return new_store_url(request.param)
 
 
 def test_the_same_rows_come_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 
 from infertrace.generated.span_pb2 import InferenceContext, Span
 from infertrace.querying.flat_span import flat_span
-from infertrace.storing import postgres_store
+from infertrace.storing import day_partitions, hypertable, postgres_schema, postgres_store
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.opening import shown_url
 from infertrace.storing.postgres_store import PostgresStore
-from infertrace.storing.store import SpanFilter, StoreError
-from postgresql_cluster import Cluster
+from infertrace.storing.retention import Retention
+from infertrace.storing.span_table import NANOS_PER_DAY
+from infertrace.storing.store import QueryTimeoutError, SpanFilter, StoreError
+from postgresql_cluster import PARTITIONS, TIMESCALEDB, Cluster, kinds
 from store_batches import START_NS, batch_of, new_span
 
 PRODUCER = b"p" * 16
@@ -38,6 +41,10 @@ def open_store(postgresql_url: str) -> Iterator[Callable[[], PostgresStore]]:
     yield open_one
     for store in opened:
         store.close()
+
+
+RELATION = "SELECT relkind = 'p' FROM pg_class WHERE oid = 'spans'::regclass"
+COMPRESSED = "SELECT is_compressed FROM timescaledb_information.chunks ORDER BY range_start_integer"
 
 
 def ids(store: PostgresStore) -> list[int]:
@@ -187,20 +194,148 @@ def test_a_server_that_crashes_under_load(
     assert store.producers(1)[0].stored == len(acknowledged)
 
 
-def test_days_have_partitions_and_strange_times_share_one(
-    open_store: Any, postgresql_url: str
+def test_the_table_is_what_the_server_offers(
+    open_store: Any, postgresql: Cluster, postgresql_url: str
 ) -> None:
-    day = postgres_store.NANOS_PER_DAY
+    store = open_store()
+    expected = {PARTITIONS: "native partitions", TIMESCALEDB: "TimescaleDB 2."}[postgresql.kind]
+    assert store.describe().startswith(expected)
+    with psycopg.connect(postgresql_url) as connection:
+        assert connection.execute(RELATION).fetchall() == [(postgresql.kind == PARTITIONS,)]
+    assert open_store().describe() == store.describe()
+
+
+def test_days_have_tables_and_strange_times_share_one(open_store: Any, postgresql_url: str) -> None:
+    day = NANOS_PER_DAY
     times = [1, START_NS - 10**15, START_NS - 3 * day, START_NS, START_NS + 900 * day, 2**62]
     store = open_store()
-    store.commit([batch_of([new_span(start_time_unix_nano=moment) for moment in times])])
+    spans = [new_span(start_time_unix_nano=moment) for moment in times]
+    store.commit([batch_of(spans[:1])])
+    assert store.commit([batch_of([*spans, spans[2]])]) == 2
+    assert store.commit([batch_of(spans)]) == len(spans)
     assert [row[5] for row in store.spans(SpanFilter(), 10)] == times[::-1]
+    # The same ids, with a time that belongs to the other table.
+    moved = [
+        new_span(trace_id=span.trace_id, span_id=span.span_id, start_time_unix_nano=other)
+        for span, other in ((spans[0], START_NS), (spans[3], 7))
+    ]
+    assert store.commit([batch_of(moved)]) == 2
     with psycopg.connect(postgresql_url) as connection:
-        counts = connection.execute(
-            "SELECT tableoid::regclass::text, count(*) FROM spans GROUP BY 1 ORDER BY 1"
-        ).fetchall()
-    assert counts[-1] == ("spans_other", 3)
-    assert len(counts) == 4
+        counts = dict(
+            connection.execute(
+                "SELECT tableoid::regclass::text, count(*) FROM spans GROUP BY 1 UNION "
+                "SELECT 'spans_other', count(*) FROM spans_other"
+            ).fetchall()
+        )
+    assert counts.pop("spans_other") == 3
+    assert list(counts.values()) == [1, 1, 1]
+
+
+@pytest.fixture
+def hypertable_store(new_store_url: Any) -> Iterator[tuple[PostgresStore, Any]]:
+    """A store on TimescaleDB, and a connection to its database."""
+    if TIMESCALEDB not in kinds():
+        pytest.skip("TimescaleDB is not installed")
+    url = new_store_url(TIMESCALEDB)
+    store = PostgresStore(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield store, connection
+    store.close()
+
+
+def run_policy(connection: Any, name: str) -> None:
+    """Now, instead of when the server's scheduler would."""
+    ((job,),) = connection.execute(
+        "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'spans' "
+        "AND proc_name = %s",
+        [name],
+    ).fetchall()
+    connection.execute(f"CALL run_job({job})")
+
+
+def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: Any) -> None:
+    store, connection = hypertable_store
+    day = NANOS_PER_DAY
+    spans = [
+        new_span(model=f"m{n % 3}", start_time_unix_nano=START_NS - n % 6 * day, tags={"n": str(n)})
+        for n in range(60)
+    ]
+    store.commit([batch_of(spans)])
+
+    def answers() -> list[Any]:
+        return [
+            store.spans(SpanFilter(), 100),
+            store.spans(SpanFilter(model="m1", since=START_NS - 4 * day), 100),
+            store.trace(uuid.UUID(bytes=spans[5].trace_id), 10),
+            store.models(0, 10),
+        ]
+
+    before = answers()
+    run_policy(connection, "policy_compression")
+    states = [c for (c,) in connection.execute(COMPRESSED).fetchall()]
+    assert states.count(True) >= 3
+    assert not states[-1]
+    assert answers() == before
+    # What comes again, and what comes late, meets compressed days.
+    late = new_span(start_time_unix_nano=START_NS - 5 * day)
+    assert store.commit([batch_of([*spans, late])]) == len(spans)
+    assert store.commit([batch_of([late], PRODUCER, 1)]) == 1
+    moved = new_span(trace_id=late.trace_id, span_id=late.span_id)
+    assert store.commit([batch_of([moved])]) == 1
+    assert len(store.spans(SpanFilter(), 100)) == 61
+
+
+def test_an_age_is_a_policy_of_the_hypertable(hypertable_store: Any) -> None:
+    store, connection = hypertable_store
+    day = NANOS_PER_DAY
+
+    def policies() -> list[Any]:
+        return connection.execute(hypertable._RETENTION_POLICY).fetchall()
+
+    store.retain(Retention(max_age=2 * day))
+    store.retain(Retention(max_age=2 * day))
+    assert policies() == [(2 * day,)]
+    store.retain(Retention(max_age=3 * day))
+    assert policies() == [(3 * day,)]
+    store.commit([batch_of([new_span(start_time_unix_nano=START_NS - n * day) for n in (0, 9)])])
+    run_policy(connection, "policy_retention")
+    assert len(ids(store)) == 1
+    store.retain(Retention())
+    assert policies() == []
+
+
+def test_a_compressed_day_goes_as_a_whole(hypertable_store: Any) -> None:
+    store, connection = hypertable_store
+    day = NANOS_PER_DAY
+    ages = (0, 3, 8)
+    store.commit([batch_of([new_span(start_time_unix_nano=START_NS - n * day) for n in ages])])
+    run_policy(connection, "policy_compression")
+    assert store.retain(Retention(max_age=3 * day)) == 1
+    assert len(ids(store)) == 2  # a part of that day is younger
+    assert store.retain(Retention(max_age=2 * day - 20 * 10**9)) == 1
+
+
+def test_partitions_stay_when_the_extension_comes(new_store_url: Any, monkeypatch: Any) -> None:
+    url = new_store_url(kinds()[-1])
+    with monkeypatch.context() as then:
+        then.setattr(postgres_schema, "_offered", lambda _: day_partitions.DayPartitions())
+        store = PostgresStore(url)
+        store.commit([batch_of([new_span()])])
+        store.close()
+    again = PostgresStore(url)
+    again.commit([batch_of([new_span()])])
+    assert again.describe() == "native partitions"
+    assert len(ids(again)) == 2
+    again.close()
+
+
+def test_a_query_that_takes_too_long(postgresql_url: str) -> None:
+    store = PostgresStore(postgresql_url, query_timeout_s=0.05)
+    with pytest.raises(QueryTimeoutError, match=r"^took longer than 0\.05 s$"):  # noqa: SIM117
+        with store._reader() as connection:
+            connection.execute("SELECT pg_sleep(60)")
+    store.check()
+    store.close()
 
 
 def test_a_day_that_began_among_the_others(
@@ -209,8 +344,8 @@ def test_a_day_that_began_among_the_others(
     """Rows for it came when it was too far away for a partition; later ones join them."""
     store = open_store()
     with monkeypatch.context() as then:
-        then.setattr(postgres_store, "PAST_DAYS", -1)
-        then.setattr(postgres_store, "FUTURE_DAYS", -1)
+        then.setattr(day_partitions, "PAST_DAYS", -1)
+        then.setattr(day_partitions, "FUTURE_DAYS", -1)
         store.commit([batch_of([new_span()])])
     store.commit([batch_of([new_span()])])
     again = open_store()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,9 @@ from store_batches import batch_of, new_span
 DAY = 86_400_000_000_000
 
 
-@pytest.fixture(params=["memory", "duckdb", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    urls = {"memory": "memory:", "duckdb": f"duckdb:///{tmp_path / 'spans.duckdb'}"}
-    url = urls.get(request.param) or request.getfixturevalue("postgresql_url")
-    opened = open_store(url)
+@pytest.fixture
+def store(store_url: str) -> Any:
+    opened = open_store(store_url)
     yield opened
     opened.close()
 

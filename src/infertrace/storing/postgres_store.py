@@ -1,28 +1,28 @@
 """Spans in PostgreSQL 14 or newer, which any number of collectors may share.
 
-A table partitioned by day, with a BRIN index on the start time and one unique B-tree on (trace
-id, span id, start time), which finds traces and keeps a span that comes again from being stored
-again, whichever collector it comes to. A span with the same ids and another start time is found
-by a look at the rows of the hour before and after.
+A hypertable of TimescaleDB, or a table partitioned by day (`postgres_schema.py` chooses), with a
+BRIN index on the start time and one unique B-tree on (trace id, span id, start time), which finds
+traces and keeps a span that comes again from being stored again, whichever collector it comes to.
+A span with the same ids and another start time is found by a look at the rows of the hour before
+and after.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from itertools import accumulate
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.storing import ledger
@@ -30,6 +30,7 @@ from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
+from infertrace.storing.postgres_schema import ensure_schema
 from infertrace.storing.producer_rows import (
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
@@ -39,74 +40,37 @@ from infertrace.storing.producer_rows import (
 from infertrace.storing.retention import Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.span_rows import SCHEMA
+from infertrace.storing.span_table import COLUMNS_SQL, NAMES, NANOS_PER_DAY, PAST_DAYS
 from infertrace.storing.store import (
+    DEFAULT_QUERY_TIMEOUT_S,
     Batch,
     ModelStatistics,
+    QueryTimeoutError,
     SeriesPoint,
     SpanFilter,
     StoreError,
     merged_rows,
 )
 
-SCHEMA_VERSION = 1
 SEEN_SPANS = 1_000_000  # ids remembered, at least
-NANOS_PER_DAY = 86_400_000_000_000
 NANOS_PER_MINUTE = 60_000_000_000
 LOOK_BACK_NS = 3_600_000_000_000
-PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a partition of their own; others share one
 MAX_READERS = 8  # connections
 CONNECT_TIMEOUT_S = 5
-QUERY_TIMEOUT_S = 30
 EXPORT_ROWS = 20_000  # at a time
 
-_log = logging.getLogger(__name__)
-
-# Collectors that start together make the schema one after another; the number is arbitrary.
-_SCHEMA_LOCK = 0x696E6665
 _ID_OFFSET = 1 << 63  # span ids are kept as signed numbers of the same order
-_SQL_TYPES = {
-    "trace_id": "uuid",
-    "span_id": "bigint",
-    "text": "text",
-    "time": "bigint",
-    "duration": "bigint",
-    "int32": "integer",
-    "int64": "bigint",
-    "float32": "real",
-    "float64": "double precision",
-    "json": "text",
-}
-_NAMES = ", ".join(column.name for column in COLUMNS)
-_COLUMNS_SQL = ", ".join(
-    f"{column.name} {_SQL_TYPES[column.kind]}{' NOT NULL' if column.required else ''}"
-    for column in COLUMNS
-)
-# Names and texts are compared by their bytes.
-_COLUMNS_SQL = _COLUMNS_SQL.replace(" text", ' text COLLATE "C"')
-_SCHEMA = (
-    f"CREATE TABLE infertrace_schema (version integer NOT NULL); "
-    f"INSERT INTO infertrace_schema VALUES ({SCHEMA_VERSION})",
-    f"CREATE TABLE spans ({_COLUMNS_SQL}) PARTITION BY RANGE (start_time)",
-    "CREATE UNIQUE INDEX spans_ids ON spans (trace_id, span_id, start_time)",
-    "CREATE INDEX spans_time ON spans USING brin (start_time) WITH (pages_per_range = 16)",
-    "CREATE TABLE spans_other PARTITION OF spans DEFAULT",
-    """CREATE TABLE producers (
-        producer_id bytea PRIMARY KEY, first_seen bigint NOT NULL, last_seen bigint NOT NULL,
-        service_name text NOT NULL, produced numeric NOT NULL, stored numeric NOT NULL,
-        rejected numeric NOT NULL, duplicates numeric NOT NULL, dropped text NOT NULL,
-        received text NOT NULL, finished boolean NOT NULL)""",
-)
 _INCOMING = (
-    f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming ({_COLUMNS_SQL}, position integer NOT NULL) "
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming ({COLUMNS_SQL}, position integer NOT NULL) "
     "ON COMMIT DELETE ROWS"
 )
-_INSERT_NEW = f"""
-    INSERT INTO spans SELECT {_NAMES} FROM (
+_INSERT_NEW = """
+    INSERT INTO {table} SELECT {names} FROM (
         SELECT DISTINCT ON (trace_id, span_id) * FROM incoming
         ORDER BY trace_id, span_id, position) AS firsts
-    WHERE NOT EXISTS (
-        SELECT FROM spans WHERE spans.trace_id = firsts.trace_id
-        AND spans.span_id = firsts.span_id AND spans.start_time BETWEEN %s AND %s)
+    WHERE {condition} AND NOT EXISTS (
+        SELECT FROM {source} AS known WHERE known.trace_id = firsts.trace_id
+        AND known.span_id = firsts.span_id AND known.start_time BETWEEN %s AND %s)
     ON CONFLICT DO NOTHING RETURNING trace_id, span_id"""
 _SAVE_PRODUCER = (
     f"INSERT INTO producers ({PRODUCER_NAMES}) "
@@ -120,11 +84,11 @@ _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
         sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos)
-    FROM spans WHERE start_time >= %s AND start_time < %s AND {model}
+    FROM {spans} WHERE start_time >= %s AND start_time < %s AND {model}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
 _SERIES = """
     SELECT start_time / {step} * {step} AS step, count(*), {value}
-    FROM spans WHERE model_name = %s AND start_time >= %s AND start_time < %s
+    FROM {spans} WHERE model_name = %s AND start_time >= %s AND start_time < %s
     GROUP BY 1 ORDER BY 1"""
 _QUANTILE = "percentile_cont({fraction}) WITHIN GROUP (ORDER BY {column})"
 
@@ -132,11 +96,11 @@ _QUANTILE = "percentile_cont({fraction}) WITHIN GROUP (ORDER BY {column})"
 class PostgresStore:
     """A store in the database at a `postgresql://` URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
         self._url = url
+        self._query_timeout_s = query_timeout_s
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
-        self._days: set[int] = set()
         self._seen = new_seen_spans(SEEN_SPANS)
         try:
             self._connected()
@@ -152,7 +116,9 @@ class PostgresStore:
             kwargs={
                 "autocommit": True,
                 "connect_timeout": CONNECT_TIMEOUT_S,
-                "options": f"-c statement_timeout={QUERY_TIMEOUT_S * 1000}",
+                # Times are in the statements: a plan for any time would look at all days.
+                "prepare_threshold": None,
+                "options": f"-c statement_timeout={math.ceil(query_timeout_s * 1000)}",
             },
             check=ConnectionPool.check_connection,
             name="infertrace",
@@ -161,17 +127,21 @@ class PostgresStore:
         # Its own lines about lost connections would be one for each attempt.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
+    def describe(self) -> str:
+        """How the table of spans lies, in a few words."""
+        return self._table.describe()
+
     def _connected(self) -> psycopg.Connection[Any]:
         if self._writer is None or self._writer.closed or self._writer.broken:
             connection = psycopg.connect(self._url, connect_timeout=CONNECT_TIMEOUT_S)
             try:
-                _ensure_schema(connection)
+                self._table = ensure_schema(connection)
                 connection.execute(_INCOMING)
                 connection.commit()
             except BaseException:
                 connection.close()
                 raise
-            self._writer, self._days = connection, set()
+            self._writer = connection
         return self._writer
 
     def commit(self, batches: Sequence[Batch]) -> int:
@@ -183,6 +153,7 @@ class PostgresStore:
                     duplicates = self._insert(connection, batches, accounts)
                     self._account(connection, batches, duplicates, accounts)
             except psycopg.Error as error:
+                self._table.forget()
                 if self._writer is not None and (self._writer.closed or self._writer.broken):
                     with suppress(psycopg.Error):
                         self._writer.close()
@@ -217,12 +188,13 @@ class PostgresStore:
         group = merged_rows(rows)
         if not len(group):
             return [0] * len(rows)
-        self._ensure_partitions(connection, group)
+        targets = self._table.targets(connection, group)
         seen = bool(add_rows(self._seen, group))
-        if not seen and not any(_may_repeat(batch, accounts) for batch in batches):
+        is_new = not seen and not any(_may_repeat(batch, accounts) for batch in batches)
+        if is_new and len(targets) == 1:
             # Another collector may have them all the same; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
-                _copy(connection, f"spans ({_NAMES})", copy_rows(group))
+                _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
                 return [0] * len(rows)
         _copy(connection, "incoming", copy_rows(group, positions=True))
         bounds = [0, 2**63 - 1]
@@ -231,7 +203,13 @@ class PostgresStore:
             bounds = [found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, 2**63 - 1)]
         inserted = {
             (trace_id, span_id + _ID_OFFSET)
-            for trace_id, span_id in connection.execute(_INSERT_NEW, bounds).fetchall()
+            for table, condition in targets
+            for trace_id, span_id in connection.execute(
+                _INSERT_NEW.format(
+                    table=table, names=NAMES, condition=condition, source=self._table.source
+                ),
+                bounds,
+            ).fetchall()
         }
         duplicates = [0] * len(rows)
         if len(inserted) == len(group):
@@ -274,30 +252,13 @@ class PostgresStore:
         if changed.keys() - accounts.keys():
             connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
 
-    def _ensure_partitions(
-        self, connection: psycopg.Connection[Any], group: pa.RecordBatch
-    ) -> None:
-        today = time.time_ns() // NANOS_PER_DAY
-        days = pc.unique(pc.divide(group.column("start_time"), NANOS_PER_DAY)).to_pylist()
-        for day in sorted(set(days) - self._days):
-            if today - PAST_DAYS <= day <= today + FUTURE_DAYS:
-                first = day * NANOS_PER_DAY
-                name = time.strftime("spans_%Y%m%d", time.gmtime(day * 86_400))
-                # When the day's first rows came so early that they are among the others,
-                # the day stays there: PostgreSQL does not make a partition beside them.
-                with suppress(psycopg.errors.CheckViolation), connection.transaction():
-                    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
-                    connection.execute(
-                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF spans "
-                        f"FOR VALUES FROM ({first}) TO ({first + NANOS_PER_DAY})"
-                    )
-            self._days.add(day)
-
     @contextmanager
     def _reader(self) -> Iterator[psycopg.Connection[Any]]:
         try:
             with self._readers.connection() as connection:
                 yield connection
+        except psycopg.errors.QueryCanceled as error:
+            raise QueryTimeoutError(self._query_timeout_s) from error
         except (psycopg.Error, PoolTimeout) as error:
             raise StoreError(_reason(error)) from error
 
@@ -324,21 +285,24 @@ class PostgresStore:
             condition += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
             values += [after.start_time, after.trace_id, after.span_id - _ID_OFFSET]
         found: list[tuple[Any, ...]] = []
+        deadline = time.monotonic() + self._query_timeout_s
         with self._reader() as connection:
             for first, end in _windows(where.since or 0, until, where.trace_id is not None):
                 found += connection.execute(
-                    f"SELECT {_NAMES} FROM spans WHERE {condition} "
+                    f"SELECT {NAMES} FROM {self._table.source} WHERE {condition} "
                     "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT %s",
                     [first, end, *values, limit - len(found)],
                 ).fetchall()
                 if len(found) >= limit:
                     break
+                if time.monotonic() >= deadline:
+                    raise QueryTimeoutError(self._query_timeout_s)
         return [_row(row) for row in found]
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         with self._reader() as connection:
             rows = connection.execute(
-                f"SELECT {_NAMES} FROM spans WHERE trace_id = %s "
+                f"SELECT {NAMES} FROM {self._table.source} WHERE trace_id = %s "
                 "ORDER BY start_time, duration_nanos DESC, span_id LIMIT %s",
                 [trace_id, limit],
             ).fetchall()
@@ -353,7 +317,7 @@ class PostgresStore:
             condition = "model_name = %s"
             values.append(escape(model))
         with self._reader() as connection:
-            query = _MODELS.format(model=condition)
+            query = _MODELS.format(spans=self._table.source, model=condition)
             rows = connection.execute(query, [*values, limit]).fetchall()
         return [
             ModelStatistics(unescape(name), samples, errors, p50, p95, p99, tokens, first, last)
@@ -363,7 +327,8 @@ class PostgresStore:
     def series(
         self, model: str, metric: Metric, since: int, until: int, step: int
     ) -> list[SeriesPoint]:
-        query = _SERIES.format(step=int(step), value=aggregate_sql(metric, step, _QUANTILE))
+        value = aggregate_sql(metric, step, _QUANTILE)
+        query = _SERIES.format(spans=self._table.source, step=int(step), value=value)
         with self._reader() as connection:
             rows = connection.execute(query, [escape(model), since, until]).fetchall()
         return [SeriesPoint(*row) for row in rows]
@@ -376,7 +341,8 @@ class PostgresStore:
         ):
             connection.execute("SET LOCAL statement_timeout = 0")
             cursor.execute(
-                f"SELECT {_NAMES} FROM spans WHERE start_time >= %s AND start_time < %s",
+                f"SELECT {NAMES} FROM {self._table.source} "
+                "WHERE start_time >= %s AND start_time < %s",
                 [since, until],
             )
             while found := cursor.fetchmany(EXPORT_ROWS):
@@ -392,27 +358,10 @@ class PostgresStore:
         return [_producer(row) for row in rows]
 
     def retain(self, retention: Retention) -> int:
-        """Whole days are dropped, which costs nothing, and today's oldest spans never are."""
-        deleted = 0
         with self._reader() as connection, connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
-            if retention.max_age is not None:
-                bound = time.time_ns() - retention.max_age
-                for name in _partitions(connection):
-                    if (_day(name) + 1) * NANOS_PER_DAY <= bound:
-                        deleted += _drop(connection, name)
-                deleted += connection.execute(
-                    "DELETE FROM spans WHERE start_time < %s", [bound]
-                ).rowcount
-            if retention.max_bytes is not None:
-                today = f"spans_{time.strftime('%Y%m%d', time.gmtime())}"
-                sizes = _partitions(connection)
-                for name in sorted(sizes):
-                    if name >= today or sum(sizes.values()) <= retention.max_bytes:
-                        break
-                    deleted += _drop(connection, name)
-                    del sizes[name]
-        return deleted
+            # What is too old may be a lot, and nobody waits for it.
+            connection.execute("SET LOCAL statement_timeout = 0")
+            return self._table.retain(connection, retention)
 
     def check(self) -> None:
         with self._reader() as connection:
@@ -435,29 +384,6 @@ def _copy(connection: psycopg.Connection[Any], table: str, rows: bytes) -> None:
         copy.write(rows)
 
 
-def _partitions(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """The partitions of one day, and their bytes."""
-    return dict(
-        connection.execute(
-            "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE oid IN "
-            "(SELECT inhrelid FROM pg_inherits WHERE inhparent = 'spans'::regclass) "
-            "AND relname <> 'spans_other'"
-        ).fetchall()
-    )
-
-
-def _day(partition: str) -> int:
-    date = datetime.strptime(partition, "spans_%Y%m%d").replace(tzinfo=timezone.utc)
-    return int(date.timestamp()) // 86_400
-
-
-def _drop(connection: psycopg.Connection[Any], partition: str) -> int:
-    name = sql.Identifier(partition)
-    count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchall()[0][0]
-    connection.execute(sql.SQL("DROP TABLE {}").format(name))
-    return int(count)
-
-
 def _may_repeat(batch: Batch, accounts: dict[bytes, Producer]) -> bool:
     """Whether its numbers do not prove that none of its spans came before."""
     report = batch.producer
@@ -474,29 +400,11 @@ def _windows(since: int, until: int, whole: bool) -> Iterator[tuple[int, int]]:
     """
     length, end = NANOS_PER_MINUTE, until
     first = min(until, time.time_ns()) - length
-    while not whole and first > since and length < 400 * NANOS_PER_DAY:
+    while not whole and first > since and length < PAST_DAYS * NANOS_PER_DAY:
         yield first, end
         end, length = first, length * 8
         first = end - length
     yield since, end
-
-
-def _ensure_schema(connection: psycopg.Connection[Any]) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
-    (known,) = connection.execute("SELECT to_regclass('infertrace_schema') IS NOT NULL").fetchall()[
-        0
-    ]
-    if known:
-        (version,) = connection.execute("SELECT max(version) FROM infertrace_schema").fetchall()[0]
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"the schema has version {version}, and this infertrace knows version "
-                f"{SCHEMA_VERSION}; use the infertrace that wrote it, or a newer one"
-            )
-    else:
-        for statement in _SCHEMA:
-            connection.execute(statement)
-    connection.commit()
 
 
 def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -32,9 +32,8 @@ class Retainer:
         self._thread = threading.Thread(target=self._run, name="infertrace-retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anything to keep to."""
-        if self._retention != Retention():
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End; a deletion in progress comes to its end."""
@@ -50,5 +49,6 @@ class Retainer:
                     _log.info("%d spans were too old or too many, and are deleted", deleted)
             except StoreError as error:
                 _log.warning("old spans could not be deleted: %s", error)
-            if self._stopping.wait(INTERVAL_S):
+            # Even then once: a store may have kept what it was told before.
+            if self._retention == Retention() or self._stopping.wait(INTERVAL_S):
                 return

@@ -16,12 +16,22 @@ if TYPE_CHECKING:
     from infertrace.storing.retention import Retention
 
 
+DEFAULT_QUERY_TIMEOUT_S = 30.0
+
+
 class StoreError(Exception):
     """The store could not do what was asked; the text says why."""
 
 
 class StoreBusyError(StoreError):
     """More waits than the store can hold; it works, and a later time may do."""
+
+
+class QueryTimeoutError(StoreError):
+    """A query took longer than a query may, and was interrupted."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"took longer than {timeout_s:g} s")
 
 
 @dataclass(frozen=True)
