@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import signal
@@ -18,7 +17,6 @@ import grpc
 import pytest
 
 from infertrace.collecting.server import Collector
-from infertrace.commands import collector as command
 from infertrace.storing.opening import open_store
 from infertrace.storing.store import StoreError
 
@@ -173,9 +171,9 @@ def test_a_port_that_is_taken(start, tmp_path, protocol):
 @pytest.mark.parametrize(
     ("store", "grpc_at", "expected"),
     [
-        ("memory:", "nonsense", "expected HOST:PORT"),
+        ("memory:", "nonsense", "--grpc: expected HOST:PORT"),
         ("memory:", "0.0.0.0:0", "needs a token: give one with --token-file"),
-        ("sqlite:///x", "127.0.0.1:0", "store: expected duckdb:///PATH"),
+        ("sqlite:///x", "127.0.0.1:0", "--store: expected duckdb:///PATH"),
         ("duckdb:////no/such/folder/x.duckdb", "127.0.0.1:0", "cannot open /no/such/folder"),
     ],
 )
@@ -227,14 +225,6 @@ def test_without_the_extra(missing):
     assert done.stderr == (
         f"infertrace collector: {missing} is not installed: pip install 'infertrace[collector]'\n"
     )
-
-
-def test_defaults():
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    args = parser.parse_args([])
-    assert (args.grpc, args.http) == ("127.0.0.1:4317", "127.0.0.1:8080")
-    assert args.store == "duckdb:///infertrace.duckdb"
 
 
 def test_store_urls(tmp_path, monkeypatch):

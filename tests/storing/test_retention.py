@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
 import pytest
 
-from infertrace.commands import collector
 from infertrace.storing import retention as retaining
 from infertrace.storing.opening import open_store
 from infertrace.storing.retention import Retainer, Retention
@@ -80,23 +78,3 @@ def test_a_thread_does_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
             time.sleep(0.01)
     finally:
         retainer.stop()
-
-
-def test_options() -> None:
-    parser = argparse.ArgumentParser()
-    collector.add_arguments(parser)
-    args = parser.parse_args(["--retain", "7d", "--max-bytes", "20GB"])
-    assert (args.retain, args.max_bytes) == (7 * DAY, 20 * 10**9)
-    assert parser.parse_args([]).retain is None
-
-
-@pytest.mark.parametrize(
-    ("option", "wrong"),
-    [("--retain", "7"), ("--retain", "0d"), ("--max-bytes", "20"), ("--max-bytes", "-1GB")],
-)
-def test_wrong_options(option: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    collector.add_arguments(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args([f"{option}={wrong}"])
-    assert "expected a" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import GroupCommit
 from infertrace.storing.opening import open_store
 from infertrace.storing.retention import Retainer, Retention
-from infertrace.storing.store import Store, StoreError
+from infertrace.storing.store import DEFAULT_QUERY_TIMEOUT_S, Store, StoreError
 
 STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
 
@@ -32,8 +32,9 @@ class Collector:
     Addresses are `HOST:PORT`, where port 0 takes a free one; a malformed one raises ValueError at
     once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
     this machine without a token, AddressError for one that cannot be listened on, and StoreError
-    for a store that cannot be opened, and OSError for a file of `tls` that cannot be read. A
-    collector can be started once.
+    for a store that cannot be opened, and OSError for a file of `tls` that cannot be read. A query
+    that takes longer than `query_timeout_s` seconds is interrupted. A collector can be started
+    once.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Collector:
         token: BearerToken | None = None,
         retention: Retention = Retention(),  # noqa: B008 - it is immutable
         tls: TlsFiles | None = None,
+        query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S,
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
@@ -51,6 +53,7 @@ class Collector:
         self._token = token
         self._retention = retention
         self._tls = tls
+        self._query_timeout_s = query_timeout_s
         self._stack = ExitStack()
 
     @property
@@ -79,7 +82,7 @@ class Collector:
                 raise AddressError("http", self._http) from error
             stack.callback(http_server.close)
             require_free(self._grpc)
-            store = open_store(self._store_url)
+            store = open_store(self._store_url, self._query_timeout_s)
             stack.callback(_close, store)
             stack.callback(http_server.stop, STOP_GRACE_S)
             grpc_server = GrpcServer(self._grpc, credentials)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
 from typing import Final
+
+from infertrace.commands.collector_options import PREFIX
 
 _STOP_TIMEOUT_S: Final = 20.0
 _READY: Final = re.compile(r"gRPC on (\S+), HTTP on (\S+), store")
@@ -33,6 +36,8 @@ class CollectorProcess:
                 *(sys.executable, "-m", "infertrace", "collector"),
                 *("--grpc", self.grpc, "--http", self.http, "--store", self._store),
             ],
+            # What is set for the machine's own collector is not for this one.
+            env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
             stdout=subprocess.PIPE,
             text=True,
             # Ctrl-C is for the one who runs this, who then stops the collector in order.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from infertrace.querying.flat_span import NANOS_PER_MS, flat_span, span_key, span_schema
 from infertrace.querying.guard import Guard
-from infertrace.querying.metrics_text import CONTENT_TYPE, metrics_text
 from infertrace.querying.parameters import (
     BASELINE,
     DEFAULT_LIMIT,
@@ -22,6 +22,7 @@ from infertrace.querying.parameters import (
     METRIC,
     SPAN_PARAMETERS,
     STEP,
+    TRACE_ID_SCHEMA,
     WINDOW,
     Parameter,
     ParameterError,
@@ -29,10 +30,17 @@ from infertrace.querying.parameters import (
     parse_parameters,
     parse_trace_id,
 )
+from infertrace.querying.prometheus_metrics import CONTENT_TYPE, PrometheusMetrics
 from infertrace.storing.counters import Counters
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import METRICS
-from infertrace.storing.store import ModelStatistics, SpanFilter, Store, StoreError
+from infertrace.storing.store import (
+    ModelStatistics,
+    QueryTimeoutError,
+    SpanFilter,
+    Store,
+    StoreError,
+)
 from infertrace.storing.timestamps import NANOS_PER_SECOND, format_rfc3339
 
 MAX_TRACE_SPANS = 10_000  # in one answer
@@ -58,9 +66,27 @@ _SERIES = """
 The window is 1h by default. A step without spans has no point; a point without `value` has spans
 that do not say it. A rate is over the whole step, so that of the last one is still growing.
 """
+# Only described: each route judges them itself, so that every error reads alike.
+TraceId = Annotated[str, Path(json_schema_extra=TRACE_ID_SCHEMA)]
+ModelName = Annotated[str, Path(json_schema_extra={"minLength": 1})]
 _COMPARED = ("sample_count", "p50_ms", "p95_ms", "p99_ms", "error_rate", "tokens_per_second")
 
 _log = logging.getLogger(__name__)
+
+
+class _ModelConvertor(Convertor[str]):
+    """Any name: with slashes, and with the line breaks that the convertor `path` leaves out."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", _ModelConvertor())
 
 
 def create_app(
@@ -77,10 +103,12 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    prometheus = PrometheusMetrics(counters)
     app.add_middleware(Guard, permits=permits)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ParameterError, _bad_parameter)
     app.add_exception_handler(StoreError, _store_error)
+    app.add_exception_handler(QueryTimeoutError, _query_timeout)
     app.add_exception_handler(Exception, _unexpected_error)
 
     @app.get("/spans", **_documented("Spans, newest first", SPAN_PARAMETERS, _SPANS))
@@ -101,7 +129,7 @@ def create_app(
         return JSONResponse([flat_span(row) for row in rows[:limit]], headers=headers)
 
     @app.get("/traces/{trace_id}", **_documented("One trace, in start order", (), _OBJECT))
-    def trace(trace_id: str, request: Request) -> Response:
+    def trace(trace_id: TraceId, request: Request) -> Response:
         """At most 10000 spans; `truncated` is true when there are more."""
         parse_parameters(request.query_params, ())
         try:
@@ -131,11 +159,11 @@ def create_app(
         return JSONResponse([_model_answer(model) for model in found])
 
     @app.get(
-        "/models/{model:path}/latency",
+        "/models/{model:model}/latency",
         **_documented("Statistics of one model", (WINDOW, BASELINE), _OBJECT),
         description=f"The window is 5m by default.{_STATISTICS}{_BASELINE}",
     )
-    def latency(model: str, request: Request) -> Response:
+    def latency(model: ModelName, request: Request) -> Response:
         asked = parse_parameters(request.query_params, (WINDOW, BASELINE))
         window = asked.get("window", DEFAULT_LATENCY_WINDOW)
         since = _ago(window)
@@ -154,11 +182,11 @@ def create_app(
         return JSONResponse(answer)
 
     @app.get(
-        "/models/{model:path}/series",
+        "/models/{model:model}/series",
         **_documented("One metric of one model over time", (METRIC, WINDOW, STEP), _OBJECT),
         description=_SERIES,
     )
-    def series(model: str, request: Request) -> Response:
+    def series(model: ModelName, request: Request) -> Response:
         asked = parse_parameters(request.query_params, (METRIC, WINDOW, STEP))
         name = asked.get("metric", DEFAULT_METRIC)
         step = asked.get("step", DEFAULT_STEP)
@@ -204,7 +232,7 @@ def create_app(
 
     @app.get("/metrics", summary="Counters, as Prometheus text", response_class=PlainTextResponse)
     def metrics() -> Response:
-        return Response(metrics_text(counters.snapshot()), media_type=CONTENT_TYPE)
+        return Response(prometheus.text(), headers={"Content-Type": CONTENT_TYPE})
 
     return app
 
@@ -286,6 +314,7 @@ def _documented(
             200: described("The answer", schema),
             "4XX": described("A wrong parameter, or nothing found", _ERROR),
             503: described("The store cannot answer, or too many ask", _ERROR),
+            504: described("The query took too long", _ERROR),
         },
         "openapi_extra": {"parameters": [parameter.openapi() for parameter in parameters]},
     }
@@ -309,6 +338,10 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _bad_parameter(_: Request, error: Exception) -> Response:
     return _error(400, str(error))
+
+
+def _query_timeout(_: Request, error: Exception) -> Response:
+    return _error(504, f"the query {error}; ask for less time, or raise --query-timeout")
 
 
 def _store_error(_: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 32 * 1024
 REQUEST_TIMEOUT_S = 10  # for a client to send its whole request
+ANSWER_TIMEOUT_S = 30  # for a client to take what waits to be sent
 KEEP_ALIVE_S = 15
 START_TIMEOUT_S = 30
 
@@ -24,12 +25,14 @@ _log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes connections beyond the limit, and those whose request does not arrive in time.
+    """Closes connections beyond the limit, and those whose client is too slow.
 
-    uvicorn bounds the pause between two requests, but not the time that one request takes to come.
+    uvicorn bounds the pause between two requests, but not the time that one request takes to
+    come, nor that of an answer to go.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _taken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,8 +49,17 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self._watch_request()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taken = self.loop.call_later(ANSWER_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_taken()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        self._forget_taken()
         super().connection_lost(exc)
 
     def _watch_request(self) -> None:
@@ -56,6 +68,11 @@ class BoundedProtocol(H11Protocol):
             self._forget_deadline()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+    def _forget_taken(self) -> None:
+        if self._taken is not None:
+            self._taken.cancel()
+            self._taken = None
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

@@ -30,7 +30,7 @@ _NANOS_PER_UNIT = {
     "h": 3_600 * NANOS_PER_SECOND,
     "d": 86_400 * NANOS_PER_SECOND,
 }
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d)")
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _MISSING_PLUS = re.compile(r" (?=\d\d:\d\d$)")
 
@@ -116,7 +116,7 @@ def _parse_limit(text: str) -> int:
 
 def _parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) == 0:
+    if match is None:
         raise ValueError("a duration such as 90s, 5m, 24h or 7d")
     return min(int(match[1]) * _NANOS_PER_UNIT[match[2]], MAX_UNIX_NANOS)
 
@@ -172,6 +172,15 @@ def _parse_metric(text: str) -> str:
 
 
 _STRING = {"type": "string"}
+TRACE_ID_SCHEMA = {**_STRING, "pattern": f"^{_TRACE_ID.pattern}$"}
+_DURATION_SCHEMA = {**_STRING, "pattern": f"^{_DURATION.pattern}$"}
+_TIME_SCHEMA = {
+    "anyOf": [
+        {**_STRING, "format": "date-time"},
+        {"type": "number", "minimum": 0, "maximum": MAX_UNIX_NANOS // NANOS_PER_SECOND},
+        _DURATION_SCHEMA,
+    ]
+}
 _TIME = "RFC 3339, seconds since 1970, or a time ago such as `15m`"
 
 LIMIT = Parameter(
@@ -184,19 +193,19 @@ WINDOW = Parameter(
     "window",
     "how far back from now a span may have started, such as `90s`, `5m`, `24h`, `7d`",
     _parse_duration,
-    {"type": "string", "pattern": _DURATION.pattern},
+    _DURATION_SCHEMA,
 )
 BASELINE = Parameter(
     "baseline",
     "also tell the change against the time before the window, so long, such as `1h`",
     _parse_duration,
-    {"type": "string", "pattern": _DURATION.pattern},
+    _DURATION_SCHEMA,
 )
 STEP = Parameter(
     "step",
     "the time of one point, such as `10s`, `1m`; default `1m`",
     _parse_duration,
-    {"type": "string", "pattern": _DURATION.pattern},
+    _DURATION_SCHEMA,
 )
 METRIC = Parameter(
     "metric",
@@ -209,14 +218,14 @@ SPAN_PARAMETERS = (
     Parameter("service", "the service's name", str, _STRING),
     Parameter("operation", "the operation's name", str, _STRING),
     Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": list(STATUSES)}),
-    Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, _STRING),
-    Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _STRING),
-    Parameter("until", f"started before this time: {_TIME}", _parse_time, _STRING),
+    Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA),
+    Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _TIME_SCHEMA),
+    Parameter("until", f"started before this time: {_TIME}", _parse_time, _TIME_SCHEMA),
     Parameter(
         "min_duration_ms",
         "took at least so many milliseconds",
         _parse_milliseconds,
-        {"type": "number", "minimum": 0},
+        {"type": "number", "minimum": 0, "maximum": MAX_UNIX_NANOS // NANOS_PER_MS},
     ),
     LIMIT,
     Parameter(

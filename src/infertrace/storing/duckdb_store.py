@@ -35,11 +35,13 @@ from infertrace.storing.producer_rows import (
     producer_row,
     producer_values,
 )
+from infertrace.storing.query_timeout import interrupted_after
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
 from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import (
+    DEFAULT_QUERY_TIMEOUT_S,
     Batch,
     ModelStatistics,
     SeriesPoint,
@@ -132,8 +134,9 @@ _QUANTILE = "quantile_cont({column}, {fraction})"
 class DuckDBStore:
     """A store in the DuckDB file at `path`, or in memory when that is None."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
         self._path = path
+        self._query_timeout_s = query_timeout_s
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
         self._traces = TraceBlocks()
@@ -478,7 +481,7 @@ class DuckDBStore:
                 " AND start_time <= ? AND (start_time < ? OR (trace_id, span_id) < (?, ?::UBIGINT))"
             )
             values += [after.start_time, after.start_time, after.trace_id, after.span_id]
-        with self._snapshot() as (cursor, recent):
+        with self._query() as (cursor, recent):
             if where.trace_id is not None:
                 ranges = self._traces.ranges(where.trace_id.bytes) or [(1, 0)]
                 sql += " AND start_time BETWEEN ? AND ?"
@@ -491,7 +494,7 @@ class DuckDBStore:
         return newest_first(stored, matching_rows(recent, where, limit), limit)
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
-        with self._snapshot() as (cursor, recent):
+        with self._query() as (cursor, recent):
             stored = [
                 row
                 for first, last in self._traces.ranges(trace_id.bytes)
@@ -510,7 +513,7 @@ class DuckDBStore:
         condition = "model_name IS NOT NULL" if model is None else "model_name = ?"
         bounds = [since, 2**63 - 1 if until is None else until]
         values = [*bounds, limit] if model is None else [*bounds, model, limit]
-        with self._snapshot() as (cursor, recent):
+        with self._query() as (cursor, recent):
             sql = _MODELS.format(spans=_all_spans(cursor, recent), model=condition)
             rows = cursor.execute(sql, values).fetchall()
         return [
@@ -522,7 +525,7 @@ class DuckDBStore:
         self, model: str, metric: Metric, since: int, until: int, step: int
     ) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step, _QUANTILE)
-        with self._snapshot() as (cursor, recent):
+        with self._query() as (cursor, recent):
             sql = _SERIES.format(step=int(step), value=value, spans=_all_spans(cursor, recent))
             rows = cursor.execute(sql, [model, since, until]).fetchall()
         return [SeriesPoint(*row) for row in rows]
@@ -539,6 +542,15 @@ class DuckDBStore:
                 inside = pc.and_(pc.greater_equal(start, since), pc.less(start, until))
                 if len(rows := rows.filter(inside)):
                     yield rows
+
+    @contextmanager
+    def _query(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[pa.RecordBatch]]]:
+        """A snapshot for as long as a query may take."""
+        with (
+            self._snapshot() as (cursor, recent),
+            interrupted_after(self._query_timeout_s, cursor.interrupt),
+        ):
+            yield cursor, recent
 
     @contextmanager
     def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[pa.RecordBatch]]]:

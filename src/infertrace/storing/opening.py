@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from infertrace.storing.duckdb_store import DuckDBStore
-from infertrace.storing.store import Store, StoreError
+from infertrace.storing.store import DEFAULT_QUERY_TIMEOUT_S, Store, StoreError
 
 ALLOWED_URLS = (
     "duckdb:///PATH (duckdb:////PATH for an absolute path), "
     "postgresql://USER@HOST/DATABASE or memory:"
 )
+
+
+class StoreUrlError(ValueError):
+    """No store has such a URL."""
+
+    def __init__(self, scheme: str) -> None:
+        # What follows the scheme may hold a password.
+        self.expected = f"expected {ALLOWED_URLS}, got {scheme[:20]!r}"
+        super().__init__(f"store: {self.expected}")
 
 
 def shown_url(url: str) -> str:
@@ -20,19 +29,20 @@ def shown_url(url: str) -> str:
     return f"{scheme}{separator}{place}"
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> Store:
     """Open the store at `url`, creating it if it does not exist.
 
     `duckdb:///spans.duckdb` is a path relative to the working directory,
     `duckdb:////var/lib/spans.duckdb` an absolute one.
     `postgresql://` takes what libpq takes; `memory:` forgets everything when it closes.
-    Raises ValueError for another URL and StoreError when the store cannot be opened.
+    A query that takes longer than `query_timeout_s` seconds raises QueryTimeoutError.
+    Raises StoreUrlError for another URL and StoreError when the store cannot be opened.
     """
     scheme, separator, rest = url.partition(":")
     if scheme == "memory" and separator and not rest.strip("/"):
-        return DuckDBStore(None)
+        return DuckDBStore(None, query_timeout_s)
     if scheme == "duckdb" and rest.startswith("///") and len(rest) > len("///"):
-        return DuckDBStore(rest[len("///") :])
+        return DuckDBStore(rest[len("///") :], query_timeout_s)
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
         try:
             from infertrace.storing.postgres_store import PostgresStore
@@ -42,6 +52,5 @@ def open_store(url: str) -> Store:
             raise StoreError(
                 f"{error.name} is not installed: pip install 'infertrace[postgresql]'"
             ) from error
-        return PostgresStore(url)
-    # What follows the scheme may hold a password.
-    raise ValueError(f"store: expected {ALLOWED_URLS}, got {scheme[:20]!r}")
+        return PostgresStore(url, query_timeout_s)
+    raise StoreUrlError(scheme)

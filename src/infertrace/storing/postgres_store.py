@@ -146,19 +146,33 @@ class PostgresStore:
 
     def commit(self, batches: Sequence[Batch]) -> int:
         with self._writing:
+            is_old = self._writer is not None
             try:
-                connection = self._connected()
-                with connection.transaction():
-                    accounts = self._lock_accounts(connection, batches)
-                    duplicates = self._insert(connection, batches, accounts)
-                    self._account(connection, batches, duplicates, accounts)
+                return self._commit(batches)
             except psycopg.Error as error:
-                self._table.forget()
-                if self._writer is not None and (self._writer.closed or self._writer.broken):
-                    with suppress(psycopg.Error):
-                        self._writer.close()
-                    self._writer = None
+                # A server that was away ends the connections from before. What was committed
+                # all the same is found again.
+                if not is_old or self._writer is not None:
+                    raise StoreError(_reason(error)) from error
+            try:
+                return self._commit(batches)
+            except psycopg.Error as error:
                 raise StoreError(_reason(error)) from error
+
+    def _commit(self, batches: Sequence[Batch]) -> int:
+        try:
+            connection = self._connected()
+            with connection.transaction():
+                accounts = self._lock_accounts(connection, batches)
+                duplicates = self._insert(connection, batches, accounts)
+                self._account(connection, batches, duplicates, accounts)
+        except psycopg.Error:
+            self._table.forget()
+            if self._writer is not None and (self._writer.closed or self._writer.broken):
+                with suppress(psycopg.Error):
+                    self._writer.close()
+                self._writer = None
+            raise
         return sum(duplicates)
 
     def _lock_accounts(

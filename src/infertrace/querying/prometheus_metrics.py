@@ -1,0 +1,45 @@
+"""The counters of a collector, and its process, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infertrace.storing.counters import Counters
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS = {
+    "requests": "gRPC requests received.",
+    "requests_refused": "gRPC requests answered by error.",
+    "spans_accepted": "Valid spans made durable.",
+    "spans_rejected": "Invalid spans left out.",
+    "spans_duplicate": "Accepted spans stored before.",
+    "commits": "Transactions committed.",
+    "commit_failures": "Transactions that failed.",
+}
+_GAUGES = {"pending_bytes": "Bytes of requests waiting for their commit."}
+
+
+class PrometheusMetrics(Collector):
+    """No label is a name that a span brings: a million models make no series here."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics, as a scrape reads them."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._counters.snapshot()
+        for key, description in _COUNTERS.items():
+            yield CounterMetricFamily(f"infertrace_collector_{key}", description, value=found[key])
+        for key, description in _GAUGES.items():
+            yield GaugeMetricFamily(f"infertrace_collector_{key}", description, value=found[key])
