@@ -35,7 +35,7 @@ from infertrace.storing.producer_rows import (
     producer_row,
     producer_values,
 )
-from infertrace.storing.query_timeout import interrupted_after
+from infertrace.storing.query_timeout import QueryTimeouts
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
@@ -136,7 +136,7 @@ class DuckDBStore:
 
     def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
         self._path = path
-        self._query_timeout_s = query_timeout_s
+        self._timeouts = QueryTimeouts(query_timeout_s)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
         self._traces = TraceBlocks()
@@ -486,11 +486,18 @@ class DuckDBStore:
                 ranges = self._traces.ranges(where.trace_id.bytes) or [(1, 0)]
                 sql += " AND start_time BETWEEN ? AND ?"
                 values += [ranges[0][0], ranges[-1][1]]
-            stored = cursor.execute(
-                f"SELECT {_NAMES} FROM spans WHERE {sql} "
-                "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
+            # First how far back they reach: to find that out with all columns costs more than both.
+            starts = cursor.execute(
+                f"SELECT start_time FROM spans WHERE {sql} ORDER BY start_time DESC LIMIT ?",
                 [*values, limit],
             ).fetchall()
+            stored = []
+            if starts:
+                stored = cursor.execute(
+                    f"SELECT {_NAMES} FROM spans WHERE {sql} AND start_time >= ? "
+                    "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
+                    [*values, starts[-1][0], limit],
+                ).fetchall()
         return newest_first(stored, matching_rows(recent, where, limit), limit)
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
@@ -548,7 +555,7 @@ class DuckDBStore:
         """A snapshot for as long as a query may take."""
         with (
             self._snapshot() as (cursor, recent),
-            interrupted_after(self._query_timeout_s, cursor.interrupt),
+            self._timeouts.limit(cursor.interrupt),
         ):
             yield cursor, recent
 
@@ -617,6 +624,7 @@ class DuckDBStore:
                 raise StoreError(str(error)) from error
 
     def close(self) -> None:
+        self._timeouts.close()
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
