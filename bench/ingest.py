@@ -1,35 +1,43 @@
 """How many spans a second does one producer get into one collector, every one of them durable?
 
 The work: spans recorded as fast as the collector takes them, over gRPC, into an empty store:
-DuckDB, or a PostgreSQL server on this machine that syncs every commit. The clock stops when the
-last one is acknowledged. A run in which one span is missing from the
-collector's ledger fails. "Producer" is the traced process, "sender" its gRPC process; the
-server of PostgreSQL is in no column. Reads /proc, so it needs Linux.
+DuckDB, or a PostgreSQL server on this machine that syncs every commit, with native partitions and,
+where it is installed, with TimescaleDB. The clock stops when the last one is acknowledged. A run
+in which one span is missing from the collector's ledger fails. "Producer" is the traced process,
+"sender" its gRPC process; the server of PostgreSQL is in no column. Reads /proc, so it needs Linux.
+
+The rivals: spans of the same content, recorded by the OpenTelemetry SDK as fast as they go,
+through its batch processor and its OTLP exporter over gRPC, none dropped; the clock stops when the
+last one is acknowledged. They go to a process that acknowledges and keeps nothing (as do those of
+infertrace in the row beside), and to receivers that others make: rotel, which throws them away,
+the OpenTelemetry Collector, which writes them to a file, and Arize Phoenix, which puts them into
+SQLite. None of these syncs before it acknowledges, so "durable" is what the collector does more.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import contenders, sender
+from bench import contenders, rival_receivers, sender
 from bench.environment import REPOSITORY
 from bench.harness import Answer, run_part, run_rounds, verdict
 from bench.loops import Loop, loop_of
 from bench.markdown import median_and_spread, table
-from bench.receiver import Addresses
+from bench.receiver import Addresses, running_receiver
 
 BUDGET_SPANS_PER_S = 500_000
 SPANS, FAST_SPANS = 6_000_000, 200_000
 WARM_UP_SPANS = 50_000
-BURST = 8_192
-MAX_PENDING = 60_000  # spans in the producer's buffer, of which none may be dropped
 PAUSE_S = 0.001
 BATCH_SPANS = 256
 
@@ -43,101 +51,188 @@ start = numpy.full({BATCH_SPANS}, time.time_ns())
 duration = numpy.full({BATCH_SPANS}, 41_000_000)
 size, input = numpy.full({BATCH_SPANS}, 8), numpy.full({BATCH_SPANS}, 24)
 output = numpy.full({BATCH_SPANS}, 100)"""
+OWN = "with blocks, DuckDB"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What records, and what receives; `share` is that of the spans."""
+
+    contender: Callable[[], contenders.Contender]
+    loop: Loop
+    receiver: str
+    share: float = 1.0
+    burst: int = 8_192
+    max_pending: int = 60_000  # spans in the producer's buffer, of which none may be dropped
+
+
 LOOP: Loop = loop_of(BLOCK)
 BATCHES: Loop = loop_of(BATCH, setup=COLUMNS, head=f"for _ in range(count // {BATCH_SPANS}):")
-OWN = "with blocks, DuckDB"
-ROWS: dict[str, tuple[Loop, str, float]] = {  # loop, store, share of the spans
-    OWN: (LOOP, "duckdb", 1.0),
-    f"record_batch of {BATCH_SPANS}, DuckDB": (BATCHES, "duckdb", 1.0),
-    "with blocks, PostgreSQL": (LOOP, "postgresql", 1 / 6),
+
+
+def _opentelemetry(receiver: str) -> Row:
+    # Its queue holds 2,048 spans by default, and drops the next one.
+    loop = loop_of(contenders.recorded(contenders.OpenTelemetry))
+    contender = functools.partial(contenders.OpenTelemetry, sending=True)
+    return Row(contender, loop, receiver, 1 / 60, burst=1_000, max_pending=1_000)
+
+
+ROWS = {
+    OWN: Row(contenders.native, LOOP, "duckdb"),
+    f"record_batch of {BATCH_SPANS}, DuckDB": Row(contenders.native, BATCHES, "duckdb"),
+    "with blocks, PostgreSQL": Row(contenders.native, LOOP, "postgresql", 1 / 6),
+    "with blocks, TimescaleDB": Row(contenders.native, LOOP, "timescaledb", 1 / 6),
+    "with blocks, nothing kept": Row(contenders.native, LOOP, "nothing kept"),
+    "OpenTelemetry SDK, nothing kept": _opentelemetry("nothing kept"),
+    "OpenTelemetry SDK, rotel": _opentelemetry("rotel"),
+    "OpenTelemetry SDK, OpenTelemetry Collector": _opentelemetry("otelcol"),
+    "OpenTelemetry SDK, Arize Phoenix": _opentelemetry("phoenix"),
+}
+STORES = ("duckdb", "postgresql", "timescaledb")
+RIVALS = {
+    "rotel": rival_receivers.rotel,
+    "otelcol": rival_receivers.otelcol,
+    "phoenix": rival_receivers.phoenix,
 }
 
 
-def run(name: str, spans: int, http: str, collector: int) -> dict[str, float]:
-    """One run, in this process, into a collector with that HTTP address and process id."""
-    contender = contenders.native()
-    tracer, loop = contender.tracer, ROWS[name][0]
-    loop(tracer, WARM_UP_SPANS)
-    contender.settle()
-    ours, others = time.process_time(), sender.children()
-    theirs, collectors = sender.cpu_s(others), sender.cpu_s([collector])
-    start = time.perf_counter()
+def run(name: str, spans: int, http: str, receiver: int) -> dict[str, float]:
+    """One run, in this process, into a receiver with that HTTP address and process id."""
+    row = ROWS[name]
+    contender = row.contender()
     recorded = 0
-    while recorded < spans:
-        loop(tracer, BURST)
-        recorded += BURST
-        while tracer.stats()["pending"] > MAX_PENDING:
-            time.sleep(PAUSE_S)
-    contender.settle()
+
+    def record(count: int) -> None:
+        nonlocal recorded
+        end = recorded + count
+        while recorded < end:
+            row.loop(contender.tracer, row.burst)
+            recorded += row.burst
+            while recorded - contender.delivered() > row.max_pending:
+                time.sleep(PAUSE_S)
+        contender.settle()
+
+    record(int(WARM_UP_SPANS * row.share))
+    ours, others = time.process_time(), sender.children()
+    theirs, receivers = sender.cpu_s(others), sender.cpu_s([receiver])
+    start, before = time.perf_counter(), recorded
+    record(spans)
     elapsed = time.perf_counter() - start
-    millions = recorded / 1e6
+    millions = (recorded - before) / 1e6
     found = {
-        "spans/s": recorded / elapsed,
+        "spans/s": millions * 1e6 / elapsed,
         "producer": (time.process_time() - ours) / millions,
         "sender": (sender.cpu_s(others) - theirs) / millions,
-        "collector": (sender.cpu_s([collector]) - collectors) / millions,
-        "collector MiB": sender.peak_kib([collector]) / 1024,
+        "receiver": (sender.cpu_s([receiver]) - receivers) / millions,
+        "receiver MiB": sender.peak_kib([receiver]) / 1024,
     }
-    tracer.shutdown(30)
-    stats = tracer.stats()
-    with urllib.request.urlopen(f"http://{http}/ledger") as answer:
-        (account,) = json.load(answer)["producers"]
-    if not account["complete"] or account["stored"] != stats["produced"]:
-        raise RuntimeError(f"not every span is stored: {account}, {stats}")
+    if contender.delivered() != recorded:
+        raise RuntimeError(f"{recorded} were recorded, {contender.delivered()} acknowledged")
+    if row.receiver in STORES:
+        contender.tracer.shutdown(30)
+        with urllib.request.urlopen(f"http://{http}/ledger") as answer:
+            (account,) = json.load(answer)["producers"]
+        if not account["complete"] or account["stored"] != recorded:
+            raise RuntimeError(f"not every span is stored: {account}, {recorded} were recorded")
     return found
 
 
 def _measure_once(name: str, spans: int) -> dict[str, float]:
-    _, store, share = ROWS[name]
+    row = ROWS[name]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        if store == "duckdb":
-            url = f"duckdb:///{folder}/spans.duckdb"
-        else:
-            # The server that the tests start, here with its syncs.
-            sys.path.append(str(REPOSITORY / "tests"))
-            from postgresql_cluster import Cluster
-
-            cluster = Cluster(fsync="on")
-            stack.callback(cluster.close)
-            url = cluster.new_database()
-        return _run_against(url, name, int(spans * share))
+        addresses, receiver = stack.enter_context(_receiving(row.receiver, Path(folder)))
+        arguments = (name, int(spans * row.share), addresses.http, receiver)
+        found: dict[str, float] = run_part("bench.ingest", *arguments, addresses=addresses)
+        return found
 
 
-def _run_against(url: str, name: str, spans: int) -> dict[str, float]:
+@contextmanager
+def _receiving(receiver: str, folder: Path) -> Iterator[tuple[Addresses, int]]:
+    """Its addresses and its process id."""
+    if receiver in RIVALS:
+        with rival_receivers.running_rival(receiver, folder) as (grpc, pid):
+            yield Addresses(grpc, ""), pid
+    elif receiver == "nothing kept":
+        others = sender.children()
+        with running_receiver() as addresses:
+            (pid,) = set(sender.children()) - set(others)
+            yield addresses, pid
+    else:
+        with _store(receiver, folder) as url, _collector(url) as collector:
+            yield Addresses(collector.grpc, collector.http), collector.pid
+
+
+@contextmanager
+def _store(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "duckdb":
+        yield f"duckdb:///{folder}/spans.duckdb"
+        return
+    cluster = _postgresql_cluster().Cluster(kind, fsync="on")
+    try:
+        yield cluster.new_database()
+    finally:
+        cluster.close()
+
+
+@contextmanager
+def _collector(url: str) -> Iterator[Any]:
     from infertrace.commands.collector_process import CollectorProcess
 
     collector = CollectorProcess("127.0.0.1:0", "127.0.0.1:0", url)
     if not collector.start():
         raise RuntimeError("the collector did not start")
     try:
-        addresses = Addresses(collector.grpc, collector.http)
-        arguments = (name, spans, collector.http, collector.pid)
-        found: dict[str, float] = run_part("bench.ingest", *arguments, addresses=addresses)
-        return found
+        yield collector
     finally:
         collector.stop()
 
 
+def _postgresql_cluster() -> Any:
+    """The server that the tests start, here with its syncs."""
+    sys.path.append(str(REPOSITORY / "tests"))
+    import postgresql_cluster
+
+    return postgresql_cluster
+
+
+def _missing() -> dict[str, str]:
+    """The rows whose receiver is not to be had here, and why."""
+    reasons = {}
+    if "timescaledb" not in _postgresql_cluster().kinds():
+        reasons["timescaledb"] = "the PostgreSQL here has no such extension"
+    for receiver, install in RIVALS.items():
+        try:
+            install()
+        except rival_receivers.NotInstalled as error:
+            reasons[receiver] = str(error)
+    return {name: reasons[row.receiver] for name, row in ROWS.items() if row.receiver in reasons}
+
+
 def measure(folder: Path, fast: bool) -> Answer:
     rounds, spans = (1, FAST_SPANS) if fast else (3, SPANS)
-    found = run_rounds([*ROWS], rounds, lambda name: _measure_once(name, spans))
-    cells = [("spans/s", 0), ("producer", 2), ("sender", 2), ("collector", 2)]
+    missing = _missing()
+    rows = [name for name in ROWS if name not in missing]
+    found = run_rounds(rows, rounds, lambda name: _measure_once(name, spans))
+    cells = [("spans/s", 0), ("producer", 2), ("sender", 2), ("receiver", 2)]
     tables = table(
         ["", "spans/s", "rounds"]
         + [cell for who, _ in cells[1:] for cell in (f"{who}, CPU-s per million", "rounds")]
-        + ["collector, peak MiB"],
+        + ["receiver, peak MiB"],
         [
             [
                 name,
                 *(cell for what, digits in cells for cell in _cell(found[name][what], digits)),
-                _cell(found[name]["collector MiB"], 0)[0],
+                _cell(found[name]["receiver MiB"], 0)[0],
             ]
-            for name in ROWS
+            for name in rows
         ],
     )
+    for name, reason in missing.items():
+        tables += f"\nNot installed, so not measured: {name} ({reason}).\n"
     measured = found[OWN]["spans/s"]
     verdicts = [verdict("durable spans a second", measured, "spans/s", at_least=BUDGET_SPANS_PER_S)]
-    return Answer({"rounds": rounds, "spans": spans, "found": found}, tables, verdicts)
+    data = {"rounds": rounds, "spans": spans, "found": found, "missing": missing}
+    return Answer(data, tables, verdicts)
 
 
 def _cell(values: list[float], digits: int) -> list[str]:

@@ -314,3 +314,49 @@ def test_a_full_disk_is_survived(start, file_url, open_client, new_span):
         send_some()
     assert len(client.get("/spans", limit=10_000)) >= acknowledged
     assert process.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+def test_a_disk_that_is_really_full(start, small_disk, open_client, new_span, killed):
+    """The same with a real one: what was acknowledged is there when there is room again."""
+    url = f"duckdb:///{small_disk / 'spans.duckdb'}"
+    process = start(url)
+    client = open_client(*process.ready())
+    acknowledged: set[str] = set()
+
+    def send_some() -> None:
+        spans = [new_span(status_message=random.randbytes(1_000).hex()) for _ in range(200)]
+        client.send(*spans)
+        acknowledged.update(span.span_id.hex() for span in spans)
+
+    def fill_the_disk() -> None:
+        for _ in range(1_000):
+            send_some()
+
+    with pytest.raises(grpc.RpcError) as failure:
+        fill_the_disk()
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    if killed:
+        process.end(signal.SIGKILL)
+    subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
+    if killed:
+        process = start(url)
+        client = open_client(*process.ready())
+    send_some()
+    stored = {span["span_id"] for span in client.get("/spans", limit=10_000)}
+    assert acknowledged <= stored
+    assert process.end(signal.SIGTERM)[0] == 0
