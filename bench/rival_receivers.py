@@ -100,7 +100,7 @@ def _install(command: Sequence[str], folder: Path, **variables: str) -> None:
         )
     except (OSError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise NotInstalled(lines[-1][:200] if lines else "no reason given") from error
+        raise NotInstalled(lines[-1].strip()[:200] if lines else "no reason given") from error
 
 
 @contextmanager
