@@ -14,12 +14,12 @@ import infertrace
 from backend_recording import Recording, assert_closed, available_backends
 from grpc_receiver import Receiver
 from infertrace import backend as backends
-from postgresql_cluster import Cluster, kinds
+from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
 from tcp_proxy import TcpProxy
 
 
 def pytest_report_header() -> str:
-    return f"stores on a server: {', '.join(kinds())}"
+    return f"PostgreSQL: {' and '.join(DESCRIPTIONS[kind] for kind in kinds())}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

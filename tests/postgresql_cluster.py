@@ -15,6 +15,7 @@ from pathlib import Path
 
 START_TIMEOUT_S = "60"
 PARTITIONS, TIMESCALEDB = "postgresql", "timescaledb"
+DESCRIPTIONS = {PARTITIONS: "native partitions", TIMESCALEDB: "a hypertable of TimescaleDB"}
 
 
 def binaries() -> Path:

@@ -7,6 +7,7 @@ import socket
 import grpc
 import pytest
 
+from infertrace.collecting import service
 from infertrace.collecting.authorization import BearerToken, read_token
 from infertrace.collecting.listen_address import ListenAddress
 from infertrace.collecting.server import Collector
@@ -124,6 +125,20 @@ def test_a_request_that_does_not_come_to_its_end(client, monkeypatch, sent):
     with connect(client) as connection:
         connection.sendall(sent)
         assert ends(connection)
+
+
+@pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n"])
+def test_a_producer_that_does_not_come_to_its_point(open_client, new_span, monkeypatch, sent):
+    monkeypatch.setattr(service, "HANDSHAKE_TIMEOUT_MS", 200)
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
+        host, _, port = collector.grpc_address.rpartition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.settimeout(30)
+            connection.sendall(sent)
+            while not ends(connection):  # it may send its settings first
+                pass
+        client = open_client(collector.grpc_address, collector.http_address)
+        assert client.send(new_span()).accepted_count == 1
 
 
 def test_a_second_slow_request_on_one_connection(client, monkeypatch):

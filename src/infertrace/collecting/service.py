@@ -26,6 +26,7 @@ MAX_CONCURRENT_CALLS = 1_024  # beyond the threads, they wait with their bytes n
 THREADS = 16
 COMMIT_TIMEOUT_S = 10
 RETRY_DELAY_S = 1
+HANDSHAKE_TIMEOUT_MS = 10_000  # for a connection to say that it speaks HTTP/2, or TLS
 KEEPALIVE_MS = 60_000  # finds producers whose machine went away
 MIN_PING_INTERVAL_MS = 10_000
 
@@ -125,6 +126,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 # Otherwise a second collector would silently take half of the calls.
                 ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
                 ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
