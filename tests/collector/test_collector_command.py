@@ -217,7 +217,9 @@ def test_importing_the_command_is_cheap():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("missing", ["duckdb", "pyarrow", "fastapi", "uvicorn"])
+@pytest.mark.parametrize(
+    "missing", ["duckdb", "pyarrow", "fastapi", "prometheus_client", "uvicorn"]
+)
 def test_without_the_extra(missing):
     code = f"import sys; sys.modules[{missing!r}] = None\n{START}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

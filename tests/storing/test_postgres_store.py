@@ -285,6 +285,25 @@ def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: A
     assert len(store.spans(SpanFilter(), 100)) == 61
 
 
+def test_much_comes_late_to_a_compressed_day(hypertable_store: Any) -> None:
+    """What is there is looked up, not decompressed: the server's limit to that does not matter."""
+    store, connection = hypertable_store
+    database = connection.info.dbname
+    limit = "timescaledb.max_tuples_decompressed_per_dml_transaction"
+    connection.execute(f"ALTER DATABASE {database} SET {limit} = 10")
+    then = START_NS - 5 * NANOS_PER_DAY
+    spans = [new_span(start_time_unix_nano=then + n % 50) for n in range(3_000)]
+    store.commit([batch_of(spans)])
+    run_policy(connection, "policy_compression")
+    again = PostgresStore(f"postgresql://tests@127.0.0.1:{connection.info.port}/{database}")
+    late = [new_span(start_time_unix_nano=then + n % 50) for n in range(500)]
+    # Its numbers say that it is new, so only the index tells that it is not.
+    again.commit([batch_of([new_span()], PRODUCER, 1)])
+    assert again.commit([batch_of([*late, spans[7]], PRODUCER, 2)]) == 1
+    assert len(ids(again)) == 3_501
+    again.close()
+
+
 def test_an_age_is_a_policy_of_the_hypertable(hypertable_store: Any) -> None:
     store, connection = hypertable_store
     day = NANOS_PER_DAY

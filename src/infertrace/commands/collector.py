@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     try:
+        options = resolve(args, os.environ)
         from infertrace.collecting.authorization import read_token
         from infertrace.collecting.listen_address import AddressError
         from infertrace.collecting.server import Collector, TokenRequiredError
@@ -33,9 +34,6 @@ def run(args: argparse.Namespace) -> int:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise
         return _fail(f"{error.name} is not installed: pip install 'infertrace[collector]'")
-
-    try:
-        options = resolve(args, os.environ)
     except OptionError as error:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)

@@ -52,6 +52,7 @@ def ensure_schema(connection: Connection) -> SpanTable:
             connection.execute(statement)
         table.create(connection)
     connection.commit()
+    _log.info("the table of spans: %s", table.describe())
     return table
 
 
