@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from infertrace.collecting.server import Collector
 from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
 
@@ -71,8 +73,15 @@ def test_the_metrics_count_them(client, new_span):
     span = new_span()
     client.send(span, span)
     client.send(span, new_span(status="LATE"))
-    lines = client.http.get("/metrics").text.splitlines()
-    assert "infertrace_collector_spans_accepted_total 3" in lines
-    assert "infertrace_collector_spans_duplicate_total 2" in lines
-    assert "infertrace_collector_spans_rejected_total 1" in lines
-    assert "infertrace_collector_pending_bytes 0" in lines
+    answer = client.http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    names = ("spans_accepted_total", "spans_duplicate_total", "spans_rejected_total")
+    assert [found[f"infertrace_collector_{name}"] for name in names] == [3, 2, 1]
+    assert found["infertrace_collector_requests_total"] == 2
+    assert found["infertrace_collector_pending_bytes"] == 0
+    assert found["process_open_fds"] > 0

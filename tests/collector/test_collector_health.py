@@ -11,6 +11,7 @@ import pytest
 from infertrace.collecting.server import Collector
 from infertrace.storing import duckdb_store
 from infertrace.storing.duckdb_store import DuckDBStore
+from postgresql_cluster import PARTITIONS
 
 PATIENCE_S = 60
 
@@ -45,8 +46,10 @@ def test_a_database_that_cannot_be_written(file_url, open_client, new_span, monk
         wait_for(client, 200)
 
 
-def test_a_server_that_goes_away(postgresql, postgresql_url, open_client, new_span):
-    with Collector("127.0.0.1:0", "127.0.0.1:0", postgresql_url) as collector:
+def test_a_server_that_goes_away(cluster_of, open_client, new_span):
+    postgresql = cluster_of(PARTITIONS)
+    url = postgresql.new_database()
+    with Collector("127.0.0.1:0", "127.0.0.1:0", url) as collector:
         client = open_client(collector.grpc_address, collector.http_address)
         client.send(new_span())
         assert client.get("/health") == {"status": "ok"}

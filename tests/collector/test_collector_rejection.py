@@ -169,7 +169,7 @@ class HeldStore(DuckDBStore):
 @pytest.fixture
 def held_store(monkeypatch):
     store = HeldStore()
-    monkeypatch.setattr("infertrace.collecting.server.open_store", lambda url: store)
+    monkeypatch.setattr("infertrace.collecting.server.open_store", lambda *_: store)
     yield store
     if not store.permission.done():
         store.permission.set_result(None)
