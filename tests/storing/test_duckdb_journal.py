@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -88,6 +90,16 @@ def test_a_kill_between_the_database_and_the_journal(
     again = open_store(left)
     assert len(again.spans(SpanFilter(), 100)) == 7
     assert again.producers(10)[0].stored == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority")
+def test_queries_come_before_the_database(open_store: Any) -> None:
+    store = open_store()
+    store.commit([batch_of([new_span()])])
+    store.checkpoint()  # so that the thread has begun
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    theirs = os.getpriority(os.PRIO_PROCESS, store._applier.native_id)
+    assert theirs == min(own + duckdb_store.NICER, 19)
 
 
 def test_an_end_in_order_leaves_one_file(open_store: Any, path: Path) -> None:

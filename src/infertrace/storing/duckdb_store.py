@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -64,6 +65,7 @@ APPLY_ROWS = 200_000
 MAX_UNAPPLIED_BYTES = 128 * 1024 * 1024  # of rows in memory that wait for the database
 ROOM_TIMEOUT_S = 5.0  # for a batch to wait until there are fewer
 RETRY_DELAY_S = 0.5  # after a write that failed
+NICER = 5  # the niceness of the thread that nobody waits for, above that of those that answer
 
 _log = logging.getLogger(__name__)
 
@@ -335,6 +337,10 @@ class DuckDBStore:
 
     def _apply_on(self) -> None:
         """The applying thread."""
+        if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+            thread = threading.get_native_id()
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICER
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._unapplied or self._stopping)
