@@ -39,6 +39,22 @@ def test_a_clean_end_leaves_nothing(new_tracer: Any, receiver: Receiver, tmp_pat
     assert len(receiver.spans) == 100
 
 
+def test_a_batch_on_its_way_at_the_end_of_a_shutdown_is_left(
+    new_tracer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer = new_tracer(NOBODY, spool_dir=tmp_path)
+    exporter = tracer._exporter
+    monkeypatch.setattr(exporter, "_start", lambda: None)
+    tracer.start_span("m").end()
+    assert exporter._take(partial=True)
+    exporter._stopping, exporter._deadline = True, 0.0
+    exporter._deliver()  # as its own thread would, at that moment
+    assert tracer.stats()["pending"] == 1
+    tracer.shutdown(0)
+    assert_closed(tracer.stats())
+    assert len(spools(tmp_path)) == 1
+
+
 def test_what_a_shutdown_could_not_deliver_is_left_and_said(
     new_tracer: Any, receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

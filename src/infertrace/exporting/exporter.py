@@ -48,6 +48,8 @@ _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9
 _INTERVALS_BETWEEN_LEFTOVERS: Final = 10
 _PRODUCER_ID_BYTES: Final = 16
+# What becomes of a batch that the end of a shutdown finds on its way.
+_GIVEN_UP: Final[tuple[int, DropReason]] = (0, "shutdown")
 
 
 class _OutOfTime(Exception):
@@ -365,6 +367,8 @@ class Exporter:
             with self._settled:
                 if part not in self._unsettled:  # shut down meanwhile, and counted there
                     return
+                if outcome is _GIVEN_UP and self._spool is not None:  # which keeps it
+                    return
                 if outcome is None:
                     self._unsettled[:1] = halves(part)
                 else:
@@ -400,7 +404,7 @@ class Exporter:
             except Exception as error:
                 # Also what no transport foresaw: a thread that died would lose everything.
                 if self._stopping and time.monotonic() >= self._deadline:
-                    return 0, "shutdown"
+                    return _GIVEN_UP
                 if isinstance(error, Disconnected):
                     self._disconnect()
                 self._change_state(
