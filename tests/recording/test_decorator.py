@@ -137,6 +137,52 @@ def test_a_generator(recording: Any, trace: Any) -> None:
     assert streamed.inference.time_to_first_token_ms <= streamed.duration_nanos / 1e6
 
 
+def test_a_generator_that_stops_inside_of_a_block(recording: Any, trace: Any) -> None:
+    @trace
+    def stream() -> Iterator[Any]:
+        with recording.start_span("m", "inner") as inner:
+            for _ in range(2):
+                assert current_span() is inner
+                yield
+        recording.start_span("m", "last").end()
+
+    with recording.start_span("m", "outside") as outside:
+        for _ in stream():
+            assert current_span() is outside
+            recording.start_span("m", "consumer").end()
+        assert current_span() is outside
+    assert not current_span().is_recording
+    spans = recording.take_all()
+    ids = {span.operation_name: span.span_id for span in spans}
+    parents = {(span.operation_name, span.parent_span_id) for span in spans}
+    assert parents == {
+        ("outside", b""),
+        ("inference", ids["outside"]),
+        ("inner", ids["inference"]),
+        ("last", ids["inference"]),
+        ("consumer", ids["outside"]),
+    }
+
+
+def test_an_async_generator_that_stops_inside_of_a_block(recording: Any, trace: Any) -> None:
+    @trace
+    async def stream() -> AsyncIterator[Any]:
+        with recording.start_span("m", "inner") as inner:
+            for _ in range(2):
+                await asyncio.sleep(0)
+                assert current_span() is inner
+                yield
+
+    async def serve() -> None:
+        async for _ in stream():
+            assert not current_span().is_recording
+        assert not current_span().is_recording
+
+    asyncio.run(serve())
+    spans = {span.operation_name: span for span in recording.take_all()}
+    assert spans["inner"].parent_span_id == spans["inference"].span_id
+
+
 def test_an_empty_generator(recording: Any, trace: Any) -> None:
     @trace
     def stream() -> Iterator[int]:

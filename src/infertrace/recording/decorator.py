@@ -124,26 +124,26 @@ def _traced_coroutine(function: Any, start: Callable[[], Any]) -> Any:
 class _GeneratorSpan:
     """The span of a generator: current while a step runs, and only then.
 
-    No context token is held across a `yield`: the next step may run in another
-    context, or never.
+    So is a span in whose block the generator stopped. No context token is held across a
+    `yield`: the next step may run in another context, or never.
     """
 
-    __slots__ = ("_awaits_first", "_previous", "_span", "_started_ns")
+    __slots__ = ("_awaits_first", "_current", "_previous", "_span", "_started_ns")
 
     def __init__(self, span: Any) -> None:
-        self._span = span
+        self._span = self._current = span
         self._started_ns = backend.selected.monotonic_ns()
         self._awaits_first = True
 
     def __enter__(self) -> None:
         if self._span.propagates:
             self._previous = backend.selected.current()
-            backend.selected.set_current(self._span)
+            backend.selected.set_current(self._current)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if self._span.propagates:
-            if backend.selected.current() is self._span:
-                backend.selected.set_current(self._previous)
+            self._current = backend.selected.current()
+            backend.selected.set_current(self._previous)
             self._previous = None
         if error is None and self._awaits_first:
             self._awaits_first = False
