@@ -330,6 +330,18 @@ def test_a_torn_record_is_passed_over(tmp_path: Path) -> None:
     assert found_in(path) == written[:10] + written[11:]
 
 
+def test_a_record_that_was_not_counted_yet_is_counted(tmp_path: Path) -> None:
+    """A kill may come between a record and the number of the last one."""
+    path, written = filled(tmp_path, spans=300)
+    content = bytearray(path.read_bytes())
+    content[LAST_AT : LAST_AT + 8] = (299).to_bytes(8, sys.byteorder)
+    path.write_bytes(content)
+    spool = LeftSpool(path)
+    assert [record.span for record in spool.records()] == written
+    assert spool.produced == 300
+    spool.close()
+
+
 def test_text_that_looks_like_a_record(spooled: Any) -> None:
     """A span cannot plant another: the checksum begins with the file's own seed."""
     recording, file = spooled

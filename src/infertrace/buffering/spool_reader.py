@@ -115,6 +115,8 @@ class LeftSpool:
                     continue
                 at += room_for(len(record.span))
                 if record.sequence >= expected:  # else it is from an earlier round
+                    # The kill may have come between a record and the count of it.
+                    self.last_sequence = max(self.last_sequence, record.sequence)
                     yield record
                     expected = record.sequence + 1
 
