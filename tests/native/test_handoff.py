@@ -229,7 +229,7 @@ def test_what_is_discarded_in_flight_is_counted_once(attended: Attended, answere
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_the_ledger_is_exact_under_threads(threads: int) -> None:
+def test_the_ledger_is_exact_under_threads(recording: Recording, threads: int) -> None:
     attended = Attended(
         Recording(backends.select("native"), max_buffer_bytes=64 * KIB, max_batch_bytes=4 * KIB)
     )

@@ -46,8 +46,8 @@ _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of th
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 _MAX_ANSWER_BYTES: Final = ANSWER.size + MAX_TEXT_BYTES
 
-# Requests in memory that the sender keeps, rather than in pages that the kernel clears for each:
-# that took half of its processor time. Source: mallopt(3); other libraries of C ignore them.
+# Requests in memory that the sender keeps, rather than in pages that the kernel clears for each.
+# Source: mallopt(3); other libraries of C ignore them.
 _KEPT_MEMORY: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(8 * 1024 * 1024),
     "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
