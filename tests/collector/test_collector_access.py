@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import grpc
 import pytest
@@ -139,6 +140,28 @@ def test_a_producer_that_does_not_come_to_its_point(open_client, new_span, monke
                 pass
         client = open_client(collector.grpc_address, collector.http_address)
         assert client.send(new_span()).accepted_count == 1
+
+
+def half_sent(client) -> grpc.Future:
+    """A call whose request never comes: as a stream, which is the same on the wire."""
+    call = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
+    return call.future(iter(threading.Event().wait, True), timeout=60)
+
+
+def test_requests_that_do_not_come_to_their_end(open_client, new_span, monkeypatch):
+    """They come to as many as there are threads, and more; nobody else has to wait for them."""
+    monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 0.2)
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
+        client = open_client(collector.grpc_address, collector.http_address)
+        calls = [half_sent(client) for _ in range(2 * service.THREADS)]
+        assert client.send(new_span()).accepted_count == 1
+        for call in calls:
+            assert call.code() is grpc.StatusCode.CANCELLED
+
+
+def test_without_the_token_no_body_is_read(guarded, open_client, new_span):
+    client = open_client(guarded.grpc_address, guarded.http_address)
+    assert half_sent(client).code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_second_slow_request_on_one_connection(client, monkeypatch):

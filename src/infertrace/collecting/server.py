@@ -93,8 +93,10 @@ class Collector:
             stack.callback(retainer.stop)
             retainer.start()
             stack.callback(writer.stop, STOP_GRACE_S)
+            service = CollectorService(writer, counters, self._token)
+            stack.callback(service.close)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
-            grpc_server.start(CollectorService(writer, counters, self._token))
+            grpc_server.start(service)
             permits = None if self._token is None else self._token.permits
             http_server.start(create_app(store, counters, lambda: writer.alive, permits))
             self._grpc = grpc_server.address

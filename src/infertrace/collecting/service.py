@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, NoReturn, TypeVar
@@ -20,10 +20,14 @@ from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanRespons
 from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import GroupCommit, OverloadError
 from infertrace.storing.store import StoreBusyError, StoreError
+from infertrace.storing.time_limits import TimeLimits
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_CONCURRENT_CALLS = 1_024  # beyond the threads, they wait with their bytes not yet read
+# A request in progress has one, from its first byte until it is durable, so their number times the
+# size of a message bounds the memory of what has not come to its end.
 THREADS = 16
+REQUEST_TIMEOUT_S = 10  # for a request to come to its end
 COMMIT_TIMEOUT_S = 10
 RETRY_DELAY_S = 1
 HANDSHAKE_TIMEOUT_MS = 10_000  # for a connection to say that it speaks HTTP/2, or TLS
@@ -36,8 +40,17 @@ _log = logging.getLogger(__name__)
 Response = TypeVar("Response")
 
 
+class SlowRequestError(Exception):
+    """A request did not come to its end in time."""
+
+
 class CollectorService:
-    """Answers the two calls of the contract, on the bytes of a request."""
+    """Answers the two calls of the contract, on the bytes of a request.
+
+    On the wire, a call with one request is a stream of one. As a stream, who sends it is known
+    before its body is read, and a body that does not come to its end can be ended here; gRPC
+    itself would keep a thread for it without end.
+    """
 
     def __init__(
         self, writer: GroupCommit, counters: Counters, token: BearerToken | None = None
@@ -45,15 +58,24 @@ class CollectorService:
         self._writer = writer
         self._counters = counters
         self._token = token
+        self._time_limits = TimeLimits(REQUEST_TIMEOUT_S, SlowRequestError)
 
-    def send_span(self, raw: bytes, context: grpc.ServicerContext) -> SendSpanResponse:
+    def close(self) -> None:
+        """End the thread that watches; after this, no call is answered."""
+        self._time_limits.close()
+
+    def send_span(
+        self, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> SendSpanResponse:
         """Store one span; not accepted means that it is invalid."""
-        decoded = self._ingest(raw, context, decode_span)
+        decoded = self._ingest(requests, context, decode_span)
         return SendSpanResponse(accepted=not decoded.batch.rejected_positions)
 
-    def send_span_batch(self, raw: bytes, context: grpc.ServicerContext) -> SendSpanBatchResponse:
+    def send_span_batch(
+        self, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> SendSpanBatchResponse:
         """Store a batch; the answer counts what is durable and what never can be."""
-        decoded = self._ingest(raw, context, decode_batch)
+        decoded = self._ingest(requests, context, decode_batch)
         rejected = len(decoded.batch.rejected_positions)
         return SendSpanBatchResponse(
             accepted_count=decoded.batch.span_count - rejected,
@@ -63,7 +85,7 @@ class CollectorService:
 
     def _ingest(
         self,
-        raw: bytes,
+        requests: Iterator[bytes],
         context: grpc.ServicerContext,
         decode: Callable[[bytes], DecodedRequest],
     ) -> DecodedRequest:
@@ -72,6 +94,11 @@ class CollectorService:
             dict(context.invocation_metadata()).get("authorization")
         ):
             self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is required")
+        try:
+            with self._time_limits.limit(context.cancel):
+                raw = next(requests)
+        except (StopIteration, SlowRequestError):
+            self._refuse(context, grpc.StatusCode.CANCELLED, "the request did not come to its end")
         try:
             with self._writer.reserve(len(raw)) as reservation:
                 decoded = decode(raw)
@@ -162,10 +189,10 @@ class GrpcServer:
 
 
 def _handler(
-    method: Callable[[bytes, grpc.ServicerContext], Response],
+    method: Callable[[Iterator[bytes], grpc.ServicerContext], Response],
     serialize: Callable[[Response], bytes],
 ) -> grpc.RpcMethodHandler[Any, Any]:
     # No deserializer: the bytes are examined before they become objects.
-    return grpc.unary_unary_rpc_method_handler(
+    return grpc.stream_unary_rpc_method_handler(
         method, request_deserializer=None, response_serializer=serialize
     )

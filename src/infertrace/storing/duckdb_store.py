@@ -36,7 +36,6 @@ from infertrace.storing.producer_rows import (
     producer_row,
     producer_values,
 )
-from infertrace.storing.query_timeout import QueryTimeouts
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
@@ -45,12 +44,14 @@ from infertrace.storing.store import (
     DEFAULT_QUERY_TIMEOUT_S,
     Batch,
     ModelStatistics,
+    QueryTimeoutError,
     SeriesPoint,
     SpanFilter,
     StoreBusyError,
     StoreError,
     merged_rows,
 )
+from infertrace.storing.time_limits import TimeLimits
 from infertrace.storing.trace_blocks import BLOCK_ROWS, MAX_BLOCKS, TraceBlocks
 
 SCHEMA_VERSION = 2
@@ -138,7 +139,7 @@ class DuckDBStore:
 
     def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
         self._path = path
-        self._timeouts = QueryTimeouts(query_timeout_s)
+        self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
         self._traces = TraceBlocks()
@@ -561,7 +562,7 @@ class DuckDBStore:
         """A snapshot for as long as a query may take."""
         with (
             self._snapshot() as (cursor, recent),
-            self._timeouts.limit(cursor.interrupt),
+            self._time_limits.limit(cursor.interrupt),
         ):
             yield cursor, recent
 
@@ -630,7 +631,7 @@ class DuckDBStore:
                 raise StoreError(str(error)) from error
 
     def close(self) -> None:
-        self._timeouts.close()
+        self._time_limits.close()
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

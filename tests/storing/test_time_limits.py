@@ -8,15 +8,15 @@ import time
 import duckdb
 import pytest
 
-from infertrace.storing.query_timeout import QueryTimeouts
 from infertrace.storing.store import QueryTimeoutError
+from infertrace.storing.time_limits import TimeLimits
 
 TIMEOUT_S = 0.1
 ENDLESS = "SELECT count(*) FROM range(1_000_000_000_000) WHERE sin(range) > 2"
 
 
 def test_never_after_the_end() -> None:
-    timeouts = QueryTimeouts(TIMEOUT_S)
+    timeouts = TimeLimits(TIMEOUT_S, QueryTimeoutError)
     late: list[int] = []
     slow = threading.Event()
     for _ in range(3):
@@ -32,7 +32,7 @@ def test_never_after_the_end() -> None:
 
 
 def test_another_error_stays_what_it_is() -> None:
-    timeouts = QueryTimeouts(60)
+    timeouts = TimeLimits(60, QueryTimeoutError)
     with pytest.raises(ZeroDivisionError), timeouts.limit(lambda: None):
         _ = 1 / 0
     timeouts.close()
@@ -40,7 +40,7 @@ def test_another_error_stays_what_it_is() -> None:
 
 def test_a_statement_that_begins_after_the_time() -> None:
     """The interruption came while nothing ran, and comes again."""
-    timeouts = QueryTimeouts(TIMEOUT_S)
+    timeouts = TimeLimits(TIMEOUT_S, QueryTimeoutError)
     connection = duckdb.connect()
     with (  # noqa: PT012
         pytest.raises(QueryTimeoutError),
@@ -57,7 +57,7 @@ def test_many_at_once() -> None:
     connection = duckdb.connect(config={"threads": 1})
     outcomes: list[str] = []
 
-    def ask(sql: str, timeouts: QueryTimeouts) -> None:
+    def ask(sql: str, timeouts: TimeLimits) -> None:
         with connection.cursor() as cursor:
             try:
                 with timeouts.limit(cursor.interrupt):
@@ -67,7 +67,7 @@ def test_many_at_once() -> None:
                 outcomes.append("ended")
 
     for sql, timeout_s in (("SELECT 1", 60), (ENDLESS, TIMEOUT_S)):
-        timeouts = QueryTimeouts(timeout_s)
+        timeouts = TimeLimits(timeout_s, QueryTimeoutError)
         threads = [threading.Thread(target=ask, args=(sql, timeouts)) for _ in range(8)]
         for thread in threads:
             thread.start()

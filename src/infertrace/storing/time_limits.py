@@ -1,4 +1,4 @@
-"""Ends queries that take too long."""
+"""Ends what takes too long: a query, a request that does not come to its end."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infertrace.storing.store import QueryTimeoutError
-
 _AGAIN_S = 0.05
 
 
 @dataclass(eq=False)
-class _Query:
+class _Block:
     deadline: float
     interrupt: Callable[[], object]
     was_interrupted: bool = False
 
 
-class QueryTimeouts:
-    """One thread for all queries: to start one for each would make each wait for its start."""
+class TimeLimits:
+    """One thread for all: to start one for each would make each wait for its start.
 
-    def __init__(self, timeout_s: float) -> None:
+    `error` makes what is raised, of the limit in seconds.
+    """
+
+    def __init__(self, timeout_s: float, error: Callable[[float], Exception]) -> None:
         self._timeout_s = timeout_s
+        self._error = error
         self._changed = threading.Condition()
-        self._queries: dict[_Query, None] = {}  # in the order of their deadlines
+        self._blocks: dict[_Block, None] = {}  # in the order of their deadlines
         self._is_idle = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def limit(self, interrupt: Callable[[], object]) -> Iterator[None]:
-        """Call `interrupt` when the block takes too long, which then raises QueryTimeoutError."""
-        query = _Query(time.monotonic() + self._timeout_s, interrupt)
+        """Call `interrupt` when the block takes too long, which then raises the error."""
+        block = _Block(time.monotonic() + self._timeout_s, interrupt)
         with self._changed:
-            self._queries[query] = None
+            self._blocks[block] = None
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name="infertrace-timeouts", daemon=True
@@ -47,15 +49,15 @@ class QueryTimeouts:
         try:
             yield
         except Exception as error:
-            if query.was_interrupted:
-                raise QueryTimeoutError(self._timeout_s) from error
+            if block.was_interrupted:
+                raise self._error(self._timeout_s) from error
             raise
         finally:
             with self._changed:  # so that nothing is interrupted after the block
-                del self._queries[query]
+                del self._blocks[block]
 
     def close(self) -> None:
-        """End the thread; queries still there may take as long as they like."""
+        """End the thread; blocks still there may take as long as they like."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -65,19 +67,19 @@ class QueryTimeouts:
     def _watch(self) -> None:
         with self._changed:
             while not self._closed:
-                self._is_idle = not self._queries
+                self._is_idle = not self._blocks
                 if self._is_idle:
                     self._changed.wait()
                     continue
                 # One that comes later ends later, so nobody has to wake this thread for it.
-                due = next(iter(self._queries)).deadline - time.monotonic()
+                due = next(iter(self._blocks)).deadline - time.monotonic()
                 if due > 0:
                     self._changed.wait(due)
                     continue
                 now = time.monotonic()
-                for query in self._queries:
-                    if query.deadline <= now:
-                        query.was_interrupted = True
-                        query.interrupt()
+                for block in self._blocks:
+                    if block.deadline <= now:
+                        block.was_interrupted = True
+                        block.interrupt()
                 # Again, because between two statements there is nothing to interrupt.
                 self._changed.wait(_AGAIN_S)
