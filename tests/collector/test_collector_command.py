@@ -162,8 +162,8 @@ def test_a_port_that_is_taken(start, tmp_path, protocol):
         status, out, errors = start(f"duckdb:///{tmp_path / 'new.duckdb'}", **addresses).end()
     assert (status, out) == (2, "")
     assert errors == (
-        f"infertrace collector: cannot listen on {taken}: in use already, or not of this machine; "
-        f"choose another address with --{protocol}\n"
+        f"infertrace collector: --{protocol}: cannot listen on {taken}: in use already, or not of "
+        "this machine; choose another address\n"
     )
     assert not (tmp_path / "new.duckdb").exists()
 
@@ -182,6 +182,21 @@ def test_what_cannot_be_is_one_line(start, store, grpc_at, expected):
     assert (status, out) == (2, "")
     assert expected in errors
     assert errors.count("\n") == 1
+
+
+def test_tls_files_are_named_with_their_source(start, tmp_path):
+    path = tmp_path / "collector.toml"
+    for given, expected in (
+        ('tls-key = "/no.key"', "tls-key: expected tls-cert and tls-key, both\n"),
+        ('tls-client-ca = "/no.pem"', "tls-client-ca: expected tls-cert and tls-key, both\n"),
+        ('tls-cert = "/no.pem"\ntls-key = "/no.key"', "tls-key: [Errno 2] No such file"),
+    ):
+        path.write_text(given)
+        process = start("memory:", "127.0.0.1:0", "127.0.0.1:0", "--config", str(path))
+        status, out, errors = process.end()
+        assert (status, out) == (2, "")
+        assert errors.startswith(f"infertrace collector: {path}: {expected}")
+        assert errors.count("\n") == 1
 
 
 def test_a_store_that_another_process_holds(start, file_url):

@@ -8,9 +8,15 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from infertrace.collecting.server import Collector
-from infertrace.collecting.tls import TlsFiles
+from infertrace.collecting.tls import TlsFileError, TlsFiles
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.generated.span_pb2_grpc import CollectorServiceStub
 
@@ -82,5 +88,34 @@ def test_mutual_tls(tmp_path: Path, authority: trustme.CA, new_span: Any) -> Non
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     missing = TlsFiles(tmp_path / "none.pem", tmp_path / "none.key")
-    with pytest.raises(OSError, match="none"):
+    with pytest.raises(TlsFileError, match=r"none\.key") as failure:
         Collector("127.0.0.1:0", "127.0.0.1:0", "memory:", tls=missing).start()
+    assert failure.value.file == "key"
+
+
+@pytest.mark.parametrize(
+    ("file", "spoiled"),
+    [("certificate", "certificate"), ("certificate", "key"), ("client_authority",) * 2],
+)
+def test_a_file_that_is_not_what_it_should_be(
+    tmp_path: Path, authority: trustme.CA, file: str, spoiled: str
+) -> None:
+    tls = files(tmp_path, authority, trustme.CA())
+    getattr(tls, spoiled).write_text("nonsense")
+    with pytest.raises(TlsFileError, match=getattr(tls, spoiled).name) as failure:
+        tls.credentials()
+    assert failure.value.file == file
+
+
+def test_a_key_of_another_certificate_or_with_a_password(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    tls = files(tmp_path, authority)
+    other = authority.issue_cert("localhost").private_key_pem.bytes()
+    locked = load_pem_private_key(other, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a password")
+    )
+    for key in (other, locked):
+        tls.key.write_bytes(key)
+        with pytest.raises(TlsFileError, match="not of that key"):
+            tls.credentials()

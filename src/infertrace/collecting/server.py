@@ -32,7 +32,7 @@ class Collector:
     Addresses are `HOST:PORT`, where port 0 takes a free one; a malformed one raises ValueError at
     once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
     this machine without a token, AddressError for one that cannot be listened on, and StoreError
-    for a store that cannot be opened, and OSError for a file of `tls` that cannot be read. A query
+    for a store that cannot be opened, and TlsFileError for a file of `tls`. A query
     that takes longer than `query_timeout_s` seconds is interrupted. A collector can be started
     once.
     """

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import grpc
+
+TlsFile = Literal["certificate", "key", "client_authority"]
+
+
+class TlsFileError(ValueError):
+    """A file of TLS cannot be read, or is not what it should be; `file` says which."""
+
+    def __init__(self, file: TlsFile, reason: object) -> None:
+        super().__init__(str(reason))
+        self.file = file
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,33 @@ class TlsFiles:
     client_authority: Path | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What gRPC takes; raises OSError for a file that cannot be read."""
-        authority = self.client_authority.read_bytes() if self.client_authority else None
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        """What gRPC takes; raises TlsFileError."""
+        authority = None if self.client_authority is None else self._read("client_authority")
+        pair = (self._read("key"), self._read("certificate"))
+        self._check(authority)
         return grpc.ssl_server_credentials([pair], authority, authority is not None)
+
+    def _read(self, file: TlsFile) -> bytes:
+        try:
+            return bytes(getattr(self, file).read_bytes())
+        except OSError as error:
+            raise TlsFileError(file, error) from error
+
+    def _check(self, authority: bytes | None) -> None:
+        """What gRPC would take, and say of it that it cannot listen."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # Without a password, a key that needs one would ask for it at the terminal.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except (ssl.SSLError, ValueError):
+            raise TlsFileError(
+                "certificate",
+                f"expected a PEM certificate chain, and in {self.key} its key without a password; "
+                f"{self.certificate} is not, or not of that key",
+            ) from None
+        try:
+            if authority is not None:
+                context.load_verify_locations(cadata=authority.decode())
+        except (ssl.SSLError, ValueError):
+            reason = f"expected PEM certificates, which {self.client_authority} does not hold"
+            raise TlsFileError("client_authority", reason) from None

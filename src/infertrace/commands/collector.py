@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collecting.authorization import read_token
         from infertrace.collecting.listen_address import AddressError
         from infertrace.collecting.server import Collector, TokenRequiredError
-        from infertrace.collecting.tls import TlsFiles
+        from infertrace.collecting.tls import TlsFileError, TlsFiles
         from infertrace.storing.opening import StoreUrlError, shown_url
         from infertrace.storing.retention import Retention
         from infertrace.storing.store import StoreError
@@ -45,15 +45,15 @@ def run(args: argparse.Namespace) -> int:
         token = read_token(options.token_file) if options.token_file else None
     except (OSError, ValueError) as error:
         return _fail(f"{options.sources['token_file']}: {error}")
-    if (options.tls_cert is None) != (options.tls_key is None):
-        return _fail("--tls-cert and --tls-key: expected both or neither")
-    if options.tls_client_ca is not None and options.tls_cert is None:
-        return _fail("--tls-client-ca: expected --tls-cert and --tls-key with it")
-    tls = (
-        TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
-        if options.tls_cert
-        else None
-    )
+    tls_options = {
+        "certificate": "tls_cert",
+        "key": "tls_key",
+        "client_authority": "tls_client_ca",
+    }
+    given = [key for key in tls_options.values() if options.values[key] is not None]
+    if given and (options.tls_cert is None or options.tls_key is None):
+        return _fail(f"{options.sources[given[0]]}: expected tls-cert and tls-key, both")
+    tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca) if given else None
     try:
         retention = Retention(options.retain, options.max_bytes)
         collector = Collector(
@@ -67,9 +67,11 @@ def run(args: argparse.Namespace) -> int:
         )
         collector.start()
     except AddressError as error:
-        return _fail(f"{error}; choose another address with --{error.protocol}")
+        return _fail(f"{options.sources[error.protocol]}: {error}; choose another address")
     except TokenRequiredError as error:
         return _fail(f"{error}: give one with --token-file")
+    except TlsFileError as error:
+        return _fail(f"{options.sources[tls_options[error.file]]}: {error}")
     except StoreUrlError as error:
         return _fail(f"{options.sources['store']}: {error.expected}")
     except (ValueError, StoreError, OSError) as error:
