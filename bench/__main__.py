@@ -28,6 +28,7 @@ QUESTIONS = (  # in the order of the budgets
     "thread_scaling",
     "ingest",
     "query",
+    "reader_wait",
     "span_profile",
     "outage",
     "fork_cost",

@@ -96,7 +96,8 @@ def routes(traces: list[str], ask: Ask) -> dict[str, Callable[[], str]]:
     }
 
 
-def _asking(address: str) -> Ask:
+def asking(address: str) -> Ask:
+    """A reader with one connection."""
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=60)
 
@@ -125,8 +126,8 @@ def _time_routes(ask: Ask, traces: list[str], requests: int) -> dict[str, dict[s
     return found
 
 
-def produce() -> None:
-    """Record at the rate until the input ends; then say how many a second were delivered."""
+def produce(spans_per_s: int) -> None:
+    """Record at a rate until the input ends; then say how many a second were delivered."""
     import threading
 
     done = threading.Event()
@@ -135,7 +136,7 @@ def produce() -> None:
     loop = loop_of(BLOCK)
     start, bursts = time.perf_counter(), 0
     while not done.is_set():
-        loop(contender.tracer, round(INGEST_SPANS_PER_S * BURST_S))
+        loop(contender.tracer, round(spans_per_s * BURST_S))
         bursts += 1
         time.sleep(max(0.0, start + bursts * BURST_S - time.perf_counter()))
     contender.settle()
@@ -143,9 +144,10 @@ def produce() -> None:
 
 
 @contextmanager
-def _producer(addresses: Addresses, rates: list[float]) -> Iterator[None]:
+def producing(addresses: Addresses, spans_per_s: int, rates: list[float]) -> Iterator[None]:
+    """A producer in a process of its own; adds how many spans a second it delivered."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.query"],
+        [sys.executable, "-m", "bench.query", str(spans_per_s)],
         cwd=REPOSITORY,
         env=variables(addresses),
         stdin=subprocess.PIPE,
@@ -160,24 +162,31 @@ def _producer(addresses: Addresses, rates: list[float]) -> Iterator[None]:
     rates.append(json.loads(out))
 
 
-def measure(folder: Path, fast: bool) -> Answer:
+@contextmanager
+def collecting(path: Path) -> Iterator[Addresses]:
+    """A collector in a process of its own."""
     from infertrace.commands.collector_process import CollectorProcess
 
+    collector = CollectorProcess("127.0.0.1:0", "127.0.0.1:0", f"duckdb:///{path}")
+    if not collector.start():
+        raise RuntimeError("the collector did not start")
+    try:
+        yield Addresses(collector.grpc, collector.http)
+    finally:
+        collector.stop()
+
+
+def measure(folder: Path, fast: bool) -> Answer:
     spans, requests = (FAST_SPANS, FAST_REQUESTS) if fast else (SPANS, REQUESTS)
     rates: list[float] = []
     with tempfile.TemporaryDirectory() as where:
         path = Path(where) / "spans.duckdb"
         traces = fill(path, spans)
-        collector = CollectorProcess("127.0.0.1:0", "127.0.0.1:0", f"duckdb:///{path}")
-        if not collector.start():
-            raise RuntimeError("the collector did not start")
-        try:
-            ask = _asking(collector.http)
+        with collecting(path) as addresses:
+            ask = asking(addresses.http)
             found = {IDLE: _time_routes(ask, traces, requests)}
-            with _producer(Addresses(collector.grpc, collector.http), rates):
+            with producing(addresses, INGEST_SPANS_PER_S, rates):
                 found[INGESTING] = _time_routes(ask, traces, requests)
-        finally:
-            collector.stop()
     tables = table(
         ["", *(f"{which}, ms, {load}" for load in found for which in ("p50", "p99"))],
         [
@@ -198,4 +207,4 @@ def measure(folder: Path, fast: bool) -> Answer:
 
 
 if __name__ == "__main__":
-    produce()
+    produce(int(sys.argv[1]))
