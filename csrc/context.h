@@ -6,8 +6,9 @@
  * else can see the cell: a copied context (a task, a callback, copy_context()) shares the
  * map, its node or the cell with the one that it was copied from, and so raises a
  * reference count on the way from the context to the cell. Where no count on that way is
- * higher than the context itself makes it, the cell is this context's own. Where it is not, or the way is not understood,
- * the caller sets the variable to a fresh cell, and the copies keep the old one as it was.
+ * higher than the context itself makes it, the cell is this context's own. Where it is not, or
+ * the way is not understood, the caller sets the variable to a fresh cell, and the copies keep
+ * the old one as it was.
  *
  * The layouts are those of CPython 3.10 to 3.13 (pycore_context.h, pycore_hamt.h, hamt.c);
  * learning the node type checks them against a context of known content. Elsewhere, and
