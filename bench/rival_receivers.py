@@ -21,7 +21,8 @@ from bench.environment import REPOSITORY
 FOLDER = REPOSITORY / "build" / "rivals"
 INSTALL_TIMEOUT_S = 900
 START_TIMEOUT_S = 120
-OTELCOL_VERSION = "v0.164.0"
+# Of later ones, a module that they need was not to be had from the registry (2026-11).
+OTELCOL_VERSION = "v0.120.0"
 
 _CORE = "go.opentelemetry.io/collector"
 _CONTRIB = "github.com/open-telemetry/opentelemetry-collector-contrib"
