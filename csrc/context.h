@@ -10,7 +10,7 @@
  * the way is not understood, the caller sets the variable to a fresh cell, and the copies keep
  * the old one as it was.
  *
- * The layouts are those of CPython 3.10 to 3.13 (pycore_context.h, pycore_hamt.h, hamt.c);
+ * The layouts are those of CPython 3.10 to 3.14 (pycore_context.h, pycore_hamt.h, hamt.c);
  * learning the node type checks them against a context of known content. Elsewhere, and
  * on a free-threaded build, the answer is always no.
  */
@@ -22,7 +22,7 @@
 #include <string.h>
 
 #if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 && \
-    PY_VERSION_HEX < 0x030E0000
+    PY_VERSION_HEX < 0x030F0000
 #define INFERTRACE_KNOWS_CONTEXTS 1
 #else
 #define INFERTRACE_KNOWS_CONTEXTS 0

@@ -206,7 +206,10 @@ class Builder:
         except Failed as error:
             self.failures.append(f"{name}: {error}")
             output = str(error)
-        return output.strip().splitlines()[-1].strip("= ")
+        lines = output.strip().splitlines()
+        # The threads of gRPC may have said something after that.
+        ends = [line for line in lines if re.search(r"\d (passed|failed|error)", line)]
+        return (ends or lines)[-1].strip("= ")
 
     def _environment(self, name: str, version: str, *requirements: str | Path) -> Path:
         folder = self._work / name
