@@ -10,15 +10,17 @@ from typing import Any
 
 import httpx
 
+from lasting_address import lasting_address
+
 READY = re.compile(r"infertrace collector: gRPC on (\S+), HTTP on (\S+), store \S+\n")
 
 
 class CollectorProcess:
-    def __init__(self, store: str, grpc_address: str = "127.0.0.1:0") -> None:
+    def __init__(self, store: str, grpc_address: str | None = None) -> None:
         self._popen = subprocess.Popen(
             [
                 *(sys.executable, "-m", "infertrace", "collector", "--store", store),
-                *("--grpc", grpc_address, "--http", "127.0.0.1:0"),
+                *("--grpc", grpc_address or lasting_address(), "--http", "127.0.0.1:0"),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -66,7 +66,7 @@ def new_recording(backend: Any) -> Callable[..., Recording]:
 def new_receiver() -> Iterator[Callable[..., Receiver]]:
     started: list[Receiver] = []
 
-    def make(address: str = "127.0.0.1:0") -> Receiver:
+    def make(address: str | None = None) -> Receiver:
         started.append(Receiver(address))
         return started[-1]
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from infertrace.generated import span_pb2, span_pb2_grpc
+from lasting_address import lasting_address
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -18,7 +19,7 @@ class Receiver(span_pb2_grpc.CollectorServiceServicer):
     """A gRPC server that keeps what it gets and answers as the test says."""
 
     def __init__(
-        self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+        self, address: str | None = None, credentials: grpc.ServerCredentials | None = None
     ) -> None:
         self.requests: list[span_pb2.SendSpanBatchRequest] = []
         self.metadata: list[dict[str, Any]] = []
@@ -34,6 +35,7 @@ class Receiver(span_pb2_grpc.CollectorServiceServicer):
             ],
         )
         span_pb2_grpc.add_CollectorServiceServicer_to_server(self, self._server)
+        address = address or lasting_address()
         self.port = (
             self._server.add_secure_port(address, credentials)
             if credentials

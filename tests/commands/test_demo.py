@@ -17,9 +17,14 @@ from typing import Any
 import pytest
 
 from backend_recording import available_backends
+from lasting_address import lasting_address
 
-ANY_PORTS = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 TIMEOUT_S = 120
+
+
+@pytest.fixture
+def ports() -> list[str]:
+    return ["--grpc", lasting_address(), "--http", lasting_address()]
 
 
 @pytest.fixture
@@ -67,8 +72,10 @@ def get(address: str, path: str) -> Any:
 
 
 @pytest.mark.parametrize("backend", available_backends())
-def test_it_ends_with_spans_on_screen_and_over_http(start_demo: Any, backend: str) -> None:
-    demo = start_demo("--duration", "2", *ANY_PORTS, INFERTRACE_BACKEND=backend)
+def test_it_ends_with_spans_on_screen_and_over_http(
+    start_demo: Any, ports: list[str], backend: str
+) -> None:
+    demo = start_demo("--duration", "2", *ports, INFERTRACE_BACKEND=backend)
     count = int(line_with(demo, r"^gpt-4 +(\d+) ")[1])
     (produced, delivered, pending, dropped) = numbers(
         line_with(
@@ -100,8 +107,8 @@ def test_it_ends_with_spans_on_screen_and_over_http(start_demo: Any, backend: st
     assert demo.wait(TIMEOUT_S) == 0
 
 
-def test_an_outage_loses_nothing(start_demo: Any) -> None:
-    demo = start_demo("--once", "--duration", "4", "--outage", "1", *ANY_PORTS)
+def test_an_outage_loses_nothing(start_demo: Any, ports: list[str]) -> None:
+    demo = start_demo("--once", "--duration", "4", "--outage", "1", *ports)
     assert int(line_with(demo, r"(\d+) pending  collector down")[1]) > 0
     produced, delivered = numbers(line_with(demo, r"(\d+) produced = (\d+) delivered"))
     assert produced == delivered
@@ -110,8 +117,10 @@ def test_an_outage_loses_nothing(start_demo: Any) -> None:
     assert demo.wait(TIMEOUT_S) == 0
 
 
-def test_a_killed_collector_loses_nothing_and_stops_nothing(start_demo: Any) -> None:
-    demo = start_demo("--once", "--duration", "6", *ANY_PORTS)
+def test_a_killed_collector_loses_nothing_and_stops_nothing(
+    start_demo: Any, ports: list[str]
+) -> None:
+    demo = start_demo("--once", "--duration", "6", *ports)
     pid = int(line_with(demo, r"Collector \(process (\d+)\)")[1])
     (before,) = numbers(line_with(demo, r"(\d+) spans .* collector up"))
     os.kill(pid, signal.SIGKILL)
@@ -127,10 +136,10 @@ def test_a_killed_collector_loses_nothing_and_stops_nothing(start_demo: Any) -> 
 
 
 @pytest.mark.parametrize("option", ["--grpc", "--http"])
-def test_a_port_already_taken(start_demo: Any, option: str) -> None:
+def test_a_port_already_taken(start_demo: Any, ports: list[str], option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        demo = start_demo("--once", *ANY_PORTS, option, address)
+        demo = start_demo("--once", *ports, option, address)
         _, complaint = demo.communicate(timeout=TIMEOUT_S)
     assert demo.returncode == 2
     assert address in complaint

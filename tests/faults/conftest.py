@@ -31,7 +31,7 @@ def new_collector(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess]]:
     """Starts collectors on one embedded store."""
     started: list[CollectorProcess] = []
 
-    def start(grpc_address: str = "127.0.0.1:0") -> CollectorProcess:
+    def start(grpc_address: str | None = None) -> CollectorProcess:
         started.append(CollectorProcess(f"duckdb:///{tmp_path / 'spans.duckdb'}", grpc_address))
         return started[-1]
 
