@@ -14,10 +14,9 @@ from backend_recording import KIB, assert_closed
 from collector_process import CollectorProcess
 from grpc_receiver import Receiver
 from infertrace.exporting import exporter as exporters
+from lasting_address import lasting_address
 from tcp_proxy import TcpProxy
-from traced_program import (
-    free_port,
-)
+from traced_program import wait_until
 
 pytestmark = pytest.mark.usefixtures("sender")
 
@@ -26,11 +25,12 @@ def test_the_collector_comes_late(
     new_tracer: Any, new_receiver: Callable[..., Receiver], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "infertrace")
-    endpoint = f"127.0.0.1:{free_port()}"
+    endpoint = lasting_address()
     tracer = new_tracer(endpoint)
     for _ in range(100):
         tracer.start_span("m").end()
     assert not tracer.flush(0.5)
+    wait_until(lambda: caplog.records)
     assert tracer.stats()["pending"] == 100
     receiver = new_receiver(endpoint)
     assert tracer.flush(30)

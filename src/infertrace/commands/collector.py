@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import queue
-import signal
 import sys
 
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.collector_options import OptionError, add_arguments, resolve
+from infertrace.commands.termination_signals import TerminationSignals
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
@@ -37,10 +36,7 @@ def run(args: argparse.Namespace) -> int:
     except OptionError as error:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)
-    # A queue because its put, unlike Event.set, may interrupt the get of the same thread.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: signals.put(received))
+    signals = TerminationSignals()
     try:
         token = read_token(options.token_file) if options.token_file else None
     except (OSError, ValueError) as error:
@@ -82,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
         f"HTTP on {collector.http_address}, store {shown_url(options.store)}",
         flush=True,
     )
-    received = signal.Signals(signals.get()).name
-    _log.info("%s: finishing what is in progress", received)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)  # who cannot wait says so once more
+    _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()
     _log.info("stopped")
     return 0
