@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -61,11 +60,6 @@ def spools(directory: Path) -> list[Path]:
 def sender_of(tracer: Any) -> subprocess.Popen[bytes]:
     process: subprocess.Popen[bytes] = tracer._exporter._transport._process._process
     return process
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def has_ended(pid: int) -> bool:

@@ -8,9 +8,7 @@ from typing import Any
 
 from backend_recording import KIB
 from grpc_receiver import Receiver
-from traced_program import (
-    free_port,
-)
+from lasting_address import lasting_address
 
 
 def test_spans_arrive(tracer: Any, receiver: Receiver) -> None:
@@ -92,7 +90,7 @@ def test_flush_from_many_threads(tracer: Any, receiver: Receiver) -> None:
 def test_configure_moves_pending_spans_to_the_new_endpoint(
     new_tracer: Any, receiver: Receiver
 ) -> None:
-    tracer = new_tracer(f"127.0.0.1:{free_port()}")
+    tracer = new_tracer(lasting_address())
     tracer.start_span("m").end()
     assert not tracer.flush(0.2)
     assert tracer.configure(endpoint=receiver.endpoint, service_name="renamed") is tracer

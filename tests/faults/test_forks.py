@@ -17,11 +17,11 @@ import pytest
 from backend_recording import assert_closed
 from collector_process import CollectorProcess
 from grpc_receiver import Receiver
+from lasting_address import lasting_address
 from traced_program import (
     NOBODY,
     drain,
     environment,
-    free_port,
     program,
     run_program,
     sender_of,
@@ -35,7 +35,7 @@ def test_a_child_process_has_a_ledger_and_spans_of_its_own(
     new_tracer: Any, new_receiver: Callable[..., Receiver]
 ) -> None:
     """Forked before gRPC has connected, as a preloading server forks its workers."""
-    endpoint = f"127.0.0.1:{free_port()}"
+    endpoint = lasting_address()
     tracer = new_tracer(endpoint, export_interval_s=3600)
     tracer._exporter._start = lambda: None  # the parent exports nothing before the fork
     for _ in range(5):
@@ -230,11 +230,11 @@ def test_gunicorn_with_a_preloaded_application(
     backend: Any, collector: CollectorProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "served.py").write_text(APPLICATION)
-    port = free_port()
+    address = lasting_address()
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2"),
-            *("--bind", f"127.0.0.1:{port}", "--chdir", str(tmp_path), "served:application"),
+            *("--bind", address, "--chdir", str(tmp_path), "served:application"),
         ],
         env={**environment(backend), "ENDPOINT": collector.endpoint},
         stderr=subprocess.PIPE,
@@ -247,7 +247,7 @@ def test_gunicorn_with_a_preloaded_application(
         def ask() -> bool:
             nonlocal asked
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=30)
+                answer = httpx.get(f"http://{address}/", trust_env=False, timeout=30)
             except httpx.TransportError:
                 return False
             assert answer.status_code == 200
