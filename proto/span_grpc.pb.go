@@ -32,8 +32,13 @@ const (
 // CollectorServiceClient is the client API for CollectorService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Takes spans. An answer comes when they are durable; a server that has not implemented a call
+// answers UNIMPLEMENTED, which is not to be retried.
 type CollectorServiceClient interface {
+	// One span, without a ledger.
 	SendSpan(ctx context.Context, in *SendSpanRequest, opts ...grpc.CallOption) (*SendSpanResponse, error)
+	// Spans of one producer, with the counters of its ledger.
 	SendSpanBatch(ctx context.Context, in *SendSpanBatchRequest, opts ...grpc.CallOption) (*SendSpanBatchResponse, error)
 }
 
@@ -68,8 +73,13 @@ func (c *collectorServiceClient) SendSpanBatch(ctx context.Context, in *SendSpan
 // CollectorServiceServer is the server API for CollectorService service.
 // All implementations must embed UnimplementedCollectorServiceServer
 // for forward compatibility.
+//
+// Takes spans. An answer comes when they are durable; a server that has not implemented a call
+// answers UNIMPLEMENTED, which is not to be retried.
 type CollectorServiceServer interface {
+	// One span, without a ledger.
 	SendSpan(context.Context, *SendSpanRequest) (*SendSpanResponse, error)
+	// Spans of one producer, with the counters of its ledger.
 	SendSpanBatch(context.Context, *SendSpanBatchRequest) (*SendSpanBatchResponse, error)
 	mustEmbedUnimplementedCollectorServiceServer()
 }

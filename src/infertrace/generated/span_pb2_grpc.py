@@ -6,7 +6,9 @@ from infertrace.generated import span_pb2 as infertrace_dot_generated_dot_span__
 
 
 class CollectorServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Takes spans. An answer comes when they are durable; a server that has not implemented a call
+    answers UNIMPLEMENTED, which is not to be retried.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -27,16 +29,20 @@ class CollectorServiceStub(object):
 
 
 class CollectorServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Takes spans. An answer comes when they are durable; a server that has not implemented a call
+    answers UNIMPLEMENTED, which is not to be retried.
+    """
 
     def SendSpan(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One span, without a ledger.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendSpanBatch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Spans of one producer, with the counters of its ledger.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -62,7 +68,9 @@ def add_CollectorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CollectorService(object):
-    """Missing associated documentation comment in .proto file."""
+    """Takes spans. An answer comes when they are durable; a server that has not implemented a call
+    answers UNIMPLEMENTED, which is not to be retried.
+    """
 
     @staticmethod
     def SendSpan(request,
