@@ -60,38 +60,52 @@ static int infertrace_node_solely_holds(PyObject *node, PyObject *value) {
 }
 
 #if INFERTRACE_KNOWS_CONTEXTS
-/* What was last looked up or set, right as long as neither the thread nor the version of its
- * context changes. The variable keeps its value in the same way, behind two calls; but this
- * is a reference of its own: where the collector of cycles runs inside of another variable's
- * set() (before CPython 3.12), what a finalizer sets meanwhile is lost from the context. */
+/* Source: struct _pycontextvarobject of CPython's pycore_context.h. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *name;
+    PyObject *default_value;
+    PyObject *cached;
+    uint64_t cached_thread;
+    uint64_t cached_version;
+} infertrace_variable_layout;
+
+/* The variable keeps what was last looked up or set, right as long as neither the thread nor the
+ * version of its context changes; to read that here saves two calls. Before CPython 3.12 the
+ * garbage collector may run inside of another variable's set(), and then what a finalizer sets
+ * is lost from the context, and freed while the variable still points to it. So a value counts
+ * only where it is also `infertrace_kept`, which is a reference of ours. */
+static infertrace_variable_layout infertrace_unknown_variable;
+static infertrace_variable_layout *infertrace_current_variable = &infertrace_unknown_variable;
 static PyObject *infertrace_kept = NULL;
-static uint64_t infertrace_kept_thread = 0, infertrace_kept_version = 0;
 
 /* Takes over the reference to `value`, which may be NULL. */
-static inline void infertrace_keep(PyThreadState *thread, PyObject *value) {
+static inline void infertrace_keep(PyObject *value) {
     PyObject *dropped = infertrace_kept;
     infertrace_kept = value;
-    infertrace_kept_thread = thread->id;
-    infertrace_kept_version = thread->context_ver;
     Py_XDECREF(dropped);
 }
 #define INFERTRACE_OWN_REFERENCES 2 /* the context's and the kept one */
 #endif
 
-/* The value of `variable` in the current context, borrowed, or NULL. */
-static inline PyObject *infertrace_look_up(PyObject *variable) {
+/* The value of `variable` in the current context, borrowed, or NULL; also where the value is not
+ * one of ours, since anybody can reach the variable through copy_context(). */
+static inline PyObject *infertrace_look_up(PyObject *variable, PyObject *type) {
     PyObject *value = NULL;
 #if INFERTRACE_KNOWS_CONTEXTS
     PyThreadState *thread = PyThreadState_Get();
-    if (thread->context_ver == infertrace_kept_version && thread->id == infertrace_kept_thread)
+    const infertrace_variable_layout *cache = infertrace_current_variable;
+    if (cache->cached_version == thread->context_ver && cache->cached_thread == thread->id &&
+        cache->cached == infertrace_kept)
         return infertrace_kept;
 #endif
     if (PyContextVar_Get(variable, NULL, &value) < 0) {
         PyErr_Clear();
         return NULL;
     }
+    if (value && (PyObject *)Py_TYPE(value) != type) Py_CLEAR(value);
 #if INFERTRACE_KNOWS_CONTEXTS
-    infertrace_keep(thread, value);
+    infertrace_keep(value);
 #else
     Py_XDECREF(value); /* the context holds it */
 #endif
@@ -109,7 +123,7 @@ static inline int infertrace_set(PyObject *variable, PyObject *value) {
     Py_DECREF(token);
 #if INFERTRACE_KNOWS_CONTEXTS
     Py_INCREF(value);
-    infertrace_keep(PyThreadState_Get(), value);
+    infertrace_keep(value);
 #endif
     return 0;
 }
@@ -129,11 +143,14 @@ static inline int infertrace_is_own(PyObject *value) {
 #endif
 }
 
-/* `context` holds `variable` = `value` and nothing else. Returns whether it looks as it should. */
-static int infertrace_learn_contexts(PyObject *context, PyObject *variable, PyObject *value) {
+/* `context` holds `probe` = `value` and nothing else, and `probe` was just set in this thread.
+ * Returns whether both look as they should; then `variable` is looked up the fast way. */
+static int infertrace_learn_contexts(PyObject *context, PyObject *probe, PyObject *value,
+                                     PyObject *variable) {
 #if INFERTRACE_KNOWS_CONTEXTS
     PyObject *vars, *root;
     infertrace_bitmap_node_layout *node;
+    const infertrace_variable_layout *cache = (const infertrace_variable_layout *)probe;
     if (strcmp(Py_TYPE(context)->tp_name, "_contextvars.Context") &&
         strcmp(Py_TYPE(context)->tp_name, "Context"))
         return 0;
@@ -142,11 +159,15 @@ static int infertrace_learn_contexts(PyObject *context, PyObject *variable, PyOb
     root = ((infertrace_hamt_layout *)vars)->root;
     if (strcmp(Py_TYPE(root)->tp_name, "hamt_bitmap_node") || Py_SIZE(root) != 2) return 0;
     node = (infertrace_bitmap_node_layout *)root;
-    if (node->entries[0] != variable || node->entries[1] != value) return 0;
+    if (node->entries[0] != probe || node->entries[1] != value) return 0;
+    if (Py_TYPE(probe)->tp_basicsize < (Py_ssize_t)sizeof(*cache) || cache->cached != value ||
+        cache->cached_thread != PyThreadState_Get()->id)
+        return 0;
     infertrace_bitmap_node_type = Py_TYPE(root);
+    infertrace_current_variable = (infertrace_variable_layout *)variable;
     return 1;
 #else
-    (void)context, (void)variable, (void)value;
+    (void)context, (void)probe, (void)value, (void)variable;
     return 0;
 #endif
 }

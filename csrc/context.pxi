@@ -1,10 +1,12 @@
 # The current span. The variable holds a cell, and the cell the span: see context.h.
 
 cdef extern from "context.h":
-    PyObject* infertrace_look_up(object variable) noexcept
+    PyObject* infertrace_look_up(object variable, object type) noexcept
     int infertrace_set(object variable, object value) except -1
     bint infertrace_is_own(PyObject* value) noexcept
-    bint infertrace_learn_contexts(object context, object variable, object value) noexcept
+    bint infertrace_learn_contexts(
+        object context, object probe, object value, object variable
+    ) noexcept
 
 cdef object CELL = contextvars.ContextVar("infertrace_current_span")
 
@@ -16,9 +18,14 @@ cdef class Cell:
     cdef object span
 
 
+cdef inline PyObject* current_cell() noexcept:
+    """The cell of this context, borrowed; NULL where there is none."""
+    return infertrace_look_up(CELL, Cell)
+
+
 cdef inline PyObject* current_span_pointer() noexcept:
     """The current span, borrowed; NULL or None where there is none."""
-    cdef PyObject* cell = infertrace_look_up(CELL)
+    cdef PyObject* cell = current_cell()
     return NULL if cell is NULL else <PyObject*>(<Cell>cell).span
 
 
@@ -40,11 +47,11 @@ cdef int make_current_by_new_cell(object span) except -1:
 
 
 cdef int learn_contexts() except -1:
-    variable = contextvars.ContextVar("infertrace_probe")
+    probe = contextvars.ContextVar("infertrace_probe")
     context = contextvars.Context()
     value = object()
-    context.run(variable.set, value)
-    infertrace_learn_contexts(context, variable, value)
+    context.run(probe.set, value)
+    infertrace_learn_contexts(context, probe, value, CELL)
     return 0
 
 
@@ -59,4 +66,7 @@ def current():
 
 def set_current(span):
     """Make `span` (or None) the current one of this context."""
-    make_current(infertrace_look_up(CELL), span)
+    if type(span) is Span:
+        # Entered later, it would take a span inside of it for the one around it.
+        (<Span>span).entered = True
+    make_current(current_cell(), span)

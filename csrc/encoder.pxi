@@ -2,6 +2,9 @@
 
 # What a span without attributes encodes to at most, but for its texts.
 cdef Py_ssize_t BASE_BYTES = 448  # with the room that a repeated field is copied in
+# The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
+# opentelemetry/proto/trace/v1/trace.proto.
+cdef const char* REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
 # Keys, tags and lengths around one map entry, event or link.
 cdef Py_ssize_t ENTRY_BYTES = 48
 
@@ -221,6 +224,9 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p[0] = 0x80
         p[1] = 0x01
         p = wire_varint(p + 2, span.invalid_fields)
+    if span.parent_is_remote:
+        memcpy(p, REMOTE_PARENT_FLAGS, 4)
+        p += 4
     # Most spans of a program are alike: the next one's length will take as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)

@@ -32,7 +32,7 @@ import time
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
-from infertrace.recording import failure, values
+from infertrace.recording import failure, invalid_values, values
 from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
 from infertrace.recording import limits
@@ -68,6 +68,10 @@ cdef extern from "block_method.h":
     ) noexcept
     Py_ssize_t PyVectorcall_NARGS(size_t count) noexcept
     int infertrace_make_block(object type, Py_ssize_t offset) except -1
+
+cdef extern from "span_type.h":
+    void infertrace_unlink_before_release(object type, Py_ssize_t offset) noexcept
+    void infertrace_refuse_new(object type) noexcept
 
 cdef extern from "recycled_bytes.h":
     void infertrace_cut_bytes(PyObject* bytes, Py_ssize_t size) noexcept
@@ -237,6 +241,7 @@ cdef Py_ssize_t MAX_TEXT_BYTES = limits.MAX_TEXT_BYTES
 cdef Py_ssize_t MAX_ENTRIES = limits.MAX_ENTRIES
 cdef Py_ssize_t MAX_SPAN_BYTES = limits.MAX_SPAN_BYTES
 cdef double FLOAT32_MAX = limits.FLOAT32_MAX
+cdef int64_t MIN_START_UNIX_NS = limits.MIN_START_UNIX_NS
 
 include "buffer.pxi"
 include "context.pxi"

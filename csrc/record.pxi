@@ -1,5 +1,14 @@
 # Spans that have finished already: one, or a batch of them from columns.
 
+cdef enum:
+    MAX_COLUMNS = 12
+
+assert (
+    len(("start_ns", "duration_ns") + batch_columns.COUNT_COLUMNS + batch_columns.MEASURE_COLUMNS)
+    <= <Py_ssize_t>MAX_COLUMNS
+)
+
+
 cdef struct Column:
     const char* data
     Py_ssize_t stride
@@ -8,6 +17,7 @@ cdef struct Column:
     void* field  # of the span that serves for each row
     double upper
     uint32_t presence
+    int64_t refused  # values that were left out or clamped
 
 
 cdef inline int64_t integer_at(Column* column, Py_ssize_t row) noexcept:
@@ -40,19 +50,23 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
     if column.real:
         real = real_at(column, row)
         if not (real >= 0.0 and real - real == 0.0):
+            column.refused += 1
             span.invalid_fields += 1
             return
         if real > column.upper:
             real = column.upper
+            column.refused += 1
             span.invalid_fields += 1
         (<float*>column.field)[0] = <float>real
     else:
         integer = integer_at(column, row)
         if integer < 0:
+            column.refused += 1
             span.invalid_fields += 1
             return
         if integer > INT32_MAX:
             integer = INT32_MAX
+            column.refused += 1
             span.invalid_fields += 1
         (<int32_t*>column.field)[0] = <int32_t>integer
     span.present |= column.presence
@@ -93,11 +107,12 @@ cdef int bind(Span span, str name, Column* column) except -1:
 
 cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
     """Record one span for each row; `span` serves for all of them."""
-    cdef Py_buffer[12] buffers
-    cdef Column[12] columns
+    cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
+    cdef Column[<Py_ssize_t>MAX_COLUMNS] columns
     cdef Py_ssize_t row, rows = len(views["start_ns"])
     cdef int count = 0, number
     cdef int64_t start, duration, recorded = 0
+    cdef uint32_t invalid_in_each = span.invalid_fields
     cdef bint root = not span.parent_id
     try:
         for name, view in views.items():
@@ -105,6 +120,7 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
             columns[count].data = <const char*>buffers[count].buf
             columns[count].stride = buffers[count].strides[0]
             columns[count].wide = buffers[count].itemsize == 8
+            columns[count].refused = 0
             bind(span, name, &columns[count])
             count += 1
         for row in range(rows):
@@ -115,31 +131,53 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
                 span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
             span.id = infertrace_next_id(&recorder.ids.span)
             span.present = 0
-            span.invalid_fields = 0
+            span.invalid_fields = invalid_in_each
             start = integer_at(&columns[0], row)  # views() has put these two first
             duration = integer_at(&columns[1], row)
             for number in range(2, count):
                 set_from_column(span, &columns[number], row)
             recorded += 1
-            record_finished(recorder, span, start, duration)
+            if not record_finished(recorder, span, start, duration):
+                columns[start >= MIN_START_UNIX_NS].refused += 1
+        for number, name in enumerate(views):
+            if columns[number].refused:
+                notice_column(recorder, name, &columns[number])
     finally:
         for number in range(count):
             PyBuffer_Release(&buffers[number])
     return recorded
 
 
-cdef inline int record_finished(
+cdef int notice_column(Recorder recorder, str name, Column* column) except -1:
+    """Have the exporter log that rows of this column were refused."""
+    if column.field is NULL:
+        return notice_times(recorder, name == "start_ns", 0)
+    return recorder.notice(
+        name,
+        0.0 if column.real else 0,
+        invalid_values.measure(column.upper) if column.real else invalid_values.COUNT,
+    )
+
+
+cdef int notice_times(Recorder recorder, bint is_start, object value) except -1:
+    if is_start:
+        return recorder.notice("start_ns", value, invalid_values.START)
+    return recorder.notice("duration_ns", value, invalid_values.DURATION)
+
+
+cdef inline bint record_finished(
     Recorder recorder, Span span, int64_t start_ns, int64_t duration_ns
 ) except -1:
-    """Hand in a span with these times, or count it as one that cannot be encoded."""
-    if start_ns <= 0 or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
+    """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+    if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
         recorder.buffer.produced += 1
         recorder.buffer.invalid_fields += span.invalid_fields
         recorder.buffer.drop(INVALID, 1)
-        return 0
+        return False
     span.start = start_ns - recorder.anchor
     span.duration = duration_ns
-    return recorder.put(span)
+    recorder.put(span)
+    return True
 
 
 cdef int64_t nanoseconds(object value) except? -1:

@@ -122,6 +122,7 @@ cdef class Recorder:
     ):
         """As `Tracer.record`, which names the fields."""
         cdef Span span
+        cdef int64_t start
         started = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(started) is not Span:
             return started
@@ -129,7 +130,10 @@ cdef class Recorder:
         if status != "OK" or status_message is not None:
             span.set_status(status, status_message)
         span.ended = True
-        record_finished(self, span, nanoseconds(start_ns), nanoseconds(duration_ns))
+        start = nanoseconds(start_ns)
+        if not record_finished(self, span, start, nanoseconds(duration_ns)):
+            is_start = start < MIN_START_UNIX_NS
+            notice_times(self, is_start, start_ns if is_start else duration_ns)
         return span
 
     def record_batch(
@@ -144,15 +148,10 @@ cdef class Recorder:
     ):
         """As `Tracer.record_batch`, which names the columns."""
         views = batch_columns.views(start_ns, duration_ns, columns)
+        # Each row that is a root decides for itself whether it is sampled.
         started = self.begin(
-            <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent
+            <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent, True
         )
-        if started is unsampled_root:  # of the first row; each row decides for itself
-            sampled, self.samples_all = self.samples_all, True
-            started = self.begin(
-                <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent
-            )
-            self.samples_all = sampled
         if type(started) is not Span:
             return 0
         return record_rows(self, started, views)
@@ -289,11 +288,17 @@ cdef class Recorder:
             invalid_fields,
         )
 
-    cdef inline object begin(self, PyObject* model, PyObject* operation, PyObject* parent):
-        """Start a span, or the shared one that records nothing; NULL is an argument not given."""
+    cdef inline object begin(
+        self, PyObject* model, PyObject* operation, PyObject* parent, bint samples_root
+    ):
+        """Start a span, or the shared one that records nothing; NULL is an argument not given.
+
+        samples_root: a trace that starts here is recorded, whatever the sample rate.
+        """
         cdef Span span
         cdef PyObject* current
         cdef object context = None
+        cdef bint is_remote = False
         cdef uint64_t trace_high, trace_low, parent_id = 0
         cdef uint32_t invalid = 0
         if not self.enabled:
@@ -302,11 +307,14 @@ cdef class Recorder:
             context = context_of(<object>parent)
             if context is None:
                 invalid += 1
+                self.notice("parent", <object>parent, invalid_values.PARENT)
+            else:
+                is_remote = PyUnicode_CheckExact(<object>parent)
         if context is None:
             current = current_span_pointer()
             if current is NULL or current == <PyObject*>None:
                 trace_low = infertrace_next_id(&self.ids.trace_low)
-                if not self.samples_all and trace_low >= self.sample_bound:
+                if not self.samples_all and trace_low >= self.sample_bound and not samples_root:
                     return unsampled_root
                 trace_high = infertrace_next_id(&self.ids.trace_high)
             elif type(<object>current) is Span:
@@ -332,7 +340,9 @@ cdef class Recorder:
         else:
             text, as_given = values.text(<object>model)
             span.model = text or None
-            invalid += not as_given
+            if not as_given:
+                invalid += 1
+                self.notice("model_name", <object>model, invalid_values.TEXT)
         if operation is NULL:
             span.operation = DEFAULT_OPERATION
         elif is_plain_text(<object>operation) and len(<str>operation):
@@ -340,15 +350,23 @@ cdef class Recorder:
         else:
             text, as_given = values.key(<object>operation)
             span.operation = text or DEFAULT_OPERATION
-            invalid += not as_given
+            if not as_given:
+                invalid += 1
+                self.notice("operation_name", <object>operation, invalid_values.KEY)
         span.recorder = self
         span.trace_high = trace_high
         span.trace_low = trace_low
         span.id = infertrace_next_id(&self.ids.span)
         span.parent_id = parent_id
+        span.parent_is_remote = is_remote
         span.invalid_fields = invalid
         span.start = infertrace_monotonic_ns()
         return span
+
+    cdef int notice(self, str field, object value, str allowed) except -1:
+        """Have the exporter log the first value of its kind that was left out or clamped."""
+        invalid_values.notice(field, value, allowed, self.wake)
+        return 0
 
     cdef int put(self, Span span) except -1:
         cdef int full = 0
@@ -458,6 +476,7 @@ cdef object start_span(
             arguments[0] if positional > 0 else NULL,
             arguments[1] if positional > 1 else NULL,
             NULL,
+            False,
         )
     memset(given, 0, sizeof(given))
     for number in range(positional):
@@ -469,7 +488,9 @@ cdef object start_span(
                 f"start_span() got multiple values for argument {START_KEYWORDS[place]!r}"
             )
         given[place] = arguments[positional + number]
-    span = self.begin(given[<int>MODEL_NAME], given[<int>OPERATION_NAME], given[<int>PARENT])
+    span = self.begin(
+        given[<int>MODEL_NAME], given[<int>OPERATION_NAME], given[<int>PARENT], False
+    )
     if type(span) is Span:
         set_fields(<Span>span, given)
     return span
@@ -485,25 +506,37 @@ cdef int set_fields(Span span, PyObject** given) except -1:
         if value is NULL or value == <PyObject*>None:
             continue
         if place == BATCH_SIZE:
-            span.put_count(<object>value, &span.batch_size, HAS_BATCH_SIZE)
+            span.put_count("batch_size", <object>value, &span.batch_size, HAS_BATCH_SIZE)
         elif place == INPUT_TOKENS:
-            span.put_count(<object>value, &span.input_tokens, HAS_INPUT_TOKENS)
+            span.put_count("input_tokens", <object>value, &span.input_tokens, HAS_INPUT_TOKENS)
         elif place == OUTPUT_TOKENS:
-            span.put_count(<object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
+            span.put_count("output_tokens", <object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
         elif place == QUEUE_DEPTH:
-            span.put_count(<object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
+            span.put_count("queue_depth", <object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
         elif place == SEQUENCE_LENGTH:
             span.put_measure(
-                <object>value, &span.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH
+                "sequence_length",
+                <object>value,
+                &span.sequence_length,
+                FLOAT32_MAX,
+                HAS_SEQUENCE_LENGTH,
             )
         elif place == CACHE_HIT_RATE:
-            span.put_measure(<object>value, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
+            span.put_measure(
+                "cache_hit_rate", <object>value, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE
+            )
         elif place == QUEUE_WAIT_TIME:
             span.put_measure(
-                <object>value, &span.queue_wait_time_ms, FLOAT32_MAX, HAS_QUEUE_WAIT_TIME
+                "queue_wait_time_ms",
+                <object>value,
+                &span.queue_wait_time_ms,
+                FLOAT32_MAX,
+                HAS_QUEUE_WAIT_TIME,
             )
         elif place == BATCH_FILL_RATIO:
-            span.put_measure(<object>value, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO)
+            span.put_measure(
+                "batch_fill_ratio", <object>value, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO
+            )
         elif place == MODEL_VERSION:
             span.set_model_version(<object>value)
         elif place == FRAMEWORK:

@@ -31,8 +31,9 @@ cdef class Extras:
         return bool(self.model_version or self.framework or self.pipeline_stage)
 
 
-# Not tracked by the collector of cycles: it holds texts, numbers, its recorder and the
-# span around it, none of which can lead back to it.
+# The garbage collector does not track a span: it holds texts, numbers, its recorder and the
+# span around it. None of these can lead back to it, since only the first entry of a span
+# decides which span is around it.
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
@@ -40,8 +41,8 @@ cdef class Span:
     """One operation. See `infertrace.Span` for what each method takes."""
 
     cdef vectorcallfunc call
+    cdef object previous  # next to `call`: make_blocks() tells C its offset from there
     cdef Recorder recorder
-    cdef object previous
     cdef str model, operation
     cdef Extras extras
     cdef uint64_t trace_high, trace_low, id, parent_id
@@ -51,10 +52,7 @@ cdef class Span:
     cdef float sequence_length, cache_hit_rate, queue_wait_time_ms, batch_fill_ratio
     cdef float time_to_first_token_ms, inter_token_latency_ms
     cdef uint8_t status
-    cdef bint ended
-
-    def __init__(self):
-        raise TypeError("a span is made by Tracer.start_span()")
+    cdef bint ended, entered, parent_is_remote
 
     @property
     def trace_id(self):
@@ -85,49 +83,58 @@ cdef class Span:
         return True
 
     def set_model_version(self, version):
-        cdef str text = self.cleaned_text(version)
+        cdef str text = self.cleaned_text("model_version", version)
         if text is not None:
             self.more().model_version = text
 
     def set_framework(self, framework):
-        cdef str text = self.cleaned_text(framework)
+        cdef str text = self.cleaned_text("framework", framework)
         if text is not None:
             self.more().framework = text
 
     def set_pipeline_stage(self, stage):
-        cdef str text = self.cleaned_text(stage)
+        cdef str text = self.cleaned_text("pipeline_stage", stage)
         if text is not None:
             self.more().pipeline_stage = text
 
     def set_batch_size(self, size):
-        self.put_count(size, &self.batch_size, HAS_BATCH_SIZE)
+        self.put_count("batch_size", size, &self.batch_size, HAS_BATCH_SIZE)
 
     def set_tokens(self, input=None, output=None):
         if input is not None:
-            self.put_count(input, &self.input_tokens, HAS_INPUT_TOKENS)
+            self.put_count("input_tokens", input, &self.input_tokens, HAS_INPUT_TOKENS)
         if output is not None:
-            self.put_count(output, &self.output_tokens, HAS_OUTPUT_TOKENS)
+            self.put_count("output_tokens", output, &self.output_tokens, HAS_OUTPUT_TOKENS)
 
     def set_sequence_length(self, length):
-        self.put_measure(length, &self.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH)
+        self.put_measure(
+            "sequence_length", length, &self.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH
+        )
 
     def set_cache_hit_rate(self, rate):
-        self.put_measure(rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
+        self.put_measure("cache_hit_rate", rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
 
     def set_batch_fill_ratio(self, ratio):
-        self.put_measure(ratio, &self.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO)
+        self.put_measure(
+            "batch_fill_ratio", ratio, &self.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO
+        )
 
     def set_queue(self, depth=None, wait_time_ms=None):
         if depth is not None:
-            self.put_count(depth, &self.queue_depth, HAS_QUEUE_DEPTH)
+            self.put_count("queue_depth", depth, &self.queue_depth, HAS_QUEUE_DEPTH)
         if wait_time_ms is not None:
             self.put_measure(
-                wait_time_ms, &self.queue_wait_time_ms, FLOAT32_MAX, HAS_QUEUE_WAIT_TIME
+                "queue_wait_time_ms",
+                wait_time_ms,
+                &self.queue_wait_time_ms,
+                FLOAT32_MAX,
+                HAS_QUEUE_WAIT_TIME,
             )
 
     def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
         if time_to_first_token_ms is not None:
             self.put_measure(
+                "time_to_first_token_ms",
                 time_to_first_token_ms,
                 &self.time_to_first_token_ms,
                 FLOAT32_MAX,
@@ -135,6 +142,7 @@ cdef class Span:
             )
         if inter_token_latency_ms is not None:
             self.put_measure(
+                "inter_token_latency_ms",
                 inter_token_latency_ms,
                 &self.inter_token_latency_ms,
                 FLOAT32_MAX,
@@ -146,47 +154,46 @@ cdef class Span:
         if extras.tags is None:
             extras.tags = {}
         if is_plain_text(text):
-            self.put_entry(extras.tags, key, text, True)
+            self.put_entry("tag", extras.tags, key, text, text, True)
         else:
-            value, as_given = values.text(text)
-            self.put_entry(extras.tags, key, value, as_given)
+            kept, as_given = values.text(text)
+            self.put_entry("tag", extras.tags, key, text, kept, as_given)
 
     def set_attribute(self, key, value):
         cdef Extras extras = self.more()
         if extras.attributes is None:
             extras.attributes = {}
         if is_plain_scalar(value):
-            self.put_entry(extras.attributes, key, value, True)
+            self.put_entry("attribute", extras.attributes, key, value, value, True)
         else:
             kept, as_given = values.scalar(value)
-            self.put_entry(extras.attributes, key, kept, as_given)
+            self.put_entry("attribute", extras.attributes, key, value, kept, as_given)
 
     def add_event(self, name, attributes=None):
         cdef Extras extras = self.more()
         title, as_given = (name, True) if is_plain_text(name) and name else values.key(name)
-        kept, invalid = (None, 0) if attributes is None else values.entries(attributes)
+        kept, invalid = (None, 0) if attributes is None else self.entries(attributes)
         if extras.events is None:
             extras.events = []
-        if title is None or self.ended or len(extras.events) >= MAX_ENTRIES:
-            self.count_invalid(1)
+        if title is None:
+            return self.refuse("event", name, invalid_values.KEY)
+        if not self.has_room("event", name, len(extras.events)):
             return
-        self.count_invalid((not as_given) + invalid)
+        if not as_given:
+            self.refuse("event", name, invalid_values.KEY)
+        self.count_invalid(invalid)
         now = infertrace_monotonic_ns() + self.recorder.anchor
         extras.events.append((now, title, kept))
 
     def add_link(self, other, attributes=None):
         cdef Extras extras = self.more()
         context = context_of(other)
-        kept, invalid = values.entries(attributes)
+        kept, invalid = self.entries(attributes)
         if extras.links is None:
             extras.links = []
-        if (
-            context is None
-            or not context.span_id
-            or self.ended
-            or len(extras.links) >= MAX_ENTRIES
-        ):
-            self.count_invalid(1)
+        if context is None or not context.span_id:
+            return self.refuse("link", other, invalid_values.LINK)
+        if not self.has_room("link", other, len(extras.links)):
             return
         self.count_invalid(invalid)
         extras.links.append(
@@ -200,25 +207,27 @@ cdef class Span:
 
     def record_exception(self, error):
         if not issubclass(type(error), BaseException):
-            self.count_invalid(1)
-            return
+            return self.refuse("record_exception", error, invalid_values.EXCEPTION)
         self.add_event("exception", failure.exception_attributes(error))
 
     def set_status(self, status, message=None):
         known = status if is_plain_text(status) else values.text(status)[0]
-        if self.ended or known not in ("OK", "ERROR", "CANCELLED"):
-            self.count_invalid(1)
-            return
+        if known not in ("OK", "ERROR", "CANCELLED"):
+            return self.refuse("status", status, invalid_values.STATUS)
+        if self.ended:
+            return self.refuse("status", status, invalid_values.BEFORE_THE_END)
         self.status = (
             STATUS_OK if known == "OK" else STATUS_ERROR if known == "ERROR" else STATUS_CANCELLED
         )
         if message is not None:
             text, as_given = values.text(message)
-            self.count_invalid(not as_given)
+            if not as_given:
+                self.refuse("status_message", message, invalid_values.TEXT)
             self.more().status_message = text
 
     def end(self):
         if not self.ended:
+            self.forget_ended()
             self.finish()
 
     async def __aenter__(self):
@@ -229,32 +238,52 @@ cdef class Span:
         self.leave(error)
 
     cdef inline int enter(self) except -1:
-        cdef PyObject* cell = infertrace_look_up(CELL)
-        if cell is not NULL:
-            self.previous = (<Cell>cell).span
+        cdef PyObject* cell = current_cell()
+        if self.entered:
+            # To take what is current now as the span around this one could close a circle.
+            self.refuse("with", self, invalid_values.ONE_BLOCK)
+        else:
+            self.entered = True
+            if cell is not NULL:
+                self.previous = live((<Cell>cell).span)
         return make_current(cell, self)
 
     cdef inline int leave(self, object error) except -1:
-        cdef PyObject* cell = infertrace_look_up(CELL)
+        cdef PyObject* cell = current_cell()
+        if self.previous is not None:
+            self.forget_ended()
         if cell is not NULL and (<Cell>cell).span is self:
-            if self.previous is None:
-                make_current(cell, None)
-            else:
-                make_current(cell, live(self.previous))
+            make_current(cell, self.previous)
         if self.ended:
             return 0
         if error is not None:
-            self.fail(error)
+            return self.finish_with(error)
         return self.finish()
 
+    cdef inline int forget_ended(self) except -1:
+        """Keep no span that has ended as the one around this: they would make a chain."""
+        if type(self.previous) is Span and (<Span>self.previous).ended:
+            self.previous = live(self.previous)
+        return 0
+
+    cdef int finish_with(self, error) except -1:
+        try:
+            self.fail(error)
+        except Exception:  # no stack or memory is left to describe it; the span ends all the same
+            self.invalid_fields += 1
+        finally:
+            self.finish()
+        return 0
+
     cdef int fail(self, error) except -1:
-        cdef Extras extras = self.more()
-        extras.status_message = failure.message_of(error)
-        if failure.status_of(type(error)) == "ERROR":
-            self.status = STATUS_ERROR
-            self.record_exception(error)
-        else:
+        cdef Extras extras
+        self.status = STATUS_ERROR
+        if failure.status_of(type(error)) != "ERROR":
             self.status = STATUS_CANCELLED
+        extras = self.more()
+        extras.status_message = failure.message_of(error)
+        if self.status == STATUS_ERROR:
+            self.record_exception(error)
         return 0
 
     cdef inline int finish(self) except -1:
@@ -274,20 +303,48 @@ cdef class Span:
             self.invalid_fields += <uint32_t>fields
         return 0
 
-    cdef inline int put_count(self, object value, int32_t* field, uint32_t presence) except -1:
+    cdef object refuse(self, str field, object value, str allowed):
+        """Count a value that is left out or clamped; the first of its kind is logged."""
+        self.count_invalid(1)
+        invalid_values.notice(field, value, allowed, self.recorder.wake)
+
+    cdef object entries(self, object attributes):
+        """The valid attributes of an event or a link, and how many were not taken as given."""
+        return values.entries(attributes, self.recorder.wake)
+
+    cdef bint has_room(self, str field, object value, Py_ssize_t count) except -1:
+        if self.ended or count >= MAX_ENTRIES:
+            self.refuse(
+                field,
+                value,
+                invalid_values.BEFORE_THE_END if self.ended else invalid_values.ENTRIES,
+            )
+            return False
+        return True
+
+    cdef inline int put_count(
+        self, str name, object value, int32_t* field, uint32_t presence
+    ) except -1:
         if not self.ended and infertrace_as_count(value, field):
             self.present |= presence
             return 0
+        return self.judge_count(name, value, field, presence)
+
+    cdef int judge_count(
+        self, str name, object value, int32_t* field, uint32_t presence
+    ) except -1:
         kept, as_given = values.count(value)
-        if kept is None or self.ended:
-            return self.count_invalid(1)
-        self.count_invalid(not as_given)
-        field[0] = kept
-        self.present |= presence
+        if not as_given or self.ended:
+            self.refuse(
+                name, value, invalid_values.COUNT if not as_given else invalid_values.BEFORE_THE_END
+            )
+        if kept is not None and not self.ended:
+            field[0] = kept
+            self.present |= presence
         return 0
 
     cdef inline int put_measure(
-        self, object value, float* field, double upper, uint32_t presence
+        self, str name, object value, float* field, double upper, uint32_t presence
     ) except -1:
         cdef double number
         if PyFloat_CheckExact(value) and not self.ended:
@@ -296,51 +353,73 @@ cdef class Span:
                 field[0] = <float>number
                 self.present |= presence
                 return 0
+        return self.judge_measure(name, value, field, upper, presence)
+
+    cdef int judge_measure(
+        self, str name, object value, float* field, double upper, uint32_t presence
+    ) except -1:
         kept, as_given = values.measure(value, upper)
-        if kept is None or self.ended:
-            return self.count_invalid(1)
-        self.count_invalid(not as_given)
-        field[0] = <float><double>kept
-        self.present |= presence
+        if not as_given or self.ended:
+            self.refuse(
+                name,
+                value,
+                invalid_values.measure(upper) if not as_given else invalid_values.BEFORE_THE_END,
+            )
+        if kept is not None and not self.ended:
+            field[0] = <float><double>kept
+            self.present |= presence
         return 0
 
-    cdef str cleaned_text(self, object value):
+    cdef str cleaned_text(self, str name, object value):
         """The text to record, or None when there is none to record (counted)."""
         if not self.ended and is_plain_text(value):
             return <str>value
         text, as_given = values.text(value)
-        if text is None or self.ended:
-            self.count_invalid(1)
-            return None
-        self.count_invalid(not as_given)
-        return <str>text
+        if not as_given or self.ended:
+            self.refuse(
+                name, value, invalid_values.TEXT if not as_given else invalid_values.BEFORE_THE_END
+            )
+        return None if self.ended else <str>text
 
-    cdef int put_entry(self, dict entries, object key, object value, bint as_given) except -1:
+    cdef int put_entry(
+        self, str name, dict entries, object key, object value, object kept, bint as_given
+    ) except -1:
+        cdef object used = key
+        cdef str allowed = None
+        if not as_given:
+            allowed = invalid_values.TEXT if name == "tag" else invalid_values.SCALAR
         if not (is_plain_text(key) and key):
-            key, key_as_given = values.key(key)
-            as_given = as_given and key_as_given
-        if (
-            key is None
-            or value is None
-            or self.ended
-            or (len(entries) >= MAX_ENTRIES and key not in entries)
-        ):
-            return self.count_invalid(1)
-        entries[key] = value
-        return self.count_invalid(not as_given)
+            used, key_as_given = values.key(key)
+            if not key_as_given:
+                name, value, allowed = name + " key", key, invalid_values.KEY
+        if used is not None and kept is not None:
+            if self.ended:
+                allowed, kept = invalid_values.BEFORE_THE_END, None
+            elif len(entries) >= MAX_ENTRIES and used not in entries:
+                allowed, kept = invalid_values.ENTRIES, None
+            else:
+                entries[used] = kept
+        if allowed is not None:
+            self.count_invalid(1)
+            invalid_values.notice(name, value, allowed, self.recorder.wake, key)
+        return 0
 
 
 @cython.final
 @cython.internal
+@cython.trashcan(True)
 cdef class NoopSpan:
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
-    Shared. The one that is `root` stands at the root of a trace that is not sampled and
-    is current meanwhile, so that what happens inside of it is not sampled either.
+    Shared. The one that is `root` stands at the root of a trace that is not sampled, and
+    is current inside of its block, so that what happens there is not sampled either. Where
+    another span is current around that block, one made for the block stands in for the shared
+    root and remembers that span.
     """
 
     cdef vectorcallfunc call
     cdef bint root
+    cdef object previous
 
     @property
     def trace_id(self):
@@ -429,13 +508,21 @@ cdef class NoopSpan:
         self.leave()
 
     cdef inline int enter(self) except -1:
+        cdef PyObject* cell
         if self.root:
-            make_current(infertrace_look_up(CELL), self)
+            cell = current_cell()
+            if cell is NULL or (<Cell>cell).span is None:
+                make_current(cell, self)
+            else:
+                make_current(cell, new_noop(True, live((<Cell>cell).span)))
         return 0
 
     cdef inline int leave(self) except -1:
-        if self.root and current_span_pointer() == <PyObject*>self:
-            make_current(infertrace_look_up(CELL), None)
+        cdef PyObject* cell
+        if self.root:
+            cell = current_cell()
+            if cell is not NULL and type((<Cell>cell).span) is NoopSpan:
+                make_current(cell, live((<NoopSpan>(<Cell>cell).span).previous))
         return 0
 
 
@@ -467,28 +554,46 @@ cdef int make_blocks() except -1:
     cdef NoopSpan noop_span = NoopSpan.__new__(NoopSpan)
     infertrace_make_block(Span, <char*>&span.call - <char*><PyObject*>span)
     infertrace_make_block(NoopSpan, <char*>&noop_span.call - <char*><PyObject*>noop_span)
+    infertrace_unlink_before_release(
+        Span, <char*>&span.call + sizeof(span.call) - <char*><PyObject*>span
+    )
+    infertrace_refuse_new(Span)
+    infertrace_refuse_new(NoopSpan)
     return 0
 
 
 make_blocks()
 
 
-cdef NoopSpan new_noop(bint root):
+cdef NoopSpan new_noop(bint root, object previous):
     cdef NoopSpan span = NoopSpan.__new__(NoopSpan)
     span.root = root
+    span.previous = previous
     span.call = <vectorcallfunc><void*>call_noop
     return span
 
 
-NOOP = new_noop(False)
+NOOP = new_noop(False, None)
 cdef NoopSpan noop = NOOP
-cdef NoopSpan unsampled_root = new_noop(True)
+cdef NoopSpan unsampled_root = new_noop(True, None)
 
 
-cdef object live(object span):
+cdef inline object live(object span):
     """The innermost enclosing span that has not ended (blocks may be left out of order)."""
+    if type(span) is Span and (<Span>span).ended:
+        return live_around(<Span>span)
+    return span
+
+
+cdef object live_around(Span ended):
+    cdef object span = ended.previous, following
     while type(span) is Span and (<Span>span).ended:
         span = (<Span>span).previous
+    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    while ended.previous is not span:
+        following = ended.previous
+        ended.previous = span
+        ended = <Span>following
     return span
 
 

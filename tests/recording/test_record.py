@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
+import time
 from array import array
 from typing import Any
 
@@ -14,6 +17,8 @@ from hypothesis import strategies as st
 from backend_recording import Recording, available_backends
 from infertrace import backend as backends
 from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.recording import values
+from infertrace.recording.limits import MIN_START_UNIX_NS
 
 START_NS = 1_700_000_000 * 10**9
 COUNTS = ("batch_size", "input_tokens", "output_tokens", "queue_depth")
@@ -69,6 +74,8 @@ def test_a_finished_span_is_a_child_of_the_current_one(recording: Any) -> None:
     [
         (0, 1),
         (-1, 1),
+        (time.perf_counter_ns(), 1),
+        (MIN_START_UNIX_NS - 1, 1),
         (START_NS, -1),
         (2**63, 1),
         (2**63 - 1, 1),
@@ -84,6 +91,59 @@ def test_a_span_with_wrong_times_is_counted(recording: Any, times: Any) -> None:
     produced, delivered, pending, dropped, invalid_fields = recording.recorder.counts()
     assert produced == delivered + pending + sum(dropped) == 1
     assert invalid_fields == 1
+
+
+@pytest.mark.parametrize("wrong", [{"model_name": 7}, {"operation_name": ""}, {"parent": "x"}])
+def test_what_is_wrong_for_all_rows_counts_for_each(recording: Any, wrong: Any) -> None:
+    recording.recorder.record_batch(start_ns=OK, duration_ns=OK * 0, **wrong)
+    assert [span.invalid_field_count for span in recording.take_all()] == [1, 1]
+    assert recording.recorder.counts()[4] == 2
+
+
+class Name(str):
+    """Not a plain `str`, so that Python code judges it."""
+
+    __slots__ = ()
+
+
+def test_an_exception_amid_a_batch_leaves_the_sample_rate(
+    recording: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that are not plain are judged by Python code, which a signal may interrupt."""
+
+    def interrupted(value: object) -> Any:
+        raise TimeoutError
+
+    recording.recorder.set_sample_rate(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "text", interrupted)
+        for _ in range(3):
+            with contextlib.suppress(TimeoutError):
+                recording.recorder.record_batch(Name("m"), start_ns=OK, duration_ns=OK * 0)
+    for _ in range(100):
+        recording.start_span("m").end()
+    assert recording.recorder.counts()[0] == 0
+
+
+def test_a_batch_on_one_thread_does_not_sample_for_the_others(
+    recording: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other thread records while a batch is in the midst of judging its model name."""
+    others: list[Any] = []
+    judge = values.text
+
+    def record_elsewhere(value: object) -> Any:
+        thread = threading.Thread(target=lambda: others.append(recording.start_span("other")))
+        thread.start()
+        thread.join()
+        return judge(value)
+
+    recording.recorder.set_sample_rate(0)
+    monkeypatch.setattr(values, "text", record_elsewhere)
+    recording.recorder.record_batch(Name("m"), start_ns=OK, duration_ns=OK * 0)
+    # The pure backend judges no name for a row that is not sampled.
+    assert len(others) == (backend.NAME == "native")
+    assert not any(span.is_recording for span in others)
 
 
 def test_a_batch(recording: Any) -> None:
@@ -194,11 +254,13 @@ def test_a_batch_is_as_many_single_spans(
 ) -> None:
     """The values of a row end up as the setters of a span would have put them."""
 
-    def column(values: Any) -> Any:
-        return data.draw(st.lists(values, min_size=rows, max_size=rows))
+    def column(items: Any) -> Any:
+        return data.draw(st.lists(items, min_size=rows, max_size=rows))
 
     drawn: dict[str, Any] = {
-        "start_ns": column(st.integers(-1, START_NS)),
+        "start_ns": column(
+            st.integers(MIN_START_UNIX_NS - 1, START_NS) | st.integers(-1, START_NS)
+        ),
         "duration_ns": column(st.integers(-1, 10**9)),
     }
     for field in data.draw(st.sets(st.sampled_from(COUNTS + MEASURES))):
@@ -208,8 +270,8 @@ def test_a_batch_is_as_many_single_spans(
     recorded = batch.recorder.record_batch(
         "m",
         **{
-            field: np.array(values, np.float64 if field in MEASURES else np.int64)
-            for field, values in drawn.items()
+            field: np.array(of_rows, np.float64 if field in MEASURES else np.int64)
+            for field, of_rows in drawn.items()
         },
     )
     assert batch.recorder.counts()[0] == recorded
@@ -219,9 +281,9 @@ def test_a_batch_is_as_many_single_spans(
         return
     for row in range(rows):
         span = single.start_span("m")
-        for field, values in drawn.items():
-            set_field(span, field, values[row])
-        if drawn["start_ns"][row] > 0 and drawn["duration_ns"][row] >= 0:
+        for field, of_rows in drawn.items():
+            set_field(span, field, of_rows[row])
+        if drawn["start_ns"][row] >= MIN_START_UNIX_NS and drawn["duration_ns"][row] >= 0:
             span.end()
     wanted, got = single.take_all(), batch.take_all()
     assert [span.inference for span in got] == [span.inference for span in wanted]

@@ -38,7 +38,7 @@ class Unencodable(int):
 class SpanBuffer:
     """Bounded by bytes; overflow drops the newest span and counts it.
 
-    A producer never waits. It appends to `_arrivals` (atomic) and goes on; whoever
+    A producer never waits. It appends to `arrivals` (atomic) and goes on; whoever
     gets the lock without waiting for it, usually the exporter, measures the arrivals,
     moves them in and counts them. Who does not get it leaves its span to the one who
     has it, so a signal handler or a finalizer that records in the middle of another
@@ -64,7 +64,8 @@ class SpanBuffer:
         self._lock = threading.Lock()
         self._owner = 0  # the thread that has it, if any
         self._turns = 0  # how often somebody had it
-        self._arrivals: deque[Span | int | Callable[[], None]] = deque()
+        self.arrivals: deque[Span | int | Callable[[], None]] = deque()
+        """What ended and is not counted yet; to append to it is all that a span needs."""
         # The older ones, encoded, several in a piece, with their number; then the newer ones.
         self._pieces: deque[tuple[bytes, int]] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
@@ -82,26 +83,33 @@ class SpanBuffer:
         self._counts = self._count()
 
     def put(self, span: Span) -> bool:
-        """Take a finished span; True when the exporter should come."""
-        arrivals = self._arrivals
+        """Take a finished span; True when the exporter should come.
+
+        A RecursionError means that there was no room on the stack to begin, and that the span
+        was not taken.
+        """
+        arrivals = self.arrivals
         arrivals.append(span)
         waiting = len(arrivals)
-        if self._spool is not None:
-            self._admit_in_turn()
-            return self._queued_bytes >= self._max_batch_bytes
-        if span._heavy or waiting >= _MAX_BACKLOG:
-            self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
-            return self._queued_bytes >= self._max_batch_bytes
-        return waiting % _WAKE_EVERY == 0
+        if self._spool is None and not span._heavy and waiting < _MAX_BACKLOG:
+            return waiting % _WAKE_EVERY == 0
+        try:
+            if self._spool is not None:
+                self._admit_in_turn()
+            else:
+                self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
+        except (RecursionError, MemoryError):
+            return True
+        return self._queued_bytes >= self._max_batch_bytes
 
     def count_late_fields(self, fields: int) -> None:
         """Count values that came for a span after its end."""
-        self._arrivals.append(fields)
+        self.arrivals.append(fields)
         self._admit()
 
     def count_unencodable(self, span: Span) -> None:
         """Count a finished span that cannot be sent, whatever it holds."""
-        self._arrivals.append(Unencodable(span._invalid))
+        self.arrivals.append(Unencodable(span._invalid))
         self._admit()
 
     def take(self, partial: bool = True) -> Batch | None:
@@ -128,29 +136,29 @@ class SpanBuffer:
             self._release()
             # What came meanwhile relies on us.
             self._admit(at_most=_ADMISSION_STEP)
-        return bool(self._spans or self._arrivals)
+        return bool(self._spans or self.arrivals)
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""
-        self._arrivals.append(lambda: self._settle(batch, delivered, reason))
+        self.arrivals.append(lambda: self._settle(batch, delivered, reason))
         self._admit()
 
     def close(self) -> None:
         """From now on drop what comes, as `shutdown`; what is held can still be taken."""
-        self._arrivals.append(self._close)
+        self.arrivals.append(self._close)
         self._admit()
 
     def discard(self) -> None:
         """Drop what is held, as `shutdown`."""
-        self._arrivals.append(self._discard)
+        self.arrivals.append(self._discard)
         self._admit()
 
     def counts(self) -> tuple[int, int, int, tuple[int, ...], int]:
         """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
         if self._acquire_in_turn():
             try:
-                while self._arrivals:
-                    self._count_in(self._arrivals.popleft())
+                while self.arrivals:
+                    self._count_in_next()
             finally:
                 self._release()
             counts = self._counts
@@ -161,10 +169,10 @@ class SpanBuffer:
     def _admit(self, at_most: int = sys.maxsize) -> None:
         # Asked again after the release: an arrival between the last look and the
         # release found the lock taken and relies on us.
-        while self._arrivals and at_most > 0 and self._acquire(0):
+        while self.arrivals and at_most > 0 and self._acquire(0):
             try:
-                while self._arrivals and at_most > 0:
-                    self._count_in(self._arrivals.popleft())
+                while self.arrivals and at_most > 0:
+                    self._count_in_next()
                     at_most -= 1
             finally:
                 self._release()
@@ -177,8 +185,8 @@ class SpanBuffer:
         """
         if self._owner != threading.get_ident() and self._acquire(_PATIENCE_S):
             try:
-                while self._arrivals:
-                    self._count_in(self._arrivals.popleft())
+                while self.arrivals:
+                    self._count_in_next()
             finally:
                 self._release()
                 self._admit()
@@ -209,44 +217,61 @@ class SpanBuffer:
         dropped = tuple(self.dropped.values())
         return self.produced, self.delivered, self.pending, dropped, self.invalid_fields
 
+    def _count_in_next(self) -> None:
+        arrival = self.arrivals.popleft()
+        try:
+            self._count_in(arrival)
+        except (RecursionError, MemoryError):
+            # Nothing is counted yet: whoever comes next, with more of a stack, does it.
+            self.arrivals.appendleft(arrival)
+            raise
+
     def _count_in(self, arrival: Span | int | Callable[[], None]) -> None:
         if isinstance(arrival, int):
-            self.invalid_fields += arrival
             if isinstance(arrival, Unencodable):
-                self.produced += 1
                 self._drop("invalid")
+                self.produced += 1
+            self.invalid_fields += arrival
         elif callable(arrival):
             arrival()
         else:
             self._count_in_span(arrival)
 
     def _count_in_span(self, span: Span) -> None:
-        self.produced += 1
-        self.invalid_fields += span._invalid
-        encoded = None
+        # All calls that need a stack come before the first counter changes.
+        encoded: bytes | None = None
+        reason: DropReason | None = None
+        size = 0
         try:
             if self._spool is None:
                 size = span._size()
             else:
                 encoded = self._encode(span)
                 size = len(encoded)
+        except (RecursionError, MemoryError):
+            raise
         except Exception:  # this span, and not the one who happened to measure it
-            self._drop("invalid")
-            return
-        if self._closed:
-            self._drop("shutdown")
+            reason = "invalid"
+        if reason is not None:
+            pass
+        elif self._closed:
+            reason = "shutdown"
         elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
-            self._drop("oversize")
+            reason = "oversize"
         elif self._held_bytes + size > self._max_buffer_bytes or not self._keep(encoded):
-            self._drop("buffer_full")
+            reason = "buffer_full"
+        if reason is not None:
+            self._drop(reason)
+        elif encoded is None:
+            self._spans.append((size, span))
         else:
+            self._pieces.append((encoded, 1))
+        self.produced += 1
+        self.invalid_fields += span._invalid
+        if reason is None:
             self._held_bytes += size
             self._queued_bytes += size
             self.pending += 1
-            if encoded is None:
-                self._spans.append((size, span))
-            else:
-                self._pieces.append((encoded, 1))
 
     def _keep(self, encoded: bytes | None) -> bool:
         """Whether the spool, if there is one, has the span now."""
@@ -286,7 +311,7 @@ class SpanBuffer:
 
     def attach(self, spool: SpoolWriter) -> None:
         """Keep in this spool what is held and what will be; from now on encode at once."""
-        self._arrivals.append(lambda: self._attach(spool))
+        self.arrivals.append(lambda: self._attach(spool))
         self._admit()
 
     def _attach(self, spool: SpoolWriter) -> None:
@@ -320,7 +345,7 @@ class SpanBuffer:
 
     def detach(self) -> None:
         """Leave the spool as it is."""
-        self._arrivals.append(self._detach)
+        self.arrivals.append(self._detach)
         self._admit()
 
     def _detach(self) -> None:
@@ -384,7 +409,7 @@ class SpanBuffer:
             except Exception:  # one span, not its neighbours
                 unencodable += 1
         payload = b"".join(records)
-        self._arrivals.append(lambda: self._resize(len(payload) - taken_bytes, unencodable))
+        self.arrivals.append(lambda: self._resize(len(payload) - taken_bytes, unencodable))
         self._admit()
         first = self._next_sequence
         count = encoded_count + len(taken) - unencodable

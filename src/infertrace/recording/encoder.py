@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _DOUBLE = struct.Struct("<d").pack
 _FLOAT = struct.Struct("<f").pack
+# The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
+# opentelemetry/proto/trace/v1/trace.proto.
+_REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
 _UINT64_MASK = 2**64 - 1
 
 
@@ -105,6 +108,8 @@ def span(span: Span) -> bytes:
         add(delimited(b"\x7a", body + attribute_entries(b"\x1a", attributes or {})))
     if span._invalid:
         add(b"\x80\x01" + varint(span._invalid))
+    if span._parent_is_remote:
+        add(_REMOTE_PARENT_FLAGS)
     return delimited(b"\x0a", b"".join(out))
 
 

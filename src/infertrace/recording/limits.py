@@ -17,5 +17,8 @@ INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 FLOAT32_MAX: Final = float.fromhex("0x1.fffffep+127")
 
+MIN_START_UNIX_NS: Final = 946_684_800_000_000_000
+"""The year 2000. A span with an earlier start has one of another clock, such as a monotonic one."""
+
 MAX_SPAN_BYTES: Final = 1024 * 1024
 """Encoded bytes of one span; a larger one is dropped as `oversize`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.pure import SpanBuffer
 from infertrace.recording import columns as batch_columns
-from infertrace.recording import encoder, failure, values
+from infertrace.recording import encoder, failure, invalid_values, values
 from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
 from infertrace.recording.limits import (
@@ -26,6 +26,7 @@ from infertrace.recording.limits import (
     INT64_MAX,
     MAX_ENTRIES,
     MAX_TEXT_BYTES,
+    MIN_START_UNIX_NS,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ current: Final = CURRENT.get
 
 def set_current(span: AnySpan | None) -> None:
     """Make `span` (or None) the current one of this context."""
+    if type(span) is Span and span._previous is NOOP:
+        # Entered later, it would take a span inside of it for the one around it.
+        span._previous = None
     CURRENT.set(span)
 
 
@@ -89,6 +93,7 @@ class Span:
     """Whether texts or entries of any length were set; a light span is of bounded size."""
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
+    _parent_is_remote: bool = False
     _status: str = "OK"
     _status_message: str | None = None
     _tags: dict[str, str] | None = None
@@ -101,11 +106,18 @@ class Span:
     _operation: str
     _fields: dict[str, Any]
     _previous: Any
+    """The span around this one, or None; NOOP, which is never current, until it is entered."""
     _sample: tuple[bytes, int] | None
     """The resource snapshot at its end."""
     _ended: int
     """Monotonic nanoseconds; 0 while the span runs."""
     _start: int
+
+    def __init__(self) -> None:
+        raise TypeError("a span is made by Tracer.start_span()")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a span can be neither copied nor pickled")
 
     @property
     def trace_id(self) -> str:
@@ -192,66 +204,98 @@ class Span:
         if self._tags is None:
             self._tags = {}
             self._heavy = True
-        self._set_entry(self._tags, key, *_clean_text(text))
+        self._set_entry("tag", self._tags, key, text, *_clean_text(text))
 
     def set_attribute(self, key: str, value: Scalar) -> None:
         if self._attributes is None:
             self._attributes = {}
             self._heavy = True
-        self._set_entry(self._attributes, key, *values.scalar(value))
+        self._set_entry("attribute", self._attributes, key, value, *values.scalar(value))
 
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None:
         title, as_given = _clean_key(name)
-        kept, invalid = values.entries(attributes)
+        kept, invalid = values.entries(attributes, self._recorder._wake)
         if self._events is None:
             self._events = []
             self._heavy = True
-        if title is None or self._ended or len(self._events) >= MAX_ENTRIES:
-            self._count_invalid(1)
+        if title is None:
+            self._refuse("event", name, invalid_values.KEY)
             return
-        self._count_invalid((not as_given) + invalid)
+        if not self._has_room("event", name, self._events):
+            return
+        if not as_given:
+            self._refuse("event", name, invalid_values.KEY)
+        self._count_invalid(invalid)
         self._events.append((monotonic_ns() + self._recorder.anchor, title, kept))
 
     def add_link(
         self, other: AnySpan | str, attributes: Mapping[str, Scalar] | None = None
     ) -> None:
         context = _context_of(other)
-        kept, invalid = values.entries(attributes)
+        kept, invalid = values.entries(attributes, self._recorder._wake)
         if self._links is None:
             self._links = []
             self._heavy = True
-        if not (context and context.span_id) or self._ended or len(self._links) >= MAX_ENTRIES:
-            self._count_invalid(1)
+        if context is None or not context.span_id:
+            self._refuse("link", other, invalid_values.LINK)
+            return
+        if not self._has_room("link", other, self._links):
             return
         self._count_invalid(invalid)
         self._links.append((context.trace_id, context.span_id, kept))
 
     def record_exception(self, error: BaseException) -> None:
         if not issubclass(type(error), BaseException):
-            self._count_invalid(1)
+            self._refuse("record_exception", error, invalid_values.EXCEPTION)
             return
         self.add_event("exception", failure.exception_attributes(error))
 
     def set_status(self, status: str, message: str | None = None) -> None:
         known, _ = _clean_text(status)
-        if known not in STATUSES or self._ended:
-            self._count_invalid(1)
+        if known not in STATUSES:
+            self._refuse("status", status, invalid_values.STATUS)
+            return
+        if self._ended:
+            self._refuse("status", status, invalid_values.BEFORE_THE_END)
             return
         self._status = known
         if message is not None:
             text, as_given = _clean_text(message)
-            self._count_invalid(not as_given)
+            if not as_given:
+                self._refuse("status_message", message, invalid_values.TEXT)
             self._status_message = text
             self._heavy = True
 
     def end(self) -> None:
-        if not self._ended:
+        if self._ended:
+            return
+        arrived = False
+        try:
+            previous = self._previous
+            if previous is not None and previous._ended:
+                self._previous = _live(previous)
             self._ended = monotonic_ns()
-            self._sample = self._recorder.sample
-            self._recorder._put(self)
+            recorder = self._recorder
+            self._sample = recorder.sample
+            full = recorder._put_in_buffer(self)
+            arrived = True
+            if full or not recorder._awake:
+                recorder._call_exporter()
+        except (RecursionError, MemoryError):
+            if not arrived:
+                self._ended = self._ended or monotonic_ns()
+                self._sample = None
+                self._recorder._buffer.arrivals.append(self)
 
     def __enter__(self) -> Span:
-        self._previous = CURRENT.get()
+        previous: Any = CURRENT.get()
+        if self._previous is NOOP:
+            if previous is not None and previous._ended:
+                previous = _live(previous)
+            self._previous = previous
+        else:
+            # To take what is current now as the span around this one could close a circle.
+            self._refuse("with", self, invalid_values.ONE_BLOCK)
         CURRENT.set(self)
         return self
 
@@ -261,19 +305,34 @@ class Span:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if CURRENT.get() is self:
+        counted = bool(self._ended)
+        try:
             previous = self._previous
-            CURRENT.set(previous if previous is None else _live(previous))
-        if self._ended:
-            return
-        if error is not None:
-            self._fail(error)
-        self._ended = monotonic_ns()
-        recorder = self._recorder
-        self._sample = recorder.sample
-        # As recorder._put(), without its call.
-        if recorder._put_in_buffer(self) or not recorder._awake:
-            recorder._call_exporter()
+            if previous is not None and previous._ended:
+                # Ended spans, kept as the ones around others, would make a chain.
+                previous = self._previous = _live(previous)
+            if CURRENT.get() is self:
+                CURRENT.set(previous)
+            if counted:
+                return
+            if error is not None:
+                self._fail(error)
+            self._ended = monotonic_ns()
+            recorder = self._recorder
+            self._sample = recorder.sample
+            full = recorder._put_in_buffer(self)
+            counted = True
+            if full or not recorder._awake:
+                recorder._call_exporter()
+        except (RecursionError, MemoryError):
+            # Here only what needs no frame of Python: whoever comes next counts the span.
+            if CURRENT.get() is self:
+                CURRENT.set(self._previous)
+            if not counted:
+                self._invalid += 1
+                self._ended = self._ended or monotonic_ns()
+                self._sample = None
+                self._recorder._buffer.arrivals.append(self)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -287,6 +346,7 @@ class Span:
         self.__exit__(kind, error, traceback)
 
     def _fail(self, error: BaseException) -> None:
+        self._status = "ERROR"
         self._status = failure.status_of(type(error))
         self._status_message = failure.message_of(error)
         self._heavy = True
@@ -316,35 +376,67 @@ class Span:
     def _set_text(self, field: str, value: object) -> None:
         text, as_given = _clean_text(value)
         self._heavy = True
-        self._set_field(field, text, as_given)
+        self._set_field(field, value, text, as_given, invalid_values.TEXT)
 
     def _set_count(self, field: str, value: object) -> None:
         if type(value) is int and 0 <= value <= INT32_MAX and not self._ended:
             self._fields[field] = value
         else:
-            self._set_field(field, *values.count(value))
+            self._set_field(field, value, *values.count(value), invalid_values.COUNT)
 
     def _set_measure(self, field: str, value: object, upper: float) -> None:
         if type(value) is float and 0.0 <= value <= upper and not self._ended:
             self._fields[field] = value
         else:
-            self._set_field(field, *values.measure(value, upper))
+            allowed = invalid_values.measure(upper)
+            self._set_field(field, value, *values.measure(value, upper), allowed)
 
-    def _set_field(self, field: str, value: object, as_given: bool) -> None:
-        if value is None or self._ended:
-            self._count_invalid(1)
-            return
-        self._count_invalid(not as_given)
-        self._fields[field] = value
+    def _set_field(
+        self, field: str, value: object, kept: object, as_given: bool, allowed: str
+    ) -> None:
+        if not as_given or self._ended:
+            self._refuse(field, value, invalid_values.BEFORE_THE_END if as_given else allowed)
+        if kept is not None and not self._ended:
+            self._fields[field] = kept
 
-    def _set_entry(self, entries: dict[str, Any], key: object, value: object, ok: bool) -> None:
-        name, key_ok = _clean_key(key)
-        full = len(entries) >= MAX_ENTRIES and name not in entries
-        if name is None or value is None or full or self._ended:
-            self._count_invalid(1)
-            return
-        self._count_invalid(not (key_ok and ok))
-        entries[name] = value
+    def _set_entry(
+        self,
+        name: str,
+        entries: dict[str, Any],
+        key: object,
+        value: object,
+        kept: object,
+        as_given: bool,
+    ) -> None:
+        allowed = None
+        if not as_given:
+            allowed = invalid_values.TEXT if name == "tag" else invalid_values.SCALAR
+        used, key_as_given = _clean_key(key)
+        if not key_as_given:
+            name, value, allowed = f"{name} key", key, invalid_values.KEY
+        if used is not None and kept is not None:
+            if self._ended:
+                allowed = invalid_values.BEFORE_THE_END
+            elif len(entries) >= MAX_ENTRIES and used not in entries:
+                allowed = invalid_values.ENTRIES
+            else:
+                entries[used] = kept
+        if allowed is not None:
+            self._refuse(name, value, allowed, key)
+
+    def _has_room(self, field: str, value: object, entries: list[Any]) -> bool:
+        if self._ended:
+            self._refuse(field, value, invalid_values.BEFORE_THE_END)
+            return False
+        if len(entries) >= MAX_ENTRIES:
+            self._refuse(field, value, invalid_values.ENTRIES)
+            return False
+        return True
+
+    def _refuse(self, field: str, value: object, allowed: str, key: object = None) -> None:
+        """Count a value that is left out or clamped; the first of its kind is logged."""
+        self._count_invalid(1)
+        invalid_values.notice(field, value, allowed, self._recorder._wake, key)
 
     def _count_invalid(self, fields: int) -> None:
         if self._ended:
@@ -378,11 +470,14 @@ _new: Final = object.__new__
 class NoopSpan:
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
-    Shared. The one named `root` stands at the root of a trace that is not sampled and
-    is current meanwhile, so that what happens inside of it is not sampled either.
+    Shared. The one that is `root` stands at the root of a trace that is not sampled, and
+    is current inside of its block, so that what happens there is not sampled either. Where
+    another span is current around that block, one made for the block stands in for the shared
+    root and remembers that span.
     """
 
-    __slots__ = ("_root",)
+    __slots__ = ("_previous", "_root")
+    _ended: Final = 0
 
     trace_id: Final = "0" * 32
     span_id: Final = "0" * 16
@@ -391,8 +486,9 @@ class NoopSpan:
     is_recording: Final = False
     context: Final = TraceContext(0, 0, False)
 
-    def __init__(self, root: bool) -> None:
+    def __init__(self, root: bool, previous: Any = None) -> None:
         self._root = root
+        self._previous = previous
 
     @property
     def propagates(self) -> bool:
@@ -422,7 +518,8 @@ class NoopSpan:
 
     def __enter__(self) -> NoopSpan:
         if self._root:
-            CURRENT.set(self)
+            previous = _live(CURRENT.get())
+            CURRENT.set(self if previous is None else NoopSpan(True, previous))
         return self
 
     def __exit__(
@@ -431,8 +528,9 @@ class NoopSpan:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._root and CURRENT.get() is self:
-            CURRENT.set(None)
+        current: Any = CURRENT.get()
+        if self._root and type(current) is NoopSpan:
+            CURRENT.set(_live(current._previous))
 
     async def __aenter__(self) -> NoopSpan:
         return self.__enter__()
@@ -509,9 +607,14 @@ class Recorder:
         invalid = 0
         context = None
         current: Any = CURRENT.get()
+        is_remote = False
         if parent is not None:
             context = _context_of(parent)
-            invalid += context is None
+            if context is None:
+                invalid += 1
+                invalid_values.notice("parent", parent, invalid_values.PARENT, self._wake)
+            else:
+                is_remote = type(parent) is str
         if context is None and current is not None:
             context = current.context
         if context is None:
@@ -527,8 +630,11 @@ class Recorder:
         if model_name is not None and (
             type(model_name) is not str or not model_name.isascii() or len(model_name) > _LIGHT_TEXT
         ):
-            model_name, as_given = values.text(model_name)
-            invalid += not as_given
+            given = model_name
+            model_name, as_given = values.text(given)
+            if not as_given:
+                invalid += 1
+                invalid_values.notice("model_name", given, invalid_values.TEXT, self._wake)
             span._heavy = True
         if operation_name is not _DEFAULT_OPERATION and (
             type(operation_name) is not str
@@ -536,8 +642,12 @@ class Recorder:
             or not 0 < len(operation_name) <= _LIGHT_TEXT
         ):
             cleaned, as_given = values.key(operation_name)
+            if not as_given:
+                invalid += 1
+                invalid_values.notice(
+                    "operation_name", operation_name, invalid_values.KEY, self._wake
+                )
             operation_name = cleaned or _DEFAULT_OPERATION
-            invalid += not as_given
             span._heavy = True
         span._recorder = self
         span._trace_id = trace_id
@@ -546,7 +656,10 @@ class Recorder:
         span._model = model_name
         span._operation = operation_name
         span._fields = {}
+        span._previous = NOOP
         span._ended = 0
+        if is_remote:
+            span._parent_is_remote = True
         if invalid:
             span._invalid = invalid
         span._start = monotonic_ns()
@@ -574,8 +687,12 @@ class Recorder:
         """As `Tracer.record`, which names the fields."""
         span = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(span) is Span:
-            span.set_status(status, status_message)
-            self._record_finished(span, _nanoseconds(start_ns), _nanoseconds(duration_ns))
+            if status != "OK" or status_message is not None:
+                span.set_status(status, status_message)
+            start = _nanoseconds(start_ns)
+            if not self._record_finished(span, start, _nanoseconds(duration_ns)):
+                is_start = start < MIN_START_UNIX_NS
+                self._notice_times(is_start, start_ns if is_start else duration_ns)
         return span
 
     def record_batch(
@@ -599,24 +716,29 @@ class Recorder:
             if type(span) is Span:
                 for setter, value in zip(setters, values_of_row, strict=True):
                     setter(span, value)
-                self._record_finished(span, start, duration)
+                if not self._record_finished(span, start, duration):
+                    self._notice_times(start < MIN_START_UNIX_NS, 0)
                 recorded += 1
         return recorded
 
-    def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> None:
-        """Hand in a span with these times, or count it as one that cannot be encoded."""
-        if start_ns <= 0 or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
+    def _notice_times(self, is_start: bool, value: object) -> None:
+        if is_start:
+            invalid_values.notice("start_ns", value, invalid_values.START, self._wake)
+        else:
+            invalid_values.notice("duration_ns", value, invalid_values.DURATION, self._wake)
+
+    def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> bool:
+        """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+        if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
             span._ended = span._start
             self._buffer.count_unencodable(span)
-            return
+            return False
         span._start = start_ns - self.anchor
         span._ended = span._start + duration_ns
         span._sample = self.sample
-        self._put(span)
-
-    def _put(self, span: Span) -> None:
         if self._put_in_buffer(span) or not self._awake:
             self._call_exporter()
+        return True
 
     def _call_exporter(self) -> None:
         self._awake = True
@@ -686,9 +808,14 @@ def _context_of(other: object) -> TraceContext | None:
 
 def _live(span: Any) -> Any:
     """The innermost enclosing span that has not ended (blocks may be left out of order)."""
-    while type(span) is Span and span._ended:
-        span = span._previous
-    return span
+    found = span
+    while found is not None and found._ended:
+        found = found._previous
+    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    while span is not found:
+        following, span._previous = span._previous, found
+        span = following
+    return found
 
 
 def _weight(entries: Mapping[str, object] | None) -> int:

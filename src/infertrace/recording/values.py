@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Mapping
 
+from infertrace.recording.invalid_values import ENTRIES, KEY, MAPPING, SCALAR, notice
 from infertrace.recording.limits import (
     INT32_MAX,
     INT64_MAX,
@@ -21,9 +22,13 @@ from infertrace.recording.limits import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeAlias
 
     Scalar: TypeAlias = "str | bool | int | float"
+
+_NAME = type.__dict__["__name__"].__get__
+_MODULE = type.__dict__["__module__"].__get__
 
 
 def text(value: object) -> tuple[str | None, bool]:
@@ -67,6 +72,8 @@ def scalar(value: object) -> tuple[Scalar | None, bool]:
         return text(value)
     if value is True or value is False:
         return value, True
+    if _is_numpy_bool(type(value)):
+        return bool(value), True
     integer = _integer(value)
     if integer is not None:
         return (integer, True) if INT64_MIN <= integer <= INT64_MAX else (None, False)
@@ -80,32 +87,50 @@ def key(value: object) -> tuple[str | None, bool]:
     return (name, as_given) if name else (None, False)
 
 
-def entries(mapping: object) -> tuple[dict[str, Scalar] | None, int]:
-    """The valid entries of an attribute mapping, and how many were not taken as given."""
+def entries(
+    mapping: object, wake: Callable[[], object] = lambda: None
+) -> tuple[dict[str, Scalar] | None, int]:
+    """The valid entries of an attribute mapping, and how many were not taken as given.
+
+    wake: calls the exporter, which logs the first of each kind.
+    """
     if mapping is None:
         return None, 0
     kept: dict[str, Scalar] = {}
     invalid = 0
     try:
         if not isinstance(mapping, Mapping):
+            notice("attributes", mapping, MAPPING, wake)
             return None, 1
         for raw_key, raw_value in mapping.items():
             name, name_as_given = key(raw_key)
             value, value_as_given = scalar(raw_value)
+            if not name_as_given:
+                notice("attribute key", raw_key, KEY, wake)
+            elif not value_as_given:
+                notice("attribute", raw_value, SCALAR, wake, raw_key)
             invalid += not (name_as_given and value_as_given)
             if name is None or value is None:
                 continue
             if len(kept) >= MAX_ENTRIES and name not in kept:
+                notice("attribute", raw_value, ENTRIES, wake, raw_key)
                 invalid += name_as_given and value_as_given
                 continue
             kept[name] = value
     except Exception:  # a mapping of the user's own, in mid-iteration
+        notice("attributes", mapping, MAPPING, wake)
         invalid += 1
     return kept or None, invalid
 
 
+def _is_numpy_bool(kind: type) -> bool:
+    """NumPy's bool, `bool_` before version 2: it has an `__index__`, but is no number."""
+    # By the descriptors of `type`: a metaclass of the user's own may raise.
+    return _NAME(kind) in ("bool", "bool_") and _MODULE(kind) == "numpy"
+
+
 def _integer(value: object) -> int | None:
-    if type(value) is bool:
+    if type(value) is bool or _is_numpy_bool(type(value)):
         return None
     try:
         return int(operator.index(value))  # type: ignore[arg-type]
@@ -114,7 +139,7 @@ def _integer(value: object) -> int | None:
 
 
 def _real(value: object) -> float | None:
-    if issubclass(type(value), (bool, str, bytes, bytearray)):
+    if issubclass(type(value), (bool, str, bytes, bytearray)) or _is_numpy_bool(type(value)):
         return None
     try:
         return float(value)  # type: ignore[arg-type]

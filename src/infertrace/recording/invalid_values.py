@@ -1,0 +1,79 @@
+"""Says each kind of invalid value once, so that nobody has to guess what `invalid_fields` counts.
+
+Values are judged on the threads that record, which must not wait for a log handler. They leave
+a notice here, and the exporter's thread logs it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+COUNT: Final = f"an integer from 0 to {INT32_MAX}"
+TEXT: Final = f"a text of at most {MAX_TEXT_BYTES} bytes in UTF-8, without lone surrogates"
+KEY: Final = f"a text of 1 to {MAX_TEXT_BYTES} bytes in UTF-8, without lone surrogates"
+SCALAR: Final = f"a bool, a 64-bit integer, a finite float, or {TEXT}"
+STATUS: Final = "OK, ERROR or CANCELLED"
+EXCEPTION: Final = "an exception"
+LINK: Final = "a span, or the traceparent of one"
+PARENT: Final = "a span, or a valid traceparent"
+MAPPING: Final = "a mapping"
+ITERABLE: Final = "an iterable of spans or traceparents"
+ENTRIES: Final = f"at most {MAX_ENTRIES} of them on one span"
+BEFORE_THE_END: Final = "a call before the span ends"
+ONE_BLOCK: Final = "one block for each span: the first that is left ends it"
+START: Final = "nanoseconds since 1970, of the year 2000 or later, as time.time_ns() gives them"
+DURATION: Final = "nanoseconds, 0 or more, as an integer"
+
+# Enough for each field of the API with a few types; what comes beyond is only counted.
+_MAX_KINDS: Final = 256
+
+_known: set[tuple[str, type, str]] = set()
+_notices: deque[str] = deque()
+
+
+def measure(upper: float) -> str:
+    """What a measure of 0 to `upper` accepts."""
+    if upper >= FLOAT32_MAX:
+        return "a finite number, 0 or more, that a 32-bit float can hold"
+    return f"a number from 0 to {upper:g}"
+
+
+def notice(
+    field: str, value: object, allowed: str, wake: Callable[[], object], key: object = None
+) -> None:
+    """Have one line logged where this is the first value of its kind; never raises.
+
+    The kind is the field, the value's type, and what is allowed. wake: calls the exporter. key:
+    of a tag or an attribute.
+    """
+    try:
+        kind = (field, type(value), allowed)
+        if kind in _known or len(_known) >= _MAX_KINDS:
+            return
+        _known.add(kind)
+        of_key = f" {key[:64]!a}" if type(key) is str else ""
+        # The value itself may be a prompt or a secret.
+        _notices.append(f"{field}{of_key}: expected {allowed}; got {_described(type(value))}")
+        wake()
+    except Exception:  # no memory or no thread: the count tells all the same
+        return
+
+
+def take_notices() -> list[str]:
+    """The notices that nobody has logged yet, each once."""
+    taken = []
+    while _notices:
+        taken.append(_notices.popleft())
+    return taken
+
+
+def _described(kind: type) -> str:
+    name = type.__dict__["__name__"].__get__(kind)
+    return f"a value of type {name[:64]!a}" if name != "NoneType" else "None"
