@@ -240,20 +240,27 @@ cdef class Span:
     cdef inline int enter(self) except -1:
         cdef PyObject* cell = current_cell()
         if self.entered:
-            # To take what is current now as the span around this one could close a circle.
-            self.refuse("with", self, invalid_values.ONE_BLOCK)
+            self.refuse_second_entry()
         else:
             self.entered = True
-            if cell is not NULL:
+            if cell is not NULL and (<Cell>cell).span is not None:
                 self.previous = live((<Cell>cell).span)
         return make_current(cell, self)
+
+    cdef int refuse_second_entry(self) except -1:
+        # To take what is current now as the span around this one could close a circle.
+        self.refuse("with", self, invalid_values.ONE_BLOCK)
+        return 0
 
     cdef inline int leave(self, object error) except -1:
         cdef PyObject* cell = current_cell()
         if self.previous is not None:
             self.forget_ended()
         if cell is not NULL and (<Cell>cell).span is self:
-            make_current(cell, self.previous)
+            if self.previous is None:
+                make_current(cell, None)
+            else:
+                make_current(cell, self.previous)
         if self.ended:
             return 0
         if error is not None:
