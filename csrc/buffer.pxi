@@ -46,7 +46,6 @@ cdef class SpanBuffer:
     cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
     cdef infertrace_spool spool
     cdef bint spooled
-    cdef Py_buffer spool_view
     cdef infertrace_handoff handoff
     cdef Segment handed  # whose bytes the handoff has
     cdef bint abandoned  # it was counted already, and its answer is not
@@ -112,16 +111,14 @@ cdef class SpanBuffer:
         self.filling = segment
         return 0
 
-    cdef int attach(self, object spool, Py_ssize_t header_bytes) except -1:
+    cdef int attach(
+        self, int descriptor, Py_ssize_t header_bytes, Py_ssize_t size_bytes
+    ) except -1:
         """Keep in this spool what is held and what will be."""
         cdef Segment segment
-        PyObject_GetBuffer(spool, &self.spool_view, PyBUF_WRITABLE)
-        cdef uint8_t* start = <uint8_t*>self.spool_view.buf
-        self.spool.header = <infertrace_spool_header*>start
-        self.spool.ring = start + header_bytes
-        self.spool.capacity = self.spool_view.len - header_bytes
-        self.spool.head = self.spool.tail = 0
-        self.spool.seed = self.spool.header.seed
+        cdef int outcome = infertrace_spool_map(&self.spool, descriptor, header_bytes, size_bytes)
+        if outcome:
+            raise OSError(-outcome, os.strerror(-outcome))
         self.spooled = True
         for segment in self.sealed:
             self.keep_segment(segment)
@@ -144,7 +141,7 @@ cdef class SpanBuffer:
     cdef void detach(self) noexcept:
         if self.spooled:
             self.spooled = False
-            PyBuffer_Release(&self.spool_view)
+            infertrace_spool_unmap(&self.spool)
 
     cdef inline void drop(self, int reason, int64_t spans) noexcept:
         cdef int number

@@ -10,7 +10,7 @@ tracks, so neither a thread, nor a signal handler, nor a finalizer sees them hal
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Next
@@ -196,6 +196,10 @@ cdef extern from "spool.h":
         uint64_t capacity, head, tail
         uint32_t seed
     void infertrace_make_crc_tables()
+    int infertrace_spool_map(
+        infertrace_spool* spool, int descriptor, size_t header_bytes, size_t size
+    ) noexcept
+    void infertrace_spool_unmap(infertrace_spool* spool) noexcept
     bint infertrace_spool_append(
         infertrace_spool* spool, const uint8_t* span, size_t size, uint64_t sequence
     ) noexcept

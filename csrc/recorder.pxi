@@ -256,11 +256,15 @@ cdef class Recorder:
 
     def attach_spool(self, file):
         """Keep what is held, and what will be, in this SpoolFile too."""
-        self.buffer.attach(file.map, file.header_bytes)
+        self.buffer.attach(file.descriptor, file.header_bytes, file.size_bytes)
 
     def detach_spool(self):
         """Leave the spool as it is, so that its file can be closed."""
         self.buffer.detach()
+
+    def sleep(self):
+        """Wake the exporter again with the next span that ends."""
+        self.awake = False
 
     def close(self):
         """From now on drop what comes, as `shutdown`; what is held can still be taken."""

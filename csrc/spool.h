@@ -7,9 +7,12 @@
 #ifndef INFERTRACE_SPOOL_H
 #define INFERTRACE_SPOOL_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "guarded_map.h"
 
 #define INFERTRACE_SPOOL_COMMITTED 0x17F7ACE5u
 #define INFERTRACE_SPOOL_WRAP 0x17F7ACE6u
@@ -42,6 +45,24 @@ typedef struct {
     uint64_t capacity, head, tail;
     uint32_t seed;
 } infertrace_spool;
+
+/* Map a new spool, of which the header is written; 0, or a negative errno. */
+static int infertrace_spool_map(infertrace_spool *spool, int descriptor, size_t header_bytes,
+                                size_t size) {
+    uint8_t *start;
+    int outcome = infertrace_map_guarded(descriptor, size, (void **)&start);
+    if (outcome) return outcome;
+    spool->header = (infertrace_spool_header *)start;
+    spool->ring = start + header_bytes;
+    spool->capacity = size - header_bytes;
+    spool->head = spool->tail = 0;
+    spool->seed = spool->header->seed;
+    return 0;
+}
+
+static void infertrace_spool_unmap(infertrace_spool *spool) {
+    infertrace_unmap_guarded(spool->header);
+}
 
 static uint32_t infertrace_crc_tables[8][256];
 
@@ -136,6 +157,8 @@ static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) 
             continue;
         }
         if (record->sequence > sequence) break;
+        /* A file that was cut short reads as zeros. */
+        if (record->commit != INFERTRACE_SPOOL_COMMITTED) break;
         spool->head += infertrace_spool_room(record->size);
     }
     infertrace_spool_settle_to(spool, sequence, spool->head);

@@ -1,12 +1,22 @@
-"""Settings: explicit argument > INFERTRACE_* > the OpenTelemetry variable > default."""
+"""Settings: explicit argument > INFERTRACE_* > the OpenTelemetry variable > default.
+
+OTEL_EXPORTER_OTLP_* are for exporters that speak OTLP, which the one here does not: they say
+nothing about it.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+logger = logging.getLogger("infertrace")
+
+# Variables of which a bad value was told: each process makes many tracers.
+_told_of: set[str] = set()
 
 
 class Settings(NamedTuple):
@@ -38,46 +48,67 @@ class Settings(NamedTuple):
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """Settle every setting; an argument that is None was not given.
 
-    Raises ValueError that names the argument or the variable, what it expects and got.
+    Raises ValueError for a bad argument: names it, what it expects and what it got. A bad value
+    of a variable, which may be meant for somebody else, is one warning, and what comes next in
+    the order counts.
     """
-    return resolve_with_sources(arguments, environ)[0]
+    settings, _, problems = resolve_with_sources(arguments, environ)
+    for problem in problems:
+        if problem not in _told_of:
+            _told_of.add(problem)
+            logger.warning("%s; it is ignored", problem)
+    return settings
 
 
 def resolve_with_sources(
     arguments: Mapping[str, Any], environ: Mapping[str, str]
-) -> tuple[Settings, Mapping[str, str]]:
-    """The same, and for each setting `argument`, `default` or the name of the variable."""
+) -> tuple[Settings, Mapping[str, str], list[str]]:
+    """The settings; for each `argument`, `default` or the name of the variable; bad variables."""
     found: dict[str, Any] = {}
     sources = dict.fromkeys(Settings._fields, "default")
+    problems: list[str] = []
     for setting in _SETTINGS:
         value = arguments.get(setting.name)
+        found[setting.name] = setting.default
         if value is not None:
             found[setting.name] = _checked(setting.name, value, setting.check)
             sources[setting.name] = "argument"
             continue
         for variable, read in setting.sources:
             text = environ.get(variable, "").strip()
-            if text:
+            if not text:
+                continue
+            try:
                 found[setting.name] = _checked(variable, text, read, environ)
-                sources[setting.name] = variable
-                break
-        else:
-            found[setting.name] = setting.default
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            sources[setting.name] = variable
+            break
     if not found["service_name"]:
         found["service_name"] = found["resource_attributes"].get("service.name", "unknown_service")
-    settings = Settings(**found)
-    _check_together(settings)
-    return settings, sources
+    while conflict := _conflict(found):
+        names, message = conflict
+        from_variables = [name for name in names if sources[name] not in ("argument", "default")]
+        if not from_variables:
+            raise ValueError(message)
+        problems.append(f"{sources[from_variables[0]]}: {message}")
+        for name in from_variables:
+            found[name], sources[name] = None, "default"
+    return Settings(**found), sources, problems
 
 
-def _check_together(settings: Settings) -> None:
-    if bool(settings.client_certificate_file) != bool(settings.client_key_file):
-        raise ValueError("client_certificate_file and client_key_file: expected both or neither")
-    if settings.token and settings.token_file:
-        raise ValueError("token and token_file: expected one of them, got both")
+def _conflict(found: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """Settings that cannot be together, and why, if there are some."""
+    pair = ("client_certificate_file", "client_key_file")
+    if bool(found[pair[0]]) != bool(found[pair[1]]):
+        return pair, "client_certificate_file and client_key_file: expected both or neither"
+    if found["token"] and found["token_file"]:
+        return ("token", "token_file"), "token and token_file: expected one of them, got both"
     for name in ("certificate_file", "client_certificate_file"):
-        if getattr(settings, name) and not settings.endpoint.startswith("https://"):
-            raise ValueError(f"{name}: expected an endpoint https://HOST:PORT with it")
+        if found[name] and not found["endpoint"].startswith("https://"):
+            return (name,), f"{name}: expected an endpoint https://HOST:PORT with it"
+    return None
 
 
 def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> Any:
@@ -250,15 +281,10 @@ _MIB: Final = 1024 * _KIB
 _HOUR_S: Final = 3600
 
 _SETTINGS: Final = (
-    _setting(
-        "endpoint",
-        _endpoint,
-        "localhost:4317",
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", _plainly(_endpoint)),
-    ),
+    _setting("endpoint", _endpoint, "localhost:4317"),
     _setting("service_name", _text, None, ("OTEL_SERVICE_NAME", _plainly(_text))),
     _setting("resource_attributes", _pairs, {}, ("OTEL_RESOURCE_ATTRIBUTES", _plainly(_pairs))),
-    _setting("headers", _headers, {}, ("OTEL_EXPORTER_OTLP_HEADERS", _plainly(_headers))),
+    _setting("headers", _headers, {}),
     _setting("sample_rate", _number(0, 1), 1.0, ("OTEL_TRACES_SAMPLER", _sampler_share)),
     _setting("enabled", _flag, True, ("OTEL_SDK_DISABLED", lambda text, environ: not _flag(text))),
     _setting("max_buffer_bytes", _integer(64 * _KIB, 1024 * _MIB), 8 * _MIB),
@@ -269,21 +295,11 @@ _SETTINGS: Final = (
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("flush_on_sigterm", _flag, False),
     _setting("sender_process", _flag, True),
-    _setting("certificate_file", _file, None, ("OTEL_EXPORTER_OTLP_CERTIFICATE", _plainly(_file))),
-    _setting(
-        "client_certificate_file",
-        _file,
-        None,
-        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", _plainly(_file)),
-    ),
-    _setting("client_key_file", _file, None, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", _plainly(_file))),
+    _setting("certificate_file", _file, None),
+    _setting("client_certificate_file", _file, None),
+    _setting("client_key_file", _file, None),
     _setting("token", _token, None),
     _setting("token_file", _file, None),
-    _setting(
-        "compression",
-        _compression,
-        "none",
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", _plainly(_compression)),
-    ),
+    _setting("compression", _compression, "none"),
     _setting("spool_dir", _directory, None),
 )

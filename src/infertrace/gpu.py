@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 
+from infertrace.green_threads import threads_are_green
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +96,20 @@ class GpuProbe:
     def read(self, timeout_s: float = _READ_TIMEOUT_S) -> dict[str, float | int | str]:
         """The metrics of now, or `{}` when they do not come within `timeout_s`."""
         with self._guard:
-            if self._nvml is None and not self._may_load():
+            if (self._nvml is None or threads_are_green()) and not self._may_load():
                 return {}
             if self._running is None:
-                self._running = threading.Event()
-                threading.Thread(
-                    target=self._read, args=(self._running,), name="infertrace-gpu", daemon=True
-                ).start()
+                running = threading.Event()
+                thread = threading.Thread(
+                    target=self._read, args=(running,), name="infertrace-gpu", daemon=True
+                )
+                self._running = running
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._running = None
+                    self._give_up(f"no thread to read it on: {error}")
+                    return {}
             running = self._running
         if running.wait(timeout_s):
             return self._latest
@@ -128,6 +137,9 @@ class GpuProbe:
     def _may_load(self) -> bool:
         """Import pynvml where there is a driver for it, and not again too soon."""
         if time.monotonic() < self._retry_at:
+            return False
+        if threads_are_green():
+            self._give_up("threads are green (gevent, eventlet): a call to NVML would stop all")
             return False
         try:
             if sys.platform == "linux":

@@ -1,4 +1,11 @@
-"""SIGTERM: deliver what is pending, then do what the signal did before."""
+"""SIGTERM: deliver what is pending, then do what the signal did before.
+
+A server handles SIGTERM by finishing the requests in flight. Some servers, uvicorn among them,
+then restore the handler that was there before theirs, which is often the default, and raise the
+signal again: that ends the process on the spot, past everything that would have delivered the
+spans of these last requests. So from the first SIGTERM on, a default action that is restored for
+it is ours: deliver, then die by the signal.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +21,7 @@ logger = logging.getLogger("infertrace")
 
 _deliver: Callable[[bool], object] = bool
 _previous: Any = None
+_set_handler = signal.signal
 
 
 def set_up(deliver: Callable[[bool], object]) -> None:
@@ -24,7 +32,7 @@ def set_up(deliver: Callable[[bool], object]) -> None:
     """
     global _deliver, _previous
     before = signal.getsignal(signal.SIGTERM)
-    if before is _on_sigterm:
+    if before in (_on_sigterm, _on_last_sigterm):
         return
     if threading.current_thread() is not threading.main_thread():
         why = "only a tracer that is made or configured on the main thread can"
@@ -38,12 +46,27 @@ def set_up(deliver: Callable[[bool], object]) -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    is_the_end = _previous is signal.SIG_DFL
+    if _previous is signal.SIG_DFL:
+        _on_last_sigterm(number, frame)
+        return
     try:
-        _deliver(is_the_end)
+        _deliver(False)
     finally:
-        if is_the_end:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif callable(_previous):  # SIG_IGN is not
+        if callable(_previous):  # SIG_IGN is not
+            signal.signal = _keep_default_from_losing_spans  # type: ignore[assignment]
             _previous(number, frame)
+
+
+def _keep_default_from_losing_spans(number: int, handler: Any, /) -> Any:
+    """`signal.signal`, once SIGTERM has come: its default action delivers first."""
+    if number == signal.SIGTERM and handler == signal.SIG_DFL:
+        handler = _on_last_sigterm
+    return _set_handler(number, handler)
+
+
+def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
+    try:
+        _deliver(True)
+    finally:
+        _set_handler(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

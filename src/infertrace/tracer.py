@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 import threading
 import weakref
 
 from infertrace import backend
-from infertrace.gpu import forget_probes
 from infertrace.recording.decorator import traced
 
 TYPE_CHECKING = False
@@ -31,7 +28,6 @@ else:
 
 _FLUSH_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 10.0
-_LAST_OF_WORKER: Final = -1000
 
 # What can change after construction; the buffer cannot.
 _FIXED: Final = ("max_buffer_bytes", "max_batch_bytes", "spool_dir")
@@ -114,19 +110,16 @@ class Tracer:
 
         self._settings: Settings = resolve(arguments, os.environ)
 
-        self._exporter = Exporter(backend.selected, self._settings, self._accompany_exporter)
+        self._exporter = Exporter(backend.selected, self._settings)
         self._recorder = self._exporter.recorder
-        self._closed = False
-        self._lock = threading.RLock()  # a finalizer may interrupt who holds it
-        self._sampler = self._make_sampler()
         self._apply()
+        # Once nobody can reach this tracer any more; at the exit, lifecycle.py does it.
+        weakref.finalize(self, self._exporter.retire).atexit = False
         if type(self).start_span is Tracer.start_span:
             # The pure backend; as below.
             self.start_span = self._recorder.start_span  # type: ignore[method-assign]
         if type(self).record_batch is Tracer.record_batch:
             self.record_batch = self._recorder.record_batch  # type: ignore[method-assign]
-        _tracers.add(self)
-        _open_tracers.add(self)
 
     def __new__(cls, *arguments: Any, **settings: Any) -> Tracer:
         derived = _with_method_of_backend(cls)
@@ -147,13 +140,11 @@ class Tracer:
             if name not in Settings._fields:
                 allowed = ", ".join(field for field in Settings._fields if field not in _FIXED)
                 raise TypeError(f"{name!r} is not a setting; expected one of {allowed}")
-        with self._lock:
+        with self._exporter.configuring:
             arguments = {**self._arguments, **settings}
             self._settings = resolve(arguments, os.environ)
             self._arguments = arguments
             self._exporter.configure(self._settings)
-            self._sampler.stop()
-            self._sampler = self._make_sampler()
             self._apply()
         return self
 
@@ -315,52 +306,21 @@ class Tracer:
         """Deliver what can be delivered in `timeout` seconds, drop the rest (as `shutdown`).
 
         With a spool the rest is not dropped but left there, and stays `pending` in the
-        ledger. True when everything was delivered. A second call does nothing; spans that end
-        later are counted as dropped.
+        ledger. True when everything was delivered. A second call does nothing, and answers as
+        the first did; spans that end later are counted as dropped.
         """
-        with self._lock:
-            if self._closed:
-                return True
-            self._closed = True
-        left = self._exporter.shutdown(timeout)
-        self._sampler.stop()
-        _open_tracers.discard(self)
-        return not left
+        return not self._exporter.shutdown(timeout)
 
     def _apply(self) -> None:
         settings = self._settings
         self._recorder.service_name = settings.service_name
         self._recorder.set_sample_rate(settings.sample_rate)
         self._recorder.enabled = settings.enabled
-        self._start_sampler()
+        self._exporter.start_sampler()
         if settings.flush_on_sigterm:
-            from infertrace import termination
+            from infertrace import lifecycle, termination
 
-            termination.set_up(_deliver_at_sigterm)
-
-    def _make_sampler(self) -> Any:
-        from infertrace.resources.sampler import ResourceSampler
-
-        return ResourceSampler(
-            backend.selected,
-            self._recorder,
-            interval_s=self._settings.resource_interval_s,
-            gpu_device_index=self._settings.gpu_device_index,
-        )
-
-    def _accompany_exporter(self) -> None:
-        self._start_sampler()
-        _shut_down_with_worker()
-
-    def _start_sampler(self) -> None:
-        if self._settings.enabled:
-            self._sampler.start()
-
-    def _reset_after_fork(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may interrupt who holds it
-        self._exporter.reset()
-        self._sampler.forget()
-        self._sampler = self._make_sampler()
+            termination.set_up(lifecycle.deliver_at_sigterm)
 
 
 def _with_method_of_backend(kind: type[Tracer]) -> type[Tracer]:
@@ -411,47 +371,12 @@ def trace_inference(model: Any = None, operation_name: str = "inference", **fiel
 
 _default: Tracer | None = None
 _default_lock = threading.RLock()
-_worker_pid = 0
-
-# All tracers, for the fork hook; and those not shut down, kept until the exit so that
-# one that goes out of scope loses nothing.
-_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
-_open_tracers: set[Tracer] = set()
 
 
 def _reset_after_fork() -> None:
     global _default_lock
     _default_lock = threading.RLock()
-    forget_probes()
-    for tracer in _tracers:
-        tracer._reset_after_fork()
-
-
-def _shut_down_at_exit() -> None:
-    for tracer in list(_open_tracers):
-        tracer.shutdown(tracer._settings.exit_timeout_s)
-
-
-def _shut_down_with_worker() -> None:
-    """Deliver at the end of a multiprocessing worker: it leaves by os._exit, past atexit."""
-    global _worker_pid
-    modules = sys.modules
-    if "multiprocessing.util" not in modules or _worker_pid == os.getpid():
-        return
-    if modules["multiprocessing.process"].parent_process() is None:
-        return
-    _worker_pid = os.getpid()
-    # After what the program itself has registered there.
-    modules["multiprocessing.util"].Finalize(None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER)
-
-
-def _deliver_at_sigterm(is_the_end: bool) -> None:
-    for tracer in list(_open_tracers):
-        if tracer._settings.flush_on_sigterm:
-            deliver = tracer.shutdown if is_the_end else tracer.flush
-            deliver(tracer._settings.exit_timeout_s)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
-atexit.register(_shut_down_at_exit)

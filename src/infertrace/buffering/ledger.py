@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         """By reason; only reasons that occurred."""
         invalid_fields: int
         """Values that were left out or clamped on otherwise recorded spans."""
+        thread_failures: int
+        """Errors of infertrace's own after which its background threads went on."""
 
 
 DROP_REASONS: Final[tuple[DropReason, ...]] = (

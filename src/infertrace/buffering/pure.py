@@ -349,7 +349,9 @@ class SpanBuffer:
         self._admit()
 
     def _detach(self) -> None:
-        self._spool = None
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
 
     def _settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._held_bytes -= len(batch.payload)

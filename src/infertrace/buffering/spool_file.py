@@ -1,7 +1,8 @@
-"""A spool: a file, mapped into memory, that holds the finished spans which are not settled yet.
+"""A spool: a file that holds the finished spans which are not settled yet.
 
 What a process wrote to it is in the page cache, so it outlives the process, however that ends.
-Not a crash of the machine: nothing here waits for a disk.
+Not a crash of the machine: nothing here waits for a disk. The compiled backend maps it into
+memory (csrc/spool.h), and survives that somebody cuts it short; the pure one writes to it.
 
 The format, in the byte order of the machine: a header, then a ring of records. A place in the
 ring is a number of bytes that only grows, taken modulo the ring's size. A record is a commit word,
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ SETTLED_AT, HEAD_AT, LAST_AT, BATCH_AT, DROPPED_AT = 40, 48, 56, 64, 72
 RESOURCE_SIZE_AT: Final = 136
 RESOURCE_AT: Final = 140
 SUFFIX: Final = ".spool"
+UNFINISHED_SUFFIX: Final = ".new"
 
 _PAGE_BYTES: Final = 4096
 # A span takes 24 bytes of framing, and one without anything in it about 60.
@@ -61,57 +63,74 @@ class SpoolFile:
         self.header_bytes = header_bytes
         ring_bytes = int(max_buffer_bytes * _FRAMED_SHARE) & ~7
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        unfinished = self.path.with_suffix(".new")  # which no drainer looks for
-        self._descriptor = os.open(unfinished, flags, 0o600)
+        unfinished = self.path.with_suffix(UNFINISHED_SUFFIX)  # which no drainer looks for
+        self.size_bytes = header_bytes + ring_bytes
+        self.descriptor = os.open(unfinished, flags, 0o600)
+        # Between the thread that exports and one that shuts down: the number of a closed
+        # descriptor may be another file's.
+        self._guard = threading.Lock()
+        self._is_open = True
+        self.failure: OSError | None = None
+        """Why it could not be written to, if it could not."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A sparse file on a full disk would end the process at the first write to it.
-            _allocate(self._descriptor, header_bytes + ring_bytes)
-            self.map = mmap.mmap(self._descriptor, header_bytes + ring_bytes)
-            self._words = memoryview(self.map).cast("Q")
+            _allocate(self.descriptor, self.size_bytes)
+            self.seed = int.from_bytes(os.urandom(4), "little")
+            self.set_resource(resource)
+            header = HEADER.pack(
+                MAGIC, self.seed, header_bytes, producer_id, ring_bytes, *(0,) * 12
+            )
+            self._write(header, 0)
+            unfinished.rename(self.path)
         except BaseException:
-            os.close(self._descriptor)
-            unfinished.unlink()
+            self.forget()
+            unfinished.unlink(missing_ok=True)
             raise
-        self.seed = int.from_bytes(os.urandom(4), "little")
-        self.set_resource(resource)
-        counters = (0,) * 12
-        HEADER.pack_into(
-            self.map, 0, MAGIC, self.seed, header_bytes, producer_id, ring_bytes, *counters
-        )
-        unfinished.rename(self.path)
+
+    def is_whole(self) -> bool:
+        """Whether it can be written to, and is still at its path, as large as it was made."""
+        if self.failure is not None:
+            return False
+        try:
+            with self._guard:
+                if not self._is_open:
+                    return True
+                status = os.fstat(self.descriptor)
+        except OSError:
+            return False
+        return status.st_size >= self.size_bytes and status.st_nlink > 0
 
     def set_resource(self, resource: bytes) -> None:
         """What goes with the spans; one that is too large for the header is left out."""
-        _WORD.pack_into(self.map, RESOURCE_SIZE_AT, 0)
+        self._write(_WORD.pack(0), RESOURCE_SIZE_AT)
         if RESOURCE_AT + len(resource) <= self.header_bytes:
-            self.map[RESOURCE_AT : RESOURCE_AT + len(resource)] = resource
-            _WORD.pack_into(self.map, RESOURCE_SIZE_AT, len(resource))
+            self._write(resource, RESOURCE_AT)
+            self._write(_WORD.pack(len(resource)), RESOURCE_SIZE_AT)
 
     def set_batch_sequence(self, number: int) -> None:
         """The number of the batch that is being sent."""
-        self.count(BATCH_AT, number)
+        self._write(COUNTER.pack(number), BATCH_AT)
 
-    def count(self, at: int, value: int) -> None:
-        """Set a counter of the header, in one store: a kill leaves the old value or the new.
-
-        `Struct.pack_into` fills with zeros first.
-        """
-        self._words[at // COUNTER.size] = value
+    def _write(self, content: bytes, at: int) -> None:
+        with self._guard:
+            if self._is_open:
+                os.pwrite(self.descriptor, content, at)
 
     def close(self, *, keep: bool) -> None:
         """Let go of it; with `keep` another process may deliver what it holds."""
         if not keep:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-        self.forget()
+        with self._guard:
+            if self._is_open:
+                self._is_open = False
+                os.close(self.descriptor)
 
     def forget(self) -> None:
         """In a forked child: leave it to the parent, which has it locked."""
-        self._words.release()
-        with contextlib.suppress(BufferError):  # a recorder that is gone too looks at it still
-            self.map.close()
-        os.close(self._descriptor)
+        self._guard = threading.Lock()  # a thread of the parent's may have held it
+        self.close(keep=True)
 
 
 def _allocate(descriptor: int, size: int) -> None:

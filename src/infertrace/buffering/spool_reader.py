@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,6 +24,7 @@ from infertrace.buffering.spool_file import (
     RESOURCE_SIZE_AT,
     SETTLED_AT,
     SUFFIX,
+    UNFINISHED_SUFFIX,
     room_for,
 )
 from infertrace.recording.limits import MAX_SPAN_BYTES
@@ -29,7 +32,10 @@ from infertrace.recording.limits import MAX_SPAN_BYTES
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
 
+_UNFINISHED_AGE_S: Final = 60.0
 _MAX_FILE_BYTES: Final = 2 * 1024**3
+# A multiple of the alignment, and more than a header with its resource.
+_WINDOW_BYTES: Final = 1024 * 1024
 _ALIGNMENT: Final = 8
 # No process counts so far; the wire holds 63 bits.
 _MAX_COUNT: Final = 2**62
@@ -61,7 +67,8 @@ class LeftSpool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # O_NONBLOCK: a FIFO of that name must not hold us up.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(self._descriptor).st_nlink:
@@ -75,26 +82,33 @@ class LeftSpool:
         size = os.fstat(self._descriptor).st_size
         if not RESOURCE_AT <= size <= _MAX_FILE_BYTES:
             raise DamagedSpoolError(f"{self.path}: {size} bytes are no spool")
-        content = os.pread(self._descriptor, size, 0)
-        fields = HEADER.unpack_from(content)
+        # Not mapped, since it may be cut short meanwhile; nor read whole, since it may be large.
+        head = os.pread(self._descriptor, min(size, _WINDOW_BYTES), 0)
+        if len(head) < RESOURCE_AT:
+            raise DamagedSpoolError(f"{self.path}: {len(head)} bytes are no spool")
+        fields = HEADER.unpack_from(head)
         magic, self._seed, start, self.producer_id, capacity = fields[:5]
         counters: list[int] = list(fields[5:])
         self.settled_sequence, self._head, self.last_sequence, self.batch_sequence = counters[:4]
         self.dropped: dict[DropReason, int] = dict(zip(DROP_REASONS, counters[4:], strict=False))
         """By reason; what was dropped before it got a sequence number, and what was refused."""
-        resource_bytes = int.from_bytes(content[RESOURCE_SIZE_AT:RESOURCE_AT], sys.byteorder)
+        resource_bytes = int.from_bytes(head[RESOURCE_SIZE_AT:RESOURCE_AT], sys.byteorder)
         if (
             magic != MAGIC
-            or not RESOURCE_AT + resource_bytes <= start <= size
+            or not RESOURCE_AT + resource_bytes <= min(start, len(head))
+            or start > size
             or capacity % _ALIGNMENT
             or max(counters) > _MAX_COUNT
         ):
             raise DamagedSpoolError(f"{self.path}: no spool, or one of another version")
-        self.resource = content[RESOURCE_AT : RESOURCE_AT + resource_bytes]
+        self.resource = head[RESOURCE_AT : RESOURCE_AT + resource_bytes]
         """The encoded field `SendSpanBatchRequest.resource`."""
-        # A file that was cut short has the ring that is there.
-        self._ring: bytes = content[start : start + capacity]
+        self._start = start
         self._capacity = capacity
+        # A file that was cut short has the ring that is there.
+        self._ring_bytes = min(capacity, size - start)
+        self._window = b""
+        self._window_at = 0
 
     @property
     def produced(self) -> int:
@@ -106,7 +120,7 @@ class LeftSpool:
         """What was not settled, in order; what is torn or damaged is passed over."""
         expected = self.settled_sequence + 1
         head = self._head % self._capacity if self._capacity else 0
-        for at, end in ((head, len(self._ring)), (0, head)):
+        for at, end in ((head, self._ring_bytes), (0, min(head, self._ring_bytes))):
             while at < end:
                 record = self._record_at(at)
                 if record is None:
@@ -122,29 +136,41 @@ class LeftSpool:
 
     def _next_word(self, at: int, end: int) -> int:
         """Where the next commit word is, or the end."""
-        while True:
-            at = self._ring.find(_COMMITTED, at, end)
-            if at < 0:
-                return end
-            if at % _ALIGNMENT == 0:
-                return at
-            at += 1
+        while at < end:
+            window = self._read_ring(at, min(_WINDOW_BYTES, end - at))
+            found = window.find(_COMMITTED)
+            while found >= 0 and found % _ALIGNMENT:
+                found = window.find(_COMMITTED, found + 1)
+            if found >= 0:
+                return at + found
+            at += _WINDOW_BYTES
+        return end
 
     def _record_at(self, at: int) -> Record | None:
-        if at + RECORD.size > len(self._ring):
+        head = self._read_ring(at, RECORD.size)
+        if len(head) < RECORD.size:
             return None
-        commit, checksum, sequence, size, _ = RECORD.unpack_from(self._ring, at)
-        end = at + RECORD.size + size
-        if (
-            commit != COMMITTED
-            or sequence > _MAX_COUNT
-            or size > MAX_SPAN_BYTES
-            or end > len(self._ring)
-        ):
+        commit, checksum, sequence, size, _ = RECORD.unpack(head)
+        if commit != COMMITTED or sequence > _MAX_COUNT or size > MAX_SPAN_BYTES:
             return None
-        if crc32(self._ring[at + 8 : end], self._seed) != checksum:
+        record = self._read_ring(at, RECORD.size + size)
+        if len(record) < RECORD.size + size or crc32(record[8:], self._seed) != checksum:
             return None
-        return Record(sequence, bytes(self._ring[at + RECORD.size : end]))
+        return Record(sequence, record[RECORD.size :])
+
+    def _read_ring(self, at: int, size: int) -> bytes:
+        """Those bytes of the ring; fewer where it ends, or was cut short."""
+        size = min(size, self._ring_bytes - at)
+        offset = at - self._window_at
+        if not 0 <= offset <= len(self._window) - size:
+            self._window = os.pread(
+                self._descriptor,
+                min(max(size, _WINDOW_BYTES), self._ring_bytes - at),
+                self._start + at,
+            )
+            self._window_at = at
+            offset = 0
+        return self._window[offset : offset + max(size, 0)]
 
     def settle(self, sequence: int, batch_sequence: int) -> None:
         """Remember that the spans up to this one are settled, should this process end too."""
@@ -154,7 +180,7 @@ class LeftSpool:
 
     def remove(self) -> None:
         """Nothing is left in it."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)  # somebody may have cleaned up meanwhile
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -162,8 +188,31 @@ class LeftSpool:
 
 def left_in(directory: Path) -> list[Path]:
     """The spools in a directory, of live and of dead processes, the oldest first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if path.suffix == SUFFIX:
+                with contextlib.suppress(OSError):  # another process has just drained it
+                    found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the files of processes that were killed while they made a spool."""
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if path.suffix == UNFINISHED_SUFFIX:
+                with contextlib.suppress(OSError):
+                    _remove_unfinished(path)
+
+
+def _remove_unfinished(path: Path) -> None:
+    # A live process locks its file just after it has made it.
+    if time.time() - path.stat().st_mtime < _UNFINISHED_AGE_S:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = [path for path in directory.iterdir() if path.suffix == SUFFIX]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
-    except OSError:
-        return []
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)

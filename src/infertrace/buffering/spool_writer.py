@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -23,18 +25,22 @@ if TYPE_CHECKING:
     from infertrace.buffering.spool_file import SpoolFile
 
 _WORD = struct.Struct("=I")
+_WORDS = struct.Struct("=II")
 
 
 class SpoolWriter:
-    """One thread at a time."""
+    """One thread at a time. Where the disk takes no more, the file is told, and nothing is kept."""
 
     def __init__(self, file: SpoolFile) -> None:
-        self._map = file.map
-        self._count = file.count
+        self._file = file
+        # One of its own: the file may be closed while a thread is about to write.
+        self._descriptor = os.dup(file.descriptor)
         self._seed = file.seed
         self._start = file.header_bytes
-        self._capacity = len(file.map) - file.header_bytes
+        self._capacity = file.size_bytes - file.header_bytes
         self._head = self._tail = 0
+        # Where each record that is not settled ends, with its number.
+        self._records: deque[tuple[int, int]] = deque()
 
     def append(self, span: bytes, sequence: int) -> bool:
         """Keep a span; False where the ring has no room for it."""
@@ -46,38 +52,41 @@ class SpoolWriter:
             return False
         if skipped:
             if rest >= RECORD.size:
-                _WORD.pack_into(self._map, self._start + place, WRAP)
+                self._write(_WORD.pack(WRAP), self._start + place)
             self._tail += skipped
             place = 0
         at = self._start + place
         body = RECORD.pack(0, 0, sequence, len(span), 0)[8:] + span
-        _WORD.pack_into(self._map, at, 0)
-        self._map[at + 4 : at + 8 + len(body)] = _WORD.pack(crc32(body, self._seed)) + body
-        _WORD.pack_into(self._map, at, COMMITTED)
-        self._count(LAST_AT, sequence)
+        self._write(_WORDS.pack(0, crc32(body, self._seed)) + body, at)
+        self._write(_WORD.pack(COMMITTED), at)
+        self._write(COUNTER.pack(sequence), LAST_AT)
         self._tail += room
+        self._records.append((sequence, self._tail))
         return True
 
     def settle(self, sequence: int) -> None:
         """The spans up to this one need not be kept any longer."""
-        while self._head < self._tail:
-            place = self._head % self._capacity
-            rest = self._capacity - place
-            if rest < RECORD.size:
-                self._head += rest
-                continue
-            commit, _, found, size, _ = RECORD.unpack_from(self._map, self._start + place)
-            if commit == WRAP:
-                self._head += rest
-                continue
-            if found > sequence:
-                break
-            self._head += room_for(size)
+        while self._records and self._records[0][0] <= sequence:
+            self._head = self._records.popleft()[1]
         # In this order: a reader passes over records that the sequence says are settled.
-        self._count(SETTLED_AT, sequence)
-        self._count(HEAD_AT, self._head)
+        self._write(COUNTER.pack(sequence), SETTLED_AT)
+        self._write(COUNTER.pack(self._head), HEAD_AT)
 
     def set_dropped(self, counts: Iterable[int]) -> None:
         """Spans dropped so far, in the order of `DROP_REASONS`."""
         for number, count in enumerate(counts):
-            self._count(DROPPED_AT + number * COUNTER.size, count)
+            self._write(COUNTER.pack(count), DROPPED_AT + number * COUNTER.size)
+
+    def _write(self, content: bytes, at: int) -> None:
+        try:
+            os.pwrite(self._descriptor, content, at)
+        except OSError as error:  # the span is held in memory all the same
+            self._file.failure = error
+
+    def close(self) -> None:
+        """Write no more."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    __del__ = close  # in a forked child, which drops it

@@ -70,10 +70,12 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
     yield _backend()
     yield _clock()
     try:
-        settings, sources = resolve_with_sources({"endpoint": endpoint}, os.environ)
+        settings, sources, problems = resolve_with_sources({"endpoint": endpoint}, os.environ)
     except ValueError as error:
         yield Finding("configuration", PROBLEM, str(error))
         return
+    for problem in problems:
+        yield Finding("configuration", PROBLEM, f"{problem}; it is ignored")
     for name, source in sources.items():
         value = getattr(settings, name)
         shown = "(not shown)" if value and name in _SECRET else repr(value)

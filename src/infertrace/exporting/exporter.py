@@ -11,17 +11,30 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import threading
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from infertrace import lifecycle
 from infertrace.buffering.batch import halves
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.exporting import process_transport, request_header
+from infertrace.exporting.log_text import one_line
 from infertrace.exporting.process_transport import ProcessTransport
-from infertrace.exporting.transport import Disconnected, Refused, TooLarge, choose_transport
+from infertrace.exporting.transport import (
+    Disconnected,
+    Overloaded,
+    Refused,
+    Stumbled,
+    TooLarge,
+    choose_transport,
+)
+from infertrace.green_threads import threads_are_green
+from infertrace.recording.invalid_values import take_notices
+from infertrace.resources.sampler import ResourceSampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.configuration import Settings
     from infertrace.exporting.spool_drain import Leftovers
-    from infertrace.exporting.transport import Answer, Transport
+    from infertrace.exporting.transport import Answer, Request, Transport
 
 logger = logging.getLogger("infertrace")
 
@@ -48,6 +61,13 @@ _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9
 _INTERVALS_BETWEEN_LEFTOVERS: Final = 10
 _PRODUCER_ID_BYTES: Final = 16
+# Answers in a row after which a batch is parted, in case it is the batch that a server cannot
+# take; and after which a single span is, if the server takes a request without spans.
+_MAX_STUMBLES: Final = 5
+_MAX_OVERLOADS: Final = 3
+# After an error of our own that nobody foresaw; the next one waits longer.
+_FIRST_RESTART_S: Final = 0.1
+_MAX_RESTART_S: Final = 30.0
 # What becomes of a batch that the end of a shutdown finds on its way.
 _GIVEN_UP: Final[tuple[int, DropReason]] = (0, "shutdown")
 
@@ -62,9 +82,8 @@ class Exporter:
     _spool: SpoolFile | None
     _leftovers: Leftovers | None
 
-    def __init__(self, backend: Backend, settings: Settings, on_start: Callable[[], None]) -> None:
+    def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend = backend
-        self._on_start = on_start
         self.recorder: Recorder = backend.Recorder(
             max_buffer_bytes=settings.max_buffer_bytes,
             # A batch no larger than the buffer, or it would never be full.
@@ -77,6 +96,30 @@ class Exporter:
         self._resource = request_header.resource(settings)
         self._start_anew()
         self._open_spool()
+        self._make_sampler()
+        lifecycle.register(self)
+        lifecycle.keep_open(self)
+
+    @property
+    def exit_timeout_s(self) -> float:
+        return self._settings.exit_timeout_s
+
+    @property
+    def flush_on_sigterm(self) -> bool:
+        return self._settings.flush_on_sigterm
+
+    def _make_sampler(self) -> None:
+        self._sampler = ResourceSampler(
+            self._backend,
+            self.recorder,
+            interval_s=self._settings.resource_interval_s,
+            gpu_device_index=self._settings.gpu_device_index,
+        )
+
+    def start_sampler(self) -> None:
+        """Begin to read GPU and process, where a tracer that is switched on wants it."""
+        if self._settings.enabled:
+            self._sampler.start()
 
     def _open_spool(self) -> None:
         """Where one is wanted; without room for it spans are held in memory only."""
@@ -88,16 +131,21 @@ class Exporter:
 
         directory = Path(self._settings.spool_dir)
         try:
-            self._spool = SpoolFile(
+            spool = SpoolFile(
                 directory,
                 producer_id=self._producer_id,
                 resource=self._resource,
                 max_buffer_bytes=self._settings.max_buffer_bytes,
             )
+            try:
+                self.recorder.attach_spool(spool)
+            except OSError:
+                spool.close(keep=False)
+                raise
         except OSError as error:
             logger.warning("no spool in %s (%s): spans are held in memory", directory, error)
             return
-        self.recorder.attach_spool(self._spool)
+        self._spool = spool
         self._leftovers = Leftovers(directory, self._settings.max_batch_bytes)
 
     def _start_anew(self) -> None:
@@ -117,6 +165,13 @@ class Exporter:
         self._batch_sequence = 0
         self._state = ""
         self._told_of_rejection = False
+        # Held by whoever starts the thread, and never waited for.
+        self._starting = threading.Lock()
+        self.configuring = threading.RLock()  # a finalizer may interrupt whoever holds it
+        self._retired = False
+        self._is_shutting_down = self._is_shut_down = False
+        self._left_by_shutdown = 0
+        self._thread_failures = 0
         self._spool = None
         self._leftovers = None
         self._wants_spool = True  # a forked child makes its own, with its first span
@@ -130,7 +185,11 @@ class Exporter:
         self.recorder.reset()
         if self._spool is not None:
             self._spool.forget()
+        was_retired = self._retired
         self._start_anew()
+        self._retired = was_retired
+        self._sampler.forget()
+        self._make_sampler()
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
@@ -141,12 +200,30 @@ class Exporter:
         if self._spool is not None:
             self._spool.set_resource(self._resource)
         self._disconnect()
+        self._sampler.stop()
+        self._make_sampler()
 
     def wake(self) -> None:
-        """Look for spans now; called on the threads that record, never blocks on I/O."""
+        """Look for spans now; called on the threads that record, never blocks on I/O.
+
+        Raises RuntimeError where no thread can be started.
+        """
         if self._thread is None:
             self._start()
         self._ring()
+
+    def retire(self) -> None:
+        """Deliver what is held, then end the thread, the sender and the sampler.
+
+        For a tracer that nobody can reach any more, from its finalizer: takes no lock that the
+        interrupted code may hold. A span that ends later wakes the exporter again.
+        """
+        self._retired = True
+        self._sampler.retire()
+        if self._thread is not None:
+            self._ring()
+        elif not self._pending():
+            lifecycle.let_go(self)
 
     def ledger(self) -> Ledger:
         produced, delivered, pending, dropped, invalid_fields = self.recorder.counts()
@@ -157,6 +234,7 @@ class Exporter:
             "pending": pending,
             "dropped": {reason: count for reason, count in by_reason if count},
             "invalid_fields": invalid_fields,
+            "thread_failures": self._thread_failures,
         }
 
     def flush(self, timeout_s: float) -> bool:
@@ -184,11 +262,41 @@ class Exporter:
                 self._hurried -= 1
 
     def shutdown(self, timeout_s: float) -> int:
-        """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped."""
-        self._deadline = time.monotonic() + timeout_s
-        # First: threads that go on recording must not keep the flush from its end.
+        """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped.
+
+        Another call does nothing, and answers the same.
+        """
+        with self.configuring:
+            is_first, self._is_shutting_down = not self._is_shutting_down, True
+        if is_first:
+            self.begin_shutdown(time.monotonic() + timeout_s)
+            self.flush(timeout_s)
+            self.finish_shutdown()
+        return self._left_by_shutdown
+
+    def begin_shutdown(self, deadline: float) -> None:
+        """Take no more spans, and hurry with those that are held, until this moment."""
+        if self._is_shut_down:
+            return
+        self._is_shutting_down = True
+        self._deadline = deadline
+        # First: threads that go on recording must not keep the delivery from its end.
         self.recorder.close()
-        self.flush(timeout_s)
+        with self._settled:
+            self._hurried += 1
+        # RuntimeError: there are no threads; then wait_for_delivery() delivers.
+        with contextlib.suppress(RuntimeError):
+            if self._pending():
+                self.wake()
+
+    def wait_for_delivery(self, timeout_s: float) -> bool:
+        return self.flush(timeout_s)
+
+    def finish_shutdown(self) -> int:
+        """Drop what is left; how many spans that were. Another call answers the same."""
+        if self._is_shut_down:
+            return self._left_by_shutdown
+        self._is_shut_down = True  # also for a finalizer that comes here amid this
         with self._settled:
             if self._spool is None:
                 self.recorder.discard()
@@ -205,10 +313,12 @@ class Exporter:
             self._say_goodbye()
         self._disconnect()
         process_transport.end_spare()
+        self._sampler.stop()
         # From the ledger: at the deadline the exporter itself may have given up its batch.
-        # What is pending still is dropped by whom a finalizer that got here interrupted.
+        # If a finalizer called us, the thread it interrupted will drop what is still pending.
         ledger = self.ledger()
         left = ledger["dropped"].get("shutdown", 0) + ledger["pending"]
+        self._log_notices()
         if self._spool is not None:
             self._close_spool(ledger["pending"])
         elif left:
@@ -217,6 +327,8 @@ class Exporter:
                 self._settings.endpoint,
                 left,
             )
+        self._left_by_shutdown = left
+        lifecycle.let_go(self)
         return left
 
     def _close_spool(self, pending: int) -> None:
@@ -243,19 +355,68 @@ class Exporter:
             self.recorder.interrupt()
 
     def _start(self) -> None:
-        if self._wants_spool:
-            self._open_spool()
-        thread = threading.Thread(target=self._run, name="infertrace-exporter", daemon=True)
-        # Before start(): a span recorded while it waits for the thread must not start another.
-        self._thread = thread
+        # Two threads, or a thread and a finalizer on it, may come here at once.
+        if not self._starting.acquire(blocking=False):
+            return
         try:
-            thread.start()
-        except BaseException:
-            self._thread = None
-            raise
-        self._on_start()
+            if self._thread is not None or self._stopping:
+                return
+            if self._wants_spool:
+                self._open_spool()
+            thread = threading.Thread(target=self._run, name="infertrace-exporter", daemon=True)
+            # Before start(): a span recorded while it waits for the thread must not start another.
+            self._thread = thread
+            try:
+                thread.start()
+            except BaseException:
+                self._thread = None
+                raise
+        finally:
+            self._starting.release()
+        lifecycle.keep_open(self)
+        if not self._retired:
+            self.start_sampler()
 
     def _run(self) -> None:
+        is_done = False
+        try:
+            self._deliver_until_stopped()
+            is_done = True
+        finally:
+            # Not an Exception, which is caught further in: somebody ended this thread.
+            if not is_done and not self._stopping:
+                self._tell_of_failure("was ended from outside")
+                self._thread = None
+                with contextlib.suppress(RuntimeError):  # the next span that ends tries again
+                    self.recorder.sleep()
+                    self._start()
+
+    def _deliver_until_stopped(self) -> None:
+        restart_s = _FIRST_RESTART_S
+        while True:
+            try:
+                self._deliver_in_turns()
+                self._say_goodbye()
+                self._disconnect()  # also what was opened after the shutdown had looked
+            except Exception as error:
+                self._tell_of_failure(f"{type(error).__name__}: {error}")
+                self._bell.acquire(timeout=restart_s)
+                restart_s = min(restart_s * 2, _MAX_RESTART_S)
+                continue
+            if not self._stopping:
+                self._let_go()
+            return
+
+    def _let_go(self) -> None:
+        """End the thread of a retired exporter; a span that comes meanwhile starts another."""
+        self.recorder.sleep()
+        self._state = ""
+        lifecycle.let_go(self)
+        self._thread = None
+        if self._pending():
+            self.wake()
+
+    def _deliver_in_turns(self) -> None:
         due = time.monotonic() + self._settings.export_interval_s
         while not self._stopping:
             if not self._attend():
@@ -263,15 +424,48 @@ class Exporter:
             # What does not fill a batch waits for the interval: to send what there is, again
             # and again, would make the traced loop hand over the GIL without end.
             self._deliver_all(partial=False)
-            if self._hurried or time.monotonic() >= due:
+            if self._hurried or self._retired or time.monotonic() >= due:
+                self._log_notices()
                 self._follow_wall_clock()
                 self._deliver_all(partial=True)
+                self._replace_cut_spool()
                 self._deliver_leftovers()
                 due = time.monotonic() + self._settings.export_interval_s
             with self._settled:
                 self._settled.notify_all()
-        self._say_goodbye()
-        self._disconnect()  # also what was opened after the shutdown had looked
+            if self._retired and not self._pending():
+                return
+
+    def _tell_of_failure(self, what: str) -> None:
+        """Count an error of ours, and log the first: what failed goes on."""
+        self._thread_failures += 1
+        if self._thread_failures == 1:
+            logger.error(
+                "the exporter's thread goes on after an error that nobody foresaw "
+                "(said once; stats() counts thread_failures): %s",
+                one_line(what),
+                exc_info=sys.exc_info()[1] is not None,
+            )
+
+    def _log_notices(self) -> None:
+        for notice in take_notices():
+            logger.warning("%s (said once for each kind; stats() counts invalid_fields)", notice)
+
+    def _replace_cut_spool(self) -> None:
+        """A spool that somebody cut short or removed keeps nothing: go on with another."""
+        if self._spool is None or self._spool.is_whole():
+            return
+        logger.warning(
+            "the spool %s was cut short or removed, or cannot be written; another takes its place",
+            self._spool.path,
+        )
+        with self._settled:
+            if self._spool is None or self._stopping:
+                return
+            spool, self._spool = self._spool, None
+            self.recorder.detach_spool()
+        spool.close(keep=False)
+        self._open_spool()
 
     def _attend(self) -> bool:
         """Deliver without the GIL while all goes well and spans come; whether that was possible."""
@@ -283,6 +477,8 @@ class Exporter:
             or self._state != "up"
             or self._unsettled
             or self._hurried
+            or self._retired
+            or threads_are_green()
         ):
             return False
         interval_s = self._settings.export_interval_s
@@ -308,10 +504,14 @@ class Exporter:
 
     def _deliver_here(self, deadline: float) -> None:
         """On the caller's thread, until the deadline; what is not settled by then stays."""
-        with self._settled:
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
             if self._thread is not None:
                 return
             self._thread = threading.current_thread()  # nobody else delivers meanwhile
+        finally:
+            self._starting.release()
         self._borrowed_until = deadline
         try:
             self._follow_wall_clock()
@@ -333,9 +533,7 @@ class Exporter:
     def _deliver_leftovers(self) -> None:
         """What dead processes left, when there is a collector to take it."""
         if self._leftovers is not None and self._state == "up" and not self._stopping:
-            self._leftovers.deliver(
-                lambda request: self._connected().send(request, self._patience_s())
-            )
+            self._leftovers.deliver(self._send)
 
     def _follow_wall_clock(self) -> None:
         anchor = time.time_ns() - self._backend.monotonic_ns()
@@ -385,14 +583,11 @@ class Exporter:
         """
         request = batch.payload, self._header(batch.first_span_sequence)
         backoff_s = _FIRST_BACKOFF_S
+        stumbles = overloads = 0
         while True:
             outcome, first_outcome = first_outcome, None
             try:
-                answer = (
-                    outcome()
-                    if outcome is not None
-                    else self._connected().send(request, self._patience_s())
-                )
+                answer = outcome() if outcome is not None else self._send(request)
             except TooLarge as error:
                 if batch.span_count > 1:
                     return None
@@ -412,6 +607,15 @@ class Exporter:
                 )
                 if time.monotonic() >= self._borrowed_until:
                     raise _OutOfTime from None
+                stumbles = stumbles + 1 if isinstance(error, Stumbled) else 0
+                overloads += isinstance(error, Overloaded)
+                if batch.span_count > 1 and (
+                    stumbles >= _MAX_STUMBLES or overloads >= _MAX_OVERLOADS
+                ):
+                    return None
+                if stumbles > _MAX_STUMBLES and self._takes_requests():
+                    self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
+                    return 0, "rejected"
                 self._pause(backoff_s, getattr(error, "retry_after_s", None))
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
             else:
@@ -420,6 +624,17 @@ class Exporter:
                 if accepted < batch.span_count:
                     self._tell_of_rejection(batch.span_count - accepted, answer.rejection_reason)
                 return accepted, "rejected"
+
+    def _takes_requests(self) -> bool:
+        """Whether the collector accepts a request without spans: then it is a span's fault."""
+        try:
+            self._send((self._header(),))
+        except Exception:
+            return False
+        return True
+
+    def _send(self, request: Request) -> Answer:
+        return self._connected().send(request, self._patience_s())
 
     def _connected(self) -> Transport:
         while (transport := self._transport) is None:
@@ -472,13 +687,13 @@ class Exporter:
         if self._state == "up" and time.monotonic() < self._deadline:
             self._batch_sequence += 1
             with contextlib.suppress(Exception):
-                self._connected().send((self._header(final=True),), self._patience_s())
+                self._send((self._header(final=True),))
 
     def _change_state(self, state: str, level: int, message: str) -> None:
         """Log one line when the state changes, never one for each failure."""
         if state != self._state:
             self._state = state
-            logger.log(level, "%s: %s", self._settings.endpoint, message)
+            logger.log(level, "%s: %s", self._settings.endpoint, one_line(message))
 
     def _tell_of_rejection(self, spans: int, reason: str) -> None:
         if not self._told_of_rejection:
@@ -487,5 +702,5 @@ class Exporter:
                 "%s: rejected %d spans (said once, counted always): %s",
                 self._settings.endpoint,
                 spans,
-                reason or "no reason given",
+                one_line(reason) or "no reason given",
             )

@@ -25,6 +25,8 @@ except ImportError:  # Windows: one process per file
 _MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024  # the largest that OTLP advises receivers to take
 _MAX_SIZE_SHIFT: Final = 28  # a varint of that size
 
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 """A file that would grow beyond this is renamed first, to `PATH.1`, `PATH.2`, ..."""
 
@@ -64,7 +66,8 @@ class FileTransport:
         """The file, open, locked, at its path and with room."""
         while True:
             if self._file is None:
-                self._file = self._path.open("ab", buffering=0)
+                # Spans may hold what is for their owner's eyes only.
+                self._file = os.fdopen(os.open(self._path, _APPEND, 0o600), "ab", buffering=0)
                 fresh = True
             else:
                 fresh = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,22 +10,37 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from infertrace.exporting.bearer_token import BearerToken
-from infertrace.exporting.transport import Answer, Refused, Request, Retryable, Target, TooLarge
+from infertrace.exporting.transport import (
+    Answer,
+    Overloaded,
+    Refused,
+    Request,
+    Retryable,
+    Stumbled,
+    Target,
+    TooLarge,
+)
 from infertrace.generated.span_pb2 import SendSpanBatchResponse
 
 _METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
 
-# The retry table of the OTLP specification, "Failures", OTLP/gRPC.
-_RETRYABLE: Final = frozenset(
+# What is a fault of the batch itself. All else is retried: a token, a route or an overload is
+# mended in time, and until then the buffer bounds what is held.
+_REFUSED: Final = frozenset(
     {
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.ALREADY_EXISTS,
     }
 )
+# What servers answer where a handler of theirs failed: once, or for this batch each time.
+_STUMBLED: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
+# How servers say that a request is larger than they take: gRPC in C++, Python, Go, Java, Node and
+# .NET, tonic, and our own collector. RESOURCE_EXHAUSTED with any other text is an overload.
+_TOO_LARGE: Final = re.compile(
+    r"larger than max|exceeds (the )?max|too large|too many spans", re.IGNORECASE
+)
+_MAY_BE_TOO_LARGE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
 
 _RETRY_INFO_TYPE: Final = "type.googleapis.com/google.rpc.RetryInfo"
 
@@ -116,14 +132,18 @@ def _credentials(target: Target) -> grpc.ChannelCredentials:
 
 
 def _translated(error: Any) -> Retryable | TooLarge | Refused:
-    code = error.code()
-    message = f"{code.name}: {error.details()}"
+    code, details = error.code(), error.details() or ""
+    message = f"{code.name}: {details}"
     retry_after_s = _retry_after_s(error)
-    if code in _RETRYABLE:
+    if code in _REFUSED:
+        return Refused(message)
+    if retry_after_s is not None:
         return Retryable(message, retry_after_s)
+    if code in _MAY_BE_TOO_LARGE and _TOO_LARGE.search(details):
+        return TooLarge(message)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge(message) if retry_after_s is None else Retryable(message, retry_after_s)
-    return Refused(message)
+        return Overloaded(message)
+    return Stumbled(message) if code in _STUMBLED else Retryable(message)
 
 
 def _retry_after_s(error: Any) -> float | None:

@@ -19,22 +19,38 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from infertrace.exporting.transport import Answer, Disconnected, Refused, Retryable, TooLarge
+from infertrace.exporting.transport import (
+    Answer,
+    Disconnected,
+    Overloaded,
+    Refused,
+    Retryable,
+    SendError,
+    Stumbled,
+    TooLarge,
+)
+from infertrace.green_threads import threads_are_green
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from infertrace.backend import Attend, Attendance, Exchange
-    from infertrace.exporting.transport import Request, SendError, Target
+    from infertrace.exporting.transport import Request, Target
 
 # A request: its size, and how long the collector may take for it in seconds.
 REQUEST: Final = struct.Struct("=Qd")
 # An answer: its kind; spans accepted, spans rejected; seconds to wait, or NaN; size of a text.
 ANSWER: Final = struct.Struct("=BqqdI")
 ANSWER_SIZE_AT: Final = ANSWER.size - 4
-ACCEPTED, RETRYABLE, TOO_LARGE, REFUSED = range(4)
+ACCEPTED, RETRYABLE, TOO_LARGE, REFUSED, OVERLOADED, STUMBLED = range(6)
 MAX_TEXT_BYTES: Final = 4096
 READY: Final = b"r"
+_ERRORS: Final[Mapping[int, type[SendError]]] = {
+    TOO_LARGE: TooLarge,
+    REFUSED: Refused,
+    OVERLOADED: Overloaded,
+    STUMBLED: Stumbled,
+}
 
 _START_TIMEOUT_S: Final = 20.0
 # What the way to the sender and back may take on top of the request itself.
@@ -98,13 +114,27 @@ class SenderProcess:
         self.socket.settimeout(None)
 
     def end(self) -> None:
-        self._process.kill()
+        """End it now where that is allowed; it ends soon after its socket closes anyhow."""
+        _reap()
+        try:
+            self._process.kill()
+        except PermissionError:  # the traced process has given up the rights that it had
+            _ending.append(self._process)
+            return
         self._process.wait()
 
     def forget(self) -> None:
         """In a forked child: the parent's sender must see its socket end when the parent ends."""
         self.socket.close()
         self._process.returncode = 0  # not ours to wait for
+
+
+# Senders that were told to end, and not waited for.
+_ending: list[subprocess.Popen[bytes]] = []
+
+
+def _reap() -> None:
+    _ending[:] = [process for process in _ending if process.poll() is None]
 
 
 # One that gets ready for the next tracer that wants one, or none: to start a process takes the
@@ -139,6 +169,8 @@ def forget_spare() -> None:
     """As a forked child must."""
     while _spare:
         _spare.pop().forget()
+    while _ending:
+        _ending.pop().returncode = 0  # not ours to wait for
 
 
 class ProcessTransport:
@@ -150,7 +182,9 @@ class ProcessTransport:
         exchange: Exchange | None = None,
         meanwhile: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._exchange = exchange or self._exchange_in_python
+        self._exchange: Exchange = exchange or self._exchange_in_python
+        if threads_are_green():
+            self._exchange = self._exchange_among_green_threads
         self._meanwhile = meanwhile
         self._is_sending = self._is_closed = False
         self._process = take_spare()
@@ -232,6 +266,22 @@ class ProcessTransport:
                 wanted = head + int.from_bytes(answer[size_at : size_at + 4], sys.byteorder)
         return answer
 
+    def _exchange_among_green_threads(
+        self, descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
+    ) -> bytes:
+        self._socket.settimeout(timeout_s)
+        self._socket.sendall(b"".join(parts))
+        answer = b""
+        wanted = head
+        while len(answer) < wanted:
+            more = self._socket.recv(_MAX_ANSWER_BYTES)
+            if not more:
+                raise ConnectionError("it has ended")
+            answer += more
+            if len(answer) >= head:
+                wanted = head + int.from_bytes(answer[size_at : size_at + 4], sys.byteorder)
+        return answer
+
     def _limit(self, direction: int, seconds: float) -> None:
         limit = struct.pack("@ll", int(seconds), max(int(seconds % 1 * 1e6), 1))
         self._socket.setsockopt(socket.SOL_SOCKET, direction, limit)
@@ -262,8 +312,6 @@ def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _error(kind: int, message: str, retry_after_s: float) -> SendError:
-    if kind == TOO_LARGE:
-        return TooLarge(message)
-    if kind == REFUSED:
-        return Refused(message)
+    if kind in _ERRORS:
+        return _ERRORS[kind](message)
     return Retryable(message, None if retry_after_s != retry_after_s else retry_after_s)

@@ -22,17 +22,21 @@ from infertrace.exporting.process_transport import (
     ACCEPTED,
     ANSWER,
     MAX_TEXT_BYTES,
+    OVERLOADED,
     READY,
     REFUSED,
     REQUEST,
     RETRYABLE,
+    STUMBLED,
     TOO_LARGE,
 )
 from infertrace.exporting.transport import (
     Answer,
+    Overloaded,
     Refused,
     Request,
     Retryable,
+    Stumbled,
     Target,
     TooLarge,
     Transport,
@@ -46,6 +50,7 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
+    connection.setblocking(True)  # a program with green threads makes none that block
     connection.sendall(READY)
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
     settings, _ = _receive(connection)
@@ -102,6 +107,10 @@ def _answer_to(transport: Transport, request: bytes, timeout_s: float) -> bytes:
         kind, text = TOO_LARGE, str(error)
     except Refused as error:
         kind, text = REFUSED, str(error)
+    except Overloaded as error:
+        kind, text = OVERLOADED, str(error)
+    except Stumbled as error:
+        kind, text = STUMBLED, str(error)
     except Retryable as error:
         text = str(error)
         if error.retry_after_s is not None:

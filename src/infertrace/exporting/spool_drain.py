@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from infertrace.buffering.batch import Batch, halves
-from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool, Record, left_in
+from infertrace.buffering.spool_reader import (
+    DamagedSpoolError,
+    LeftSpool,
+    Record,
+    left_in,
+    remove_unfinished,
+)
 from infertrace.exporting import request_header
+from infertrace.exporting.log_text import one_line
 from infertrace.exporting.transport import Answer, Refused, Request, Retryable, TooLarge
 
 logger = logging.getLogger("infertrace")
@@ -34,33 +41,32 @@ class Leftovers:
     def __init__(self, directory: Path, max_batch_bytes: int) -> None:
         self._directory = directory
         self._max_batch_bytes = max_batch_bytes
+        self._told_of: set[Path] = set()
         self.stopped_by: Retryable | None = None
         """Why the last delivery ended before it was done, if it did."""
 
     def deliver(self, send: Send) -> list[tuple[Path, Drained]]:
-        """All that nobody else has locked; ends early where the collector takes nothing now."""
+        """All that nobody else has locked; ends early where the collector takes nothing now.
+
+        A file that cannot be read, moved or removed is told of once, and left for the next time.
+        """
         done = []
         self.stopped_by = None
+        remove_unfinished(self._directory)
         for path in left_in(self._directory):
             try:
-                spool = LeftSpool(path)
-            except (BlockingIOError, FileNotFoundError):  # its owner lives, or another drained it
-                continue
-            except OSError as error:
-                logger.warning("cannot read the spool %s: %s", path, error)
-                continue
-            except DamagedSpoolError as error:
-                kept = path.with_name(path.name + _DAMAGED_SUFFIX)
-                path.replace(kept)
-                logger.warning("%s; it was kept as %s", error, kept)
-                continue
-            try:
-                drained = drain(spool, send, self._max_batch_bytes)
+                drained = self._deliver_one(path, send)
             except Retryable as error:
                 self.stopped_by = error
                 break
-            finally:
-                spool.close()
+            except (BlockingIOError, FileNotFoundError):  # its owner lives, or another drained it
+                continue
+            except OSError as error:
+                self._tell_once(path, f"cannot deliver the spool {path}: {error}")
+                continue
+            except DamagedSpoolError as error:
+                self._set_aside(path, error)
+                continue
             done.append((path, drained))
             logger.info(
                 "%d spans that a process had left in %s were delivered, %d rejected, %d damaged",
@@ -70,6 +76,27 @@ class Leftovers:
                 drained.damaged,
             )
         return done
+
+    def _deliver_one(self, path: Path, send: Send) -> Drained:
+        spool = LeftSpool(path)
+        try:
+            return drain(spool, send, self._max_batch_bytes)
+        finally:
+            spool.close()
+
+    def _set_aside(self, path: Path, error: DamagedSpoolError) -> None:
+        kept = path.with_name(path.name + _DAMAGED_SUFFIX)
+        try:
+            path.replace(kept)
+        except OSError as failure:
+            self._tell_once(path, f"{error}; it cannot be moved out of the way: {failure}")
+            return
+        logger.warning("%s; it was kept as %s", error, kept)
+
+    def _tell_once(self, path: Path, message: str) -> None:
+        if path not in self._told_of:
+            self._told_of.add(path)
+            logger.warning("%s (said once)", one_line(message))
 
 
 def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
@@ -105,7 +132,7 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
                     continue
                 accepted = 0
             except Refused as error:
-                logger.warning("%s: spans are refused: %s", spool.path, error)
+                logger.warning("%s: spans are refused: %s", spool.path, one_line(str(error)))
                 accepted = 0
             else:
                 accepted = max(0, min(answer.accepted_count, part.span_count))
@@ -118,7 +145,7 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
     try:
         send((header(0, final=True),))
     except (Refused, TooLarge) as error:
-        logger.warning("%s: its ledger is refused: %s", spool.path, error)
+        logger.warning("%s: its ledger is refused: %s", spool.path, one_line(str(error)))
     spool.remove()
     return Drained(delivered, rejected, damaged)
 

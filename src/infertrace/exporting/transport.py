@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,9 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Exchange
     from infertrace.configuration import Settings
-
-logger = logging.getLogger("infertrace")
-
 
 # The parts of a SendSpanBatchRequest, one after the other: to join them would be to copy the spans.
 Request = tuple[bytes, ...]
@@ -65,6 +61,14 @@ class Retryable(SendError):
 
 class Disconnected(Retryable):
     """Worth another try, on another connection: this one is of no more use."""
+
+
+class Overloaded(Retryable):
+    """Worth another try; the collector has no room now, and did not say when it will."""
+
+
+class Stumbled(Retryable):
+    """Worth another try; the collector failed, perhaps over something in this request."""
 
 
 class TooLarge(SendError):
@@ -134,7 +138,7 @@ def _open_process(
     try:
         return ProcessTransport(target, exchange, meanwhile)
     except OSError as error:
-        logger.warning("no process to send from (%s): sending from this one", error)
-    from infertrace.exporting.grpc_transport import GrpcTransport
-
-    return GrpcTransport(target)
+        # Not from this process instead: where descriptors or memory are short, gRPC aborts.
+        raise Retryable(
+            f"no process to send from ({error}); sender_process=False sends from the traced one"
+        ) from None

@@ -759,6 +759,10 @@ class Recorder:
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         self._buffer.settle(batch, delivered, reason)
 
+    def sleep(self) -> None:
+        """Wake the exporter again with the next span that ends."""
+        self._awake = False
+
     def close(self) -> None:
         self._buffer.close()
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
 from infertrace.gpu import probe
+from infertrace.green_threads import threads_are_green
 from infertrace.recording.encoder import resource_metrics
 from infertrace.resources.process import ProcessMeter
 
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
+
+logger = logging.getLogger("infertrace")
 
 _STOP_TIMEOUT_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 30.0
@@ -32,10 +36,12 @@ class ResourceSampler:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._gpu_thread: threading.Thread | None = None
+        self._retired = False
+        self._told_of_failure = False
 
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
-        if self._interval_s > 0 and self._thread is None:
+        if self._interval_s > 0 and self._thread is None and not self._retired:
             probe(self._gpu_device_index).prepare()
             if self._recorder.sample_process is not None:
                 self._recorder.stop_sampling(False)
@@ -50,9 +56,15 @@ class ResourceSampler:
         self._stopped.set()
         if self._recorder.sample_process is not None:
             self._recorder.stop_sampling()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_STOP_TIMEOUT_S)
         self._recorder.sample = None
+
+    def retire(self) -> None:
+        """End sampling soon; for a finalizer: takes no lock and waits for nothing."""
+        self._retired = True
+        if self._recorder.sample_process is not None:
+            self._recorder.stop_sampling()
 
     def sample(self) -> None:
         """Read once, now."""
@@ -61,15 +73,30 @@ class ResourceSampler:
             self._recorder.sample = (resource_metrics(metrics), self._monotonic_ns())
 
     def _run(self) -> None:
-        sample_process = self._recorder.sample_process
         look_again_s = max(_LOOK_AGAIN_S, self._interval_s)
-        while not self._stopped.is_set():
-            self.sample()
-            # The GIL is the traced program's: it is only taken to look again what there is.
-            self._watch_gpu(look_again_s - _GPU_LOOKS_SOONER_S)
-            if sample_process is None or not sample_process(self._interval_s, look_again_s):
-                self._stopped.wait(self._interval_s)
+        while not (self._stopped.is_set() or self._retired):
+            try:
+                self.sample()
+                if self._samples_without_gil(look_again_s):
+                    continue
+            except Exception as error:
+                self._tell_of_failure(error)
+            self._stopped.wait(self._interval_s)
         self.forget()
+
+    def _samples_without_gil(self, duration_s: float) -> bool:
+        """Sample in C for so long, where that is possible; else nothing."""
+        sample_process = self._recorder.sample_process
+        if sample_process is None or threads_are_green():
+            return False
+        # Take the GIL only to re-check which devices exist.
+        self._watch_gpu(duration_s - _GPU_LOOKS_SOONER_S)
+        return sample_process(self._interval_s, duration_s)
+
+    def _tell_of_failure(self, error: Exception) -> None:
+        if not self._told_of_failure:
+            self._told_of_failure = True
+            logger.error("GPU and process could not be read (said once)", exc_info=error)
 
     def _watch_gpu(self, duration_s: float) -> None:
         """On a thread of its own: a call into a driver can hang."""

@@ -1,0 +1,97 @@
+/* Files mapped into memory that may be cut short by anybody while they are in use.
+ *
+ * A store to a page that the file no longer has raises SIGBUS, which ends the process. Our handler
+ * puts memory without a file in the place of the whole map, so that the store goes on; whoever
+ * looks at the file's size sees what has happened. A SIGBUS elsewhere goes to the handler that was
+ * there before. POSIX only.
+ */
+#ifndef INFERTRACE_GUARDED_MAP_H
+#define INFERTRACE_GUARDED_MAP_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
+    (void)descriptor, (void)size, (void)start;
+    return -ENOSYS;
+}
+static void infertrace_unmap_guarded(void *start) { (void)start; }
+#else
+#include <signal.h>
+#include <sys/mman.h>
+
+/* As many spools as there are tracers in a process, with room to spare. */
+#define INFERTRACE_MAX_GUARDED_MAPS 256
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+typedef struct {
+    char *volatile start; /* NULL: not in use; set last, cleared first */
+    size_t size;
+} infertrace_guarded_map;
+
+/* Changed with the GIL held; the handler only reads them. */
+static infertrace_guarded_map infertrace_guarded_maps[INFERTRACE_MAX_GUARDED_MAPS];
+static struct sigaction infertrace_sigbus_before;
+static int infertrace_sigbus_is_guarded = 0;
+
+static void infertrace_on_sigbus(int number, siginfo_t *information, void *context) {
+    char *address = (char *)information->si_addr;
+    struct sigaction before = infertrace_sigbus_before;
+    int slot;
+    for (slot = 0; slot < INFERTRACE_MAX_GUARDED_MAPS; slot++) {
+        char *start = infertrace_guarded_maps[slot].start;
+        size_t size = infertrace_guarded_maps[slot].size;
+        if (start && address >= start && address < start + size &&
+            mmap(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                 0) == start)
+            return;
+    }
+    if (before.sa_flags & SA_SIGINFO) {
+        before.sa_sigaction(number, information, context);
+    } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+        before.sa_handler(number);
+    } else {
+        /* Returns to the instruction, which raises it once more. */
+        sigaction(SIGBUS, &before, NULL);
+    }
+}
+
+/* Map `size` bytes of the file, which has them, shared and writable; 0, or a negative errno. */
+static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
+    void *mapped;
+    int slot = 0;
+    while (slot < INFERTRACE_MAX_GUARDED_MAPS && infertrace_guarded_maps[slot].start) slot++;
+    if (slot == INFERTRACE_MAX_GUARDED_MAPS) return -EMFILE;
+    if (!infertrace_sigbus_is_guarded) {
+        struct sigaction guard = {0};
+        guard.sa_sigaction = infertrace_on_sigbus;
+        guard.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+        sigemptyset(&guard.sa_mask);
+        if (sigaction(SIGBUS, &guard, &infertrace_sigbus_before)) return -errno;
+        infertrace_sigbus_is_guarded = 1;
+    }
+    mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    if (mapped == MAP_FAILED) return -errno;
+    infertrace_guarded_maps[slot].size = size;
+    infertrace_guarded_maps[slot].start = (char *)mapped;
+    *start = mapped;
+    return 0;
+}
+
+static void infertrace_unmap_guarded(void *start) {
+    int slot;
+    for (slot = 0; slot < INFERTRACE_MAX_GUARDED_MAPS; slot++)
+        if (infertrace_guarded_maps[slot].start == (char *)start) {
+            infertrace_guarded_maps[slot].start = NULL;
+            munmap(start, infertrace_guarded_maps[slot].size);
+            return;
+        }
+}
+#endif
+
+#endif

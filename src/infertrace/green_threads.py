@@ -1,0 +1,16 @@
+"""Whether `threading` starts green threads here, as gevent and eventlet make it do.
+
+A green thread that waits in C, or in a system call that the library has not patched, stops all
+the others. So where threads are green, ours use only what the library patches: no waiting
+without the GIL, no calls into a GPU's driver.
+"""
+
+from __future__ import annotations
+
+import _thread
+from types import BuiltinFunctionType
+
+
+def threads_are_green() -> bool:
+    """Asked before each wait: a program may patch `threading` after a tracer was made."""
+    return type(_thread.start_new_thread) is not BuiltinFunctionType
