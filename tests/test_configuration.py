@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertrace.configuration import resolve
+from infertrace import configuration
+from infertrace.configuration import resolve, resolve_with_sources
 
 
 def test_defaults() -> None:
@@ -36,8 +38,6 @@ def test_opentelemetry_variables() -> None:
         {},
         {
             "OTEL_RESOURCE_ATTRIBUTES": "service.name=from%20resource, host.arch = arm64,",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4317/",
-            "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20secret",
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": "0.25",
             "OTEL_SDK_DISABLED": "true",
@@ -45,10 +45,18 @@ def test_opentelemetry_variables() -> None:
     )
     assert settings.service_name == "from resource"
     assert settings.resource_attributes["host.arch"] == "arm64"
-    assert settings.endpoint == "https://collector:4317/"
-    assert settings.headers == {"authorization": "Bearer secret"}
     assert settings.sample_rate == 0.25
     assert settings.enabled is False
+
+
+def test_variables_of_otlp_exporters_say_nothing_about_ours() -> None:
+    """They are set in every cluster that has OpenTelemetry, and we do not speak OTLP."""
+    names = ("ENDPOINT", "HEADERS", "CERTIFICATE", "CLIENT_KEY", "COMPRESSION", "TIMEOUT")
+    for value in ("http://collector:4318/v1/traces", "zstd", "/nowhere", "key=value"):
+        environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name in names}
+        settings, _, problems = resolve_with_sources({}, environ)
+        assert settings == resolve({}, {})
+        assert problems == []
 
 
 @pytest.mark.parametrize(
@@ -66,56 +74,78 @@ def test_samplers(name: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "message"),
+    ("arguments", "message"),
     [
-        ({"endpoint": "nowhere"}, {}, "endpoint: expected HOST:PORT, .*got 'nowhere'"),
-        ({"endpoint": "ftp://host:1"}, {}, "endpoint: expected HOST:PORT"),
-        ({"endpoint": "host:99999"}, {}, "endpoint: expected HOST:PORT"),
-        ({}, {"INFERTRACE_ENDPOINT": ":4317"}, "INFERTRACE_ENDPOINT: expected HOST:PORT"),
-        ({"sample_rate": 1.5}, {}, "sample_rate: expected a number from 0 to 1, got 1.5"),
-        ({"sample_rate": True}, {}, "sample_rate: expected a number from 0 to 1, got True"),
-        ({}, {"INFERTRACE_SAMPLE_RATE": "abc"}, "INFERTRACE_SAMPLE_RATE: .*got 'abc'"),
-        ({}, {"OTEL_TRACES_SAMPLER": "jaeger_remote"}, "OTEL_TRACES_SAMPLER: expected always_on"),
-        (
-            {},
-            {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"},
-            "OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1, got '2'",
-        ),
-        ({}, {"INFERTRACE_ENABLED": "maybe"}, "INFERTRACE_ENABLED: expected true or false"),
-        ({"max_buffer_bytes": 10}, {}, "max_buffer_bytes: expected an integer from 65536 to"),
-        ({"max_buffer_bytes": 1e6}, {}, "max_buffer_bytes: expected an integer"),
-        ({"service_name": ""}, {}, "service_name: expected a non-empty text, got ''"),
-        ({"service_name": 7}, {}, "service_name: expected a non-empty text, got 7"),
-        ({"service_name": "\ud800"}, {}, "service_name: expected a text without lone surrogates"),
-        ({"resource_attributes": {"a": 1}}, {}, "resource_attributes: expected texts"),
-        ({}, {"OTEL_RESOURCE_ATTRIBUTES": "a"}, "OTEL_RESOURCE_ATTRIBUTES: expected key=value"),
-        ({"export_interval_s": 0}, {}, "export_interval_s: expected a number from 0.01 to 3600"),
+        ({"endpoint": "nowhere"}, "endpoint: expected HOST:PORT, .*got 'nowhere'"),
+        ({"endpoint": "ftp://host:1"}, "endpoint: expected HOST:PORT"),
+        ({"endpoint": "host:99999"}, "endpoint: expected HOST:PORT"),
+        ({"sample_rate": 1.5}, "sample_rate: expected a number from 0 to 1, got 1.5"),
+        ({"sample_rate": True}, "sample_rate: expected a number from 0 to 1, got True"),
+        ({"max_buffer_bytes": 10}, "max_buffer_bytes: expected an integer from 65536 to"),
+        ({"max_buffer_bytes": 1e6}, "max_buffer_bytes: expected an integer"),
+        ({"service_name": ""}, "service_name: expected a non-empty text, got ''"),
+        ({"service_name": 7}, "service_name: expected a non-empty text, got 7"),
+        ({"service_name": "\ud800"}, "service_name: expected a text without lone surrogates"),
+        ({"resource_attributes": {"a": 1}}, "resource_attributes: expected texts"),
+        ({"export_interval_s": 0}, "export_interval_s: expected a number from 0.01 to 3600"),
     ],
 )
-def test_bad_values(arguments: Any, environ: Any, message: str) -> None:
+def test_a_bad_argument_raises(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resolve(arguments, environ)
+        resolve(arguments, {})
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ"),
-    [({"headers": {"authorization": 7}}, {}), ({}, {"INFERTRACE_HEADERS": "topsecret"})],
+    ("environ", "message"),
+    [
+        ({"INFERTRACE_ENDPOINT": ":4317"}, "INFERTRACE_ENDPOINT: expected HOST:PORT"),
+        ({"INFERTRACE_SAMPLE_RATE": "abc"}, "INFERTRACE_SAMPLE_RATE: .*got 'abc'"),
+        ({"OTEL_TRACES_SAMPLER": "xray"}, "OTEL_TRACES_SAMPLER: expected always_on"),
+        (
+            {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"},
+            "OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1, got '2'",
+        ),
+        ({"INFERTRACE_ENABLED": "maybe"}, "INFERTRACE_ENABLED: expected true or false"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a"}, "OTEL_RESOURCE_ATTRIBUTES: expected key=value"),
+        ({"INFERTRACE_SERVICE_NAME": "caf\udce9"}, "INFERTRACE_SERVICE_NAME: .*surrogates"),
+        ({"INFERTRACE_CLIENT_KEY_FILE": __file__}, "INFERTRACE_CLIENT_KEY_FILE: .*both or neither"),
+        ({"INFERTRACE_CERTIFICATE_FILE": __file__}, "INFERTRACE_CERTIFICATE_FILE: .*https://"),
+    ],
 )
-def test_a_header_is_not_printed(arguments: Any, environ: Any) -> None:
-    with pytest.raises(ValueError, match="a value not shown here") as caught:
-        resolve(arguments, environ)
-    assert "topsecret" not in str(caught.value)
+def test_a_bad_variable_is_one_warning_and_the_default(
+    environ: Any, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "_told_of", set())
+    for _ in range(3):
+        assert resolve({}, environ) == resolve({}, {})
+    (said,) = caplog.messages
+    assert re.match(message, said)
+    assert said.endswith("; it is ignored")
+
+
+def test_a_bad_variable_leaves_the_next_one_its_turn() -> None:
+    environ = {"INFERTRACE_SAMPLE_RATE": "7", "OTEL_TRACES_SAMPLER": "always_off"}
+    assert resolve({}, environ).sample_rate == 0.0
+
+
+def test_an_argument_goes_before_a_variable_that_cannot_be_with_it() -> None:
+    settings = resolve({"token": "mine"}, {"INFERTRACE_TOKEN_FILE": __file__})
+    assert (settings.token, settings.token_file) == ("mine", None)
+
+
+def test_a_header_is_not_printed(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match="a value not shown here"):
+        resolve({"headers": {"authorization": 7}}, {})
+    resolve({}, {"INFERTRACE_HEADERS": "topsecret"})
+    assert "a value not shown here" in caplog.text
+    assert "topsecret" not in caplog.text
 
 
 @given(st.dictionaries(st.sampled_from(list(resolve({}, {})._fields)), st.text(max_size=20)))
 def test_any_text_in_the_environment_is_taken_or_named(drawn: dict[str, str]) -> None:
     environ = {f"INFERTRACE_{name.upper()}": text for name, text in drawn.items()}
-    complaint = ""
-    try:
-        resolve({}, environ)
-    except ValueError as error:
-        complaint = str(error)
-    assert not complaint or complaint.split(":")[0] in environ
+    _, _, problems = resolve_with_sources({}, environ)
+    assert {problem.split(":")[0] for problem in problems} <= environ.keys()
 
 
 def test_configure_refuses_as_a_whole(tracer: Any) -> None:

@@ -111,14 +111,20 @@ def _conflict(found: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
     return None
 
 
+class _BadValue(ValueError):
+    """Names the argument or the variable, what it expects and what it got."""
+
+
 def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> Any:
     try:
         return check(value, *rest)
+    except _BadValue:  # names another variable, which this one's reading needs
+        raise
     except (TypeError, ValueError) as error:
         # A header is often a credential: the error must not print it.
         secret = name.lower().endswith(("headers", "token"))
         shown = "a value not shown here" if secret else repr(value)
-        raise ValueError(f"{name}: {error}, got {shown}") from None
+        raise _BadValue(f"{name}: {error}, got {shown}") from None
 
 
 class _Setting(NamedTuple):

@@ -347,7 +347,7 @@ def test_text_that_looks_like_a_record(spooled: Any) -> None:
     recording, file = spooled
     with recording.start_span("m", "inner"):
         pass
-    planted = file.map[file.header_bytes : file.header_bytes + 120]
+    planted = file.path.read_bytes()[file.header_bytes : file.header_bytes + 120]
     recording.start_span("m", "outer", attributes={"k": planted.decode("latin-1")}).end()
     assert names(read(file.path)) == ["inner", "outer"]
 

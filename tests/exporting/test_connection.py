@@ -150,16 +150,17 @@ def requires(token: str) -> Callable[..., Any]:
     return answer
 
 
-def test_a_token(new_tracer: Any, receiver: Receiver) -> None:
+def test_a_token(new_tracer: Any, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answer = requires("s3cret")
-    wrong = new_tracer(receiver.endpoint, token="guess")
-    wrong.start_span("m").end()
-    assert wrong.flush(30)
-    assert wrong.stats()["dropped"] == {"rejected": 1}
-    right = new_tracer(receiver.endpoint, token="s3cret")
-    right.start_span("m").end()
-    assert right.flush(30)
-    assert right.stats()["delivered"] == 1
+    tracer = new_tracer(receiver.endpoint, token="guess")
+    with caplog.at_level(logging.WARNING, "infertrace"):
+        tracer.start_span("m").end()
+        assert not flushed_until_said(tracer, caplog)
+    assert "UNAUTHENTICATED" in caplog.messages[0]
+    assert tracer.stats()["pending"] == 1  # it is no fault of the span
+    tracer.configure(token="s3cret")
+    assert tracer.flush(30)
+    assert tracer.stats()["delivered"] == 1
 
 
 def test_a_token_file_that_is_rotated(new_tracer: Any, receiver: Receiver, tmp_path: Path) -> None:
@@ -220,8 +221,8 @@ def test_secrets_are_in_no_log(
     with caplog.at_level(logging.DEBUG):
         tracer = new_tracer(receiver.endpoint, token="s3cret", headers={"x-key": "hidden"})
         tracer.start_span("m").end()
-        assert tracer.flush(30)
-        tracer.shutdown()
+        assert not flushed_until_said(tracer, caplog)
+        tracer.shutdown(0.1)
     assert caplog.messages
     assert not any(word in caplog.text for word in ("s3cret", "hidden"))
 

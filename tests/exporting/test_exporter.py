@@ -23,6 +23,7 @@ def test_spans_arrive(tracer: Any, receiver: Receiver) -> None:
         "pending": 0,
         "dropped": {},
         "invalid_fields": 0,
+        "thread_failures": 0,
     }
 
 

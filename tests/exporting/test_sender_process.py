@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,7 @@ import pytest
 
 from grpc_receiver import Receiver
 from infertrace.exporting import process_transport
-from traced_program import (
-    run_program,
-    sender_of,
-)
+from traced_program import has_ended, run_program, sender_of, wait_until
 
 
 @pytest.fixture
@@ -77,28 +75,102 @@ def test_credentials_are_in_neither_arguments_nor_environment(
 
 
 @pytest.mark.parametrize("why", ["no process can be started", "it cannot import infertrace"])
-def test_without_a_sender_this_process_sends(
+def test_without_a_sender_the_spans_wait_for_one(
     tracer: Any,
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     why: str,
 ) -> None:
+    """They are not sent from here instead: gRPC ends a process that is out of descriptors."""
+
     def fail(*_: Any, **__: Any) -> None:
         raise BlockingIOError("Resource temporarily unavailable")
 
-    if why == "no process can be started":
-        monkeypatch.setattr(subprocess, "Popen", fail)
-        process_transport.end_spare()
-    else:
-        process_transport.end_spare()
-        monkeypatch.setattr(process_transport, "_PROGRAM", "raise SystemExit(3)")
-    with caplog.at_level(logging.WARNING, "infertrace"):
+    process_transport.end_spare()
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "infertrace"):
+        if why == "no process can be started":
+            patch.setattr(subprocess, "Popen", fail)
+        else:
+            patch.setattr(process_transport, "_PROGRAM", "raise SystemExit(3)")
         tracer.start_span("m").end()
-        assert tracer.flush(30)
+        assert not tracer.flush(2)
+        (said,) = caplog.messages
+        assert "cannot deliver spans, will keep trying: no process to send from (" in said
+        assert "sender_process=False" in said
+    assert tracer.flush(60)
     assert len(receiver.spans) == 1
-    (said,) = caplog.messages
-    assert said.startswith("no process to send from (")
+
+
+def test_out_of_descriptors(backend: Any, receiver: Receiver) -> None:
+    """The traced process opens all that it may, and its sender is killed: it goes on."""
+    program = f"""
+        import os, resource, socket, time
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=0.05,
+                                   exit_timeout_s=30)
+        tracer.start_span("m").end()
+        assert tracer.flush(60)
+        taken = []
+        try:
+            while True:
+                taken.append(socket.socket())
+        except OSError:
+            pass
+        tracer._exporter._transport._process._process.kill()
+        for _ in range(20):
+            tracer.start_span("m").end()
+            time.sleep(0.02)
+        assert not tracer.flush(1)
+        for one in taken:
+            one.close()
+        assert tracer.flush(60)
+        print(tracer.stats()["delivered"])
+    """
+    done = run_program(backend, program)
+    assert (done.stdout, done.returncode) == ("21\n", 0), done.stderr
+    assert len({span.span_id for span in receiver.spans}) == 21
+
+
+def test_a_process_that_gave_up_its_rights(backend: Any, receiver: Receiver) -> None:
+    """It may not kill the sender that it started as another user; closing the socket ends that."""
+    program = f"""
+        import os
+        tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=0.05)
+        tracer.start_span("m").end()
+        assert tracer.flush(60)
+        pid = tracer._exporter._transport._process.pid
+        os.kill = None  # nothing here may rely on it
+        import subprocess
+        def refuse(self):
+            raise PermissionError(1, "Operation not permitted")
+        subprocess.Popen.kill = refuse
+        tracer.configure(service_name="another")
+        tracer.start_span("m").end()
+        assert tracer.flush(60)
+        assert tracer.shutdown()
+        print(pid)
+    """
+    done = run_program(backend, program)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: has_ended(int(done.stdout)))
+    assert len(receiver.spans) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up rights")
+def test_setuid(backend: Any, receiver: Receiver) -> None:
+    program = f"""
+        import os
+        tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=0.05)
+        tracer.start_span("m").end()
+        assert tracer.flush(60)
+        os.setgid(65534)
+        os.setuid(65534)
+        tracer.configure(service_name="another")
+        tracer.shutdown()
+    """
+    done = run_program(backend, program)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("executable", ["/usr/sbin/uwsgi", "", None, "/opt/app/model-server"])

@@ -15,12 +15,9 @@ from infertrace.generated import span_pb2
 pytestmark = pytest.mark.usefixtures("sender")
 
 
-RETRIED = ["CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"]
-
-
-REFUSED = [
-    code.name for code in grpc.StatusCode if code.name not in (*RETRIED, "OK", "RESOURCE_EXHAUSTED")
-]
+# A fault of the batch itself; all else may be mended while the spans wait.
+REFUSED = ["INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS"]
+RETRIED = [code.name for code in grpc.StatusCode if code.name not in (*REFUSED, "OK")]
 
 
 @pytest.mark.parametrize("name", RETRIED)
@@ -53,10 +50,26 @@ def test_codes_that_are_not_retried(tracer: Any, receiver: Receiver, name: str) 
     assert_closed(tracer.stats())
 
 
-def test_a_batch_that_is_too_large_is_split(tracer: Any, receiver: Receiver) -> None:
+TOO_LARGE = [
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 8)"),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (9 vs. 8)"),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 8: 9"),
+    (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "Received message exceeds the maximum configured message size.",
+    ),
+    (grpc.StatusCode.OUT_OF_RANGE, "Error, decoded message length too large: found 9 bytes"),
+]
+
+
+@pytest.mark.parametrize(("code", "text"), TOO_LARGE)
+def test_a_batch_that_is_too_large_is_split(
+    tracer: Any, receiver: Receiver, code: grpc.StatusCode, text: str
+) -> None:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if len(request.spans) > 3 or any(s.operation_name == "bad" for s in request.spans):
-            context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+            context.set_code(code)
+            context.set_details(text)
             return span_pb2.SendSpanBatchResponse()
         return receiver.accept(request, context)
 
@@ -74,6 +87,82 @@ def test_a_batch_that_is_too_large_is_split(tracer: Any, receiver: Receiver) -> 
         assert [span.operation_name for span in request.spans] == names[
             first - 1 : first - 1 + len(request.spans)
         ]
+
+
+def test_an_overload_is_never_final(tracer: Any, receiver: Receiver) -> None:
+    """As grpc's own limit of concurrent calls answers: without a time to come again."""
+    answers = 30
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if len(receiver.requests) < answers:
+            context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+            context.set_details("Concurrent RPC limit exceeded!")
+            return span_pb2.SendSpanBatchResponse()
+        return receiver.accept(request, context)
+
+    receiver.answer = answer
+    for _ in range(200):
+        tracer.start_span("m").end()
+    assert tracer.flush(100)
+    stats = tracer.stats()
+    assert (stats["delivered"], stats["dropped"]) == (200, {})
+    assert len({span.span_id for span in receiver.spans}) == 200
+
+
+@pytest.mark.parametrize("name", ["UNKNOWN", "INTERNAL"])
+def test_a_span_that_a_server_stumbles_over(tracer: Any, receiver: Receiver, name: str) -> None:
+    """It fails at the same one each time, and takes all others: that one is refused."""
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if any(span.operation_name == "bad" for span in request.spans):
+            context.set_code(grpc.StatusCode[name])
+            return span_pb2.SendSpanBatchResponse()
+        return receiver.accept(request, context)
+
+    receiver.answer = answer
+    for number in range(4):
+        tracer.start_span("m", "bad" if number == 2 else "good").end()
+    assert tracer.flush(120)
+    stats = tracer.stats()
+    assert (stats["delivered"], stats["dropped"]) == (3, {"rejected": 1})
+
+
+def test_a_server_that_fails_at_everything_costs_nothing(tracer: Any, receiver: Receiver) -> None:
+    """For longer than it takes to part a batch, to doubt a span, and to ask without one."""
+
+    def fail(request: Any, context: grpc.ServicerContext) -> Any:
+        context.set_code(grpc.StatusCode.UNKNOWN)
+        return span_pb2.SendSpanBatchResponse()
+
+    receiver.answer = fail
+    for _ in range(2):
+        tracer.start_span("m").end()
+    deadline = time.monotonic() + 100
+    while not any(not request.spans for request in receiver.requests):
+        tracer.flush(0.5)
+        assert time.monotonic() < deadline
+    assert tracer.stats()["dropped"] == {}
+    receiver.answer = receiver.accept
+    assert tracer.flush(60)
+    assert tracer.stats()["delivered"] == 2
+
+
+def test_a_servers_text_is_one_line_of_the_log(
+    tracer: Any, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "bad\nCRITICAL root: \x1b[31mforged\u202e\r\x9b" + "x" * 100_000
+    receiver.answer = lambda request, context: span_pb2.SendSpanBatchResponse(
+        rejected_count=1, rejection_reason=hostile
+    )
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    receiver.answer = lambda request, context: context.abort(
+        grpc.StatusCode.INVALID_ARGUMENT, "bad CRITICAL root: forged"
+    )
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    assert any("bad\\nCRITICAL root: \\x1b[31mforged\\u202e" in line for line in caplog.messages)
+    assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
 def test_retry_info_is_honoured(tracer: Any, receiver: Receiver) -> None:
