@@ -17,18 +17,21 @@ NOBODY = "127.0.0.1:1"
 TIMEOUT_S = 120
 
 
-def program(body: str) -> list[str]:
-    return [sys.executable, "-c", "import infertrace\n" + textwrap.dedent(body)]
+def program(body: str, first: str = "") -> list[str]:
+    """first: what comes before the import of infertrace."""
+    return [sys.executable, "-c", f"{first}\nimport infertrace\n{textwrap.dedent(body)}"]
 
 
 def environment(backend: Any) -> dict[str, str]:
     return {**os.environ, backends.VARIABLE: backend.NAME}
 
 
-def run_program(backend: Any, body: str) -> subprocess.CompletedProcess[str]:
+def run_program(
+    backend: Any, body: str, first: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        program(body),
-        env=environment(backend),
+        program(body, first),
+        env=environment(backend) | environ,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from traced_program import (
     drain,
     environment,
     program,
+    run_program,
     spools,
     wait_until,
 )
@@ -160,6 +165,189 @@ def test_a_damaged_file_stops_nothing(
     assert drained.returncode == 0
     assert "200 spans delivered" in drained.stdout
     assert (tmp_path / "1-00.spool.damaged").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["a folder in the way", "a folder of that name", "a fifo"])
+def test_what_cannot_be_looked_after_stops_nothing(
+    backend: Any,
+    receiver: Receiver,
+    tmp_path: Path,
+    new_tracer: Any,
+    caplog: pytest.LogCaptureFixture,
+    obstacle: str,
+) -> None:
+    if obstacle == "a folder in the way":
+        (tmp_path / "1-00.spool").write_bytes(b"rubbish")
+        (tmp_path / "1-00.spool.damaged").mkdir()
+    elif obstacle == "a folder of that name":
+        (tmp_path / "1-00.spool").mkdir()
+    else:
+        os.mkfifo(tmp_path / "1-00.spool")
+    leave(backend, tmp_path)
+    with caplog.at_level(logging.WARNING, "infertrace"):
+        tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path, export_interval_s=0.01)
+        for _ in range(20):
+            tracer.start_span("m").end()
+            assert tracer.flush(30)
+        wait_until(lambda: len(receiver.spans) >= 220)
+    assert tracer.stats()["thread_failures"] == 0
+    assert len([line for line in caplog.messages if "1-00.spool" in line]) == 1
+
+
+def test_a_spool_that_is_removed_while_it_is_drained(
+    backend: Any, receiver: Receiver, tmp_path: Path, new_tracer: Any
+) -> None:
+    leave(backend, tmp_path, spans=20_000)
+    (left,) = spools(tmp_path)
+    accept = receiver.answer
+
+    def remove_first(request: Any, context: Any) -> Any:
+        if len(request.spans) > 1:  # not the tracer's own
+            left.unlink(missing_ok=True)
+        return accept(request, context)
+
+    receiver.answer = remove_first
+    tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path)
+    tracer.start_span("m").end()
+    wait_until(lambda: len(receiver.spans) == 20_001)
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    assert tracer.stats()["delivered"] == 2
+
+
+def test_a_large_spool_takes_little_memory(
+    backend: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    buffer_bytes = 256 * 1024 * 1024
+    body = f"""
+        import os
+        tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(tmp_path)!r},
+                                   max_buffer_bytes={buffer_bytes})
+        for _ in range(100):
+            tracer.start_span("m").end()
+        os._exit(0)
+    """
+    subprocess.run(program(body), env=environment(backend), timeout=60, check=True)
+    done = run_program(
+        backend,
+        f"""
+        import time
+        def peak_bytes():
+            for line in open("/proc/self/status"):
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1]) * 1024
+        tracer = infertrace.Tracer("{receiver.endpoint}", spool_dir={str(tmp_path)!r},
+                                   export_interval_s=0.05)
+        before = peak_bytes()
+        import os
+        deadline = time.monotonic() + 60
+        while len(os.listdir({str(tmp_path)!r})) > 1:
+            assert time.monotonic() < deadline
+            tracer.start_span("m").end()
+            time.sleep(0.02)
+        print(peak_bytes() - before)
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < buffer_bytes / 4
+
+
+@pytest.mark.parametrize("how", ["cut short", "removed"])
+def test_a_spool_that_somebody_takes_away(
+    backend: Any, receiver: Receiver, tmp_path: Path, how: str
+) -> None:
+    """While it is in use, and with a handler for fatal signals of the program's own."""
+    done = run_program(
+        backend,
+        f"""
+        import faulthandler, glob, os, time
+        faulthandler.enable()
+        tracer = infertrace.Tracer("{receiver.endpoint}", spool_dir={str(tmp_path)!r},
+                                   export_interval_s=0.05, exit_timeout_s=30)
+        tracer.start_span("m").end()
+        (first,) = glob.glob({str(tmp_path)!r} + "/*.spool")
+        inode = os.stat(first).st_ino
+        open(first, "wb").close() if {how == "cut short"} else os.unlink(first)
+        for _ in range(1000):
+            tracer.start_span("m").end()
+        assert tracer.flush(60)
+        deadline = time.monotonic() + 60
+        def replaced():
+            found = glob.glob({str(tmp_path)!r} + "/*.spool")
+            return found and os.stat(found[0]).st_ino != inode or os.stat(found[0]).st_size > 0
+        while not glob.glob({str(tmp_path)!r} + "/*.spool") or not replaced():
+            assert time.monotonic() < deadline
+            tracer.start_span("m").end()
+            time.sleep(0.02)
+        tracer.start_span("last").end()
+        stats = tracer.stats()
+        print(stats["thread_failures"], stats["dropped"])
+        """,
+    )
+    assert (done.stdout, done.returncode) == ("0 {}\n", 0), done.stderr
+    assert done.stderr.count("another takes its place") == 1
+    assert spools(tmp_path) == []
+
+
+def test_the_program_keeps_its_own_bus_error(backend: Any, tmp_path: Path) -> None:
+    """Only a fault in a spool is ours."""
+    done = run_program(
+        backend,
+        f"""
+        import mmap
+        tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(tmp_path / "spools")!r},
+                                   exit_timeout_s=0)
+        tracer.start_span("m").end()
+        with open({str(tmp_path / "file")!r}, "wb+") as file:
+            file.truncate(4096)
+            content = mmap.mmap(file.fileno(), 4096)
+            file.truncate(0)
+            content[0] = 1
+        """,
+    )
+    assert done.returncode == -signal.SIGBUS
+
+
+def test_files_of_a_killed_maker_are_removed(
+    backend: Any, receiver: Receiver, tmp_path: Path, new_tracer: Any
+) -> None:
+    old, new = tmp_path / "1-00.new", tmp_path / "2-00.new"
+    for path in (old, new):
+        path.write_bytes(bytes(1000))
+    hour_ago = time.time() - 3600
+    os.utime(old, (hour_ago, hour_ago))
+    tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path)
+    tracer.start_span("m").end()
+    wait_until(lambda: not old.exists())
+    assert new.exists()  # its maker may be alive
+
+
+def test_a_shutdown_beside_threads_that_record(
+    new_tracer: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    """No exception of ours where a span ends while the spool is closed."""
+    errors: list[BaseException] = []
+    tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stopped.is_set():
+                with tracer.start_span("m") as span:
+                    span.set_attribute("key", "value")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: tracer.stats()["produced"] > 100)
+    tracer.shutdown(30)
+    wait_until(lambda: tracer.stats()["dropped"].get("shutdown", 0) > 100)
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
 
 
 def test_a_disk_without_room(backend: Any, receiver: Receiver, tmp_path: Path) -> None:

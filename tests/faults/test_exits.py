@@ -91,6 +91,102 @@ def test_leaving_the_interpreter_is_bounded_and_says_what_is_lost(backend: Any, 
     assert time.monotonic() - began < 30
 
 
+def test_all_tracers_share_one_deadline_at_the_exit(
+    backend: Any, hung: str, receiver: Receiver
+) -> None:
+    """Thirty collectors that hang, and one that answers: that one is told of the end."""
+    began = time.monotonic()
+    outcome = run_program(
+        backend,
+        f"""
+        options = dict(exit_timeout_s=1.5, resource_interval_s=0)
+        tracers = [infertrace.Tracer("{hung}", sender_process=False, **options) for _ in range(30)]
+        tracers.append(infertrace.Tracer("{receiver.endpoint}", **options))
+        for tracer in tracers:
+            tracer.start_span("m").end()
+        """,
+    )
+    assert outcome.returncode == 0
+    assert outcome.stderr.count("1 spans were not delivered") == 30
+    assert len(receiver.spans) == 1
+    assert receiver.requests[-1].final
+    assert time.monotonic() - began < 30  # one after the other they would take 45
+
+
+def test_a_second_shutdown_answers_as_the_first(new_tracer: Any, hung: str) -> None:
+    tracer = new_tracer(hung)
+    tracer.start_span("m").end()
+    assert [tracer.shutdown(0.1) for _ in range(3)] == [False] * 3
+    tracer = new_tracer(hung)
+    assert [tracer.shutdown(0.1) for _ in range(3)] == [True] * 3
+
+
+def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver: Receiver) -> None:
+    """As a notebook's cell leaves one behind each time it runs."""
+    outcome = run_program(
+        backend,
+        f"""
+        import gc, os, threading, time
+        from pathlib import Path
+        def standing():
+            children = Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split()
+            return len(os.listdir("/proc/self/fd")), threading.active_count(), len(children)
+        before = standing()
+        for _ in range(30):
+            tracer = infertrace.Tracer("{receiver.endpoint}", exit_timeout_s=30)
+            with tracer.start_span("m"): pass
+        late = tracer.start_span("late")
+        del tracer
+        gc.collect()
+        deadline = time.monotonic() + 60
+        # A spare sender and what it is talked to by may stay.
+        while any(now > then + 2 for now, then in zip(standing(), before)):
+            assert time.monotonic() < deadline, (before, standing())
+            time.sleep(0.05)
+        late.end()  # wakes what had gone
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert len({span.span_id for span in receiver.spans}) == 31
+    assert len({request.producer_id for request in receiver.requests if request.final}) == 30
+
+
+def test_a_tracer_without_spans_goes_at_once(backend: Any) -> None:
+    outcome = run_program(
+        backend,
+        """
+        import gc, threading, time, weakref
+        for _ in range(20):
+            tracer = infertrace.Tracer("127.0.0.1:1")
+            exporter = weakref.ref(tracer._exporter)
+            del tracer
+        deadline = time.monotonic() + 60
+        while threading.active_count() > 1 or exporter() is not None:
+            assert time.monotonic() < deadline, threading.enumerate()
+            time.sleep(0.05)
+            gc.collect()
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_a_decorated_function_outlives_its_tracer(backend: Any, receiver: Receiver) -> None:
+    outcome = run_program(
+        backend,
+        f"""
+        import gc, time
+        @infertrace.Tracer("{receiver.endpoint}", exit_timeout_s=30).trace_inference(model="m")
+        def work(): pass
+        work()
+        gc.collect()
+        time.sleep(0.5)
+        work()
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert len({span.span_id for span in receiver.spans}) == 2
+
+
 def test_exit_with_a_thread_in_mid_emit(backend: Any, receiver: Receiver) -> None:
     outcome = run_program(
         backend,

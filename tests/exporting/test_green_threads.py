@@ -1,0 +1,96 @@
+"""gevent and eventlet: threads of ours are green ones there, and must give way to the others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from grpc_receiver import Receiver
+from traced_program import run_program
+
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+SPAWN = {
+    "gevent": "import gevent; spawn, sleep = gevent.spawn, gevent.sleep",
+    "eventlet": "spawn, sleep = eventlet.spawn, eventlet.sleep",
+}
+LOOP = """
+    import json, sys, time
+    {spawn}
+    tracer = infertrace.Tracer({endpoint!r}, export_interval_s=0.1, resource_interval_s=0.1,
+                               exit_timeout_s=30, **{settings!r})
+    beats = 0
+    def heart():
+        global beats
+        while True:
+            sleep(0.005)
+            beats += 1
+    def work():
+        for _ in range(100):
+            with tracer.start_span("m"):
+                sleep(0.001)
+    spawn(heart)
+    workers = [spawn(work) for _ in range(5)]
+    while tracer.stats()["produced"] < 500:
+        sleep(0.01)
+    before = beats
+    assert tracer.flush(60)
+    sleep(0.5)
+    stats = tracer.stats()
+    print(json.dumps([stats, beats - before, "grpc" in sys.modules]))
+"""
+
+
+@pytest.fixture
+def sender() -> None:
+    """gRPC in this process waits in C, which green threads cannot do: the sender has it."""
+
+
+@pytest.mark.parametrize("library", PATCHES)
+def test_green_threads_deliver_and_give_way(backend: Any, receiver: Receiver, library: str) -> None:
+    program = LOOP.format(spawn=SPAWN[library], endpoint=receiver.endpoint, settings={})
+    done = run_program(backend, program, first=PATCHES[library])
+    assert done.returncode == 0, done.stderr
+    stats, beats, has_grpc = json.loads(done.stdout)
+    assert stats["delivered"] == stats["produced"] == 500
+    assert len({span.span_id for span in receiver.spans}) == 500
+    assert beats > 0
+    assert not has_grpc
+    assert receiver.requests[-1].final
+
+
+@pytest.mark.parametrize("library", PATCHES)
+def test_the_collector_is_down(backend: Any, receiver: Receiver, library: str) -> None:
+    """What the exporter waits for holds up nobody, and it delivers when there is a collector."""
+    program = f"""
+        {SPAWN[library]}
+        tracer = infertrace.Tracer("127.0.0.1:1", export_interval_s=0.05, exit_timeout_s=30)
+        beats = []
+        def heart():
+            while True:
+                sleep(0.005)
+                beats.append(1)
+        spawn(heart)
+        tracer.start_span("m").end()
+        assert not tracer.flush(1)
+        assert beats
+        tracer.configure(endpoint={receiver.endpoint!r})
+        assert tracer.flush(60)
+        print(tracer.stats()["delivered"])
+    """
+    done = run_program(backend, program, first=PATCHES[library])
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+def test_a_gpu_is_not_read_by_green_threads(backend: Any) -> None:
+    program = """
+        print(infertrace.get_gpu_metrics())
+        from infertrace.gpu import gpu_reason
+        print("green" in gpu_reason())
+    """
+    done = run_program(backend, program, first=PATCHES["gevent"])
+    assert done.stdout == "{}\nTrue\n", done.stderr
