@@ -157,7 +157,14 @@ class DuckDBStore:
     """A store in the DuckDB file at `path`, or in memory when that is None."""
 
     def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
-        self._path = path
+        # DuckDB takes the beginning of a relative name for something else where it can: "~", an
+        # extension and a colon, ":memory:".
+        self._path = None if path is None else str(Path(path).absolute())
+        for special in "?\0":  # DuckDB would take its log to another folder, and find no such file
+            if self._path is not None and special in self._path:
+                raise StoreError(
+                    f"cannot use {self._path!r}: DuckDB takes no path with {special!r}"
+                )
         self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
@@ -166,7 +173,7 @@ class DuckDBStore:
         self._resources: set[uuid.UUID] = set()  # that are durable; others may be as well
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
-        self._journal = Journal(Path(path)) if path is not None else None
+        self._journal = None if self._path is None else Journal(Path(self._path))
         self._deleting = threading.Lock()
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
@@ -179,7 +186,7 @@ class DuckDBStore:
         self._stopping = False
         try:
             self._restore()
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, OSError, StoreError) as error:
             self._writer.close()
             raise StoreError(f"cannot use {path}: {error}") from error
         self._applier: threading.Thread | None = None

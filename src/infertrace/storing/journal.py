@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -66,11 +67,9 @@ class Journal:
         self._path = path
         self._file: int | None = None
         self._size = 0
-        self._firsts: list[int] = sorted(
-            int(found.suffix[1:])
-            for found in path.parent.glob(f"{path.name}.journal.*")
-            if found.suffix[1:].isdigit()
-        )
+        # Compared, not matched: the name of a database may hold what is a pattern elsewhere.
+        found = (re.fullmatch(r"\.([1-9][0-9]*)", name) for name in _endings(path, ".journal"))
+        self._firsts: list[int] = sorted(int(match[1]) for match in found if match)
 
     def read(self) -> Iterator[Entry]:
         """All entries in order. What a kill left half written was never acknowledged: it ends
@@ -134,7 +133,9 @@ class Journal:
         if self._size >= MAX_FILE_BYTES:
             self._end_file(None)
         if self._file is None:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND
+            # A file that was not read may hold what was acknowledged: it is never written over.
+            fresh = os.O_TRUNC if number in self._firsts else os.O_EXCL
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | fresh
             self._file = os.open(self._name(number), flags | getattr(os, "O_BINARY", 0), 0o600)
             self._size = 0
             if number not in self._firsts:
@@ -212,6 +213,14 @@ def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[st
         "accounts": [dict(zip(of_account, account, strict=True)) for account in accounts],
         "resources": {},
     }
+
+
+def _endings(path: Path, suffix: str) -> Iterator[str]:
+    """What follows `path` and `suffix` in the names of files beside it."""
+    start = path.name + suffix
+    for found in path.parent.iterdir():
+        if found.name.startswith(start):
+            yield found.name[len(start) :]
 
 
 def _sync_directory(path: Path) -> None:

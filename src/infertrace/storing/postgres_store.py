@@ -112,6 +112,7 @@ class PostgresStore:
             self._connected()
         except psycopg.Error as error:
             raise StoreError(f"cannot open the PostgreSQL database: {_reason(error)}") from error
+        options = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
         self._readers = ConnectionPool(
             url,
             min_size=1,
@@ -124,7 +125,7 @@ class PostgresStore:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 # Times are in the statements: a plan for any time would look at all days.
                 "prepare_threshold": None,
-                "options": f"-c statement_timeout={math.ceil(query_timeout_s * 1000)}",
+                "options": f"{options} -c statement_timeout={math.ceil(query_timeout_s * 1000)}",
             },
             check=ConnectionPool.check_connection,
             name="infertrace",
