@@ -37,7 +37,9 @@ from infertrace.querying.parameters import (
     parse_trace_id,
 )
 from infertrace.querying.prometheus_metrics import CONTENT_TYPE, PrometheusMetrics
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.counters import Counters
+from infertrace.storing.group_commit import WRITING_THREAD
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import METRICS
 from infertrace.storing.store import (
@@ -98,7 +100,7 @@ register_url_convertor("model", _ModelConvertor())
 def create_app(
     store: Store,
     counters: Counters,
-    is_writing: Callable[[], bool],
+    threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
 ) -> FastAPI:
     """The application; `permits` judges the `authorization` header, None asks for none."""
@@ -109,7 +111,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    prometheus = PrometheusMetrics(counters)
+    prometheus = PrometheusMetrics(counters, threads)
     app.add_middleware(Guard, permits=permits)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ParameterError, _bad_parameter)
@@ -238,10 +240,21 @@ def create_app(
 
     @app.get("/health", **_documented("Whether spans are taken and can be read", (), _OBJECT))
     def health() -> Response:
+        """`status` is degraded while a thread fails that no span waits for; `threads` has those
+        that ever failed: how often each was replaced, and the error if it fails still."""
+        for thread in threads:
+            thread.ensure()
+        states = [thread.state for thread in threads]
+        failing = {state.name for state in states if state.error is not None}
         store.check()
-        if not is_writing():
+        if WRITING_THREAD in failing:
             raise HTTPException(503, "the store is not being written")
-        return JSONResponse({"status": "ok"})
+        answer: dict[str, Any] = {"status": "degraded" if failing else "ok"}
+        if replaced := [state for state in states if state.restarts]:
+            answer["threads"] = {
+                state.name: {"restarts": state.restarts, "error": state.error} for state in replaced
+            }
+        return JSONResponse(answer)
 
     @app.get("/metrics", summary="Counters, as Prometheus text", response_class=PlainTextResponse)
     def metrics() -> Response:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.storing import ledger
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
@@ -160,11 +161,10 @@ class DuckDBStore:
         # DuckDB takes the beginning of a relative name for something else where it can: "~", an
         # extension and a colon, ":memory:".
         self._path = None if path is None else str(Path(path).absolute())
-        for special in "?\0":  # DuckDB would take its log to another folder, and find no such file
+        for special in "?\0":  # DuckDB would name its log by what comes before it
             if self._path is not None and special in self._path:
-                raise StoreError(
-                    f"cannot use {self._path!r}: DuckDB takes no path with {special!r}"
-                )
+                reason = f"DuckDB takes no path with {special!r}"
+                raise StoreError(f"cannot use {self._path!r}: {reason}")
         self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
@@ -189,12 +189,13 @@ class DuckDBStore:
         except (duckdb.Error, OSError, StoreError) as error:
             self._writer.close()
             raise StoreError(f"cannot use {path}: {error}") from error
-        self._applier: threading.Thread | None = None
+        self._applier = BackgroundThread("apply", self._apply_on)
         if self._journal is not None:
-            self._applier = threading.Thread(
-                target=self._apply_on, name="infertrace-apply", daemon=True
-            )
             self._applier.start()
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return self._applier, self._time_limits.thread
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -281,8 +282,10 @@ class DuckDBStore:
         entry = Entry(self._number + 1, rows, accounts, attributes)
         if self._journal is None:
             self._apply_or_reopen([entry])
+            self._number = entry.number
         else:
             self._journal.append(entry)
+            self._number = entry.number
             with self._changed:
                 if not self._unapplied:
                     self._oldest = time.monotonic()
@@ -291,7 +294,6 @@ class DuckDBStore:
                 applied = self._applied
                 self._changed.notify_all()
             self._journal.forget(applied)
-        self._number = entry.number
         self._producers.update(changed)
         if len(self._resources) + len(resources) > MAX_KNOWN_RESOURCES:
             self._resources.clear()
@@ -300,6 +302,7 @@ class DuckDBStore:
         return sum(duplicates)
 
     def _wait_for_room(self) -> None:
+        self._applier.ensure()
         with self._changed:
             if not self._changed.wait_for(
                 lambda: self._unapplied_bytes < MAX_UNAPPLIED_BYTES, ROOM_TIMEOUT_S
@@ -369,12 +372,21 @@ class DuckDBStore:
             cursor.register("incoming", asked)
             return {row[0] for row in cursor.execute(_DUPLICATES, bounds).fetchall()}
 
-    def _apply_on(self) -> None:
+    def _apply_on(self, thread: BackgroundThread) -> None:
         """The applying thread."""
         if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-            thread = threading.get_native_id()
-            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICER
-            os.setpriority(os.PRIO_PROCESS, thread, niceness)
+            with suppress(OSError):
+                niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICER
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        try:
+            self._apply_while_open(thread)
+        except BaseException as error:
+            with self._changed:
+                self._failure = type(error).__name__
+            raise
+
+    def _apply_while_open(self, thread: BackgroundThread) -> None:
+        has_failed = thread.state.restarts > 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._unapplied or self._stopping)
@@ -389,8 +401,11 @@ class DuckDBStore:
                     if count >= APPLY_ROWS:
                         break
             try:
-                self._apply_or_reopen(entries)
+                # What failed last may have been committed all the same.
+                self._apply_or_reopen(self._without_applied(entries) if has_failed else entries)
+                has_failed = False
             except StoreError as error:
+                has_failed = True
                 if self._failure is None:
                     _log.error("acknowledged spans wait in the journal: %s", error)
                 with self._changed:
@@ -408,6 +423,12 @@ class DuckDBStore:
                 if not self._unapplied:
                     self._hurried = False
                 self._changed.notify_all()
+            thread.does_well()
+
+    def _without_applied(self, entries: Sequence[Entry]) -> list[Entry]:
+        self._ensure_open()
+        applied = self._read_applied()
+        return [entry for entry in entries if entry.number > applied]
 
     def _is_due(self) -> bool:
         return (
@@ -425,13 +446,17 @@ class DuckDBStore:
                 raise StoreError(self._failure or "the database took too long")
 
     def _apply_or_reopen(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
         self._ensure_open()
         try:
             self._apply(entries)
-        except duckdb.Error as error:
+        except BaseException as error:
             with suppress(duckdb.Error):
                 self._writer.rollback()
-            raise StoreError(str(error)) from error
+            if isinstance(error, duckdb.Error):
+                raise StoreError(str(error)) from error
+            raise
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Move entries into the database, all or none."""
@@ -692,8 +717,7 @@ class DuckDBStore:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._applier is not None:
-            self._applier.join()
+        self._applier.stop()
         if self._journal is not None:
             self._journal.close()
             if not self._unapplied:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.storing import ledger
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.ledger import Producer
@@ -134,6 +135,10 @@ class PostgresStore:
         # Its own lines about lost connections would be one for each attempt.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return ()
+
     def describe(self) -> str:
         """How the table of spans lies, in a few words."""
         return self._table.describe()
@@ -177,7 +182,7 @@ class PostgresStore:
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
                 duplicates = self._insert(connection, batches, accounts)
                 self._account(connection, batches, duplicates, accounts)
-        except psycopg.Error:
+        except BaseException:
             self._table.forget()
             if self._writer is not None and (self._writer.closed or self._writer.broken):
                 with suppress(psycopg.Error):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
 from infertrace.storing.resource import Resource
@@ -127,6 +128,10 @@ class Store(Protocol):
     `commit`, `checkpoint` and `close` are called by one thread at a time; the other methods by any
     number of threads meanwhile. All raise `StoreError`. Rows are tuples in the order of `COLUMNS`.
     """
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """The threads that work behind the answers."""
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Make the batches durable, all or none; returns how many spans were duplicates.
