@@ -267,3 +267,22 @@ def test_a_database_that_cannot_be_written(
     store.checkpoint()
     store.close()
     assert in_database(path) == stored + 1
+
+
+def test_files_are_private(open_store: Any, path: Path, tmp_path: Path) -> None:
+    """Whenever DuckDB makes its log anew."""
+    before = os.umask(0o022)
+    try:
+        store = open_store()
+        for _ in range(3):
+            store.commit([batch_of([new_span()])])
+            store._drain()
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+            assert modes.pop(f"{path.name}.tmp") == 0o700  # where a query would spill
+            assert set(modes.values()) == {0o600}
+            assert {path.name, f"{path.name}.wal"} <= set(modes)
+            store.checkpoint()
+        store.close()
+    finally:
+        assert os.umask(before) == 0o022
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -31,6 +31,7 @@ from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
+from infertrace.storing.private_files import private_files
 from infertrace.storing.producer_rows import (
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
@@ -194,29 +195,37 @@ class DuckDBStore:
             self._applier.start()
 
     @property
+    def _spill_folder(self) -> Path:
+        return Path(f"{self._path}.tmp")
+
+    @property
     def threads(self) -> Sequence[BackgroundThread]:
         return self._applier, self._time_limits.thread
 
     def _open(self) -> duckdb.DuckDBPyConnection:
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY_LIMIT,
+            "checkpoint_threshold": CHECKPOINT_THRESHOLD,
+            # Of two cores, one is for the rest; an insert gains nothing by the second.
+            "threads": max(1, (os.cpu_count() or 1) - 1),
+            # A query is never a way to other files or to the network.
+            "enable_external_access": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+        if self._path is not None:
+            # Where DuckDB writes what does not fit into memory, whichever thread asks.
+            with suppress(OSError):
+                self._spill_folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            connection = duckdb.connect(
-                self._path or ":memory:",
-                config={
-                    "memory_limit": MEMORY_LIMIT,
-                    "checkpoint_threshold": CHECKPOINT_THRESHOLD,
-                    # Of two cores, one is for the rest; an insert gains nothing by the second.
-                    "threads": max(1, (os.cpu_count() or 1) - 1),
-                    # A query is never a way to other files or to the network.
-                    "enable_external_access": "false",
-                    "autoinstall_known_extensions": "false",
-                    "autoload_known_extensions": "false",
-                    "python_enable_replacements": "false",
-                },
-            )
+            with private_files():
+                connection = duckdb.connect(self._path or ":memory:", config=config)
         except duckdb.Error as error:
             raise StoreError(f"cannot open {self._path}: {error}") from error
         try:
-            _ensure_schema(connection)
+            with private_files():
+                _ensure_schema(connection)
         except (duckdb.Error, StoreError) as error:
             connection.close()
             raise StoreError(f"cannot use {self._path}: {error}") from error
@@ -460,6 +469,10 @@ class DuckDBStore:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Move entries into the database, all or none."""
+        with private_files():  # of which DuckDB's own log is one
+            self._insert(entries)
+
+    def _insert(self, entries: Sequence[Entry]) -> None:
         accounts = {
             account["producer_id"]: account for entry in entries for account in entry.accounts
         }
@@ -677,7 +690,7 @@ class DuckDBStore:
 
     def retain(self, retention: Retention) -> int:
         deleted = 0
-        with self._deleting, self._cursor() as cursor:
+        with self._deleting, private_files(), self._cursor() as cursor:
             if retention.max_age is not None:
                 deleted += _delete_before(cursor, time.time_ns() - retention.max_age)
             if retention.max_bytes is not None:
@@ -708,7 +721,8 @@ class DuckDBStore:
         self._drain()
         with self._deleting:  # DuckDB makes none beside another transaction that writes
             try:
-                self._writer.execute("CHECKPOINT")
+                with private_files():
+                    self._writer.execute("CHECKPOINT")
             except duckdb.Error as error:
                 raise StoreError(str(error)) from error
 
@@ -722,7 +736,11 @@ class DuckDBStore:
             self._journal.close()
             if not self._unapplied:
                 self._journal.clear()
-        self._writer.close()
+        with private_files():
+            self._writer.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._spill_folder.rmdir()
 
 
 def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
