@@ -17,22 +17,24 @@ from infertrace.querying.flat_span import (
     NANOS_PER_MS,
     flat_span,
     flat_spans_with_resources,
-    span_key,
     span_schema,
 )
 from infertrace.querying.guard import Guard
 from infertrace.querying.parameters import (
     BASELINE,
     DEFAULT_LIMIT,
+    KEYED_PARAMETERS,
     LIMIT,
     METRIC,
     SPAN_PARAMETERS,
     STEP,
     TRACE_ID_SCHEMA,
     WINDOW,
+    KeyedParameter,
     Parameter,
     ParameterError,
     format_cursor,
+    parse_keyed,
     parse_parameters,
     parse_trace_id,
 )
@@ -48,6 +50,7 @@ from infertrace.storing.store import (
     SpanFilter,
     Store,
     StoreError,
+    span_key,
 )
 from infertrace.storing.timestamps import NANOS_PER_SECOND, format_rfc3339
 
@@ -119,17 +122,19 @@ def create_app(
     app.add_exception_handler(QueryTimeoutError, _query_timeout)
     app.add_exception_handler(Exception, _unexpected_error)
 
-    @app.get("/spans", **_documented("Spans, newest first", SPAN_PARAMETERS, _SPANS))
+    @app.get(
+        "/spans",
+        **_documented("Spans, newest first", (*SPAN_PARAMETERS, *KEYED_PARAMETERS), _SPANS),
+    )
     def spans(request: Request) -> Response:
         """Every filter must hold. A page that is not the last names the next one in `Link`."""
-        asked = parse_parameters(request.query_params, SPAN_PARAMETERS)
+        keyed, others = parse_keyed(request.query_params, KEYED_PARAMETERS)
+        asked = parse_parameters(others, SPAN_PARAMETERS, KEYED_PARAMETERS)
         limit = asked.pop("limit", DEFAULT_LIMIT)
         has_resources = asked.pop("include", None) == "resource"
-        where = SpanFilter(
-            min_duration=asked.pop("min_duration_ms", None),
-            after=asked.pop("cursor", None),
-            **asked,
-        )
+        asked["min_duration"] = asked.pop("min_duration_ms", None)
+        asked["after"] = asked.pop("cursor", None)
+        where = SpanFilter(**asked, **keyed)
         rows = store.spans(where, limit + 1)
         headers = {}
         if len(rows) > limit:
@@ -274,7 +279,9 @@ def _next_link(request: Request, where: SpanFilter, cursor: str) -> str:
         for name, value in (("since", where.since), ("until", where.until))
         if value is not None
     }
-    query = {**request.query_params, **fixed, "cursor": cursor}
+    given = request.query_params.multi_items()
+    query = [(name, text) for name, text in given if name not in {*fixed, "cursor"}]
+    query += [*fixed.items(), ("cursor", cursor)]
     return f'<{request.url.path}?{urlencode(query)}>; rel="next"'
 
 
@@ -329,7 +336,7 @@ _SPANS = {"type": "array", "items": span_schema()}
 
 
 def _documented(
-    summary: str, parameters: Sequence[Parameter], schema: dict[str, Any]
+    summary: str, parameters: Sequence[Parameter | KeyedParameter], schema: dict[str, Any]
 ) -> dict[str, Any]:
     def described(description: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -17,6 +17,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from infertrace.storing import ledger
 from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
+from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
 from infertrace.storing.private_files import private_files
@@ -52,6 +54,7 @@ from infertrace.storing.store import (
     StoreBusyError,
     StoreError,
     distinct_resources,
+    exact_spans,
     merged_rows,
 )
 from infertrace.storing.time_limits import TimeLimits
@@ -546,6 +549,14 @@ class DuckDBStore:
             raise StoreError(str(error)) from error
 
     def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        resource_ids = self._matching_resources(where.resource) if where.resource else None
+        if resource_ids is not None and not resource_ids:
+            return []
+        return exact_spans(where, limit, partial(self._spans, resource_ids=resource_ids))
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[tuple[Any, ...]]:
         conditions = {
             "model_name = ?": where.model,
             "service_name = ?": where.service,
@@ -558,7 +569,13 @@ class DuckDBStore:
         }
         asked = {sql: value for sql, value in conditions.items() if value is not None}
         sql = " AND ".join(["TRUE", *asked])
-        values = list(asked.values())
+        values: list[Any] = list(asked.values())
+        for name, pieces in where.pieces():
+            sql += f" AND ({' OR '.join([f'contains({name}, ?)'] * len(pieces))})"
+            values += pieces
+        if resource_ids is not None:
+            sql += " AND resource_id IN (SELECT unnest(?::UUID[]))"
+            values.append(list(resource_ids))
         if where.after is not None:
             after = where.after
             sql += (
@@ -582,7 +599,8 @@ class DuckDBStore:
                     "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
                     [*values, starts[-1][0], limit],
                 ).fetchall()
-        return newest_first(stored, matching_rows(recent, where, limit), limit)
+        waiting = matching_rows(recent, where, limit, resource_ids)
+        return newest_first(stored, waiting, limit)
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         with self._query() as (cursor, recent):
@@ -657,15 +675,32 @@ class DuckDBStore:
                 unapplied = [entry for entry in unapplied if entry.number > applied]
             yield cursor, [entry.rows for entry in unapplied if len(entry.rows)]
 
-    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-        # First what waits: meanwhile it may come into the database, but not the other way round.
+    def _waiting_resources(self) -> dict[uuid.UUID, str]:
+        """Those that may not be in the database yet; to be asked before it is."""
         with self._changed:
             waiting = [entry.resources for entry in self._unapplied if entry.resources]
-        found = {
+        return {
             uuid.UUID(name): attributes
             for resources in waiting
             for name, attributes in resources.items()
         }
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        found = self._waiting_resources()
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(f"({' OR '.join(['contains(attributes, ?)'] * len(pieces))})")
+            values += pieces
+        with self._query() as (cursor, _):
+            rows = cursor.execute(
+                f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}", values
+            ).fetchall()
+        found.update(rows)
+        return [key for key, attributes in found.items() if are_in(conditions, attributes)]
+
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        found = self._waiting_resources()
         with self._query() as (cursor, _):
             rows = cursor.execute(
                 "SELECT resource_id, attributes FROM resources WHERE resource_id IN "

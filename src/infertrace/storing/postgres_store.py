@@ -17,6 +17,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -29,6 +30,7 @@ from infertrace.storing import ledger
 from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
+from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
 from infertrace.storing.postgres_schema import ensure_schema
@@ -51,6 +53,7 @@ from infertrace.storing.store import (
     SpanFilter,
     StoreError,
     distinct_resources,
+    exact_spans,
     merged_rows,
 )
 
@@ -296,6 +299,14 @@ class PostgresStore:
             raise StoreError(_reason(error)) from error
 
     def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        resource_ids = self._matching_resources(where.resource) if where.resource else None
+        if resource_ids is not None and not resource_ids:
+            return []
+        return exact_spans(where, limit, partial(self._spans, resource_ids=resource_ids))
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: list[uuid.UUID] | None
+    ) -> list[tuple[Any, ...]]:
         conditions: dict[str, Any] = {
             "model_name = %s": where.model,
             "service_name = %s": where.service,
@@ -303,6 +314,7 @@ class PostgresStore:
             "status = %s": where.status,
             "trace_id = %s": where.trace_id,
             "duration_nanos >= %s": where.min_duration,
+            "resource_id = ANY(%s)": resource_ids,
         }
         asked = {
             name: escape(value) if isinstance(value, str) else value
@@ -311,6 +323,9 @@ class PostgresStore:
         }
         condition = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
         values = list(asked.values())
+        for name, pieces in where.pieces():
+            condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
+            values += map(escape, pieces)
         until = 2**63 - 1 if where.until is None else where.until
         if where.after is not None:
             after = where.after
@@ -380,6 +395,18 @@ class PostgresStore:
             )
             while found := cursor.fetchmany(EXPORT_ROWS):
                 yield _batch([_row(row) for row in found])
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(f"({' OR '.join(['strpos(attributes, %s) > 0'] * len(pieces))})")
+            values += pieces
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}", values
+            ).fetchall()
+        return [key for key, attributes in rows if are_in(conditions, attributes)]
 
     def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
         with self._reader() as connection:
