@@ -145,7 +145,10 @@ def test_writes_that_are_blocked(open_collector, broken, new_span, monkeypatch):
     client = open_collector("duckdb")
     client.send(new_span())
     wait_until(lambda: fault.raised > 2)
-    assert client.error("/health") == (503, "the store cannot answer")
+    found = client.http.get("/health")
+    assert found.status_code == 503
+    assert found.json()["error"] == "the store cannot answer"
+    assert found.json()["threads"]["apply"]["error"] == "MemoryError"
     with pytest.raises(grpc.RpcError) as refusal:
         client.send(new_span())
     assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -196,7 +199,12 @@ def test_health_while_nothing_is_written(open_collector, broken, new_span):
     broken(GroupCommit, "_commit", 1)
     with pytest.raises(grpc.RpcError):
         client.send(new_span())
-    assert client.error("/health") == (503, "the store is not being written")
+    found = client.http.get("/health")
+    assert found.status_code == 503
+    assert found.json() == {
+        "error": "the store is not being written",
+        "threads": {"store": {"restarts": 1, "error": "MemoryError"}},
+    }
     client.send(new_span())
     assert client.get("/health")["status"] == "ok"
 

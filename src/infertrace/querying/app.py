@@ -245,21 +245,28 @@ def create_app(
 
     @app.get("/health", **_documented("Whether spans are taken and can be read", (), _OBJECT))
     def health() -> Response:
-        """`status` is degraded while a thread fails that no span waits for; `threads` has those
-        that ever failed: how often each was replaced, and the error if it fails still."""
+        """`status` is degraded while a thread fails that no span waits for. Of threads that ever
+        failed, `threads` says how often each was replaced, and the error if it fails still."""
         for thread in threads:
             thread.ensure()
         states = [thread.state for thread in threads]
         failing = {state.name for state in states if state.error is not None}
-        store.check()
-        if WRITING_THREAD in failing:
-            raise HTTPException(503, "the store is not being written")
+        status = 200
         answer: dict[str, Any] = {"status": "degraded" if failing else "ok"}
+        try:
+            store.check()
+            if WRITING_THREAD in failing:
+                raise StoreError("the thread that writes fails")
+        except StoreError as error:
+            _log.error("the store is not healthy: %s", error)
+            status, answer = 503, {"error": "the store cannot answer"}
+            if WRITING_THREAD in failing:
+                answer["error"] = "the store is not being written"
         if replaced := [state for state in states if state.restarts]:
             answer["threads"] = {
                 state.name: {"restarts": state.restarts, "error": state.error} for state in replaced
             }
-        return JSONResponse(answer)
+        return JSONResponse(answer, status)
 
     @app.get("/metrics", summary="Counters, as Prometheus text", response_class=PlainTextResponse)
     def metrics() -> Response:
