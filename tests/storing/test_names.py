@@ -92,3 +92,14 @@ def test_only_what_is_numbered_is_a_journal(tmp_path: Path) -> None:
     journal.append(entry(1))
     journal.clear()
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its journal has cannot be known, so the store is not opened without it."""
+
+    def refuse(self: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(StoreError, match=r"cannot use .*Permission denied"):
+        open_store(f"duckdb:///{tmp_path}/spans.duckdb")

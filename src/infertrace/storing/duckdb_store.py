@@ -177,7 +177,7 @@ class DuckDBStore:
         self._resources: set[uuid.UUID] = set()  # that are durable; others may be as well
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
-        self._journal = None if self._path is None else Journal(Path(self._path))
+        self._journal: Journal | None = None
         self._deleting = threading.Lock()
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
@@ -189,6 +189,8 @@ class DuckDBStore:
         self._hurried = False
         self._stopping = False
         try:
+            if self._path is not None:
+                self._journal = Journal(Path(self._path))
             self._restore()
         except (duckdb.Error, OSError, StoreError) as error:
             self._writer.close()

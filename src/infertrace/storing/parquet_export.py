@@ -23,6 +23,7 @@ from infertrace.storing.private_files import private_files
 from infertrace.storing.store import Store
 
 MAX_OPEN_FILES = 256
+SUFFIX = ".parquet"
 
 
 def export_parquet(store: Store, to: Path, since: int, until: int) -> int:
@@ -70,14 +71,15 @@ class _Partitions:
             if folder not in self._parts:
                 folder.mkdir(parents=True, exist_ok=True)
                 for earlier in folder.iterdir():
-                    earlier.unlink()
+                    if earlier.suffix == SUFFIX:
+                        earlier.unlink()
             if len(self._open) >= MAX_OPEN_FILES:
                 self._open.pop(next(iter(self._open))).close()
             number = self._parts.get(folder, 0)
             self._parts[folder] = number + 1
             schema = rows.drop_columns("day").schema
             writer = pq.ParquetWriter(
-                str(folder.absolute() / f"part-{number}.parquet"),
+                str(folder.absolute() / f"part-{number}{SUFFIX}"),
                 schema,
                 compression="zstd",
                 filesystem=LocalFileSystem(),  # otherwise some paths are taken for addresses
