@@ -65,6 +65,7 @@ MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model
 CHECKPOINT_THRESHOLD = "256MB"  # of DuckDB's own log; nobody waits for a checkpoint
 SEEN_SPANS = 1_000_000  # ids remembered, at least
 MAX_KNOWN_RESOURCES = 10_000  # remembered as stored; those of others are looked for
+MAX_LISTED_IDS = 1_000  # in a statement; a join of more is slower, and has no limit
 LOOK_BACK_NS = 3_600_000_000_000  # by start time, for duplicates of what is older than that
 APPLY_INTERVAL_S = 0.5  # how long rows may wait to share a transaction
 # A transaction of more rows than a row group (122,880) is written to its place in the file at
@@ -576,8 +577,12 @@ class DuckDBStore:
             sql += f" AND ({' OR '.join([f'contains({name}, ?)'] * len(pieces))})"
             values += pieces
         if resource_ids is not None:
-            sql += " AND resource_id IN (SELECT unnest(?::UUID[]))"
-            values.append(list(resource_ids))
+            if len(resource_ids) <= MAX_LISTED_IDS:
+                sql += f" AND resource_id IN ({', '.join('?' * len(resource_ids))})"
+                values += resource_ids
+            else:
+                sql += " AND resource_id IN (SELECT unnest(?::UUID[]))"
+                values.append(list(resource_ids))
         if where.after is not None:
             after = where.after
             sql += (
