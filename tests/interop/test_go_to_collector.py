@@ -73,6 +73,12 @@ FULL_ANSWER = {
         }
     ],
     "invalid_field_count": 2,
+    "flags": 769,
+}
+ORIGIN_ANSWER = {
+    "producer_id": "6162636465666768696a6b6c6d6e6f70",
+    "resource_id": "3552c9bcd04709e3d765fe50ab08e031",
+    "resource": {"service.version": "1.4.2"},
 }
 PARENT_ANSWER = {
     "span_id": "2122232425262728",
@@ -131,8 +137,8 @@ def test_a_batch_comes_back(
     assert trace(http_address, trace_id) == {
         "trace_id": trace_id.hex(),
         "spans": [
-            {"trace_id": trace_id.hex(), **PARENT_ANSWER},
-            {"trace_id": trace_id.hex(), **FULL_ANSWER},
+            {"trace_id": trace_id.hex(), **PARENT_ANSWER, **ORIGIN_ANSWER},
+            {"trace_id": trace_id.hex(), **FULL_ANSWER, **ORIGIN_ANSWER},
         ],
     }
 

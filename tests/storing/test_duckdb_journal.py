@@ -15,8 +15,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from infertrace.generated.span_pb2 import AttributeValue
 from infertrace.storing import duckdb_store
 from infertrace.storing.duckdb_store import DuckDBStore
+from infertrace.storing.keyed_filter import KeyedText
 from infertrace.storing.store import SpanFilter, SpanKey, StoreError
 from store_batches import START_NS, batch_of, new_span
 
@@ -124,14 +126,17 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
             duration_nanos=n * 1_000_000,
             # Some start together, so that the ids decide.
             start_time_unix_nano=START_NS + n // 4,
-            tags={"n": str(n)},
+            tags={"n": str(n), "odd": str(n % 2)},
+            attributes={"n": AttributeValue(int_value=n % 7)},
         )
         for n in range(60)
     ]
-    store.commit([batch_of(spans[::2])])
+    gpu_1 = {"host.name": AttributeValue(string_value="gpu-1")}
+    gpu_2 = {"host.name": AttributeValue(string_value="gpu-2")}
+    store.commit([batch_of(spans[:30:2], attributes=gpu_1), batch_of(spans[30::2])])
     store.checkpoint()
-    store.commit([batch_of(spans[1::4])])
-    store.commit([batch_of(spans[3::4])])
+    store.commit([batch_of(spans[1::4], attributes=gpu_1)])
+    store.commit([batch_of(spans[3::4], attributes=gpu_2)])
 
     def answers() -> list[Any]:
         newest = store.spans(SpanFilter(), 25)
@@ -146,6 +151,12 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
             store.spans(SpanFilter(min_duration=30_000_000, operation="inference"), 100),
             store.spans(SpanFilter(trace_id=uuid.UUID(bytes=trace), service="server"), 100),
             store.spans(SpanFilter(model="none"), 100),
+            store.spans(SpanFilter(tags=[KeyedText("odd", "1")]), 100),
+            store.spans(SpanFilter(tags=[KeyedText("odd", "1"), KeyedText("n", "7")]), 100),
+            store.spans(SpanFilter(attributes=[KeyedText("n", "3")], after=after), 5),
+            store.spans(SpanFilter(resource=[KeyedText("host.name", "gpu-1")]), 7),
+            store.spans(SpanFilter(resource=[KeyedText("host.name", "gpu-2")]), 100),
+            store.spans(SpanFilter(resource=[KeyedText("host.name", "gpu-3")]), 100),
             store.trace(uuid.UUID(bytes=trace), 100),
             store.trace(uuid.UUID(bytes=trace), 2),
             store.models(0, 10),
@@ -155,6 +166,7 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
     before = answers()
     assert len(before[0]) == 25
     assert len(before[1]) == 35
+    assert [len(answer) for answer in before[8:14]] == [30, 1, 5, 7, 15, 0]
     store.checkpoint()
     assert answers() == before
 
@@ -267,3 +279,22 @@ def test_a_database_that_cannot_be_written(
     store.checkpoint()
     store.close()
     assert in_database(path) == stored + 1
+
+
+def test_files_are_private(open_store: Any, path: Path, tmp_path: Path) -> None:
+    """Whenever DuckDB makes its log anew."""
+    before = os.umask(0o022)
+    try:
+        store = open_store()
+        for _ in range(3):
+            store.commit([batch_of([new_span()])])
+            store._drain()
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+            assert modes.pop(f"{path.name}.tmp") == 0o700  # where a query would spill
+            assert set(modes.values()) == {0o600}
+            assert {path.name, f"{path.name}.wal"} <= set(modes)
+            store.checkpoint()
+        store.close()
+    finally:
+        assert os.umask(before) == 0o022
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow.dataset import dataset
 
 from infertrace.commands import main
 from infertrace.generated.span_pb2 import AttributeValue, Event
+from infertrace.storing import parquet_export, postgres_store
 from infertrace.storing.opening import open_store
+from infertrace.storing.partition_names import partition_name
 from postgresql_cluster import kinds
 from store_batches import START_NS, batch_of, new_span
 
@@ -86,3 +93,86 @@ def test_a_time(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["export", "--store", store_url, "--to", to, *nothing]) == 0
     assert main(["export", "--store", store_url, "--to", to, "--since", "yesterday"]) == 2
     assert "not an RFC 3339 date and time: 'yesterday'" in capsys.readouterr().err
+
+
+HARD_NAMES = [
+    "m" * 300,
+    "m" * 299 + "n",
+    "\u00e9" * 200,
+    "GPT-4",
+    "gpt-4",
+    "gpt-4.",
+    ".",
+    "..",
+    "../../up",
+    "/etc/x",
+    "a\0b",
+    "a=b%41 &\n",
+    "con",
+    "\u00e9",
+    "e\u0301",
+    "__HIVE_DEFAULT_PARTITION__",
+    "*[1]?",
+    partition_name("m" * 300),
+]
+
+
+def test_every_name_of_a_model_has_its_folder(
+    store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(store_url)
+    store.commit([batch_of([new_span(model=name) for name in [*HARD_NAMES, ""]])])
+    store.close()
+    to = tmp_path / "s3:lake[1]"
+    assert main(["export", "--store", store_url, "--to", str(to)]) == 0
+    assert capsys.readouterr().out == f"infertrace export: {len(HARD_NAMES) + 1} spans to {to}\n"
+    folders = [path.parent for path in to.rglob("*.parquet")]
+    assert len(folders) == len(HARD_NAMES) + 1
+    names = [folder.name for folder in folders]
+    assert all(name.isascii() and len(name.encode()) <= 255 for name in names)
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(folder.parent.parent == to for folder in folders)
+    rows = dataset(to, partitioning="hive").to_table().to_pylist()
+    assert sorted(row["model_name"] or "" for row in rows) == sorted([*HARD_NAMES, ""])
+    for row in rows:
+        name = row["model_name"]
+        if name is not None and len(name) < 100 and "HIVE" not in name:
+            assert row["model"] == name
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 100))
+def test_names_are_bounded_and_told_apart(name: str, times: int) -> None:
+    found = partition_name(name * times)
+    assert found.isascii()
+    assert len(found) <= 248
+    assert found == found.lower() or "%" in found
+    if len(found) <= 180:
+        assert unquote(found) == name * times
+    if name:
+        assert partition_name(name * times + "x").lower() != found.lower()
+
+
+def test_more_models_than_files_may_be_open(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_export, "MAX_OPEN_FILES", 3)
+    store = open_store(store_url)
+    monkeypatch.setattr(postgres_store, "EXPORT_ROWS", 10)
+    store.commit([batch_of([new_span(model=f"m{n % 7}") for n in range(35)])])
+    store.close()
+    for _ in range(2):
+        assert main(["export", "--store", store_url, "--to", str(tmp_path / "lake")]) == 0
+        assert dataset(tmp_path / "lake", partitioning="hive").count_rows() == 35
+
+
+def test_files_are_private(store_url: str, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = open_store(store_url)
+        store.commit([batch_of([new_span()])])
+        store.close()
+        assert main(["export", "--store", store_url, "--to", str(tmp_path / "lake")]) == 0
+    finally:
+        assert os.umask(before) == 0o022
+    for path in [tmp_path / "lake", *(tmp_path / "lake").rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from infertrace.generated.span_pb2 import Event
+from infertrace.generated.span_pb2 import AttributeValue, Event
 from infertrace.storing import journal
 from infertrace.storing.journal import Entry, Journal
 from infertrace.storing.producer_rows import PRODUCER_COLUMNS
-from infertrace.storing.store import StoreError
+from infertrace.storing.store import StoreError, merged_rows
 from store_batches import batch_of, new_span
 
 
@@ -53,6 +53,30 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     found = read(path)
     assert [it.number for it in found] == [1, 2, 3, 4]
     assert len(found[3].rows) == 0
+
+
+def test_runs_of_producers(tmp_path: Path) -> None:
+    """What all spans of a request share is written once for each run of them."""
+    path = tmp_path / "spans.duckdb"
+    attributes = {"k": AttributeValue(string_value="v")}
+    batches = [
+        batch_of([new_span()] * 3, b"p" * 16, 1, attributes),
+        batch_of([new_span()] * 2),
+        batch_of([new_span()] * 2, b"p" * 16, 4),
+        batch_of([new_span()], b"q" * 16, 1, attributes),
+    ]
+    rows = merged_rows([batch.rows for batch in batches])
+    opened = Journal(path)
+    for number, some in enumerate((rows, rows.slice(1, 5), rows.slice(0, 0)), 1):
+        opened.append(Entry(number, some, []))
+    opened.close()
+    found = [entry.rows for entry in read(path)]
+    assert [len(some) for some in found] == [8, 5, 0]
+    for some, expected in zip(found, (rows, rows.slice(1, 5), rows.slice(0, 0)), strict=True):
+        some.validate(full=True)
+        assert some.to_pydict() == expected.to_pydict()
+    producers = [None if v is None else v.bytes[:1] for v in found[0]["producer_id"].to_pylist()]
+    assert producers == [b"p"] * 3 + [None] * 2 + [b"p"] * 2 + [b"q"]
 
 
 def test_every_cut_leaves_the_entries_before_it(tmp_path: Path) -> None:
@@ -119,6 +143,9 @@ def test_a_write_that_fails_is_not_in_it(
     assert read(path) == [first, again]
 
 
+NOTHING_ELSE: dict[str, Any] = {"runs": {}, "accounts": [], "resources": {}}
+
+
 def put(path: Path, described: Any, rows: bytes) -> None:
     """One entry, as the bytes of the format."""
     text = json.dumps(described).encode()
@@ -144,9 +171,16 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("described", "rows"),
     [
-        ({"number": 1, "columns": ["unheard_of"], "accounts": [], "resources": {}}, None),
-        ({"number": 1, "columns": ["status"], "accounts": [], "resources": {}}, b"not Arrow"),
-        ({"number": 1, "columns": ["tags"] * 5, "accounts": [], "resources": {}}, None),
+        (
+            {"number": 1, "columns": ["unheard_of"], **NOTHING_ELSE},
+            None,
+        ),
+        (
+            {"number": 1, "columns": ["status"], **NOTHING_ELSE},
+            b"not Arrow",
+        ),
+        ({"number": 1, "columns": ["tags"] * 5, **NOTHING_ELSE}, None),
+        ({"number": 1, "columns": ["tags"], "runs": {"producer_id": [[1, "xx"]]}}, None),
         ({"number": 1}, None),
         ([1, [400], []], None),
         ("text", None),

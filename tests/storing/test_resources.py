@@ -7,6 +7,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from infertrace.generated.span_pb2 import AttributeValue
 from infertrace.storing import duckdb_store, postgres_store
 from infertrace.storing.duckdb_store import DuckDBStore
+from infertrace.storing.keyed_filter import KeyedText
 from infertrace.storing.opening import open_store
 from infertrace.storing.postgres_store import PostgresStore
 from infertrace.storing.resource import DROPPED_COUNT_KEY, MAX_RESOURCE_BYTES, stored_resource
@@ -94,6 +96,19 @@ def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert len(store.resources(set(resource_ids(store)))) == 5
 
 
+def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duckdb_store, "MAX_LISTED_IDS", 3)
+    for number in range(6):
+        attributes = {**GPU_1, "n": AttributeValue(int_value=number)}
+        store.commit([batch_of([new_span()], attributes=attributes)])
+        if number == 3:
+            store.checkpoint()
+    store.commit([batch_of([new_span()], attributes=GPU_2)])
+    where = SpanFilter(resource=[KeyedText("host.name", "gpu-1")])
+    assert len(store.spans(where, 10)) == 6
+    assert len(store.spans(replace(where, resource=[KeyedText("n", "4")]), 10)) == 1
+
+
 def test_a_kill_before_the_database_has_it(
     tmp_path: Path, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +120,8 @@ def test_a_kill_before_the_database_has_it(
     left = tmp_path / "left"
     left.mkdir()
     for file in tmp_path.glob("spans.duckdb*"):
-        shutil.copy(file, left)
+        if file.is_file():
+            shutil.copy(file, left)
     again = opened(f"duckdb:///{left}/spans.duckdb")
     ids = resource_ids(again)
     assert len(set(ids)) == 2

@@ -98,7 +98,9 @@ class Collector:
             stack.callback(grpc_server.stop, STOP_GRACE_S)
             grpc_server.start(service)
             permits = None if self._token is None else self._token.permits
-            http_server.start(create_app(store, counters, lambda: writer.alive, permits))
+            threads = [writer.thread, retainer.thread, http_server.thread]
+            threads += [*store.threads, *service.threads]
+            http_server.start(create_app(store, counters, threads, permits))
             self._grpc = grpc_server.address
             self._http = ListenAddress(self._http.host, http_server.port)
             self._stack = stack.pop_all()

@@ -58,7 +58,8 @@ class CollectorService:
         self._writer = writer
         self._counters = counters
         self._token = token
-        self._time_limits = TimeLimits(REQUEST_TIMEOUT_S, SlowRequestError)
+        self._time_limits = TimeLimits(REQUEST_TIMEOUT_S, SlowRequestError, "slow-requests")
+        self.threads = (self._time_limits.thread,)
 
     def close(self) -> None:
         """End the thread that watches; after this, no call is answered."""

@@ -17,27 +17,31 @@ from infertrace.querying.flat_span import (
     NANOS_PER_MS,
     flat_span,
     flat_spans_with_resources,
-    span_key,
     span_schema,
 )
 from infertrace.querying.guard import Guard
 from infertrace.querying.parameters import (
     BASELINE,
     DEFAULT_LIMIT,
+    KEYED_PARAMETERS,
     LIMIT,
     METRIC,
     SPAN_PARAMETERS,
     STEP,
     TRACE_ID_SCHEMA,
     WINDOW,
+    KeyedParameter,
     Parameter,
     ParameterError,
     format_cursor,
+    parse_keyed,
     parse_parameters,
     parse_trace_id,
 )
 from infertrace.querying.prometheus_metrics import CONTENT_TYPE, PrometheusMetrics
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.counters import Counters
+from infertrace.storing.group_commit import WRITING_THREAD
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import METRICS
 from infertrace.storing.store import (
@@ -46,6 +50,7 @@ from infertrace.storing.store import (
     SpanFilter,
     Store,
     StoreError,
+    span_key,
 )
 from infertrace.storing.timestamps import NANOS_PER_SECOND, format_rfc3339
 
@@ -98,7 +103,7 @@ register_url_convertor("model", _ModelConvertor())
 def create_app(
     store: Store,
     counters: Counters,
-    is_writing: Callable[[], bool],
+    threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
 ) -> FastAPI:
     """The application; `permits` judges the `authorization` header, None asks for none."""
@@ -109,7 +114,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    prometheus = PrometheusMetrics(counters)
+    prometheus = PrometheusMetrics(counters, threads)
     app.add_middleware(Guard, permits=permits)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ParameterError, _bad_parameter)
@@ -117,17 +122,19 @@ def create_app(
     app.add_exception_handler(QueryTimeoutError, _query_timeout)
     app.add_exception_handler(Exception, _unexpected_error)
 
-    @app.get("/spans", **_documented("Spans, newest first", SPAN_PARAMETERS, _SPANS))
+    @app.get(
+        "/spans",
+        **_documented("Spans, newest first", (*SPAN_PARAMETERS, *KEYED_PARAMETERS), _SPANS),
+    )
     def spans(request: Request) -> Response:
         """Every filter must hold. A page that is not the last names the next one in `Link`."""
-        asked = parse_parameters(request.query_params, SPAN_PARAMETERS)
+        keyed, others = parse_keyed(request.query_params, KEYED_PARAMETERS)
+        asked = parse_parameters(others, SPAN_PARAMETERS, KEYED_PARAMETERS)
         limit = asked.pop("limit", DEFAULT_LIMIT)
         has_resources = asked.pop("include", None) == "resource"
-        where = SpanFilter(
-            min_duration=asked.pop("min_duration_ms", None),
-            after=asked.pop("cursor", None),
-            **asked,
-        )
+        asked["min_duration"] = asked.pop("min_duration_ms", None)
+        asked["after"] = asked.pop("cursor", None)
+        where = SpanFilter(**asked, **keyed)
         rows = store.spans(where, limit + 1)
         headers = {}
         if len(rows) > limit:
@@ -238,10 +245,28 @@ def create_app(
 
     @app.get("/health", **_documented("Whether spans are taken and can be read", (), _OBJECT))
     def health() -> Response:
-        store.check()
-        if not is_writing():
-            raise HTTPException(503, "the store is not being written")
-        return JSONResponse({"status": "ok"})
+        """`status` is degraded while a thread fails that no span waits for. Of threads that ever
+        failed, `threads` says how often each was replaced, and the error if it fails still."""
+        for thread in threads:
+            thread.ensure()
+        states = [thread.state for thread in threads]
+        failing = {state.name for state in states if state.error is not None}
+        status = 200
+        answer: dict[str, Any] = {"status": "degraded" if failing else "ok"}
+        try:
+            store.check()
+            if WRITING_THREAD in failing:
+                raise StoreError("the thread that writes fails")
+        except StoreError as error:
+            _log.error("the store is not healthy: %s", error)
+            status, answer = 503, {"error": "the store cannot answer"}
+            if WRITING_THREAD in failing:
+                answer["error"] = "the store is not being written"
+        if replaced := [state for state in states if state.restarts]:
+            answer["threads"] = {
+                state.name: {"restarts": state.restarts, "error": state.error} for state in replaced
+            }
+        return JSONResponse(answer, status)
 
     @app.get("/metrics", summary="Counters, as Prometheus text", response_class=PlainTextResponse)
     def metrics() -> Response:
@@ -261,7 +286,9 @@ def _next_link(request: Request, where: SpanFilter, cursor: str) -> str:
         for name, value in (("since", where.since), ("until", where.until))
         if value is not None
     }
-    query = {**request.query_params, **fixed, "cursor": cursor}
+    given = request.query_params.multi_items()
+    query = [(name, text) for name, text in given if name not in {*fixed, "cursor"}]
+    query += [*fixed.items(), ("cursor", cursor)]
     return f'<{request.url.path}?{urlencode(query)}>; rel="next"'
 
 
@@ -316,7 +343,7 @@ _SPANS = {"type": "array", "items": span_schema()}
 
 
 def _documented(
-    summary: str, parameters: Sequence[Parameter], schema: dict[str, Any]
+    summary: str, parameters: Sequence[Parameter | KeyedParameter], schema: dict[str, Any]
 ) -> dict[str, Any]:
     def described(description: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"description": description, "content": {"application/json": {"schema": schema}}}

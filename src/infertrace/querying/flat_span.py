@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from infertrace.storing.columns import COLUMNS, Kind
-from infertrace.storing.store import SpanKey, Store
+from infertrace.storing.store import Store
 from infertrace.storing.timestamps import format_rfc3339
 
 NANOS_PER_MS = 1_000_000
@@ -38,11 +38,6 @@ def flat_spans_with_resources(store: Store, rows: Sequence[Sequence[Any]]) -> li
             span["resource"] = resource
         spans.append(span)
     return spans
-
-
-def span_key(row: Sequence[Any]) -> SpanKey:
-    """Where a row stands in the order of answers."""
-    return SpanKey(*(row[_POSITION[name]] for name in ("start_time", "trace_id", "span_id")))
 
 
 def shortest_float32(value: float) -> float:

@@ -6,11 +6,14 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from infertrace.storing.background_thread import BackgroundThread
 
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 32 * 1024
@@ -81,13 +84,23 @@ class BoundedProtocol(H11Protocol):
 
 
 class _ThreadedServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, is_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self.ready = threading.Event()
+        self._is_ready = is_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.ready.set()
+        self._is_ready()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            # Where an error ended it, uvicorn has closed nothing.
+            for server in self.servers if self.started else ():
+                server.close()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
 
 
 class HttpServer:
@@ -101,7 +114,9 @@ class HttpServer:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._server: _ThreadedServer | None = None
-        self._thread: threading.Thread | None = None
+        self._is_ready = threading.Event()
+        self._is_stopping = False
+        self.thread = BackgroundThread("http", self._serve)
 
     def start(self, app: FastAPI) -> None:
         """Answer with `app`; returns once the first request can be answered."""
@@ -116,24 +131,32 @@ class HttpServer:
             "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
             "timeout_keep_alive": KEEP_ALIVE_S,
         }
-        server = _ThreadedServer(uvicorn.Config(app, **options))
-        self._server = server
+        self._config = uvicorn.Config(app, **options)
         # uvicorn installs signal handlers only in the main thread.
-        self._thread = threading.Thread(
-            target=server.run, args=([self._socket],), name="infertrace-http", daemon=True
-        )
-        self._thread.start()
-        if not server.ready.wait(START_TIMEOUT_S):
+        self.thread.start()
+        if not self._is_ready.wait(START_TIMEOUT_S):
             raise RuntimeError("the HTTP server did not start")
+
+    def _serve(self, thread: BackgroundThread) -> None:
+        def is_ready() -> None:
+            thread.does_well()
+            self._is_ready.set()
+
+        self._server = _ThreadedServer(self._config, is_ready)
+        # A copy, since a server closes what it was given.
+        with self._socket.dup() as copy:
+            self._server.run([copy])
+        if not self._is_stopping:
+            raise RuntimeError("the HTTP server ended by itself")
 
     def stop(self, grace_s: float) -> None:
         """Take no new request, and give those in progress `grace_s` seconds."""
-        if self._server is None or self._thread is None:
+        self._is_stopping = True
+        if self._server is None:
             return
-        self._server.config.timeout_graceful_shutdown = max(1, int(grace_s))
+        self._config.timeout_graceful_shutdown = max(1, int(grace_s))
         self._server.should_exit = True
-        self._thread.join(grace_s + 1)
-        if self._thread.is_alive():
+        if not self.thread.stop(grace_s + 1):
             _log.warning("the HTTP server did not stop within %s s", grace_s)
 
     def close(self) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
+from infertrace.storing.keyed_filter import KeyedText
 from infertrace.storing.metrics import METRICS
 from infertrace.storing.store import SpanKey
 from infertrace.storing.timestamps import NANOS_PER_SECOND, parse_rfc3339
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
+MAX_KEYED = 16  # conditions on keys in one request
 MAX_UNIX_NANOS = 2**63 - 1
 NANOS_PER_MS = 1_000_000
 STATUSES = ("OK", "ERROR", "CANCELLED")
@@ -59,16 +61,72 @@ class Parameter:
         }
 
 
-def parse_parameters(given: QueryParams, known: Sequence[Parameter]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class KeyedParameter:
+    """Query parameters `NAME.KEY=TEXT`, one for each condition, with any key and any text.
+
+    `name` is what comes before the key, and `field` that of a SpanFilter.
+    """
+
+    name: str
+    description: str
+    field: str
+
+    def openapi(self) -> dict[str, Any]:
+        """How OpenAPI describes it: an object whose properties are query parameters."""
+        return {
+            "name": self.name,
+            "in": "query",
+            "required": False,
+            "description": f"`{self.name}.KEY=TEXT`: {self.description}",
+            "style": "form",
+            "explode": True,
+            "schema": {
+                "type": "object",
+                "propertyNames": {"pattern": rf"^{self.name}\.[\s\S]+$"},
+                "additionalProperties": _STRING,
+                "maxProperties": MAX_KEYED,
+            },
+        }
+
+
+def parse_keyed(
+    given: QueryParams, known: Sequence[KeyedParameter]
+) -> tuple[dict[str, Any], QueryParams]:
+    """The conditions on keys, lists by the fields of a SpanFilter, and the other parameters.
+
+    A blank text is one that a value can have. Raises ParameterError.
+    """
+    found: dict[str, list[KeyedText]] = {}
+    others: list[tuple[str, str]] = []
+    for name, text in given.multi_items():
+        before, dot, key = name.partition(".")
+        field = next((each.field for each in known if dot and each.name == before), None)
+        if field is None:
+            others.append((name, text))
+        elif not key:
+            raise ParameterError(f"{name}: expected a key after the dot, such as {name}user")
+        else:
+            found.setdefault(field, []).append(KeyedText(key, text))
+    if sum(map(len, found.values())) > MAX_KEYED:
+        names = ", ".join(f"{each.name}.KEY" for each in known)
+        raise ParameterError(f"{names}: expected at most {MAX_KEYED} of them")
+    return found, QueryParams(others)
+
+
+def parse_parameters(
+    given: QueryParams, known: Sequence[Parameter], keyed: Sequence[KeyedParameter] = ()
+) -> dict[str, Any]:
     """The values of the parameters that are given; a blank one counts as not given.
 
-    Raises ParameterError for one that is unknown, given twice or not what it should be.
+    Raises ParameterError for one that is unknown, given twice or not what it should be. `keyed`
+    are those that are allowed as well, which `parse_keyed` has taken out.
     """
     by_name = {parameter.name: parameter for parameter in known}
     values: dict[str, Any] = {}
     for name, text in given.multi_items():
         if name not in by_name:
-            allowed = ", ".join(by_name) or "none"
+            allowed = ", ".join([*by_name, *(f"{each.name}.KEY" for each in keyed)]) or "none"
             raise ParameterError(f"{name[:100]}: unknown parameter; expected {allowed}")
         if name in values:
             raise ParameterError(f"{name}: given more than once")
@@ -245,5 +303,16 @@ SPAN_PARAMETERS = (
         "the place to go on from: `X-Next-Cursor` of the page before",
         _parse_cursor,
         _STRING,
+    ),
+)
+KEYED_PARAMETERS = (
+    KeyedParameter("tag", "the span has this tag", "tags"),
+    KeyedParameter(
+        "attribute",
+        "the span has this attribute: a text that is equal, `true` or `false`, or the same number",
+        "attributes",
+    ),
+    KeyedParameter(
+        "resource", "what recorded the span has this attribute, compared alike", "resource"
     ),
 )

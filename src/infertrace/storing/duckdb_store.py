@@ -17,6 +17,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.storing import ledger
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.journal import Entry, Journal
+from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
+from infertrace.storing.private_files import private_files
 from infertrace.storing.producer_rows import (
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
@@ -50,6 +54,7 @@ from infertrace.storing.store import (
     StoreBusyError,
     StoreError,
     distinct_resources,
+    exact_spans,
     merged_rows,
 )
 from infertrace.storing.time_limits import TimeLimits
@@ -60,6 +65,7 @@ MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model
 CHECKPOINT_THRESHOLD = "256MB"  # of DuckDB's own log; nobody waits for a checkpoint
 SEEN_SPANS = 1_000_000  # ids remembered, at least
 MAX_KNOWN_RESOURCES = 10_000  # remembered as stored; those of others are looked for
+MAX_LISTED_IDS = 1_000  # in a statement; a join of more is slower, and has no limit
 LOOK_BACK_NS = 3_600_000_000_000  # by start time, for duplicates of what is older than that
 APPLY_INTERVAL_S = 0.5  # how long rows may wait to share a transaction
 # A transaction of more rows than a row group (122,880) is written to its place in the file at
@@ -157,7 +163,13 @@ class DuckDBStore:
     """A store in the DuckDB file at `path`, or in memory when that is None."""
 
     def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
-        self._path = path
+        # DuckDB takes the beginning of a relative name for something else where it can: "~", an
+        # extension and a colon, ":memory:".
+        self._path = None if path is None else str(Path(path).absolute())
+        for special in "?\0":  # DuckDB would name its log by what comes before it
+            if self._path is not None and special in self._path:
+                reason = f"DuckDB takes no path with {special!r}"
+                raise StoreError(f"cannot use {self._path!r}: {reason}")
         self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
@@ -166,7 +178,7 @@ class DuckDBStore:
         self._resources: set[uuid.UUID] = set()  # that are durable; others may be as well
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
-        self._journal = Journal(Path(path)) if path is not None else None
+        self._journal: Journal | None = None
         self._deleting = threading.Lock()
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
@@ -178,37 +190,48 @@ class DuckDBStore:
         self._hurried = False
         self._stopping = False
         try:
+            if self._path is not None:
+                self._journal = Journal(Path(self._path))
             self._restore()
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, OSError, StoreError) as error:
             self._writer.close()
             raise StoreError(f"cannot use {path}: {error}") from error
-        self._applier: threading.Thread | None = None
+        self._applier = BackgroundThread("apply", self._apply_on)
         if self._journal is not None:
-            self._applier = threading.Thread(
-                target=self._apply_on, name="infertrace-apply", daemon=True
-            )
             self._applier.start()
 
+    @property
+    def _spill_folder(self) -> Path:
+        return Path(f"{self._path}.tmp")
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return self._applier, self._time_limits.thread
+
     def _open(self) -> duckdb.DuckDBPyConnection:
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY_LIMIT,
+            "checkpoint_threshold": CHECKPOINT_THRESHOLD,
+            # Of two cores, one is for the rest; an insert gains nothing by the second.
+            "threads": max(1, (os.cpu_count() or 1) - 1),
+            # A query is never a way to other files or to the network.
+            "enable_external_access": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+        if self._path is not None:
+            # Where DuckDB writes what does not fit into memory, whichever thread asks.
+            with suppress(OSError):
+                self._spill_folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            connection = duckdb.connect(
-                self._path or ":memory:",
-                config={
-                    "memory_limit": MEMORY_LIMIT,
-                    "checkpoint_threshold": CHECKPOINT_THRESHOLD,
-                    # Of two cores, one is for the rest; an insert gains nothing by the second.
-                    "threads": max(1, (os.cpu_count() or 1) - 1),
-                    # A query is never a way to other files or to the network.
-                    "enable_external_access": "false",
-                    "autoinstall_known_extensions": "false",
-                    "autoload_known_extensions": "false",
-                    "python_enable_replacements": "false",
-                },
-            )
+            with private_files():
+                connection = duckdb.connect(self._path or ":memory:", config=config)
         except duckdb.Error as error:
             raise StoreError(f"cannot open {self._path}: {error}") from error
         try:
-            _ensure_schema(connection)
+            with private_files():
+                _ensure_schema(connection)
         except (duckdb.Error, StoreError) as error:
             connection.close()
             raise StoreError(f"cannot use {self._path}: {error}") from error
@@ -274,8 +297,10 @@ class DuckDBStore:
         entry = Entry(self._number + 1, rows, accounts, attributes)
         if self._journal is None:
             self._apply_or_reopen([entry])
+            self._number = entry.number
         else:
             self._journal.append(entry)
+            self._number = entry.number
             with self._changed:
                 if not self._unapplied:
                     self._oldest = time.monotonic()
@@ -284,7 +309,6 @@ class DuckDBStore:
                 applied = self._applied
                 self._changed.notify_all()
             self._journal.forget(applied)
-        self._number = entry.number
         self._producers.update(changed)
         if len(self._resources) + len(resources) > MAX_KNOWN_RESOURCES:
             self._resources.clear()
@@ -293,6 +317,7 @@ class DuckDBStore:
         return sum(duplicates)
 
     def _wait_for_room(self) -> None:
+        self._applier.ensure()
         with self._changed:
             if not self._changed.wait_for(
                 lambda: self._unapplied_bytes < MAX_UNAPPLIED_BYTES, ROOM_TIMEOUT_S
@@ -362,12 +387,21 @@ class DuckDBStore:
             cursor.register("incoming", asked)
             return {row[0] for row in cursor.execute(_DUPLICATES, bounds).fetchall()}
 
-    def _apply_on(self) -> None:
+    def _apply_on(self, thread: BackgroundThread) -> None:
         """The applying thread."""
         if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-            thread = threading.get_native_id()
-            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICER
-            os.setpriority(os.PRIO_PROCESS, thread, niceness)
+            with suppress(OSError):
+                niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICER
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        try:
+            self._apply_while_open(thread)
+        except BaseException as error:
+            with self._changed:
+                self._failure = type(error).__name__
+            raise
+
+    def _apply_while_open(self, thread: BackgroundThread) -> None:
+        has_failed = thread.state.restarts > 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._unapplied or self._stopping)
@@ -382,8 +416,11 @@ class DuckDBStore:
                     if count >= APPLY_ROWS:
                         break
             try:
-                self._apply_or_reopen(entries)
+                # What failed last may have been committed all the same.
+                self._apply_or_reopen(self._without_applied(entries) if has_failed else entries)
+                has_failed = False
             except StoreError as error:
+                has_failed = True
                 if self._failure is None:
                     _log.error("acknowledged spans wait in the journal: %s", error)
                 with self._changed:
@@ -401,6 +438,12 @@ class DuckDBStore:
                 if not self._unapplied:
                     self._hurried = False
                 self._changed.notify_all()
+            thread.does_well()
+
+    def _without_applied(self, entries: Sequence[Entry]) -> list[Entry]:
+        self._ensure_open()
+        applied = self._read_applied()
+        return [entry for entry in entries if entry.number > applied]
 
     def _is_due(self) -> bool:
         return (
@@ -418,16 +461,24 @@ class DuckDBStore:
                 raise StoreError(self._failure or "the database took too long")
 
     def _apply_or_reopen(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
         self._ensure_open()
         try:
             self._apply(entries)
-        except duckdb.Error as error:
+        except BaseException as error:
             with suppress(duckdb.Error):
                 self._writer.rollback()
-            raise StoreError(str(error)) from error
+            if isinstance(error, duckdb.Error):
+                raise StoreError(str(error)) from error
+            raise
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Move entries into the database, all or none."""
+        with private_files():  # of which DuckDB's own log is one
+            self._insert(entries)
+
+    def _insert(self, entries: Sequence[Entry]) -> None:
         accounts = {
             account["producer_id"]: account for entry in entries for account in entry.accounts
         }
@@ -501,6 +552,14 @@ class DuckDBStore:
             raise StoreError(str(error)) from error
 
     def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        resource_ids = self._matching_resources(where.resource) if where.resource else None
+        if resource_ids is not None and not resource_ids:
+            return []
+        return exact_spans(where, limit, partial(self._spans, resource_ids=resource_ids))
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[tuple[Any, ...]]:
         conditions = {
             "model_name = ?": where.model,
             "service_name = ?": where.service,
@@ -513,7 +572,17 @@ class DuckDBStore:
         }
         asked = {sql: value for sql, value in conditions.items() if value is not None}
         sql = " AND ".join(["TRUE", *asked])
-        values = list(asked.values())
+        values: list[Any] = list(asked.values())
+        for name, pieces in where.pieces():
+            sql += f" AND ({' OR '.join([f'contains({name}, ?)'] * len(pieces))})"
+            values += pieces
+        if resource_ids is not None:
+            if len(resource_ids) <= MAX_LISTED_IDS:
+                sql += f" AND resource_id IN ({', '.join('?' * len(resource_ids))})"
+                values += resource_ids
+            else:
+                sql += " AND resource_id IN (SELECT unnest(?::UUID[]))"
+                values.append(list(resource_ids))
         if where.after is not None:
             after = where.after
             sql += (
@@ -537,7 +606,8 @@ class DuckDBStore:
                     "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
                     [*values, starts[-1][0], limit],
                 ).fetchall()
-        return newest_first(stored, matching_rows(recent, where, limit), limit)
+        waiting = matching_rows(recent, where, limit, resource_ids)
+        return newest_first(stored, waiting, limit)
 
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         with self._query() as (cursor, recent):
@@ -612,15 +682,32 @@ class DuckDBStore:
                 unapplied = [entry for entry in unapplied if entry.number > applied]
             yield cursor, [entry.rows for entry in unapplied if len(entry.rows)]
 
-    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-        # First what waits: meanwhile it may come into the database, but not the other way round.
+    def _waiting_resources(self) -> dict[uuid.UUID, str]:
+        """Those that may not be in the database yet; to be asked before it is."""
         with self._changed:
             waiting = [entry.resources for entry in self._unapplied if entry.resources]
-        found = {
+        return {
             uuid.UUID(name): attributes
             for resources in waiting
             for name, attributes in resources.items()
         }
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        found = self._waiting_resources()
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(f"({' OR '.join(['contains(attributes, ?)'] * len(pieces))})")
+            values += pieces
+        with self._query() as (cursor, _):
+            rows = cursor.execute(
+                f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}", values
+            ).fetchall()
+        found.update(rows)
+        return [key for key, attributes in found.items() if are_in(conditions, attributes)]
+
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        found = self._waiting_resources()
         with self._query() as (cursor, _):
             rows = cursor.execute(
                 "SELECT resource_id, attributes FROM resources WHERE resource_id IN "
@@ -645,7 +732,7 @@ class DuckDBStore:
 
     def retain(self, retention: Retention) -> int:
         deleted = 0
-        with self._deleting, self._cursor() as cursor:
+        with self._deleting, private_files(), self._cursor() as cursor:
             if retention.max_age is not None:
                 deleted += _delete_before(cursor, time.time_ns() - retention.max_age)
             if retention.max_bytes is not None:
@@ -676,7 +763,8 @@ class DuckDBStore:
         self._drain()
         with self._deleting:  # DuckDB makes none beside another transaction that writes
             try:
-                self._writer.execute("CHECKPOINT")
+                with private_files():
+                    self._writer.execute("CHECKPOINT")
             except duckdb.Error as error:
                 raise StoreError(str(error)) from error
 
@@ -685,13 +773,16 @@ class DuckDBStore:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._applier is not None:
-            self._applier.join()
+        self._applier.stop()
         if self._journal is not None:
             self._journal.close()
             if not self._unapplied:
                 self._journal.clear()
-        self._writer.close()
+        with private_files():
+            self._writer.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._spill_folder.rmdir()
 
 
 def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:

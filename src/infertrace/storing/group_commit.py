@@ -9,10 +9,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.counters import Counters
 from infertrace.storing.store import Batch, Store, StoreBusyError, StoreError
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024  # of requests that are decoded or wait for their commit
+WRITING_THREAD = "store"
 MAX_GROUP_SPANS = 100_000  # in one transaction
 
 
@@ -45,19 +47,14 @@ class GroupCommit:
         self._counters = counters
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
+        self._is_stopping = False
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
-        # A daemon, so that a store that hangs cannot keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="infertrace-store", daemon=True)
+        self.thread = BackgroundThread(WRITING_THREAD, self._run)
 
     def start(self) -> None:
         """Start the writing thread."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether batches are still being written."""
-        return self._thread.is_alive()
+        self.thread.start()
 
     @contextmanager
     def reserve(self, byte_count: int) -> Iterator[Reservation]:
@@ -83,22 +80,30 @@ class GroupCommit:
         pending = _Pending(batch, reservation.byte_count)
         reservation.submitted = True
         self._queue.put(pending)
+        self.thread.ensure()
         return pending.done
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is queued, then end the thread; False if that took too long."""
         self._queue.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self.thread.join(timeout_s)
 
     def _release(self, byte_count: int) -> None:
         with self._lock:
             self._pending_bytes -= byte_count
         self._counters.add(pending_bytes=-byte_count)
 
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
+    def _settle(self, pending: _Pending, failure: Exception | None) -> None:
+        if pending.done.done():
+            return
+        self._release(pending.byte_count)
+        if failure is None:
+            pending.done.set_result(None)
+        else:
+            pending.done.set_exception(failure)
+
+    def _run(self, thread: BackgroundThread) -> None:
+        while not self._is_stopping:
             first = self._queue.get()
             if first is None:
                 return
@@ -110,14 +115,20 @@ class GroupCommit:
                 except queue.Empty:
                     break
                 if following is None:
-                    stopping = True
+                    self._is_stopping = True
                     break
                 group.append(following)
                 span_count += len(following.batch.rows)
-            if not self._commit(group):
-                # What one batch cannot do must not fail its neighbours.
+            try:
+                if not self._commit(group):
+                    # What one batch cannot do must not fail its neighbours.
+                    for pending in group:
+                        self._commit([pending])
+            finally:
+                # Whatever ended this thread, nobody waits in vain.
                 for pending in group:
-                    self._commit([pending])
+                    self._settle(pending, StoreError("the thread that writes has ended"))
+            thread.does_well()
 
     def _commit(self, group: list[_Pending]) -> bool:
         """Settle all of a group; False where one of several may be what failed it."""
@@ -138,9 +149,5 @@ class GroupCommit:
                 spans_accepted=sum(len(pending.batch.rows) for pending in group),
             )
         for pending in group:
-            self._release(pending.byte_count)
-            if failure is None:
-                pending.done.set_result(None)
-            else:
-                pending.done.set_exception(failure)
+            self._settle(pending, failure)
         return True

@@ -2,7 +2,8 @@
 
 An entry is a header (how many bytes follow, their CRC-32) and then a JSON text and the columns of
 its rows that hold a value, as one message of Arrow IPC. The text names the columns, so that the
-infertrace of a later schema can read it. Entries are numbered; files are named after the first
+infertrace of a later schema can read it; it has those that are the same for all spans of a request
+itself, as runs of equal values. Entries are numbered; files are named after the first
 number in them, and a file all of whose entries are in the database is removed.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from infertrace.storing.columns import COLUMNS
 from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import StoreError
 
@@ -29,6 +33,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024  # then the next one is begun
 _HEADER = struct.Struct("<II")  # bytes that follow, their CRC-32
 _LENGTH = struct.Struct("<I")
 _UNREADABLE = (pa.ArrowException, LookupError, OSError, TypeError, ValueError)
+
+_IN_RUNS = tuple(column.name for column in COLUMNS if not column.wire)
 
 # Before entries named their columns, they said the places that these had at that time.
 _UNNAMED_COLUMNS = """
@@ -66,11 +72,9 @@ class Journal:
         self._path = path
         self._file: int | None = None
         self._size = 0
-        self._firsts: list[int] = sorted(
-            int(found.suffix[1:])
-            for found in path.parent.glob(f"{path.name}.journal.*")
-            if found.suffix[1:].isdigit()
-        )
+        # Compared, not matched: the name of a database may hold what is a pattern elsewhere.
+        found = (re.fullmatch(r"\.([1-9][0-9]*)", name) for name in _endings(path, ".journal"))
+        self._firsts: list[int] = sorted(int(match[1]) for match in found if match)
 
     def read(self) -> Iterator[Entry]:
         """All entries in order. What a kill left half written was never acknowledged: it ends
@@ -134,7 +138,9 @@ class Journal:
         if self._size >= MAX_FILE_BYTES:
             self._end_file(None)
         if self._file is None:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND
+            # A file that was not read may hold what was acknowledged: it is never written over.
+            fresh = os.O_TRUNC if number in self._firsts else os.O_EXCL
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | fresh
             self._file = os.open(self._name(number), flags | getattr(os, "O_BINARY", 0), 0o600)
             self._size = 0
             if number not in self._firsts:
@@ -156,11 +162,12 @@ def _parts(entry: Entry) -> list[bytes]:
     present = [
         name
         for name, column in zip(entry.rows.schema.names, entry.rows.columns, strict=True)
-        if column.null_count < len(column)
+        if column.null_count < len(column) and name not in _IN_RUNS
     ]
     described = {
         "number": entry.number,
         "columns": present,
+        "runs": {name: _runs(entry.rows.column(name)) for name in _IN_RUNS},
         "accounts": entry.accounts,
         "resources": entry.resources,
     }
@@ -191,6 +198,8 @@ def _entry(body: bytes) -> Entry:
     schema = pa.schema([SCHEMA.field(name) for name in described["columns"]])
     found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
     present = dict(zip(schema.names, found.columns, strict=True))
+    for name, runs in described["runs"].items():
+        present[name] = _of_runs(runs)
     columns = [
         present[column.name] if column.name in present else pa.nulls(len(found), column.type)
         for column in SCHEMA
@@ -203,15 +212,39 @@ def _entry(body: bytes) -> Entry:
     )
 
 
+def _runs(column: pa.Array) -> list[list[Any]]:
+    """Ids as where each run of equal ones ends, and which it is."""
+    encoded = pc.run_end_encode(column.storage)
+    values = (None if value is None else value.hex() for value in encoded.values.to_pylist())
+    return [list(run) for run in zip(encoded.run_ends.to_pylist(), values, strict=True)]
+
+
+def _of_runs(runs: list[list[Any]]) -> pa.Array:
+    values = [None if value is None else bytes.fromhex(value) for _, value in runs]
+    encoded = pa.RunEndEncodedArray.from_arrays(
+        pa.array([end for end, _ in runs], pa.int32()), pa.array(values, pa.binary(16))
+    )
+    return pa.ExtensionArray.from_storage(pa.uuid(), pc.run_end_decode(encoded))
+
+
 def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[str, Any]:
     """What an entry from before the names said, as one of today says it."""
     columns, of_account = _UNNAMED_COLUMNS.split(), _UNNAMED_ACCOUNT.split()
     return {
         "number": number,
         "columns": [columns[place] for place in places],
+        "runs": {},
         "accounts": [dict(zip(of_account, account, strict=True)) for account in accounts],
         "resources": {},
     }
+
+
+def _endings(path: Path, suffix: str) -> Iterator[str]:
+    """What follows `path` and `suffix` in the names of files beside it."""
+    start = path.name + suffix
+    for found in path.parent.iterdir():
+        if found.name.startswith(start):
+            yield found.name[len(start) :]
 
 
 def _sync_directory(path: Path) -> None:

@@ -17,6 +17,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -26,8 +27,10 @@ import pyarrow.compute as pc
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.storing import ledger
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.columns import COLUMNS
 from infertrace.storing.copy_rows import copy_rows, escape, unescape
+from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import Metric, aggregate_sql
 from infertrace.storing.postgres_schema import ensure_schema
@@ -50,6 +53,7 @@ from infertrace.storing.store import (
     SpanFilter,
     StoreError,
     distinct_resources,
+    exact_spans,
     merged_rows,
 )
 
@@ -112,6 +116,7 @@ class PostgresStore:
             self._connected()
         except psycopg.Error as error:
             raise StoreError(f"cannot open the PostgreSQL database: {_reason(error)}") from error
+        options = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
         self._readers = ConnectionPool(
             url,
             min_size=1,
@@ -124,7 +129,7 @@ class PostgresStore:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 # Times are in the statements: a plan for any time would look at all days.
                 "prepare_threshold": None,
-                "options": f"-c statement_timeout={math.ceil(query_timeout_s * 1000)}",
+                "options": f"{options} -c statement_timeout={math.ceil(query_timeout_s * 1000)}",
             },
             check=ConnectionPool.check_connection,
             name="infertrace",
@@ -132,6 +137,10 @@ class PostgresStore:
         )
         # Its own lines about lost connections would be one for each attempt.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return ()
 
     def describe(self) -> str:
         """How the table of spans lies, in a few words."""
@@ -176,7 +185,7 @@ class PostgresStore:
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
                 duplicates = self._insert(connection, batches, accounts)
                 self._account(connection, batches, duplicates, accounts)
-        except psycopg.Error:
+        except BaseException:
             self._table.forget()
             if self._writer is not None and (self._writer.closed or self._writer.broken):
                 with suppress(psycopg.Error):
@@ -290,6 +299,14 @@ class PostgresStore:
             raise StoreError(_reason(error)) from error
 
     def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+        resource_ids = self._matching_resources(where.resource) if where.resource else None
+        if resource_ids is not None and not resource_ids:
+            return []
+        return exact_spans(where, limit, partial(self._spans, resource_ids=resource_ids))
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: list[uuid.UUID] | None
+    ) -> list[tuple[Any, ...]]:
         conditions: dict[str, Any] = {
             "model_name = %s": where.model,
             "service_name = %s": where.service,
@@ -297,6 +314,7 @@ class PostgresStore:
             "status = %s": where.status,
             "trace_id = %s": where.trace_id,
             "duration_nanos >= %s": where.min_duration,
+            "resource_id = ANY(%s)": resource_ids,
         }
         asked = {
             name: escape(value) if isinstance(value, str) else value
@@ -305,6 +323,9 @@ class PostgresStore:
         }
         condition = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
         values = list(asked.values())
+        for name, pieces in where.pieces():
+            condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
+            values += map(escape, pieces)
         until = 2**63 - 1 if where.until is None else where.until
         if where.after is not None:
             after = where.after
@@ -374,6 +395,18 @@ class PostgresStore:
             )
             while found := cursor.fetchmany(EXPORT_ROWS):
                 yield _batch([_row(row) for row in found])
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(f"({' OR '.join(['strpos(attributes, %s) > 0'] * len(pieces))})")
+            values += pieces
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}", values
+            ).fetchall()
+        return [key for key, attributes in rows if are_in(conditions, attributes)]
 
     def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
         with self._reader() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -23,13 +23,20 @@ _TRACE_ID, _SPAN_ID, _START_TIME, _DURATION = (
 
 
 def matching_rows(
-    batches: Sequence[pa.RecordBatch], where: SpanFilter, limit: int | None = None
+    batches: Sequence[pa.RecordBatch],
+    where: SpanFilter,
+    limit: int | None = None,
+    resource_ids: Collection[uuid.UUID] | None = None,
 ) -> list[Row]:
-    """The rows that a filter lets pass; with a limit, at least the newest so many of them."""
+    """The rows that a filter lets pass; with a limit, at least the newest so many of them.
+
+    Of conditions on keys they have the pieces. `resource_ids` are those of the resources that the
+    filter lets pass, None all of them.
+    """
     if not batches:
         return []
     table = pa.Table.from_batches(batches)
-    conditions = list(_conditions(table, where))
+    conditions = list(_conditions(table, where, resource_ids))
     after = where.after
     # Positions first, and of the many columns only what is answered.
     if conditions:
@@ -70,7 +77,9 @@ def _age(row: Row) -> tuple[int, uuid.UUID, int]:
     return row[_START_TIME], row[_TRACE_ID], row[_SPAN_ID]
 
 
-def _conditions(table: pa.Table, where: SpanFilter) -> Iterable[Any]:
+def _conditions(
+    table: pa.Table, where: SpanFilter, resource_ids: Collection[uuid.UUID] | None
+) -> Iterable[Any]:
     equal = {
         "model_name": where.model,
         "service_name": where.service,
@@ -81,9 +90,15 @@ def _conditions(table: pa.Table, where: SpanFilter) -> Iterable[Any]:
         if wanted is not None:
             yield pc.fill_null(pc.equal(table.column(name), wanted), False)
     if where.trace_id is not None:
-        ids = [chunk.storage for chunk in table.column("trace_id").chunks]
         wanted = pa.scalar(where.trace_id.bytes, type=pa.binary(16))
-        yield pc.equal(pa.chunked_array(ids, type=pa.binary(16)), wanted)
+        yield pc.equal(_bytes(table.column("trace_id")), wanted)
+    if resource_ids is not None:
+        allowed = pa.array([key.bytes for key in resource_ids], type=pa.binary(16))
+        yield pc.is_in(_bytes(table.column("resource_id")), value_set=allowed)
+    for name, pieces in where.pieces():
+        column = table.column(name)
+        found = reduce(pc.or_, [pc.match_substring(column, piece) for piece in pieces])
+        yield pc.fill_null(found, False)
     start_time = table.column("start_time")
     if where.since is not None:
         yield pc.greater_equal(start_time, where.since)
@@ -93,6 +108,10 @@ def _conditions(table: pa.Table, where: SpanFilter) -> Iterable[Any]:
         yield pc.greater_equal(table.column("duration_nanos"), where.min_duration)
     if where.after is not None:
         yield pc.less_equal(start_time, where.after.start_time)
+
+
+def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], type=pa.binary(16))
 
 
 def _newest(start_times: pa.ChunkedArray, limit: int, boundary: int | None) -> pa.ChunkedArray:

@@ -6,6 +6,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from infertrace.storing.background_thread import BackgroundThread
 from infertrace.storing.store import Store, StoreError
 
 INTERVAL_S = 30.0
@@ -29,19 +30,18 @@ class Retainer:
         self._store = store
         self._retention = retention
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="infertrace-retention", daemon=True)
+        self.thread = BackgroundThread("retention", self._run)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """End; a deletion in progress comes to its end."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.stop()
 
-    def _run(self) -> None:
+    def _run(self, thread: BackgroundThread) -> None:
         while True:
             try:
                 deleted = self._store.retain(self._retention)
@@ -49,6 +49,7 @@ class Retainer:
                     _log.info("%d spans were too old or too many, and are deleted", deleted)
             except StoreError as error:
                 _log.warning("old spans could not be deleted: %s", error)
+            thread.does_well()
             # Even then once: a store may have kept what it was told before.
             if self._retention == Retention() or self._stopping.wait(INTERVAL_S):
                 return

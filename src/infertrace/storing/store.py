@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from infertrace.storing.background_thread import BackgroundThread
+from infertrace.storing.columns import COLUMNS
+from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
 from infertrace.storing.resource import Resource
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_QUERY_TIMEOUT_S = 30.0
+
+_PLACES = {column.name: place for place, column in enumerate(COLUMNS)}
 
 
 class StoreError(Exception):
@@ -78,7 +83,8 @@ class SpanFilter:
     """Which spans to answer with; None asks for no condition.
 
     Times are nanoseconds since 1970, durations nanoseconds. `since` is included, `until` not.
-    `after` is the last span of the page before.
+    `after` is the last span of the page before. Of `tags`, `attributes` and `resource`, the
+    attributes of what recorded the span, each has to hold.
     """
 
     model: str | None = None
@@ -90,6 +96,40 @@ class SpanFilter:
     until: int | None = None
     min_duration: int | None = None
     after: SpanKey | None = None
+    tags: Sequence[KeyedText] = ()
+    attributes: Sequence[KeyedText] = ()
+    resource: Sequence[KeyedText] = ()
+
+    def pieces(self) -> list[tuple[str, list[str]]]:
+        """For each condition on a JSON column, its name and texts of which the column has one."""
+        columns = (("tags", self.tags), ("attributes", self.attributes))
+        return [(name, condition.pieces()) for name, given in columns for condition in given]
+
+
+def exact_spans(
+    where: SpanFilter, limit: int, ask: Callable[[SpanFilter, int], list[tuple[Any, ...]]]
+) -> list[tuple[Any, ...]]:
+    """What `ask` finds, without the rows of which the pieces hold, and not the conditions."""
+    if not where.tags and not where.attributes:
+        return ask(where, limit)
+    found: list[tuple[Any, ...]] = []
+    while True:
+        wanted = limit - len(found)
+        rows = ask(where, wanted)
+        found += [
+            row
+            for row in rows
+            if are_in(where.tags, row[_PLACES["tags"]])
+            and are_in(where.attributes, row[_PLACES["attributes"]])
+        ]
+        if len(rows) < wanted or len(found) == limit:
+            return found
+        where = replace(where, after=span_key(rows[-1]))
+
+
+def span_key(row: Sequence[Any]) -> SpanKey:
+    """Where a row stands in the order of answers."""
+    return SpanKey(*(row[_PLACES[name]] for name in ("start_time", "trace_id", "span_id")))
 
 
 @dataclass(frozen=True)
@@ -127,6 +167,10 @@ class Store(Protocol):
     `commit`, `checkpoint` and `close` are called by one thread at a time; the other methods by any
     number of threads meanwhile. All raise `StoreError`. Rows are tuples in the order of `COLUMNS`.
     """
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """The threads that work behind the answers."""
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Make the batches durable, all or none; returns how many spans were duplicates.

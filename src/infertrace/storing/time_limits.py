@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from infertrace.storing.background_thread import BackgroundThread
 
 _AGAIN_S = 0.05
 
@@ -21,17 +23,20 @@ class _Block:
 class TimeLimits:
     """One thread for all: to start one for each would make each wait for its start.
 
-    `error` makes what is raised, of the limit in seconds.
+    `error` makes what is raised, of the limit in seconds; `name` is that of the thread.
     """
 
-    def __init__(self, timeout_s: float, error: Callable[[float], Exception]) -> None:
+    def __init__(
+        self, timeout_s: float, error: Callable[[float], Exception], name: str = "timeouts"
+    ) -> None:
         self._timeout_s = timeout_s
         self._error = error
         self._changed = threading.Condition()
         self._blocks: dict[_Block, None] = {}  # in the order of their deadlines
         self._is_idle = False
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._is_started = False
+        self.thread = BackgroundThread(name, self._watch)
 
     @contextmanager
     def limit(self, interrupt: Callable[[], object]) -> Iterator[None]:
@@ -39,13 +44,12 @@ class TimeLimits:
         block = _Block(time.monotonic() + self._timeout_s, interrupt)
         with self._changed:
             self._blocks[block] = None
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name="infertrace-timeouts", daemon=True
-                )
-                self._thread.start()
+            if not self._is_started:
+                self._is_started = True
+                self.thread.start()
             elif self._is_idle:
                 self._changed.notify()
+        self.thread.ensure()
         try:
             yield
         except Exception as error:
@@ -61,10 +65,9 @@ class TimeLimits:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self.thread.stop()
 
-    def _watch(self) -> None:
+    def _watch(self, thread: BackgroundThread) -> None:
         with self._changed:
             while not self._closed:
                 self._is_idle = not self._blocks
@@ -80,6 +83,8 @@ class TimeLimits:
                 for block in self._blocks:
                     if block.deadline <= now:
                         block.was_interrupted = True
-                        block.interrupt()
+                        with suppress(Exception):  # of a block that ends just now
+                            block.interrupt()
+                thread.does_well()
                 # Again, because between two statements there is nothing to interrupt.
                 self._changed.wait(_AGAIN_S)

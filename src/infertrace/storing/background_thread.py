@@ -1,0 +1,119 @@
+"""Threads that go on: one that ends by an error nobody foresaw is replaced, and that is said."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+FIRST_DELAY_S = 0.1  # before the next thread; twice as long each time, until one does well
+MAX_DELAY_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ThreadState:
+    """How a thread fares: `error` is the kind of what ended the last one, None if it does well."""
+
+    name: str
+    restarts: int
+    error: str | None
+
+
+class BackgroundThread:
+    """Runs `work` until it returns; where it raises, another thread runs it again after a while.
+
+    `work` is given this object, and says by `does_well` that a part of it has come to its end.
+    Each kind of error is logged once. No method raises.
+    """
+
+    def __init__(self, name: str, work: Callable[[BackgroundThread], None]) -> None:
+        self._name = name
+        self._work = work
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._delay_s = FIRST_DELAY_S
+        self._restarts = 0
+        self._error: str | None = None
+        self._said: set[str] = set()
+        self._is_done = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._begin(0.0)
+
+    def _begin(self, delay_s: float) -> None:
+        # A daemon, so that a thread that hangs cannot keep the process alive.
+        thread = threading.Thread(
+            target=self._run, args=(delay_s,), name=f"infertrace-{self._name}", daemon=True
+        )
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are no more threads to be had
+            self._thread = None
+            self._note(error)
+
+    def ensure(self) -> None:
+        """Replace the thread if even the replacement of one has failed."""
+        thread = self._thread
+        if self._restarts and not self._is_done and not self._stopping.is_set():
+            with self._lock:
+                if self._thread is thread and (thread is None or not thread.is_alive()):
+                    self._begin(0.0)
+
+    def does_well(self) -> None:
+        """What failed before works again."""
+        if self._error is not None:
+            _log.info("the thread %s works again", self._name)
+            self._error = None
+            self._delay_s = FIRST_DELAY_S
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Replace it no more, and wait until it has ended; False if that took too long."""
+        self._stopping.set()
+        return self.join(timeout_s)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until its work has come to an end; False if that took too long."""
+        while (thread := self._thread) is not None:
+            thread.join(timeout_s)
+            if thread.is_alive():
+                return False
+            with self._lock:
+                if thread is self._thread:
+                    return True
+        return True
+
+    @property
+    def native_id(self) -> int | None:
+        """The operating system's name for the thread."""
+        return None if self._thread is None else self._thread.native_id
+
+    @property
+    def state(self) -> ThreadState:
+        """How it fares now."""
+        return ThreadState(self._name, self._restarts, self._error)
+
+    def _run(self, delay_s: float) -> None:
+        if delay_s:
+            self._stopping.wait(delay_s)
+        try:
+            self._work(self)
+            self._is_done = True
+        except BaseException as error:  # whatever it is, there has to be a thread
+            self._note(error)
+            if not self._stopping.is_set():
+                delay_s, self._delay_s = self._delay_s, min(2 * self._delay_s, MAX_DELAY_S)
+                with self._lock:
+                    self._begin(delay_s)
+
+    def _note(self, error: BaseException) -> None:
+        self._restarts += 1
+        self._error = type(error).__name__
+        if self._error not in self._said:
+            self._said.add(self._error)
+            _log.error("the thread %s ended, and is replaced", self._name, exc_info=error)

@@ -1,0 +1,65 @@
+"""Conditions on what spans hold under keys: tags, attributes, the attributes of a resource.
+
+Stores keep these as the text of a JSON object, without spaces. A search for a piece of that text
+finds every span that is asked for, in any database, and only in contrived cases another one; so
+what it finds is judged again here, by the values themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True)
+class KeyedText:
+    """That a value is this text, or, if it is none, is written so.
+
+    `true` and `false` are booleans as well as texts. A number is also found by other digits of the
+    same number: `1`, `1.0` and `1e0`.
+    """
+
+    key: str
+    text: str
+
+    def pieces(self) -> list[str]:
+        """Texts of which one is in every JSON object that has the value."""
+        key = json.dumps(self.key, ensure_ascii=False)
+        found = [f"{key}:{json.dumps(self.text, ensure_ascii=False)}"]
+        for literal in self._literals():
+            found += [f"{key}:{literal},", f"{key}:{literal}}}"]
+        return found
+
+    def is_in(self, values: Mapping[str, object]) -> bool:
+        """Whether the value is among these."""
+        value = values.get(self.key)
+        if isinstance(value, str):
+            return value == self.text
+        return value is not None and json.dumps(value) in self._literals()
+
+    def _literals(self) -> list[str]:
+        """How JSON writes what is not a text."""
+        if self.text in ("true", "false"):
+            return [self.text]
+        if not _NUMBER.fullmatch(self.text):
+            return []
+        real = float(self.text)
+        is_whole = "." not in self.text and "e" not in self.text.lower()
+        whole = int(self.text) if is_whole else int(real) if real.is_integer() else None
+        found = [] if whole is None else [str(whole)]
+        # Beyond 2**53 not every whole number is one of 64 bits with a point.
+        if whole is None or whole == real:
+            found.append(json.dumps(real))
+        return found
+
+
+def are_in(conditions: Sequence[KeyedText], text: str | None) -> bool:
+    """Whether all hold of a JSON object."""
+    if not conditions:
+        return True
+    values = {} if text is None else json.loads(text)
+    return all(condition.is_in(values) for condition in conditions)
