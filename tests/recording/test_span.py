@@ -8,6 +8,7 @@ import re
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 import infertrace
@@ -211,6 +212,29 @@ def test_links(recording: Any) -> None:
     assert link.trace_id.hex() == first.trace_id
     assert link.span_id.hex() == first.span_id
     assert link.attributes["why"].string_value == "same batch"
+
+
+def test_a_parent_elsewhere_is_marked(recording: Any) -> None:
+    """So that the collector can tell the spans at which requests enter a process."""
+    header = f"00-{'1' * 32}-{'2' * 16}-01"
+    with recording.start_span("entry", parent=header) as entry:
+        recording.start_span("inside").end()
+    recording.start_span("near", parent=entry).end()
+    recording.start_span("wrong", parent="00-0-0-00").end()
+    flags = {span.inference.model_name: span.flags for span in recording.take_all()}
+    assert flags == {"entry": 0x301, "inside": 0, "near": 0, "wrong": 0}
+
+
+def test_numpys_bool_is_a_bool(recording: Any) -> None:
+    with recording.start_span("m") as span:
+        span.set_attribute("truth", np.bool_(True))
+        span.set_batch_size(np.bool_(True))
+        span.set_cache_hit_rate(np.bool_(True))
+    sent = recording.take_one()
+    assert sent.attributes["truth"].bool_value is True
+    assert sent.attributes["truth"].WhichOneof("value") == "bool_value"
+    assert not sent.inference.HasField("batch_size")
+    assert not sent.inference.HasField("cache_hit_rate")
 
 
 def test_the_resource_snapshot_and_its_age(recording: Any, backend: Any) -> None:

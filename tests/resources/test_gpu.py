@@ -189,3 +189,23 @@ def test_a_gpu_that_goes_leaves_the_rest(fake_driver: Path, backend: Any, role: 
     assert {"gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_power_watts"} < set(before)
     assert [name for name in before if not name.startswith("gpu")] == after
     assert "memory_heap_bytes" in after
+
+
+def test_without_a_thread_to_read_on(fake_driver: Path) -> None:
+    """It answers at once, with a reason, and reads again when there is one."""
+    code = """
+import json, threading, time
+import infertrace
+from infertrace import gpu
+from infertrace.gpu import gpu_reason
+gpu._RETRY_AFTER_S = 0.0
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+start, threading.Thread.start = threading.Thread.start, refuse
+without = [infertrace.get_gpu_metrics(), gpu_reason(), infertrace.get_gpu_metrics()]
+threading.Thread.start = start
+print(json.dumps([without, bool(infertrace.get_gpu_metrics())]))
+"""
+    without, again = run(code, driver=fake_driver)
+    assert without == [{}, "no thread to read it on: can't start new thread", {}]
+    assert again
