@@ -334,8 +334,19 @@ def test_errors_are_json(client, path, status, error):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_other_methods(client, method):
     answer = client.http.request(method, "/spans")
-    assert (answer.status_code, answer.json()) == (405, {"error": f"{method}: expected GET"})
+    assert (answer.status_code, answer.json()) == (
+        405,
+        {"error": f"{method}: expected GET or HEAD"},
+    )
     assert answer.headers["Allow"] == "GET"
+
+
+@pytest.mark.parametrize("path", ["/spans", "/health", "/metrics", "/nowhere"])
+def test_head_is_get_without_the_body(client, path):
+    answers = [client.http.request(method, path) for method in ("HEAD", "GET")]
+    assert answers[0].content == b""
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].headers["Content-Type"] == answers[1].headers["Content-Type"]
 
 
 def test_a_store_that_cannot_answer(client, monkeypatch):

@@ -330,7 +330,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and text == "Not Found":
         text = f"no such route: {request.url.path[:100]}"
     elif error.status_code == 405:
-        text = f"{request.method}: expected GET"
+        text = f"{request.method}: expected GET or HEAD"
     answer = _error(error.status_code, text)
     answer.headers.update(error.headers or {})
     return answer
