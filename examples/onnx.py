@@ -1,6 +1,6 @@
 """Trace batches through ONNX Runtime: which type of content is each of these files?
 
-    pip install 'infertrace[examples]'
+    pip install 'infertrace-sdk[examples]'
     infertrace collector &
     python examples/onnx.py src tests
 

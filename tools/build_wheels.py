@@ -333,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("infertrace-*"):
+    for old in out.glob("infertrace_sdk-*"):
         old.unlink()
     started = time.monotonic()
 

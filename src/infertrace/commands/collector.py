@@ -11,6 +11,7 @@ from contextlib import suppress
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.collector_options import OptionError, add_arguments, resolve
 from infertrace.commands.termination_signals import TerminationSignals
+from infertrace.distribution import missing
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise
-        return _fail(f"{error.name} is not installed: pip install 'infertrace[collector]'")
+        return _fail(missing(error.name, "collector"))
     except OptionError as error:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)
