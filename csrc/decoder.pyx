@@ -15,7 +15,7 @@ import pyarrow as pa
 from infertrace.collecting import wire_fields
 from infertrace.collecting.decoded_spans import DecodedSpans
 from infertrace.collecting.wire_fields import RequestError
-from infertrace.storing.span_rows import SCHEMA
+from infertrace.storing.span_rows import DECODED_SCHEMA
 
 cdef extern from "decoder_span.h":
     ctypedef struct ArrowArray:
@@ -48,8 +48,8 @@ __all__ = ["NAME", "decode"]
 
 NAME = "native"
 
-if len(SCHEMA) != COLUMN_COUNT:
-    raise ImportError(f"built for {COLUMN_COUNT} columns, and there are {len(SCHEMA)}")
+if len(DECODED_SCHEMA) != COLUMN_COUNT:
+    raise ImportError(f"built for {COLUMN_COUNT} columns, and there are {len(DECODED_SCHEMA)}")
 
 
 def decode(bytes raw):
@@ -94,7 +94,7 @@ def decode(bytes raw):
         if failed:
             raise MemoryError
         try:
-            rows = pa.RecordBatch._import_from_c(<uintptr_t>&table, SCHEMA)
+            rows = pa.RecordBatch._import_from_c(<uintptr_t>&table, DECODED_SCHEMA)
         except BaseException:
             if table.release != NULL:
                 table.release(&table)

@@ -23,7 +23,7 @@ typedef struct ArrowArray {
     void *private_data;
 } ArrowArray;
 
-enum { COLUMN_COUNT = 37 };
+enum { COLUMN_COUNT = 38 };
 enum { KIND_TEXT = 0 }; /* any other kind is the number of bytes of a value */
 
 /* Nothing is allocated for a column before its first value that is present. */

@@ -7,7 +7,7 @@
 #include "decoder_columns.h"
 #include "decoder_wire.h"
 
-/* The order of infertrace.storing.columns.COLUMNS. */
+/* The order of infertrace.storing.span_rows.DECODED_COLUMNS. */
 enum {
     TRACE_ID, SPAN_ID, PARENT_SPAN_ID, SERVICE_NAME, OPERATION_NAME, START_TIME, DURATION_NANOS,
     STATUS, STATUS_MESSAGE, MODEL_NAME, MODEL_VERSION, BATCH_SIZE, INPUT_TOKENS, OUTPUT_TOKENS,
@@ -15,7 +15,7 @@ enum {
     BATCH_FILL_RATIO, TIME_TO_FIRST_TOKEN_MS, INTER_TOKEN_LATENCY_MS, GPU_UTILIZATION_PERCENT,
     GPU_MEMORY_USED_BYTES, GPU_MEMORY_TOTAL_BYTES, GPU_DEVICE_ID, CPU_UTILIZATION_PERCENT,
     MEMORY_HEAP_BYTES, SAMPLE_AGE_MS, GPU_POWER_WATTS, GPU_TEMPERATURE_CELSIUS, TAGS, ATTRIBUTES,
-    EVENTS, LINKS, INVALID_FIELD_COUNT
+    EVENTS, LINKS, INVALID_FIELD_COUNT, FLAGS
 };
 
 /* Why a span cannot be stored; the order of infertrace.collecting.span_validity.REASONS. */
@@ -36,7 +36,9 @@ static const field SPAN_FIELDS[] = {
     {SERVICE_NAME, FORM_TEXT}, {OPERATION_NAME, FORM_TEXT}, {START_TIME, FORM_INT64},
     {DURATION_NANOS, FORM_INT64}, {STATUS, FORM_TEXT}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
     {NO_COLUMN, FORM_NONE}, {STATUS_MESSAGE, FORM_TEXT}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
-    {NO_COLUMN, FORM_NONE}, {INVALID_FIELD_COUNT, FORM_INT32},
+    {NO_COLUMN, FORM_NONE}, {INVALID_FIELD_COUNT, FORM_INT32}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
+    {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
+    {NO_COLUMN, FORM_NONE}, {FLAGS, FORM_INT32},
 };
 static const field INFERENCE_FIELDS[] = {
     {NO_COLUMN, FORM_NONE}, {MODEL_NAME, FORM_TEXT}, {MODEL_VERSION, FORM_TEXT}, {BATCH_SIZE, FORM_INT32},
@@ -58,7 +60,7 @@ static const unsigned char WIRE_OF_FORM[] = {
 
 static const int COLUMN_KINDS[COLUMN_COUNT] = {
     16, 8, 8, 0, 0, 8, 8, 0, 0, 0, 0, 4, 4, 4, 0, 4, 4, 0, 4, 4, 4, 4, 4, 8, 8, 8, 0, 8, 8, 4, 8, 8,
-    0, 0, 0, 0, 8,
+    0, 0, 0, 0, 8, 8,
 };
 
 typedef struct {
@@ -466,7 +468,7 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     column_set *set = d->columns;
     const span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
-    int64_t invalid = number_of(span, INVALID_FIELD_COUNT);
+    int64_t invalid = number_of(span, INVALID_FIELD_COUNT), flags = number_of(span, FLAGS);
     if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
     if (text_of(span, PARENT_SPAN_ID).size && put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0) return -1;
@@ -477,6 +479,7 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     if (put_map(set, TAGS, &d->tags) < 0 || put_map(set, ATTRIBUTES, &d->attributes) < 0) return -1;
     if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
     if (invalid && column_put(set, INVALID_FIELD_COUNT, &invalid) < 0) return -1;
+    if (flags && column_put(set, FLAGS, &flags) < 0) return -1;
     set->rows++;
     return 0;
 }

@@ -52,8 +52,11 @@ type Span struct {
 	// Tags, attributes, events, links and fields that were invalid or beyond a
 	// limit, and so are not (or only clamped) on this span.
 	InvalidFieldCount uint32 `protobuf:"varint,16,opt,name=invalid_field_count,json=invalidFieldCount,proto3" json:"invalid_field_count,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// OTLP's: bits 0 to 7 are the W3C trace flags, 0x100 says that 0x200 is known, and 0x200 that the
+	// parent is in another process. 0 means that nothing is known.
+	Flags         uint32 `protobuf:"varint,24,opt,name=flags,proto3" json:"flags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Span) Reset() {
@@ -194,6 +197,13 @@ func (x *Span) GetLinks() []*Link {
 func (x *Span) GetInvalidFieldCount() uint32 {
 	if x != nil {
 		return x.InvalidFieldCount
+	}
+	return 0
+}
+
+func (x *Span) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
 	}
 	return 0
 }
@@ -1007,7 +1017,7 @@ var File_infertrace_generated_span_proto protoreflect.FileDescriptor
 
 const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\n" +
-	"\x1finfertrace/generated/span.proto\x12\rinfertrace.v1\"\xd6\x06\n" +
+	"\x1finfertrace/generated/span.proto\x12\rinfertrace.v1\"\xec\x06\n" +
 	"\x04Span\x12\x19\n" +
 	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12$\n" +
@@ -1027,7 +1037,8 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"attributes\x12,\n" +
 	"\x06events\x18\x0e \x03(\v2\x14.infertrace.v1.EventR\x06events\x12)\n" +
 	"\x05links\x18\x0f \x03(\v2\x13.infertrace.v1.LinkR\x05links\x12.\n" +
-	"\x13invalid_field_count\x18\x10 \x01(\rR\x11invalidFieldCount\x1a7\n" +
+	"\x13invalid_field_count\x18\x10 \x01(\rR\x11invalidFieldCount\x12\x14\n" +
+	"\x05flags\x18\x18 \x01(\rR\x05flags\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\\\n" +

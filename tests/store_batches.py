@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infertrace.generated.span_pb2 import InferenceContext, Span
+from infertrace.generated.span_pb2 import AttributeValue, InferenceContext, Span
 from infertrace.storing.ledger import ProducerReport
-from infertrace.storing.span_rows import span_rows
+from infertrace.storing.resource import stored_resource
+from infertrace.storing.span_rows import span_rows, with_origin
 from infertrace.storing.store import Batch
 
 START_NS = time.time_ns() - 10_000_000_000
@@ -33,10 +35,24 @@ def new_span(model: str = "gpt-4", **fields: Any) -> Span:
     return span
 
 
-def batch_of(spans: Sequence[Span], producer: bytes = b"", first: int = 0) -> Batch:
-    """With a producer's id, also what it says: that it has made these and no more."""
+def batch_of(
+    spans: Sequence[Span],
+    producer: bytes = b"",
+    first: int = 0,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Batch:
+    """With a producer's id, also what it says: that it has made these and no more.
+
+    `attributes` are those of its resource.
+    """
     report = None
     if producer:
         produced = first + len(spans) - 1 if first else len(spans)
         report = ProducerReport(producer, "server", first, produced, {}, False)
-    return Batch(span_rows(spans), len(spans), (), report)
+    resource = stored_resource(attributes or {})
+    rows = with_origin(
+        span_rows(spans),
+        uuid.UUID(bytes=producer) if producer else None,
+        None if resource is None else resource.id,
+    )
+    return Batch(rows, len(spans), (), report, resource)

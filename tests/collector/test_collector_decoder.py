@@ -109,6 +109,7 @@ SPAN = st.fixed_dictionaries(
         "events": st.lists(EVENT, max_size=3),
         "links": st.lists(LINK, max_size=3),
         "invalid_field_count": st.integers(0, 2**32 - 1),
+        "flags": st.integers(0, 2**32 - 1),
     },
 ).map(span_of)
 

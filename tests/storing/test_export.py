@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from infertrace.commands import main
-from infertrace.generated.span_pb2 import Event
+from infertrace.generated.span_pb2 import AttributeValue, Event
 from infertrace.storing.opening import open_store
 from postgresql_cluster import kinds
 from store_batches import START_NS, batch_of, new_span
@@ -37,7 +37,8 @@ def test_the_same_rows_come_back(
         for n in range(60)
     ]
     store = open_store(store_url)
-    store.commit([batch_of(spans)])
+    gpu_1 = {"host.name": AttributeValue(string_value="gpu-1")}
+    store.commit([batch_of(spans[:30], b"p" * 16, 1, gpu_1), batch_of(spans[30:])])
     store.close()
     to = tmp_path / "lake"
     for _ in range(2):  # the second replaces the first
@@ -46,7 +47,7 @@ def test_the_same_rows_come_back(
     with duckdb.connect() as connection:
         rows = connection.execute(
             "SELECT trace_id, span_id, parent_span_id, start_time_unix_nano, model_name, model, "
-            "tags, events, epoch_us(start_time) "
+            "tags, events, epoch_us(start_time), producer_id, resource "
             f"FROM read_parquet('{to}/**/*.parquet', hive_partitioning=true) "
             "ORDER BY start_time_unix_nano"
         ).fetchall()
@@ -65,6 +66,9 @@ def test_the_same_rows_come_back(
         assert row[6] == f'{{"n":"{span.tags["n"]}"}}'
         assert row[7] == '[{"time":"1970-01-01T00:00:00.000000000Z","name":"e"}]'
         assert row[8] == span.start_time_unix_nano // 1_000
+        has_origin = span in spans[:30]
+        assert row[9] == ((b"p" * 16).hex() if has_origin else None)
+        assert row[10] == ('{"host.name":"gpu-1"}' if has_origin else None)
 
 
 def test_a_time(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

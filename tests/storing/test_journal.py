@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infertrace.generated.span_pb2 import Event
 from infertrace.storing import journal
 from infertrace.storing.journal import Entry, Journal
+from infertrace.storing.producer_rows import PRODUCER_COLUMNS
 from infertrace.storing.store import StoreError
 from store_batches import batch_of, new_span
 
@@ -20,7 +25,8 @@ def entry(number: int, spans: int = 3) -> Entry:
         new_span(tags={"k": "é"}, events=[Event(name="e")], parent_span_id=b"12345678")
         for _ in range(spans)
     ]
-    return Entry(number, batch_of(made).rows, [["aa" * 16, number]])
+    account = dict.fromkeys(PRODUCER_COLUMNS, number)
+    return Entry(number, batch_of(made).rows, [account], {"bb" * 16: "{}"})
 
 
 def read(path: Path) -> list[Entry]:
@@ -111,3 +117,47 @@ def test_a_write_that_fails_is_not_in_it(
     assert read(path) == [first]
     opened.append(again)
     assert read(path) == [first, again]
+
+
+def put(path: Path, described: Any, rows: bytes) -> None:
+    """One entry, as the bytes of the format."""
+    text = json.dumps(described).encode()
+    body = struct.pack("<I", len(text)) + text + rows
+    path.with_name(f"{path.name}.journal.1").write_bytes(
+        struct.pack("<II", len(body), zlib.crc32(body)) + body
+    )
+
+
+def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
+    """It has the places of columns and accounts, of which there were fewer."""
+    path = tmp_path / "spans.duckdb"
+    expected = entry(7)
+    names = expected.rows.schema.names[:37]
+    assert names[-1] == "invalid_field_count"
+    places = [n for n in range(37) if expected.rows.column(n).null_count == 0]
+    account = list(expected.accounts[0].values())
+    put(path, [7, places, [account]], expected.rows.select(places).serialize().to_pybytes())
+    (found,) = read(path)
+    assert found == Entry(7, expected.rows, expected.accounts, {})
+
+
+@pytest.mark.parametrize(
+    ("described", "rows"),
+    [
+        ({"number": 1, "columns": ["unheard_of"], "accounts": [], "resources": {}}, None),
+        ({"number": 1, "columns": ["status"], "accounts": [], "resources": {}}, b"not Arrow"),
+        ({"number": 1, "columns": ["tags"] * 5, "accounts": [], "resources": {}}, None),
+        ({"number": 1}, None),
+        ([1, [400], []], None),
+        ("text", None),
+    ],
+)
+def test_a_whole_entry_that_cannot_be_read_is_an_error(
+    tmp_path: Path, described: Any, rows: bytes | None
+) -> None:
+    path = tmp_path / "spans.duckdb"
+    if rows is None:
+        rows = entry(1).rows.select(["status", "start_time"]).serialize().to_pybytes()
+    put(path, described, rows)
+    with pytest.raises(StoreError, match=r"cannot read an entry of .*journal\.1"):
+        read(path)

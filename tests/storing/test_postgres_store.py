@@ -375,11 +375,23 @@ def test_a_day_that_began_among_the_others(
 def test_a_newer_schema_is_refused(open_store: Any, postgresql_url: str) -> None:
     open_store()
     with psycopg.connect(postgresql_url) as connection:
-        connection.execute("UPDATE infertrace_schema SET version = 2")
-    with pytest.raises(StoreError, match="schema has version 2"):
+        connection.execute("UPDATE infertrace_schema SET version = 1000")
+    with pytest.raises(StoreError, match="schema has version 1000"):
         open_store()
+
+
+def test_what_a_url_sets_holds_for_readers_as_well(postgresql_url: str) -> None:
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("CREATE SCHEMA elsewhere")
+    store = PostgresStore(f"{postgresql_url}?options=-csearch_path%3Delsewhere")
+    store.commit([batch_of([new_span()])])
+    assert len(ids(store)) == 1
+    store.close()
 
 
 def test_a_url_is_shown_without_its_secrets() -> None:
     assert shown_url("postgresql://me:secret@host:5/db?password=x") == "postgresql://host:5/db"
     assert shown_url("duckdb:///spans.duckdb") == "duckdb:///spans.duckdb"
+    hard = "postgresql://me:se?cret@host/db"
+    for url in (hard, "postgresql://host/db?password=se@cret", f"{hard}?password=se@cret"):
+        assert "cret" not in shown_url(url)

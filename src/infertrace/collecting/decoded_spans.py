@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class DecodedSpans:
     """The spans of one request.
 
-    `rows` are the valid ones in their order, with the columns of `COLUMNS`; `span_count` counts
-    all. `rejections` says, by position among all, why the others were left out, as an index of
-    `span_validity.REASONS`. `others` are the bytes of all fields that are not spans.
+    `rows` are the valid ones in their order, with the columns of `DECODED_COLUMNS`; `span_count`
+    counts all. `rejections` says, by position among all, why the others were left out, as an index
+    of `span_validity.REASONS`. `others` are the bytes of all fields that are not spans.
     """
 
     rows: pa.RecordBatch

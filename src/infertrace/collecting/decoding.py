@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -12,6 +13,8 @@ from infertrace.collecting.span_validity import REASONS
 from infertrace.collecting.wire_fields import RequestError, last_span
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.storing.ledger import ProducerReport
+from infertrace.storing.resource import Resource, stored_resource
+from infertrace.storing.span_rows import with_origin
 from infertrace.storing.store import Batch
 
 PRODUCER_ID_BYTES = 16
@@ -29,7 +32,7 @@ class DecodedRequest:
 def decode_span(raw: bytes) -> DecodedRequest:
     """Decode a SendSpanRequest; raises RequestError."""
     # As protobuf has it, the last occurrence of a field that is not repeated counts.
-    return _decoded(decoder.selected.decode(last_span(raw)), None)
+    return _decoded(decoder.selected.decode(last_span(raw)), None, None)
 
 
 def decode_batch(raw: bytes) -> DecodedRequest:
@@ -42,11 +45,19 @@ def decode_batch(raw: bytes) -> DecodedRequest:
         envelope = SendSpanBatchRequest.FromString(spans.others)
     except DecodeError as error:
         raise RequestError(f"not a SendSpanBatchRequest, by protobuf: {error}") from error
-    return _decoded(spans, _producer_report(envelope, spans))
+    resource = stored_resource(envelope.resource.attributes)
+    return _decoded(spans, _producer_report(envelope, spans), resource)
 
 
-def _decoded(spans: DecodedSpans, producer: ProducerReport | None) -> DecodedRequest:
-    batch = Batch(spans.rows, spans.span_count, tuple(spans.rejections), producer)
+def _decoded(
+    spans: DecodedSpans, producer: ProducerReport | None, resource: Resource | None
+) -> DecodedRequest:
+    rows = with_origin(
+        spans.rows,
+        None if producer is None else uuid.UUID(bytes=producer.producer_id),
+        None if resource is None else resource.id,
+    )
+    batch = Batch(rows, spans.span_count, tuple(spans.rejections), producer, resource)
     first = next(iter(spans.rejections.items()), None)
     return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
 
@@ -60,7 +71,8 @@ def _producer_report(request: SendSpanBatchRequest, spans: DecodedSpans) -> Prod
         )
     if request.first_span_sequence > MAX_SPAN_SEQUENCE:
         raise RequestError("first_span_sequence: expected at most 2**63 - 1")
-    service_name = request.resource.attributes["service.name"].string_value
+    named = request.resource.attributes.get("service.name")
+    service_name = "" if named is None else named.string_value
     if not service_name and len(spans.rows):
         service_name = spans.rows.column("service_name")[0].as_py() or ""
     return ProducerReport(

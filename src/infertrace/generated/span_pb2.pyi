@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Span(_message.Message):
-    __slots__ = ("trace_id", "span_id", "parent_span_id", "service_name", "operation_name", "start_time_unix_nano", "duration_nanos", "status", "tags", "inference", "resources", "status_message", "attributes", "events", "links", "invalid_field_count")
+    __slots__ = ("trace_id", "span_id", "parent_span_id", "service_name", "operation_name", "start_time_unix_nano", "duration_nanos", "status", "tags", "inference", "resources", "status_message", "attributes", "events", "links", "invalid_field_count", "flags")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class Span(_message.Message):
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
     INVALID_FIELD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
     trace_id: bytes
     span_id: bytes
     parent_span_id: bytes
@@ -53,7 +54,8 @@ class Span(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[Event]
     links: _containers.RepeatedCompositeFieldContainer[Link]
     invalid_field_count: int
-    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., service_name: _Optional[str] = ..., operation_name: _Optional[str] = ..., start_time_unix_nano: _Optional[int] = ..., duration_nanos: _Optional[int] = ..., status: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., inference: _Optional[_Union[InferenceContext, _Mapping]] = ..., resources: _Optional[_Union[ResourceMetrics, _Mapping]] = ..., status_message: _Optional[str] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[Link, _Mapping]]] = ..., invalid_field_count: _Optional[int] = ...) -> None: ...
+    flags: int
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., service_name: _Optional[str] = ..., operation_name: _Optional[str] = ..., start_time_unix_nano: _Optional[int] = ..., duration_nanos: _Optional[int] = ..., status: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., inference: _Optional[_Union[InferenceContext, _Mapping]] = ..., resources: _Optional[_Union[ResourceMetrics, _Mapping]] = ..., status_message: _Optional[str] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[Link, _Mapping]]] = ..., invalid_field_count: _Optional[int] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class AttributeValue(_message.Message):
     __slots__ = ("string_value", "bool_value", "int_value", "double_value")

@@ -13,7 +13,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from infertrace.querying.flat_span import NANOS_PER_MS, flat_span, span_key, span_schema
+from infertrace.querying.flat_span import (
+    NANOS_PER_MS,
+    flat_span,
+    flat_spans_with_resources,
+    span_key,
+    span_schema,
+)
 from infertrace.querying.guard import Guard
 from infertrace.querying.parameters import (
     BASELINE,
@@ -116,6 +122,7 @@ def create_app(
         """Every filter must hold. A page that is not the last names the next one in `Link`."""
         asked = parse_parameters(request.query_params, SPAN_PARAMETERS)
         limit = asked.pop("limit", DEFAULT_LIMIT)
+        has_resources = asked.pop("include", None) == "resource"
         where = SpanFilter(
             min_duration=asked.pop("min_duration_ms", None),
             after=asked.pop("cursor", None),
@@ -126,11 +133,17 @@ def create_app(
         if len(rows) > limit:
             cursor = format_cursor(span_key(rows[limit - 1]))
             headers = {"X-Next-Cursor": cursor, "Link": _next_link(request, where, cursor)}
-        return JSONResponse([flat_span(row) for row in rows[:limit]], headers=headers)
+        rows = rows[:limit]
+        found = (
+            flat_spans_with_resources(store, rows)
+            if has_resources
+            else [flat_span(row) for row in rows]
+        )
+        return JSONResponse(found, headers=headers)
 
     @app.get("/traces/{trace_id}", **_documented("One trace, in start order", (), _OBJECT))
     def trace(trace_id: TraceId, request: Request) -> Response:
-        """At most 10000 spans; `truncated` is true when there are more."""
+        """At most 10000 spans, each with its resource; `truncated` is true when there are more."""
         parse_parameters(request.query_params, ())
         try:
             wanted = parse_trace_id(trace_id)
@@ -141,7 +154,7 @@ def create_app(
             raise HTTPException(404, f"no trace {wanted.hex}")
         answer: dict[str, Any] = {
             "trace_id": wanted.hex,
-            "spans": [flat_span(row) for row in rows[:MAX_TRACE_SPANS]],
+            "spans": flat_spans_with_resources(store, rows[:MAX_TRACE_SPANS]),
         }
         if len(rows) > MAX_TRACE_SPANS:
             answer["truncated"] = True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from infertrace.storing.columns import COLUMNS, Kind
-from infertrace.storing.store import SpanKey
+from infertrace.storing.store import SpanKey, Store
 from infertrace.storing.timestamps import format_rfc3339
 
 NANOS_PER_MS = 1_000_000
@@ -24,6 +24,20 @@ def flat_span(row: Sequence[Any]) -> dict[str, Any]:
         for (key, present), value in zip(_PRESENTATION, row, strict=True)
         if value is not None
     }
+
+
+def flat_spans_with_resources(store: Store, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Rows as `flat_span` has them, and in `resource` the attributes of the resource of each."""
+    ids = {row[_POSITION["resource_id"]] for row in rows} - {None}
+    found = store.resources(ids) if ids else {}
+    resources = {key: json.loads(attributes) for key, attributes in found.items()}
+    spans = []
+    for row in rows:
+        span = flat_span(row)
+        if (resource := resources.get(row[_POSITION["resource_id"]])) is not None:
+            span["resource"] = resource
+        spans.append(span)
+    return spans
 
 
 def span_key(row: Sequence[Any]) -> SpanKey:
@@ -56,12 +70,13 @@ def span_schema() -> dict[str, Any]:
                 **({"type": "array"} if column.name in ("events", "links") else {}),
             }
             for column in COLUMNS
-        },
+        }
+        | {"resource": {**_SCHEMAS["json"], "description": "attributes; with `include=resource`"}},
     }
 
 
 _PRESENT: dict[Kind, Callable[[Any], Any]] = {
-    "trace_id": lambda trace_id: trace_id.hex,
+    "uuid": lambda value: value.hex,
     "span_id": lambda span_id: f"{span_id:016x}",
     "time": format_rfc3339,
     "duration": lambda nanos: nanos / NANOS_PER_MS,
@@ -70,7 +85,7 @@ _PRESENT: dict[Kind, Callable[[Any], Any]] = {
 }
 _PRESENTATION = [(column.key, _PRESENT.get(column.kind)) for column in COLUMNS]
 _SCHEMAS: dict[Kind, dict[str, Any]] = {
-    "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "uuid": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "span_id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     "text": {"type": "string"},
     "time": {"type": "string", "format": "date-time"},

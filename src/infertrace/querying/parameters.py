@@ -159,6 +159,12 @@ def _decimal(text: str) -> Decimal:
     return number
 
 
+def _parse_include(text: str) -> str:
+    if text != "resource":
+        raise ValueError("resource")
+    return text
+
+
 def _parse_status(text: str) -> str:
     if text not in STATUSES:
         raise ValueError("OK, ERROR or CANCELLED")
@@ -228,6 +234,12 @@ SPAN_PARAMETERS = (
         {"type": "number", "minimum": 0, "maximum": MAX_UNIX_NANOS // NANOS_PER_MS},
     ),
     LIMIT,
+    Parameter(
+        "include",
+        "what else to tell of each span: `resource`, the attributes of what recorded it",
+        _parse_include,
+        {**_STRING, "enum": ["resource"]},
+    ),
     Parameter(
         "cursor",
         "the place to go on from: `X-Next-Cursor` of the page before",

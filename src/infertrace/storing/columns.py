@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "trace_id",
+    "uuid",
     "span_id",
     "text",
     "time",
@@ -19,7 +19,7 @@ Kind = Literal[
 ]
 """How a column is held by a store, and as which Python value a store returns it.
 
-`trace_id` is a `uuid.UUID`, `span_id` an unsigned 64-bit `int`, `time` nanoseconds since
+`uuid` is a `uuid.UUID` (16 bytes), `span_id` an unsigned 64-bit `int`, `time` nanoseconds since
 1970-01-01 UTC, `duration` nanoseconds, `json` a JSON text; the others are what they say.
 Ids are numbers rather than bytes because a scan for one is then 5 to 10 times as fast.
 """
@@ -30,8 +30,8 @@ class Column:
     """One column of the table of spans.
 
     `name` is the name in the store, `answer_name` the key in a JSON answer, and `wire` the path
-    of the field in the `Span` message. An absent value is NULL in the store and left out of the
-    answer; it is never written as 0.
+    of the field in the `Span` message; what has none is said by the request, for all of its spans.
+    An absent value is NULL in the store and left out of the answer; it is never written as 0.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("trace_id", "trace_id", "trace_id", "32 hexadecimal digits", required=True),
+    Column("trace_id", "uuid", "trace_id", "32 hexadecimal digits", required=True),
     Column("span_id", "span_id", "span_id", "16 hexadecimal digits", required=True),
     Column("parent_span_id", "span_id", "parent_span_id", "absent at the root of a trace"),
     Column("service_name", "text", "service_name"),
@@ -112,4 +112,12 @@ COLUMNS = (
         "invalid_field_count",
         "fields that were invalid when recorded, and so are missing or clamped",
     ),
+    Column(
+        "flags",
+        "int64",
+        "flags",
+        "bits 0 to 7: W3C trace flags; 0x200: the parent is in another process, if 0x100 is set",
+    ),
+    Column("producer_id", "uuid", "", "which process sent it, as /ledger names it"),
+    Column("resource_id", "uuid", "", "equal where the attributes of the resource are equal"),
 )

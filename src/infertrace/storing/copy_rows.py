@@ -17,7 +17,7 @@ TRAILER = b"\xff\xff"
 _ESCAPE, _NUL, _ITSELF = "\uf8f0", "\uf8f00", "\uf8f01"
 
 _SIZES = {
-    "trace_id": 16,
+    "uuid": 16,
     "span_id": 8,
     "text": 0,
     "time": 8,

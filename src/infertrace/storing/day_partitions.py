@@ -47,6 +47,10 @@ class DayPartitions:
         for statement in _CREATE:
             connection.execute(statement)
 
+    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
+        for column in columns:
+            connection.execute(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {column}")
+
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
         today = time.time_ns() // NANOS_PER_DAY
         for day in days_of(rows):

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
@@ -49,15 +49,17 @@ from infertrace.storing.store import (
     SpanFilter,
     StoreBusyError,
     StoreError,
+    distinct_resources,
     merged_rows,
 )
 from infertrace.storing.time_limits import TimeLimits
 from infertrace.storing.trace_blocks import BLOCK_ROWS, MAX_BLOCKS, TraceBlocks
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MEMORY_LIMIT = "2GB"  # DuckDB's default is 80 % of the machine, which the model server needs
 CHECKPOINT_THRESHOLD = "256MB"  # of DuckDB's own log; nobody waits for a checkpoint
 SEEN_SPANS = 1_000_000  # ids remembered, at least
+MAX_KNOWN_RESOURCES = 10_000  # remembered as stored; those of others are looked for
 LOOK_BACK_NS = 3_600_000_000_000  # by start time, for duplicates of what is older than that
 APPLY_INTERVAL_S = 0.5  # how long rows may wait to share a transaction
 # A transaction of more rows than a row group (122,880) is written to its place in the file at
@@ -71,7 +73,7 @@ NICER = 5  # the niceness of the thread that nobody waits for, above that of tho
 _log = logging.getLogger(__name__)
 
 _SQL_TYPES = {
-    "trace_id": "UUID",
+    "uuid": "UUID",
     "span_id": "UBIGINT",
     "text": "VARCHAR",
     "time": "BIGINT",
@@ -84,11 +86,16 @@ _SQL_TYPES = {
 }
 _NAMES = ", ".join(column.name for column in COLUMNS)
 # The number of the last entry of the journal that the tables hold.
-_APPLIED = ("CREATE TABLE applied (number BIGINT NOT NULL)", "INSERT INTO applied VALUES (0)")
+_APPLIED = (
+    "CREATE TABLE applied (number BIGINT NOT NULL)",
+    "INSERT INTO applied (number) VALUES (0)",
+)
+_RESOURCES = "CREATE TABLE resources (resource_id UUID NOT NULL, attributes VARCHAR NOT NULL)"
 _SCHEMA = (
     "CREATE TABLE schema_version (version INTEGER)",
-    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
+    f"INSERT INTO schema_version (version) VALUES ({SCHEMA_VERSION})",
     *_APPLIED,
+    _RESOURCES,
     "CREATE TABLE spans ("
     + ", ".join(
         f"{column.name} {_SQL_TYPES[column.kind]}{' NOT NULL' if column.required else ''}"
@@ -101,7 +108,15 @@ _SCHEMA = (
         rejected UHUGEINT NOT NULL, duplicates UHUGEINT NOT NULL, dropped VARCHAR NOT NULL,
         received VARCHAR NOT NULL, finished BOOLEAN NOT NULL)""",
 )
-_MIGRATIONS = {1: (*_APPLIED, "UPDATE schema_version SET version = 2")}  # from that version on
+_MIGRATIONS = {  # from that version to the next one
+    1: _APPLIED,
+    2: (
+        _RESOURCES,
+        "ALTER TABLE spans ADD COLUMN flags BIGINT",
+        "ALTER TABLE spans ADD COLUMN producer_id UUID",
+        "ALTER TABLE spans ADD COLUMN resource_id UUID",
+    ),
+}
 # A unique index would have to be kept in memory and written with every span. The span id alone
 # narrows the scan: 64 bits are compared several times faster than the pair. The batch is copied
 # first because DuckDB 1.4 cannot push a filter on a UUID down into Arrow data.
@@ -119,6 +134,10 @@ _DUPLICATES = """
 _INSERT_PRODUCER = (
     f"INSERT INTO producers ({PRODUCER_NAMES}) VALUES ({', '.join('?' * len(PRODUCER_COLUMNS))})"
 )
+_INSERT_RESOURCES = """
+    INSERT INTO resources (resource_id, attributes) SELECT id, text
+    FROM (SELECT unnest(?::UUID[]) AS id, unnest(?::VARCHAR[]) AS text)
+    WHERE id NOT IN (SELECT resource_id FROM resources)"""
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
         quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
@@ -138,15 +157,23 @@ class DuckDBStore:
     """A store in the DuckDB file at `path`, or in memory when that is None."""
 
     def __init__(self, path: str | None, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
-        self._path = path
+        # DuckDB takes the beginning of a relative name for something else where it can: "~", an
+        # extension and a colon, ":memory:".
+        self._path = None if path is None else str(Path(path).absolute())
+        for special in "?\0":  # DuckDB would take its log to another folder, and find no such file
+            if self._path is not None and special in self._path:
+                raise StoreError(
+                    f"cannot use {self._path!r}: DuckDB takes no path with {special!r}"
+                )
         self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
         self._seen = new_seen_spans(SEEN_SPANS)
         self._traces = TraceBlocks()
         self._producers: dict[bytes, Producer] = {}
+        self._resources: set[uuid.UUID] = set()  # that are durable; others may be as well
         self._forgotten_before = 0  # producers last seen before then have no account
         self._number = 0  # of the last entry
-        self._journal = Journal(Path(path)) if path is not None else None
+        self._journal = None if self._path is None else Journal(Path(self._path))
         self._deleting = threading.Lock()
         # Guards what follows; never held during I/O.
         self._changed = threading.Condition()
@@ -159,7 +186,7 @@ class DuckDBStore:
         self._stopping = False
         try:
             self._restore()
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, OSError, StoreError) as error:
             self._writer.close()
             raise StoreError(f"cannot use {path}: {error}") from error
         self._applier: threading.Thread | None = None
@@ -235,7 +262,8 @@ class DuckDBStore:
         group = merged_rows([entry.rows for entry in entries])
         known = self._known(group, None, range(len(group))) if len(group) else set()
         accounts = [account for entry in entries for account in entry.accounts]
-        return Entry(entries[-1].number, _without(group, known), accounts)
+        resources = {name: text for entry in entries for name, text in entry.resources.items()}
+        return Entry(entries[-1].number, _without(group, known), accounts, resources)
 
     def commit(self, batches: Sequence[Batch]) -> int:
         self._wait_for_room()
@@ -245,10 +273,12 @@ class DuckDBStore:
             raise StoreError(str(error)) from error
         changed = self._account(batches, duplicates, self._producers)
         accounts = [
-            producer_row(producer, producer_id=producer.producer_id.hex())  # as JSON types
-            for producer in changed.values()
+            dict(zip(PRODUCER_COLUMNS, producer_row(producer, producer_id=name.hex()), strict=True))
+            for name, producer in changed.items()
         ]
-        entry = Entry(self._number + 1, rows, accounts)
+        resources = distinct_resources(batches, self._resources)
+        attributes = {key.hex: resource.attributes for key, resource in resources.items()}
+        entry = Entry(self._number + 1, rows, accounts, attributes)
         if self._journal is None:
             self._apply_or_reopen([entry])
         else:
@@ -257,12 +287,15 @@ class DuckDBStore:
                 if not self._unapplied:
                     self._oldest = time.monotonic()
                 self._unapplied.append(entry)
-                self._unapplied_bytes += rows.nbytes
+                self._unapplied_bytes += entry.byte_count
                 applied = self._applied
                 self._changed.notify_all()
             self._journal.forget(applied)
         self._number = entry.number
         self._producers.update(changed)
+        if len(self._resources) + len(resources) > MAX_KNOWN_RESOURCES:
+            self._resources.clear()
+        self._resources.update(resources)
         self._forget_oldest()
         return sum(duplicates)
 
@@ -370,7 +403,7 @@ class DuckDBStore:
                 self._failure = None
                 self._applied = entries[-1].number
                 del self._unapplied[: len(entries)]
-                self._unapplied_bytes -= sum(entry.rows.nbytes for entry in entries)
+                self._unapplied_bytes -= sum(entry.byte_count for entry in entries)
                 self._oldest = time.monotonic()
                 if not self._unapplied:
                     self._hurried = False
@@ -402,7 +435,10 @@ class DuckDBStore:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Move entries into the database, all or none."""
-        accounts = {account[0]: account for entry in entries for account in entry.accounts}
+        accounts = {
+            account["producer_id"]: account for entry in entries for account in entry.accounts
+        }
+        resources = {name: text for entry in entries for name, text in entry.resources.items()}
         rows = [entry.rows for entry in entries if len(entry.rows)]
         for added in rows:
             self._traces.add(added)
@@ -410,13 +446,16 @@ class DuckDBStore:
         if rows:
             self._writer.register("incoming", pa.Table.from_batches(rows))
             try:
-                self._writer.execute(f"INSERT INTO spans SELECT {_NAMES} FROM incoming")
+                self._writer.execute(f"INSERT INTO spans BY NAME SELECT {_NAMES} FROM incoming")
             finally:
                 self._writer.unregister("incoming")
-        for name, values in accounts.items():
+        if resources:
+            self._writer.execute(_INSERT_RESOURCES, [list(resources), list(resources.values())])
+        for name, account in accounts.items():
             producer_id = bytes.fromhex(name)
+            values = {**account, "producer_id": producer_id}
             self._writer.execute("DELETE FROM producers WHERE producer_id = ?", [producer_id])
-            self._writer.execute(_INSERT_PRODUCER, [producer_id, *values[1:]])
+            self._writer.execute(_INSERT_PRODUCER, [values[column] for column in PRODUCER_COLUMNS])
         self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [self._forgotten_before])
         self._writer.execute("UPDATE applied SET number = ?", [entries[-1].number])
         self._writer.commit()
@@ -580,6 +619,24 @@ class DuckDBStore:
                 unapplied = [entry for entry in unapplied if entry.number > applied]
             yield cursor, [entry.rows for entry in unapplied if len(entry.rows)]
 
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        # First what waits: meanwhile it may come into the database, but not the other way round.
+        with self._changed:
+            waiting = [entry.resources for entry in self._unapplied if entry.resources]
+        found = {
+            uuid.UUID(name): attributes
+            for resources in waiting
+            for name, attributes in resources.items()
+        }
+        with self._query() as (cursor, _):
+            rows = cursor.execute(
+                "SELECT resource_id, attributes FROM resources WHERE resource_id IN "
+                "(SELECT unnest(?::UUID[]))",
+                [list(ids)],
+            ).fetchall()
+        found.update(rows)
+        return {key: found[key] for key in ids if key in found}
+
     def producers(self, limit: int) -> list[Producer]:
         known = list(self._producers.values())
         return sorted(known, key=lambda p: (-p.last_seen, p.producer_id))[:limit]
@@ -692,8 +749,9 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
         connection.begin()
         for statement in _MIGRATIONS[version]:
             connection.execute(statement)
-        connection.commit()
         version += 1
+        connection.execute("UPDATE schema_version SET version = ?", [version])
+        connection.commit()
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"its schema has version {version}, and this infertrace knows version "

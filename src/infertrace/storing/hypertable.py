@@ -31,6 +31,10 @@ _RETAIN_LOCK = 0x696E6667  # collectors delete one after another; the number is 
 
 _log = logging.getLogger(__name__)
 
+_VIEW = (
+    f"CREATE OR REPLACE VIEW all_spans AS "
+    f"SELECT {NAMES} FROM spans UNION ALL SELECT {NAMES} FROM spans_other"
+)
 _CREATE = (
     f"CREATE TABLE spans ({COLUMNS_SQL})",
     "CREATE UNIQUE INDEX spans_ids ON spans (trace_id, span_id, start_time)",
@@ -39,7 +43,7 @@ _CREATE = (
     f"chunk_time_interval => {NANOS_PER_DAY}, create_default_indexes => false)",
     # A hypertable would make a chunk for each of the days, centuries away, that a wrong clock says.
     "CREATE TABLE spans_other (LIKE spans INCLUDING ALL)",
-    f"CREATE VIEW all_spans AS SELECT {NAMES} FROM spans UNION ALL SELECT {NAMES} FROM spans_other",
+    _VIEW,
     "CREATE FUNCTION infertrace_now() RETURNS bigint LANGUAGE sql STABLE AS "
     "$$ SELECT (extract(epoch FROM now()) * 1000000000)::bigint $$",
     "SELECT set_integer_now_func('spans', 'infertrace_now')",
@@ -84,6 +88,12 @@ class Hypertable:
                     connection.execute(statement)
         except psycopg.errors.FeatureNotSupported as error:
             _log.warning("spans are not compressed: %s", str(error).partition("\n")[0])
+
+    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
+        for table in ("spans", "spans_other"):
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
+        connection.execute(_VIEW)
 
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
         today = time.time_ns() // NANOS_PER_DAY

@@ -1,8 +1,9 @@
 """What was acknowledged and is not in the database yet: an append-only log of Arrow batches.
 
 An entry is a header (how many bytes follow, their CRC-32) and then a JSON text and the columns of
-its rows that hold a value, as one message of Arrow IPC. Entries are numbered; files are named
-after the first number in them, and a file all of whose entries are in the database is removed.
+its rows that hold a value, as one message of Arrow IPC. The text names the columns, so that the
+infertrace of a later schema can read it. Entries are numbered; files are named after the first
+number in them, and a file all of whose entries are in the database is removed.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,35 @@ MAX_FILE_BYTES = 64 * 1024 * 1024  # then the next one is begun
 
 _HEADER = struct.Struct("<II")  # bytes that follow, their CRC-32
 _LENGTH = struct.Struct("<I")
+_UNREADABLE = (pa.ArrowException, LookupError, OSError, TypeError, ValueError)
+
+# Before entries named their columns, they said the places that these had at that time.
+_UNNAMED_COLUMNS = """
+    trace_id span_id parent_span_id service_name operation_name start_time duration_nanos status
+    status_message model_name model_version batch_size input_tokens output_tokens framework
+    sequence_length cache_hit_rate pipeline_stage queue_depth queue_wait_time_ms batch_fill_ratio
+    time_to_first_token_ms inter_token_latency_ms gpu_utilization_percent gpu_memory_used_bytes
+    gpu_memory_total_bytes gpu_device_id cpu_utilization_percent memory_heap_bytes sample_age_ms
+    gpu_power_watts gpu_temperature_celsius tags attributes events links invalid_field_count"""
+_UNNAMED_ACCOUNT = """
+    producer_id first_seen last_seen service_name produced stored rejected duplicates dropped
+    received finished"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Rows that are durable, and the accounts as of then, as JSON types."""
+    """Rows that are durable, the accounts as of then, as JSON types by the names of their columns,
+    and the resources that may not be in the database yet: their attributes by their ids."""
 
     number: int
     rows: pa.RecordBatch
-    accounts: list[list[Any]]
+    accounts: list[dict[str, Any]]
+    resources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def byte_count(self) -> int:
+        """What it takes in memory, about."""
+        return int(self.rows.nbytes) + sum(map(len, self.resources.values()))
 
 
 class Journal:
@@ -45,18 +67,31 @@ class Journal:
         self._path = path
         self._file: int | None = None
         self._size = 0
-        self._firsts: list[int] = sorted(
-            int(found.suffix[1:])
-            for found in path.parent.glob(f"{path.name}.journal.*")
-            if found.suffix[1:].isdigit()
-        )
+        # Compared, not matched: the name of a database may hold what is a pattern elsewhere.
+        found = (re.fullmatch(r"\.([1-9][0-9]*)", name) for name in _endings(path, ".journal"))
+        self._firsts: list[int] = sorted(int(match[1]) for match in found if match)
 
     def read(self) -> Iterator[Entry]:
         """All entries in order. What a kill left half written was never acknowledged: it ends
-        its file, and the next file goes on."""
+        its file, and the next file goes on. Raises StoreError for one that is whole, and that
+        this infertrace cannot read."""
         for first in self._firsts:
-            with self._name(first).open("rb") as file:
-                while (entry := _read_entry(file)) is not None:
+            name = self._name(first)
+            with name.open("rb") as file:
+                while (body := _read_body(file)) is not None:
+                    try:
+                        entry = _entry(body)
+                    except (
+                        pa.ArrowException,
+                        LookupError,
+                        OSError,
+                        TypeError,
+                        ValueError,
+                    ) as error:
+                        raise StoreError(
+                            f"cannot read an entry of {name}, which a newer infertrace may have "
+                            f"written: {error!r}"
+                        ) from error
                     yield entry
 
     def append(self, entry: Entry) -> None:
@@ -98,7 +133,9 @@ class Journal:
         if self._size >= MAX_FILE_BYTES:
             self._end_file(None)
         if self._file is None:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND
+            # A file that was not read may hold what was acknowledged: it is never written over.
+            fresh = os.O_TRUNC if number in self._firsts else os.O_EXCL
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | fresh
             self._file = os.open(self._name(number), flags | getattr(os, "O_BINARY", 0), 0o600)
             self._size = 0
             if number not in self._firsts:
@@ -118,32 +155,72 @@ class Journal:
 
 def _parts(entry: Entry) -> list[bytes]:
     present = [
-        place for place, column in enumerate(entry.rows.columns) if column.null_count < len(column)
+        name
+        for name, column in zip(entry.rows.schema.names, entry.rows.columns, strict=True)
+        if column.null_count < len(column)
     ]
-    text = json.dumps([entry.number, present, entry.accounts], separators=(",", ":")).encode()
+    described = {
+        "number": entry.number,
+        "columns": present,
+        "accounts": entry.accounts,
+        "resources": entry.resources,
+    }
+    text = json.dumps(described, separators=(",", ":")).encode()
     rows = entry.rows.select(present).serialize()
     text = _LENGTH.pack(len(text)) + text
     checksum = zlib.crc32(rows, zlib.crc32(text))
     return [_HEADER.pack(len(text) + len(rows), checksum), text, rows]
 
 
-def _read_entry(file: Any) -> Entry | None:
+def _read_body(file: Any) -> bytes | None:
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
     size, checksum = _HEADER.unpack(header)
-    body = file.read(size)
+    body: bytes = file.read(size)
     if len(body) < size or size < _LENGTH.size or zlib.crc32(body) != checksum:
         return None
+    return body
+
+
+def _entry(body: bytes) -> Entry:
     (length,) = _LENGTH.unpack_from(body)
     end = _LENGTH.size + length
-    number, present, accounts = json.loads(body[_LENGTH.size : end])
-    schema = pa.schema([SCHEMA.field(place) for place in present])
+    described = json.loads(body[_LENGTH.size : end])
+    if isinstance(described, list):
+        described = _named(*described)
+    schema = pa.schema([SCHEMA.field(name) for name in described["columns"]])
     found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
-    columns = [pa.nulls(len(found), field.type) for field in SCHEMA]
-    for place, column in zip(present, found.columns, strict=True):
-        columns[place] = column
-    return Entry(number, pa.RecordBatch.from_arrays(columns, schema=SCHEMA), accounts)
+    present = dict(zip(schema.names, found.columns, strict=True))
+    columns = [
+        present[column.name] if column.name in present else pa.nulls(len(found), column.type)
+        for column in SCHEMA
+    ]
+    return Entry(
+        described["number"],
+        pa.RecordBatch.from_arrays(columns, schema=SCHEMA),
+        described["accounts"],
+        described["resources"],
+    )
+
+
+def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[str, Any]:
+    """What an entry from before the names said, as one of today says it."""
+    columns, of_account = _UNNAMED_COLUMNS.split(), _UNNAMED_ACCOUNT.split()
+    return {
+        "number": number,
+        "columns": [columns[place] for place in places],
+        "accounts": [dict(zip(of_account, account, strict=True)) for account in accounts],
+        "resources": {},
+    }
+
+
+def _endings(path: Path, suffix: str) -> Iterator[str]:
+    """What follows `path` and `suffix` in the names of files beside it."""
+    start = path.name + suffix
+    for found in path.parent.iterdir():
+        if found.name.startswith(start):
+            yield found.name[len(start) :]
 
 
 def _sync_directory(path: Path) -> None:

@@ -26,8 +26,10 @@ def shown_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres"):
         return url
-    place = rest.rpartition("@")[2].partition("?")[0]
-    return f"{scheme}{separator}{place}"
+    place, _, query = rest.partition("?")
+    if "@" in query and "@" not in place:
+        place = "..."  # a password may hold the question mark as well as what follows it the "@"
+    return f"{scheme}{separator}{place.rpartition('@')[2]}"
 
 
 def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import psycopg
 
@@ -11,21 +12,37 @@ from infertrace.storing.hypertable import Hypertable
 from infertrace.storing.span_table import Connection, SpanTable
 from infertrace.storing.store import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
 # Collectors that start together make the schema one after another; the number is arbitrary.
 _SCHEMA_LOCK = 0x696E6665
+_RESOURCES = """CREATE TABLE IF NOT EXISTS resources (
+    resource_id uuid PRIMARY KEY, attributes text COLLATE "C" NOT NULL)"""
 _CREATE = (
     f"CREATE TABLE infertrace_schema (version integer NOT NULL); "
-    f"INSERT INTO infertrace_schema VALUES ({SCHEMA_VERSION})",
+    f"INSERT INTO infertrace_schema (version) VALUES ({SCHEMA_VERSION})",
+    _RESOURCES,
     """CREATE TABLE producers (
         producer_id bytea PRIMARY KEY, first_seen bigint NOT NULL, last_seen bigint NOT NULL,
         service_name text NOT NULL, produced numeric NOT NULL, stored numeric NOT NULL,
         rejected numeric NOT NULL, duplicates numeric NOT NULL, dropped text NOT NULL,
         received text NOT NULL, finished boolean NOT NULL)""",
 )
+
+
+@dataclass(frozen=True)
+class _Migration:
+    """A step from one version to the next; collectors of the version before go on meanwhile."""
+
+    statements: tuple[str, ...] = ()
+    span_columns: tuple[str, ...] = ()
+
+
+_MIGRATIONS = {  # from that version on
+    1: _Migration((_RESOURCES,), ("flags bigint", "producer_id uuid", "resource_id uuid")),
+}
 _EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
 _OFFERED = """
     SELECT FROM pg_available_extensions WHERE name = 'timescaledb'
@@ -33,19 +50,23 @@ _OFFERED = """
 
 
 def ensure_schema(connection: Connection) -> SpanTable:
-    """Make the schema in a new database, or see that it is one that we know; then commit."""
+    """Make the schema in a new database, or bring an older one up to date; then commit.
+
+    Raises StoreError for the schema of a newer infertrace, which is left as it is.
+    """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
     (known,) = connection.execute("SELECT to_regclass('infertrace_schema') IS NOT NULL").fetchall()[
         0
     ]
     if known:
         (version,) = connection.execute("SELECT max(version) FROM infertrace_schema").fetchall()[0]
-        if version != SCHEMA_VERSION:
+        if version not in (*_MIGRATIONS, SCHEMA_VERSION):
             raise StoreError(
                 f"the schema has version {version}, and this infertrace knows version "
                 f"{SCHEMA_VERSION}; use the infertrace that wrote it, or a newer one"
             )
         table = _found(connection)
+        _migrate(connection, table, version)
     else:
         table = _offered(connection)
         for statement in _CREATE:
@@ -54,6 +75,16 @@ def ensure_schema(connection: Connection) -> SpanTable:
     connection.commit()
     _log.info("the table of spans: %s", table.describe())
     return table
+
+
+def _migrate(connection: Connection, table: SpanTable, version: int) -> None:
+    """All steps or none: they share the transaction, and its lock, of `ensure_schema`."""
+    for step in range(version, SCHEMA_VERSION):
+        for statement in _MIGRATIONS[step].statements:
+            connection.execute(statement)
+        table.add_columns(connection, _MIGRATIONS[step].span_columns)
+        connection.execute("UPDATE infertrace_schema SET version = %s", [step + 1])
+        _log.info("the schema has version %d now", step + 1)
 
 
 def _found(connection: Connection) -> SpanTable:

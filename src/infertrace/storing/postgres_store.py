@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import Any
@@ -49,10 +49,12 @@ from infertrace.storing.store import (
     SeriesPoint,
     SpanFilter,
     StoreError,
+    distinct_resources,
     merged_rows,
 )
 
 SEEN_SPANS = 1_000_000  # ids remembered, at least
+MAX_KNOWN_RESOURCES = 10_000  # remembered as stored; those of others are looked for
 NANOS_PER_MINUTE = 60_000_000_000
 LOOK_BACK_NS = 3_600_000_000_000
 MAX_READERS = 8  # connections
@@ -65,7 +67,7 @@ _INCOMING = (
     "ON COMMIT DELETE ROWS"
 )
 _INSERT_NEW = """
-    INSERT INTO {table} SELECT {names} FROM (
+    INSERT INTO {table} ({names}) SELECT {names} FROM (
         SELECT DISTINCT ON (trace_id, span_id) * FROM incoming
         ORDER BY trace_id, span_id, position) AS firsts
     WHERE {condition} AND NOT EXISTS (
@@ -76,6 +78,9 @@ _SAVE_PRODUCER = (
     f"INSERT INTO producers ({PRODUCER_NAMES}) "
     f"VALUES ({', '.join(['%s'] * len(PRODUCER_COLUMNS))}) ON CONFLICT (producer_id) DO UPDATE "
     f"SET {', '.join(f'{name} = excluded.{name}' for name in PRODUCER_COLUMNS[1:])}"
+)
+_SAVE_RESOURCE = (
+    "INSERT INTO resources (resource_id, attributes) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 )
 _FORGET_PRODUCERS = """
     DELETE FROM producers WHERE last_seen < (
@@ -102,10 +107,12 @@ class PostgresStore:
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
         self._seen = new_seen_spans(SEEN_SPANS)
+        self._resources: set[uuid.UUID] = set()  # that are stored; others may be as well
         try:
             self._connected()
         except psycopg.Error as error:
             raise StoreError(f"cannot open the PostgreSQL database: {_reason(error)}") from error
+        options = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
         self._readers = ConnectionPool(
             url,
             min_size=1,
@@ -118,7 +125,7 @@ class PostgresStore:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 # Times are in the statements: a plan for any time would look at all days.
                 "prepare_threshold": None,
-                "options": f"-c statement_timeout={math.ceil(query_timeout_s * 1000)}",
+                "options": f"{options} -c statement_timeout={math.ceil(query_timeout_s * 1000)}",
             },
             check=ConnectionPool.check_connection,
             name="infertrace",
@@ -164,6 +171,10 @@ class PostgresStore:
             connection = self._connected()
             with connection.transaction():
                 accounts = self._lock_accounts(connection, batches)
+                resources = distinct_resources(batches, self._resources)
+                # In one order everywhere, so that two collectors cannot wait for each other.
+                for key in sorted(resources):
+                    connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
                 duplicates = self._insert(connection, batches, accounts)
                 self._account(connection, batches, duplicates, accounts)
         except psycopg.Error:
@@ -173,6 +184,9 @@ class PostgresStore:
                     self._writer.close()
                 self._writer = None
             raise
+        if len(self._resources) + len(resources) > MAX_KNOWN_RESOURCES:
+            self._resources.clear()
+        self._resources.update(resources)
         return sum(duplicates)
 
     def _lock_accounts(
@@ -210,7 +224,7 @@ class PostgresStore:
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
                 _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
                 return [0] * len(rows)
-        _copy(connection, "incoming", copy_rows(group, positions=True))
+        _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
         bounds = [0, 2**63 - 1]
         if not seen:
             found = pc.min_max(group.column("start_time")).as_py()
@@ -362,6 +376,14 @@ class PostgresStore:
             while found := cursor.fetchmany(EXPORT_ROWS):
                 yield _batch([_row(row) for row in found])
 
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                "SELECT resource_id, attributes FROM resources WHERE resource_id = ANY(%s)",
+                [list(ids)],
+            ).fetchall()
+        return dict(rows)
+
     def producers(self, limit: int) -> list[Producer]:
         with self._reader() as connection:
             rows = connection.execute(
@@ -446,7 +468,8 @@ def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     columns = []
     for field, values in zip(SCHEMA, zip(*rows, strict=True), strict=True):
         if isinstance(field.type, pa.UuidType):
-            ids = pa.array([value.bytes for value in values], type=pa.binary(16))
+            present = [None if value is None else value.bytes for value in values]
+            ids = pa.array(present, type=pa.binary(16))
             columns.append(pa.ExtensionArray.from_storage(field.type, ids))
         else:
             columns.append(pa.array(values, type=field.type))

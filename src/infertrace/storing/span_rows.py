@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
@@ -17,7 +18,7 @@ from infertrace.storing.columns import COLUMNS, Column
 from infertrace.storing.timestamps import format_rfc3339
 
 _ARROW_TYPES = {
-    "trace_id": pa.uuid(),
+    "uuid": pa.uuid(),
     "span_id": pa.uint64(),
     "text": pa.string(),
     "time": pa.int64(),
@@ -33,26 +34,45 @@ _DEFAULT_STATUS = "OK"
 SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.kind]) for column in COLUMNS])
 """The Arrow types of `COLUMNS`."""
 
+DECODED_COLUMNS = tuple(column for column in COLUMNS if column.wire)
+DECODED_SCHEMA = pa.schema([SCHEMA.field(column.name) for column in DECODED_COLUMNS])
+"""What a span itself says; a request says the rest, which come last, for all of its spans."""
+
 
 def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
-    """The rows of valid spans, in their order, with the columns of `COLUMNS`."""
+    """The rows of valid spans, in their order, with the columns of `DECODED_COLUMNS`."""
     messages: dict[str, Sequence[Any]] = {"": spans}
     for part in ("inference", "resources"):
         if any(span.HasField(part) for span in spans):
             messages[part] = list(map(attrgetter(part), spans))
     arrays = []
-    for column in COLUMNS:
+    for column in DECODED_COLUMNS:
         part, _, field = column.wire.rpartition(".")
         if part in messages:
             arrays.append(_array(column, field, messages[part]))
         else:
             arrays.append(pa.nulls(len(spans), type=_ARROW_TYPES[column.kind]))
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=DECODED_SCHEMA)
+
+
+def with_origin(
+    rows: pa.RecordBatch, producer_id: uuid.UUID | None, resource_id: uuid.UUID | None
+) -> pa.RecordBatch:
+    """Decoded rows with all columns of `COLUMNS`: which process sent them, and its resource."""
+    origin = [_repeated(value, len(rows)) for value in (producer_id, resource_id)]
+    return pa.RecordBatch.from_arrays([*rows.columns, *origin], schema=SCHEMA)
+
+
+def _repeated(value: uuid.UUID | None, count: int) -> pa.Array:
+    if value is None:
+        return pa.nulls(count, pa.uuid())
+    storage = pa.repeat(pa.scalar(value.bytes, pa.binary(16)), count)
+    return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 
 def _array(column: Column, field: str, messages: Sequence[Any]) -> pa.Array:
-    if column.kind == "trace_id":
-        ids = pa.array([message.trace_id for message in messages], type=pa.binary(16))
+    if column.kind == "uuid":
+        ids = pa.array([getattr(message, field) for message in messages], type=pa.binary(16))
         return pa.ExtensionArray.from_storage(pa.uuid(), ids)
     if column.kind == "span_id":
         return _span_ids([getattr(message, field) for message in messages], column.required)
@@ -106,13 +126,18 @@ def _attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, object]:
     return {key: _scalar(attributes[key]) for key in sorted(attributes)}
 
 
+def attributes_json(attributes: Mapping[str, AttributeValue]) -> str:
+    """Attributes as the text of a JSON object, whose keys are in order."""
+    return _text(_attributes(attributes))
+
+
 def _with_attributes(fields: dict[str, object], attributes: Any) -> dict[str, object]:
     return {**fields, "attributes": _attributes(attributes)} if attributes else fields
 
 
 _JSON_FIELDS: dict[str, Callable[[Any], str]] = {
     "tags": lambda tags: _text(dict(sorted(tags.items()))),
-    "attributes": lambda attributes: _text(_attributes(attributes)),
+    "attributes": attributes_json,
     "events": lambda events: _text(
         [
             _with_attributes(

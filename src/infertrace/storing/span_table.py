@@ -16,7 +16,7 @@ NANOS_PER_DAY = 86_400_000_000_000
 PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a table of their own; others share one
 
 _SQL_TYPES = {
-    "trace_id": "uuid",
+    "uuid": "uuid",
     "span_id": "bigint",
     "text": "text",
     "time": "bigint",
@@ -50,6 +50,9 @@ class SpanTable(Protocol):
 
     def create(self, connection: Connection) -> None:
         """Make it, empty."""
+
+    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
+        """Add columns, each as its name and its type, to a table from before them."""
 
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
         """The tables that these rows go to, which are there then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
+from infertrace.storing.resource import Resource
 
 if TYPE_CHECKING:
     from infertrace.storing.retention import Retention
@@ -36,7 +37,7 @@ class QueryTimeoutError(StoreError):
 
 @dataclass(frozen=True)
 class Batch:
-    """The valid spans of one request, what it says of its producer, and what was left out.
+    """The valid spans of one request, what it says of their origin, and what was left out.
 
     `rejected_positions` are the places, from 0, that rejected spans had among the
     `span_count` spans of the request.
@@ -46,6 +47,15 @@ class Batch:
     span_count: int
     rejected_positions: Sequence[int] = ()
     producer: ProducerReport | None = None
+    resource: Resource | None = None
+
+
+def distinct_resources(
+    batches: Sequence[Batch], known: Collection[uuid.UUID]
+) -> dict[uuid.UUID, Resource]:
+    """The resources of these batches, by their ids, without those that are known."""
+    resources = [batch.resource for batch in batches if batch.resource is not None]
+    return {resource.id: resource for resource in resources if resource.id not in known}
 
 
 def merged_rows(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -148,6 +158,9 @@ class Store(Protocol):
 
     def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
         """All spans of a time, in no order, in batches with the columns of `COLUMNS`."""
+
+    def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
+        """The attributes of these resources, each as the text of a JSON object."""
 
     def producers(self, limit: int) -> list[Producer]:
         """The accounts of the producers, the last seen first."""
