@@ -208,7 +208,7 @@ def find_weights() -> Path:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
     parser.add_argument("--requests", type=int, default=10, help="default: %(default)s")
     parser.add_argument(
