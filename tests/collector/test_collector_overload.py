@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
@@ -42,6 +43,24 @@ def test_held_calls_take_no_place(open_client, new_span, monkeypatch, connection
             await_calls(1_100, client)
             accepted = sum(client.send(new_span()).accepted_count for _ in range(200))
         assert accepted == 200
+
+
+def test_calls_that_are_given_up_give_their_places_back(open_client, new_span, monkeypatch):
+    """Those that have one, and those that wait; by themselves, and with their connection."""
+    monkeypatch.setattr(service, "READING_PLACES", 4)
+    monkeypatch.setattr(service, "READING_TURN_S", 60.0)
+    monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 60.0)
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
+        client = open_client(collector.grpc_address, collector.http_address)
+        call = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
+        for arrived in (10, 30, 50):
+            calls = [call.future(iter(threading.Event().wait, True)) for _ in range(10)]
+            await_calls(arrived, client)
+            for each in calls:
+                each.cancel()
+            with held_calls(collector.grpc_address, 1, 10):
+                await_calls(arrived + 10, client)
+        assert client.send(new_span()).accepted_count == 1
 
 
 def test_held_connections_leave_files_to_open(open_client, new_span):
