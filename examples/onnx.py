@@ -1,6 +1,6 @@
 """Trace batches through ONNX Runtime: which type of content is each of these files?
 
-    pip install 'infertrace[examples]'
+    pip install 'infertrace-sdk[examples]'
     infertrace collector &
     python examples/onnx.py src tests
 
@@ -111,7 +111,7 @@ def readable_files(paths: list[Path]) -> Iterator[tuple[Path, bytes]]:
 
 def parse_arguments() -> argparse.Namespace:
     repository = Path(__file__).resolve().parent.parent
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("paths", type=Path, nargs="*", default=[repository / "src"])
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
     parser.add_argument("--batch-size", type=int, default=16, help="default: %(default)s")

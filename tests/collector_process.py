@@ -30,7 +30,7 @@ class CollectorProcess:
         line = self._popen.stdout.readline()
         match = READY.fullmatch(line)
         assert match, (line, self._popen.communicate()[1])
-        self.endpoint, self._http = match[1], match[2]
+        self.endpoint, self.http = match[1], match[2]
 
     @property
     def port(self) -> int:
@@ -48,7 +48,7 @@ class CollectorProcess:
         found: list[dict[str, Any]] = []
         url = "/spans"
         query: dict[str, str | int] = {"limit": 10_000, **parameters}
-        with httpx.Client(base_url=f"http://{self._http}", trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=f"http://{self.http}", trust_env=False, timeout=60) as client:
             while url:
                 answer = client.get(url, params=query or None)
                 assert answer.status_code == 200, answer.text
@@ -62,7 +62,7 @@ class CollectorProcess:
 
     def producers(self) -> list[dict[str, Any]]:
         """`GET /ledger`"""
-        answer = httpx.get(f"http://{self._http}/ledger", trust_env=False, timeout=60)
+        answer = httpx.get(f"http://{self.http}/ledger", trust_env=False, timeout=60)
         assert answer.status_code == 200, answer.text
         producers: list[dict[str, Any]] = answer.json()["producers"]
         return producers

@@ -10,12 +10,21 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 START_TIMEOUT_S = "60"
 PARTITIONS, TIMESCALEDB = "postgresql", "timescaledb"
 DESCRIPTIONS = {PARTITIONS: "native partitions", TIMESCALEDB: "a hypertable of TimescaleDB"}
+# Ends the server and removes its folder when its standard input ends, as it does however the
+# process ends that holds the other end.
+_KEEPER = """
+import shutil, subprocess, sys
+sys.stdin.read()
+subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 
 
 def binaries() -> Path:
@@ -60,6 +69,11 @@ class Cluster:
         if self._as:
             shutil.chown(self._folder, "nobody", "nogroup")
         self._data = self._folder / "data"
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-c", _KEEPER, self._folder, *self._stop("immediate")],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # the terminal's signals are not for it
+        )
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -70,11 +84,19 @@ class Cluster:
         self.start()
         self._admin = self.url("postgres")
 
+    def _command(self, program: str, *arguments: object) -> list[str]:
+        return [*self._as, str(self._binaries / program), *map(str, arguments)]
+
     def _run(self, program: str, *arguments: object) -> None:
-        command = [*self._as, str(self._binaries / program), *map(str, arguments)]
+        self._call(self._command(program, *arguments))
+
+    def _call(self, command: list[str]) -> None:
         subprocess.run(
             command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd="/"
         )
+
+    def _stop(self, mode: str) -> list[str]:
+        return self._command("pg_ctl", "stop", "-w", "-D", self._data, "-m", mode)
 
     def start(self) -> None:
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= "
@@ -96,7 +118,7 @@ class Cluster:
 
     def stop(self, mode: str = "fast") -> None:
         """`immediate` is a crash: nothing is written, and the log is replayed at the next start."""
-        self._run("pg_ctl", "stop", "-w", "-D", self._data, "-m", mode)
+        self._call(self._stop(mode))
 
     def url(self, database: str) -> str:
         return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
@@ -112,5 +134,4 @@ class Cluster:
         return self.url(name)
 
     def close(self) -> None:
-        self.stop("immediate")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._keeper.communicate()

@@ -327,13 +327,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--fast", action="store_true", help="what CI builds on every run")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="default: %(default)s")
     options = parser.parse_args(arguments)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("infertrace-*"):
+    for old in out.glob("infertrace_sdk-*"):
         old.unlink()
     started = time.monotonic()
 

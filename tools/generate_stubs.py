@@ -147,7 +147,7 @@ def generated_files(root: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     parser.add_argument("--python", help="the CPython 3.8 to 3.12 that runs protoc")
     arguments = parser.parse_args()

@@ -121,7 +121,7 @@ def compare(counts: Mapping[str, int], recorded: Mapping[str, int]) -> tuple[lis
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--update", action="store_true", help="record the counts, do not compare")
     parser.add_argument("--record", type=Path, default=RECORD, help="the file of the counts")
     parser.add_argument("operations", nargs="*", help="only these; default all")

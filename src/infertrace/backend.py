@@ -106,12 +106,17 @@ def select(choice: str) -> Backend:
     module: Any  # which offers what Backend says
     if choice != "pure":
         try:
-            module = import_module("infertrace.recording.native")
+            # By name, here and below, for what freezes a program looks for names.
+            import infertrace.recording.native as native
+
+            module = native
             return module  # type: ignore[no-any-return]
         except ImportError:
             if choice == "native":
                 raise
-    module = import_module("infertrace.recording.pure")
+    import infertrace.recording.pure as pure
+
+    module = pure
     return module  # type: ignore[no-any-return]
 
 

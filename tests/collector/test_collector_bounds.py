@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from infertrace.collecting import service
+from infertrace.collecting import grpc_server
 from infertrace.collecting.server import Collector
 from infertrace.querying import http_server
 
@@ -67,7 +67,7 @@ def test_a_gzip_bomb(file_url, open_client, new_span):
         with pytest.raises(grpc.RpcError) as failure:
             call(bytes(512 * MIB), timeout=120, compression=grpc.Compression.Gzip)
         assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert peak_mib(pid) - before < 4 * service.MAX_MESSAGE_BYTES / MIB
+        assert peak_mib(pid) - before < 4 * grpc_server.MAX_MESSAGE_BYTES / MIB
         assert client.send(new_span()).accepted_count == 1
 
 

@@ -240,7 +240,8 @@ def test_without_the_extra(missing):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        f"infertrace collector: {missing} is not installed: pip install 'infertrace[collector]'\n"
+        f"infertrace collector: {missing} is not installed: "
+        "pip install 'infertrace-sdk[collector]'\n"
     )
 
 

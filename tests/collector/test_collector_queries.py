@@ -209,6 +209,7 @@ def test_models(client, new_span):
         )
     client.send(new_span(model="rare"), new_span(model=""))
     first, second = client.get("/models")
+    assert first.pop("counted")["spans"] == "requests"
     expected = {
         "model_name": "meta-llama/Llama-3",
         "sample_count": 100,
@@ -224,14 +225,17 @@ def test_models(client, new_span):
     assert (second["model_name"], second["sample_count"]) == ("rare", 1)
     assert "tokens_per_second" not in second
     assert [m["model_name"] for m in client.get("/models", limit=1)] == ["meta-llama/Llama-3"]
-    latency = client.get("/models/meta-llama/Llama-3/latency", window="1h")
-    assert latency == {**expected, "window_seconds": 3600.0}
-    assert client.get("/models/meta-llama%2FLlama-3/latency", window="1h") == latency
+    for name in ("meta-llama/Llama-3", "meta-llama%2FLlama-3"):
+        latency = client.get(f"/models/{name}/latency", window="1h")
+        assert latency.pop("counted")["spans"] == "requests"
+        assert latency == {**expected, "window_seconds": 3600.0}
 
 
 def test_latency_without_samples(client, new_span):
     client.send(new_span(start_time_unix_nano=time.time_ns() - 3_600 * 10**9))
-    assert client.get("/models/gpt-4/latency", window="90s") == {
+    answer = client.get("/models/gpt-4/latency", window="90s")
+    assert answer.pop("counted")["operation"] is None
+    assert answer == {
         "model_name": "gpt-4",
         "sample_count": 0,
         "window_seconds": 90.0,
@@ -262,8 +266,13 @@ def test_latency_against_a_baseline(client, new_span):
         "p99_ms": pytest.approx(0.5),
         "error_rate": None,  # there were none before
         "tokens_per_second": None,
+        **{
+            f"{name}_{percentile}_ms": None
+            for name in ("time_to_first_token", "queue_wait_time")
+            for percentile in ("p50", "p95", "p99")
+        },
     }
-    empty = client.get("/models/nobody/latency", baseline="1h")
+    empty = client.get("/models/gpt-4/latency", window="1s", baseline="1s")
     assert set(empty["change"].values()) == {None}
     assert client.error("/models/gpt-4/latency", baseline="x")[0] == 400
 
@@ -298,11 +307,128 @@ def test_series(client, new_span):
     assert points(metric="p50_ms")[0][2] == pytest.approx(
         (1 + ((minute - 1) % 7 + 1)) / 2
     )  # interpolated
-    assert client.get("/models/nobody/series")["points"] == []
+    assert client.get("/models/a/b/series", window="1s", step="1s")["points"] == []
     status, error = client.error("/models/a/b/series", metric="p42_ms")
     assert (status, error[:33]) == (400, "metric: expected one of p50_ms, p")
     status, error = client.error("/models/a/b/series", window="1000d", step="1s")
-    assert (status, error) == (400, "step: expected at most 10000 steps in the window")
+    assert (status, error) == (400, "step: expected at most 10000 steps in the time")
+
+
+def test_statistics_are_of_requests(client, new_span):
+    """As examples/llm.py makes them: one request of 18 s, and what happened in it, on two hosts."""
+    moment = time.time_ns() - 60 * 10**9
+    request = new_span(
+        operation_name="chat", start_time_unix_nano=moment, duration_nanos=18 * 10**9
+    )
+    elsewhere = new_span(
+        operation_name="serve",
+        parent_span_id=request.span_id,
+        flags=0x301,
+        start_time_unix_nano=moment,
+        duration_nanos=16 * 10**9,
+    )
+    steps = [
+        new_span(
+            operation_name=name,
+            parent_span_id=request.span_id,
+            flags=flags,
+            start_time_unix_nano=moment,
+            duration_nanos=2_000_000,
+        )
+        for name, flags in (("tokenize", 0), ("tokenize", 1), ("join", 0x101))
+    ]
+    client.send(request, elsewhere, *steps)
+
+    def asked(**parameters):
+        path = "/models/gpt-4/latency"
+        answers = [
+            client.get(path, window="1h", **parameters),
+            client.get("/models", **parameters)[0],
+        ]
+        points = client.get("/models/gpt-4/series", metric="p50_ms", **parameters)
+        (point,) = points["points"]
+        counts = {point["sample_count"], *(answer["sample_count"] for answer in answers)}
+        medians = {point["value"], *(answer["p50_ms"] for answer in answers)}
+        counted = [answer["counted"] for answer in (*answers, points)]
+        assert len({(each["spans"], each["operation"]) for each in counted}) == 1
+        return (*counts, *medians, counted[0]["spans"], counted[0]["operation"])
+
+    assert asked() == (2, 17_000.0, "requests", None)
+    assert asked(operation="tokenize") == (2, 2.0, "operation", "tokenize")
+    assert asked(operation="*") == (5, 2.0, "all", None)
+    none = client.get("/models/gpt-4/latency", window="1h", operation="nothing")
+    assert (none["sample_count"], none["counted"]["operation"]) == (0, "nothing")
+
+
+def test_statistics_of_a_time(client, new_span):
+    minute = 60 * 10**9
+    now = time.time_ns() // minute * minute
+    for age, duration_ms in ((1, 30), (31, 20), (33, 20), (60 * 24 * 3, 10)):
+        client.send(
+            new_span(start_time_unix_nano=now - age * minute, duration_nanos=duration_ms * 10**6)
+        )
+    bounds = {
+        "since": format_rfc3339(now - 40 * minute),
+        "until": format_rfc3339(now - 30 * minute),
+    }
+    latency = client.get("/models/gpt-4/latency", **bounds, baseline="4d")
+    assert (latency["sample_count"], latency["p50_ms"], latency["window_seconds"]) == (2, 20.0, 600)
+    assert latency["counted"] == {"spans": "requests", "operation": None, **bounds}
+    assert (latency["baseline"]["sample_count"], latency["baseline"]["p50_ms"]) == (1, 10.0)
+    assert latency["baseline"]["counted"]["until"] == bounds["since"]
+    (model,) = client.get("/models", **bounds)
+    assert (model["sample_count"], model["counted"]) == (2, latency["counted"])
+    series = client.get("/models/gpt-4/series", metric="spans_per_second", step="10m", **bounds)
+    assert sum(point["sample_count"] for point in series["points"]) == 2
+    assert client.get("/models/gpt-4/latency", since="35m")["sample_count"] == 3
+    assert client.get("/models/gpt-4/latency", until="2d")["sample_count"] == 0
+    for path in ("/models", "/models/gpt-4/latency", "/models/gpt-4/series"):
+        assert client.error(path, window="5m", since="1h") == (
+            400,
+            "window: expected without since",
+        )
+        assert client.error(path, since="5m", until="1h") == (
+            400,
+            "since: expected a time before until, which is now by default",
+        )
+
+
+def test_percentiles_of_what_a_client_waits_for(client, new_span):
+    moment = time.time_ns() - 60 * 10**9
+    for number in range(101):
+        client.send(
+            new_span(
+                start_time_unix_nano=moment + number,
+                inference=InferenceContext(
+                    time_to_first_token_ms=number, queue_wait_time_ms=10 * number
+                ),
+            )
+        )
+    client.send(new_span(start_time_unix_nano=moment))  # does not say it
+    expected = {
+        f"{name}_{percentile}_ms": pytest.approx(factor * value)
+        for name, factor in (("time_to_first_token", 1), ("queue_wait_time", 10))
+        for percentile, value in (("p50", 50), ("p95", 95), ("p99", 99))
+    }
+    latency = client.get("/models/gpt-4/latency")
+    assert {name: latency[name] for name in expected} == expected
+    (model,) = client.get("/models")
+    assert {name: model[name] for name in expected} == expected
+    for name, value in expected.items():
+        series = client.get("/models/gpt-4/series", metric=name)
+        assert (series["aggregate"], series["points"][-1]["value"]) == ("quantile", value)
+    mean = client.get("/models/gpt-4/series", metric="time_to_first_token_ms")
+    assert (mean["aggregate"], mean["points"][-1]["value"]) == ("mean", pytest.approx(50))
+
+
+@pytest.mark.parametrize("route", ["latency", "series"])
+def test_a_model_that_nobody_traced(client, new_span, route):
+    client.send(new_span(parent_span_id=b"12345678"))
+    assert client.error(f"/models/nope/{route}") == (
+        404,
+        "no model 'nope': it has no span in that time, nor in the last 24h",
+    )
+    assert client.get(f"/models/gpt-4/{route}")["counted"]["spans"] == "requests"
 
 
 @pytest.mark.parametrize("wrong", ["5", "0m", "-5m", "5 m", "5y", "m", "٣m", "1.5h"])
@@ -334,8 +460,19 @@ def test_errors_are_json(client, path, status, error):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_other_methods(client, method):
     answer = client.http.request(method, "/spans")
-    assert (answer.status_code, answer.json()) == (405, {"error": f"{method}: expected GET"})
+    assert (answer.status_code, answer.json()) == (
+        405,
+        {"error": f"{method}: expected GET or HEAD"},
+    )
     assert answer.headers["Allow"] == "GET"
+
+
+@pytest.mark.parametrize("path", ["/spans", "/health", "/metrics", "/nowhere"])
+def test_head_is_get_without_the_body(client, path):
+    answers = [client.http.request(method, path) for method in ("HEAD", "GET")]
+    assert answers[0].content == b""
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].headers["Content-Type"] == answers[1].headers["Content-Type"]
 
 
 def test_a_store_that_cannot_answer(client, monkeypatch):

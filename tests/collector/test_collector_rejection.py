@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import grpc
 import pytest
 
-from infertrace.collecting import service, wire_fields
+from infertrace.collecting import grpc_server, service, wire_fields
 from infertrace.collecting.decoding import decode_batch
 from infertrace.collecting.server import Collector
 from infertrace.collecting.wire_fields import RequestError, request_fields
@@ -140,7 +140,7 @@ def test_text_full_of_tag_bytes_is_no_bomb(monkeypatch, new_span):
 
 def test_a_message_above_the_limit(client):
     with pytest.raises(grpc.RpcError) as failure:
-        client.send_bytes(bytes(service.MAX_MESSAGE_BYTES + 1))
+        client.send_bytes(bytes(grpc_server.MAX_MESSAGE_BYTES + 1))
     assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -17,6 +17,8 @@ import grpc
 import pytest
 
 from grpc_receiver import Receiver
+from infertrace.collecting.server import Collector
+from infertrace.distribution import DISTRIBUTION
 
 
 def doctor(*arguments: str, **environ: str) -> tuple[int, dict[str, Any], str]:
@@ -131,6 +133,112 @@ def test_a_web_server() -> None:
     assert code == 1
     assert found["endpoint"]["state"] == "ok"
     assert found["protocol"]["state"] == "problem"
+
+
+def test_the_http_side_of_a_collector() -> None:
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
+        code, found, _ = doctor("--endpoint", collector.http_address, "--timeout", "2")
+    assert code == 1
+    assert (
+        "it answers HTTP/1.1, not gRPC: the HTTP side of a collector of infertrace; spans go to "
+        "a collector's gRPC port, 4317 by default" in found["protocol"]["detail"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("port", "hint"),
+    [("4318", "the port of OTLP over HTTP"), ("8080", "on which a collector answers over HTTP")],
+)
+def test_a_port_that_is_given_for_the_right_one(port: str, hint: str) -> None:
+    # An address of loopback on which nothing listens.
+    code, found, _ = doctor("--endpoint", f"127.83.29.7:{port}", "--timeout", "1")
+    assert code == 1
+    assert hint in found["endpoint"]["detail"]
+    assert "spans go to a collector's gRPC port, 4317" in found["endpoint"]["detail"]
+
+
+def test_variables_that_say_nothing() -> None:
+    _, found, printed = doctor(
+        "--endpoint",
+        "127.0.0.1:1",
+        INFERTRACE_SEVICE_NAME="a",
+        infertrace_headers="x-key=hidden",
+        INFERTRCE_ENDPOINT="b",
+        INFERTRACE_COLLECTOR_SPOONS="c",
+        INFERTRACE_WHATEVER_ELSE_THERE_IS="d",
+        INFERTRACE_COLLECTOR_STORE="memory:",
+    )
+    notes = {
+        check.removeprefix("variable, "): finding
+        for check, finding in found.items()
+        if check.startswith("variable, ")
+    }
+    assert {finding["state"] for finding in notes.values()} == {"note"}
+    assert {name: finding["detail"] for name, finding in notes.items()} == {
+        "INFERTRACE_SEVICE_NAME": "no such variable: INFERTRACE_SERVICE_NAME may be meant",
+        "infertrace_headers": "no such variable: INFERTRACE_HEADERS may be meant",
+        "INFERTRCE_ENDPOINT": "no such variable: INFERTRACE_ENDPOINT may be meant",
+        "INFERTRACE_COLLECTOR_SPOONS": (
+            "no such variable: INFERTRACE_COLLECTOR_STORE may be meant"
+        ),
+        "INFERTRACE_WHATEVER_ELSE_THERE_IS": "infertrace has no such variable",
+    }
+    assert "hidden" not in printed
+
+
+def test_an_endpoint_of_opentelemetry(receiver: Receiver) -> None:
+    check = "variable, OTEL_EXPORTER_OTLP_ENDPOINT"
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    _, found, _ = doctor("--timeout", "1", **given)
+    assert found[check]["state"] == "note"
+    assert "which infertrace does not send" in found[check]["detail"]
+    _, found, _ = doctor(INFERTRACE_ENDPOINT=receiver.endpoint, **given)
+    assert check not in found
+
+
+def install(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
+    """What pip leaves of a distribution, which says that the files are theirs, as they are here."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text(
+        "".join(f"{path},sha256=x,{len(text)}\n" for path, text in files.items())
+    )
+
+
+def test_files_of_the_other_project(tmp_path: Path) -> None:
+    (tmp_path / "infertrace").mkdir()
+    own = {"infertrace/__init__.py": "ours", "infertrace/tracer.py": "tracer"}
+    install(tmp_path, DISTRIBUTION, "9.9", own)
+    for path, text in own.items():
+        (tmp_path / path).write_text(text)
+    # The package itself still comes from where the tests run; what is judged is what is installed.
+    probe = "from infertrace.commands.installation_check import check_installation as check; "
+    probe += "print(*check()[1:], sep='|')"
+
+    def judged() -> str:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import infertrace, sys; sys.path.insert(0, sys.argv[1]); {probe}",
+                str(tmp_path),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    assert judged() == f"ok|{DISTRIBUTION} 9.9"
+    install(tmp_path, "infertrace", "0.1.0", {})
+    assert judged().startswith("note|infertrace 0.1.0, another project, is installed too; pip un")
+    (tmp_path / "infertrace" / "__init__.py").write_text("of the other project")
+    assert (
+        "problem|infertrace 0.1.0, another project, is installed too; missing or not ours: "
+        "infertrace/__init__.py; pip uninstall infertrace, then" in judged()
+    )
 
 
 def test_for_people(receiver: Receiver) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -85,6 +86,17 @@ def test_each_request_is_one_trace(collector, traced):
         assert one.root["model_version"] == "Q4_1"
         assert one.root["framework"] == "llama.cpp"
         assert one.root["status"] == "OK"
+
+
+def test_statistics_are_of_the_requests(collector, report, traced):
+    found = collector.get("/models/SmolLM2-135M-Instruct/latency", window="1h")
+    assert (found["sample_count"], found["counted"]["spans"]) == (REQUESTS, "requests")
+    stored = statistics.median(one.root["duration_ms"] for one in traced)
+    reported = statistics.median(request["duration_ms"] for request in report["requests"])
+    assert found["p50_ms"] == pytest.approx(stored)
+    assert found["p50_ms"] == pytest.approx(reported, abs=PREEMPTION_NS / NANOS_PER_MS)
+    waits = statistics.median(one.root["queue_wait_time_ms"] for one in traced)
+    assert found["queue_wait_time_p50_ms"] == pytest.approx(waits)
 
 
 def test_tokens_are_what_the_model_counted(traced):

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from infertrace.distribution import DISTRIBUTION
+
 MAX_COMPILED_BYTES = 600_000
 
 # The kinds of files in each folder of the sdist; "" is its top, where files are named.
@@ -114,6 +116,7 @@ def test_wheels_are_described(
         assert set(description) == DIST_INFO, wheel
         assert description["licenses/LICENSE"] == sources["LICENSE"]
         metadata = message_from_bytes(description["METADATA"])
+        assert metadata["Name"] == DISTRIBUTION
         assert metadata["Version"] == wheel.split("-")[1]
         assert metadata["License-Expression"] == "Apache-2.0"
         assert b"infertrace = infertrace.commands:main" in description["entry_points.txt"]

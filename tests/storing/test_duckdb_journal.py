@@ -19,6 +19,7 @@ from infertrace.generated.span_pb2 import AttributeValue
 from infertrace.storing import duckdb_store
 from infertrace.storing.duckdb_store import DuckDBStore
 from infertrace.storing.keyed_filter import KeyedText
+from infertrace.storing.selection import Selection
 from infertrace.storing.store import SpanFilter, SpanKey, StoreError
 from store_batches import START_NS, batch_of, new_span
 
@@ -159,8 +160,8 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
             store.spans(SpanFilter(resource=[KeyedText("host.name", "gpu-3")]), 100),
             store.trace(uuid.UUID(bytes=trace), 100),
             store.trace(uuid.UUID(bytes=trace), 2),
-            store.models(0, 10),
-            store.models(START_NS + 5, 10, "m2"),
+            store.models(Selection(0), 10),
+            store.models(Selection(START_NS + 5, model="m2"), 10),
         ]
 
     before = answers()
@@ -185,7 +186,7 @@ def test_nothing_is_seen_twice_or_missed_while_rows_move(
             least = acknowledged
             rows = store.spans(SpanFilter(), 100_000)
             ids = {row[1] for row in rows}
-            (model,) = store.models(0, 1) or [None]
+            (model,) = store.models(Selection(0), 1) or [None]
             if len(ids) != len(rows) or len(rows) < least:
                 wrong.append(f"{len(ids)} of {len(rows)} rows, {least} acknowledged")
             if least and (model is None or model.sample_count < least):

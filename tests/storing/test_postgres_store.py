@@ -21,6 +21,7 @@ from infertrace.storing.copy_rows import copy_rows, escape, unescape
 from infertrace.storing.opening import shown_url
 from infertrace.storing.postgres_store import PostgresStore
 from infertrace.storing.retention import Retention
+from infertrace.storing.selection import Selection
 from infertrace.storing.span_table import NANOS_PER_DAY
 from infertrace.storing.store import QueryTimeoutError, SpanFilter, StoreError
 from postgresql_cluster import PARTITIONS, TIMESCALEDB, Cluster, kinds
@@ -267,7 +268,7 @@ def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: A
             store.spans(SpanFilter(), 100),
             store.spans(SpanFilter(model="m1", since=START_NS - 4 * day), 100),
             store.trace(uuid.UUID(bytes=spans[5].trace_id), 10),
-            store.models(0, 10),
+            store.models(Selection(0), 10),
         ]
 
     before = answers()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Protocol
 
 from infertrace import backend
@@ -20,7 +19,11 @@ class Decoder(Protocol):
 
 def select(name: str) -> Decoder:
     """The decoder of that name: `native` or `pure`. Raises ImportError."""
-    module: Any = import_module(f"infertrace.collecting.{name}_decoder")
+    module: Any
+    if name == "native":
+        import infertrace.collecting.native_decoder as module
+    else:
+        import infertrace.collecting.pure_decoder as module
     return module  # type: ignore[no-any-return]
 
 

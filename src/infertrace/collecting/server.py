@@ -6,8 +6,9 @@ import logging
 from contextlib import ExitStack
 
 from infertrace.collecting.authorization import BearerToken
+from infertrace.collecting.grpc_server import GrpcServer, require_free
 from infertrace.collecting.listen_address import AddressError, ListenAddress
-from infertrace.collecting.service import CollectorService, GrpcServer, require_free
+from infertrace.collecting.service import CollectorService
 from infertrace.collecting.tls import TlsFiles
 from infertrace.querying.app import create_app
 from infertrace.querying.http_server import HttpServer
@@ -85,7 +86,6 @@ class Collector:
             store = open_store(self._store_url, self._query_timeout_s)
             stack.callback(_close, store)
             stack.callback(http_server.stop, STOP_GRACE_S)
-            grpc_server = GrpcServer(self._grpc, credentials)
             counters = Counters()
             writer = GroupCommit(store, counters)
             writer.start()
@@ -95,11 +95,12 @@ class Collector:
             stack.callback(writer.stop, STOP_GRACE_S)
             service = CollectorService(writer, counters, self._token)
             stack.callback(service.close)
+            grpc_server = GrpcServer(self._grpc, credentials)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
             grpc_server.start(service)
             permits = None if self._token is None else self._token.permits
             threads = [writer.thread, retainer.thread, http_server.thread]
-            threads += [*store.threads, *service.threads]
+            threads += store.threads
             http_server.start(create_app(store, counters, threads, permits))
             self._grpc = grpc_server.address
             self._http = ListenAddress(self._http.host, http_server.port)

@@ -16,15 +16,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print version and backend")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     modules = {
-        "collector": collector,
-        "demo": demo,
-        "doctor": doctor,
-        "export": export,
-        "replay": replay,
-        "spool": spool,
+        "collector": (collector, "take spans in over gRPC, store them, answer over HTTP"),
+        "demo": (demo, "a simulated model server, traced into a collector"),
+        "doctor": (doctor, "say whether spans get from here to the collector, and why not"),
+        "export": (export, "write stored spans as Parquet files, by day and model"),
+        "replay": (replay, "send what a tracer wrote to a file to a collector"),
+        "spool": (spool, "deliver what dead processes left in a directory of spools"),
     }
-    for name, module in modules.items():
-        summary = (module.__doc__ or "").splitlines()[0]
+    # Not the first lines of their docstrings: `python -OO` drops those.
+    for name, (module, summary) in modules.items():
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -6,10 +6,12 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.collector_options import OptionError, add_arguments, resolve
 from infertrace.commands.termination_signals import TerminationSignals
+from infertrace.distribution import missing
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
@@ -32,10 +34,11 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise
-        return _fail(f"{error.name} is not installed: pip install 'infertrace[collector]'")
+        return _fail(missing(error.name, "collector"))
     except OptionError as error:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)
+    _allow_open_files()
     signals = TerminationSignals()
     try:
         token = read_token(options.token_file) if options.token_file else None
@@ -82,6 +85,18 @@ def run(args: argparse.Namespace) -> int:
     collector.stop()
     _log.info("stopped")
     return 0
+
+
+def _allow_open_files() -> None:
+    """As many as may be: each connection is one, and the soft limit is often 1,024."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS refuses "unlimited", and keeps what there is.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _fail(reason: str) -> int:

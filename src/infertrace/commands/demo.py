@@ -160,7 +160,7 @@ def _print_report(http: str, tracer: Tracer) -> None:
         models, producers = [], []
     print()
     _print_table(
-        ("model", "spans", "p50 ms", "p95 ms", "p99 ms", "tokens/s", "errors"),
+        ("model", "requests", "p50 ms", "p95 ms", "p99 ms", "tokens/s", "errors"),
         [
             (
                 model["model_name"],

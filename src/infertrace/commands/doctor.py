@@ -12,27 +12,21 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from infertrace.commands.endpoint_check import address, http_hint, port_hint
+from infertrace.commands.finding import NOTE, OK, PROBLEM, Finding
+from infertrace.commands.installation_check import check_installation
+from infertrace.commands.variable_check import check_opentelemetry, check_variables
 
 if TYPE_CHECKING:
     from infertrace.configuration import Settings
-
-OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 _SECRET: Final = ("headers", "token")
 _DISTRIBUTIONS: Final = ("grpcio", "protobuf", "nvidia-ml-py")
 _OLDEST_YEAR: Final = 2024  # a clock that shows less has not been set
 _MODEL: Final = "infertrace-doctor"
 _OTLP_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
-
-class Finding(NamedTuple):
-    """What came of one check."""
-
-    check: str
-    state: str
-    """`ok`, `note` (works, but know this) or `problem` (spans do not arrive)"""
-    detail: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +58,17 @@ def run(options: argparse.Namespace) -> int:
 
 def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
     """All findings, in the order of a span's road."""
+    installation = check_installation()
+    yield installation
+    if installation.state == PROBLEM:
+        return
     from infertrace.configuration import resolve_with_sources
 
     yield _versions()
     yield _backend()
     yield _clock()
+    yield from check_variables(os.environ)
+    yield from check_opentelemetry(os.environ, endpoint)
     try:
         settings, sources, problems = resolve_with_sources({"endpoint": endpoint}, os.environ)
     except ValueError as error:
@@ -165,11 +165,11 @@ def _spool(settings: Settings) -> Finding:
 
 
 def _reach(settings: Settings, timeout_s: float) -> Finding:
-    host, _, port = settings.endpoint.rpartition("://")[2].rstrip("/").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        socket.create_connection(address(settings), timeout_s).close()
     except OSError as error:
-        return Finding("endpoint", PROBLEM, f"{settings.endpoint} cannot be reached: {error}")
+        detail = f"{settings.endpoint} cannot be reached: {error}{port_hint(settings)}"
+        return Finding("endpoint", PROBLEM, detail)
     return Finding("endpoint", OK, f"{settings.endpoint} takes connections")
 
 
@@ -191,7 +191,8 @@ def _protocol(settings: Settings, timeout_s: float) -> Finding:
             refusals.append("it answers OTLP, which infertrace does not send")
         finally:
             transport.close()
-    return Finding("protocol", PROBLEM, "; ".join(refusals))
+    hint = http_hint(settings, timeout_s) or port_hint(settings)
+    return Finding("protocol", PROBLEM, "; ".join(refusals) + hint)
 
 
 def _test_span(endpoint: str | None, timeout_s: float) -> Finding:

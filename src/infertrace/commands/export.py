@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from infertrace.distribution import missing
+
 DEFAULT_STORE_URL = "duckdb:///infertrace.duckdb"
 USAGE_ERROR = 2
 
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise
-        return _fail(f"{error.name} is not installed: pip install 'infertrace[collector]'")
+        return _fail(missing(error.name, "collector"))
     try:
         since = 0 if args.since is None else parse_rfc3339(args.since)
         until = time.time_ns() if args.until is None else parse_rfc3339(args.until)

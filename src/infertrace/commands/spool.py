@@ -29,11 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Deliver all that no live process owns; 0 when nothing of it is left."""
-    from infertrace.buffering.spool_reader import left_in
+    from infertrace import backend
     from infertrace.configuration import resolve
-    from infertrace.exporting.grpc_transport import GrpcTransport
-    from infertrace.exporting.spool_drain import Leftovers
-    from infertrace.exporting.transport import Target
+    from infertrace.exporting.transport import SendError, choose_transport
 
     try:
         settings = resolve(
@@ -43,8 +41,17 @@ def run(options: argparse.Namespace) -> int:
         return _fail(str(error))
     if settings.spool_dir is None:
         return _fail("expected --spool-dir or INFERTRACE_SPOOL_DIR")
+    # Only now: they load what is nowhere but on POSIX, where alone there is a spool.
+    from infertrace.buffering.spool_reader import left_in
+    from infertrace.exporting.spool_drain import Leftovers
+
     directory = Path(settings.spool_dir)
-    transport = GrpcTransport(Target.of(settings))
+    # This process does nothing else, so it sends by itself.
+    connect = choose_transport(settings._replace(sender_process=False), backend.selected)
+    try:
+        transport = connect()
+    except (OSError, SendError) as error:
+        return _fail(f"{settings.endpoint}: {error}")
     leftovers = Leftovers(directory, settings.max_batch_bytes)
     try:
         done = leftovers.deliver(lambda request: transport.send(request, options.timeout))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from infertrace.querying.flat_span import (
 from infertrace.querying.guard import Guard
 from infertrace.querying.parameters import (
     BASELINE,
+    COUNTED,
     DEFAULT_LIMIT,
     KEYED_PARAMETERS,
     LIMIT,
@@ -29,7 +31,6 @@ from infertrace.querying.parameters import (
     SPAN_PARAMETERS,
     STEP,
     TRACE_ID_SCHEMA,
-    WINDOW,
     KeyedParameter,
     Parameter,
     ParameterError,
@@ -44,6 +45,7 @@ from infertrace.storing.counters import Counters
 from infertrace.storing.group_commit import WRITING_THREAD
 from infertrace.storing.ledger import Producer
 from infertrace.storing.metrics import METRICS
+from infertrace.storing.selection import ALL_OPERATIONS, Selection
 from infertrace.storing.store import (
     ModelStatistics,
     QueryTimeoutError,
@@ -62,25 +64,44 @@ DEFAULT_STEP = 60 * NANOS_PER_SECOND
 DEFAULT_METRIC = "p95_ms"
 MAX_POINTS = 10_000  # of a series
 
+_COUNTED = """
+What is counted are requests: spans without a parent, or with one in another process. `counted` in
+the answer says so, and of which time, in RFC 3339.
+"""
 _STATISTICS = """
 `p50_ms`, `p95_ms` and `p99_ms` are interpolated percentiles of the durations, in milliseconds.
 `error_rate` is the share of spans with status ERROR, 0 to 1. `tokens_per_second` is the sum of
 `output_tokens` over the time from the first start to the last end of these spans; it is left out
 when no span says how many tokens it made. `last_seen` is the last end.
+`time_to_first_token_p50_ms`, `queue_wait_time_p50_ms` and the like, also for 95 and 99, are there
+where a span says it.
 """
 
 _BASELINE = """
-With `baseline`, the same of the time so long before the window, and in `change` how much more
+With `baseline`, the same of the time so long before that one, and in `change` how much more
 each is now: 0.2 is 20 % more, null where either is missing or the baseline is 0.
 """
 _SERIES = """
-The window is 1h by default. A step without spans has no point; a point without `value` has spans
-that do not say it. A rate is over the whole step, so that of the last one is still growing.
+The window is 1h by default. `aggregate` says how the spans of a step became one number: `quantile`
+(interpolated), `mean`, `rate` (a second) or `error_share`. A step without spans has no point; a
+point without `value` has spans that do not say it. A rate is over the whole step, so that of the
+last one is still growing.
 """
 # Only described: each route judges them itself, so that every error reads alike.
 TraceId = Annotated[str, Path(json_schema_extra=TRACE_ID_SCHEMA)]
 ModelName = Annotated[str, Path(json_schema_extra={"minLength": 1})]
-_COMPARED = ("sample_count", "p50_ms", "p95_ms", "p99_ms", "error_rate", "tokens_per_second")
+_PERCENTILES = ("p50", "p95", "p99")
+_COMPARED = (
+    "sample_count",
+    *(f"{percentile}_ms" for percentile in _PERCENTILES),
+    "error_rate",
+    "tokens_per_second",
+    *(
+        f"{name}_{percentile}_ms"
+        for name in ("time_to_first_token", "queue_wait_time")
+        for percentile in _PERCENTILES
+    ),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -169,33 +190,50 @@ def create_app(
 
     @app.get(
         "/models",
-        **_documented("Statistics of each model, busiest first", (WINDOW, LIMIT), _OBJECTS),
-        description=f"The window is 24h by default.{_STATISTICS}",
+        **_documented("Statistics of each model, busiest first", (*COUNTED, LIMIT), _OBJECTS),
+        description=f"The window is 24h by default.{_COUNTED}{_STATISTICS}",
     )
     def models(request: Request) -> Response:
-        asked = parse_parameters(request.query_params, (WINDOW, LIMIT))
-        window = asked.get("window", DEFAULT_MODELS_WINDOW)
-        found = store.models(_ago(window), asked.get("limit", DEFAULT_LIMIT))
-        return JSONResponse([_model_answer(model) for model in found])
+        asked = parse_parameters(request.query_params, (*COUNTED, LIMIT))
+        selection = _selection(asked, DEFAULT_MODELS_WINDOW)
+        found = store.models(selection, asked.get("limit", DEFAULT_LIMIT))
+        counted = _counted(selection)
+        return JSONResponse([{**_model_answer(model), "counted": counted} for model in found])
+
+    def require_model(selection: Selection) -> None:
+        """Raise a 404 where `/models` would list no span of the model, of any operation."""
+        recently = min(selection.since, time.time_ns() - DEFAULT_MODELS_WINDOW)
+        if not store.spans(SpanFilter(model=selection.model, since=max(0, recently)), 1):
+            raise HTTPException(
+                404,
+                f"no model {str(selection.model)[:100]!r}: it has no span in that time, "
+                "nor in the last 24h",
+            )
 
     @app.get(
         "/models/{model:model}/latency",
-        **_documented("Statistics of one model", (WINDOW, BASELINE), _OBJECT),
-        description=f"The window is 5m by default.{_STATISTICS}{_BASELINE}",
+        **_documented("Statistics of one model", (*COUNTED, BASELINE), _OBJECT),
+        description=f"The window is 5m by default.{_COUNTED}{_STATISTICS}{_BASELINE}",
     )
     def latency(model: ModelName, request: Request) -> Response:
-        asked = parse_parameters(request.query_params, (WINDOW, BASELINE))
-        window = asked.get("window", DEFAULT_LATENCY_WINDOW)
-        since = _ago(window)
+        asked = parse_parameters(request.query_params, (*COUNTED, BASELINE))
+        selection = _selection(asked, DEFAULT_LATENCY_WINDOW, model)
 
-        def statistics(since: int, until: int | None) -> dict[str, Any]:
-            found = store.models(since, 1, model, until)
+        def statistics(selection: Selection) -> dict[str, Any]:
+            found = store.models(selection, 1)
             empty = ModelStatistics(model, 0, 0, None, None, None, None, None, None)
-            return _model_answer(found[0] if found else empty)
+            return {
+                **_model_answer(found[0] if found else empty),
+                "window_seconds": (selection.until - selection.since) / NANOS_PER_SECOND,
+                "counted": _counted(selection),
+            }
 
-        answer = {**statistics(since, None), "window_seconds": window / NANOS_PER_SECOND}
+        answer = statistics(selection)
+        if not answer["sample_count"]:
+            require_model(selection)
         if (length := asked.get("baseline")) is not None:
-            before = statistics(max(0, since - length), since)
+            since = selection.since
+            before = statistics(replace(selection, since=max(0, since - length), until=since))
             before["window_seconds"] = length / NANOS_PER_SECOND
             answer["baseline"] = before
             answer["change"] = _change(answer, before)
@@ -203,25 +241,29 @@ def create_app(
 
     @app.get(
         "/models/{model:model}/series",
-        **_documented("One metric of one model over time", (METRIC, WINDOW, STEP), _OBJECT),
-        description=_SERIES,
+        **_documented("One metric of one model over time", (METRIC, *COUNTED, STEP), _OBJECT),
+        description=f"{_SERIES}{_COUNTED}",
     )
     def series(model: ModelName, request: Request) -> Response:
-        asked = parse_parameters(request.query_params, (METRIC, WINDOW, STEP))
+        asked = parse_parameters(request.query_params, (METRIC, *COUNTED, STEP))
         name = asked.get("metric", DEFAULT_METRIC)
         step = asked.get("step", DEFAULT_STEP)
-        window = asked.get("window", DEFAULT_SERIES_WINDOW)
+        selection = _selection(asked, DEFAULT_SERIES_WINDOW, model)
+        window = selection.until - selection.since
         if window // step > MAX_POINTS:
-            raise ParameterError(f"step: expected at most {MAX_POINTS} steps in the window")
-        until = time.time_ns()
+            raise ParameterError(f"step: expected at most {MAX_POINTS} steps in the time")
         # Whole steps only: the first one would otherwise be of a part of its spans.
-        since = max(0, until - window) // step * step
-        points = store.series(model, METRICS[name], since, until, step)
+        selection = replace(selection, since=selection.since // step * step)
+        points = store.series(selection, METRICS[name], step)
+        if not points:
+            require_model(selection)
         return JSONResponse(
             {
                 "model_name": model,
                 "metric": name,
                 "unit": METRICS[name].unit,
+                "aggregate": METRICS[name].aggregate,
+                "counted": _counted(selection),
                 "window_seconds": window / NANOS_PER_SECOND,
                 "step_seconds": step / NANOS_PER_SECOND,
                 "points": [
@@ -275,8 +317,29 @@ def create_app(
     return app
 
 
-def _ago(window: int) -> int:
-    return max(0, time.time_ns() - window)
+def _selection(
+    asked: Mapping[str, Any], default_window: int, model: str | None = None
+) -> Selection:
+    """The spans that a statistic is asked of; raises ParameterError."""
+    given = [name for name in ("since", "until") if name in asked]
+    if "window" in asked and given:
+        raise ParameterError(f"window: expected without {' and '.join(given)}")
+    until = asked.get("until", time.time_ns())
+    window = asked.get("window", default_window)
+    since = asked.get("since", max(0, until - window))
+    if since >= until:
+        raise ParameterError("since: expected a time before until, which is now by default")
+    return Selection(since, until, model, asked.get("operation"))
+
+
+def _counted(selection: Selection) -> dict[str, Any]:
+    spans = {None: "requests", ALL_OPERATIONS: "all"}.get(selection.operation, "operation")
+    return {
+        "spans": spans,
+        "operation": selection.operation if spans == "operation" else None,
+        "since": format_rfc3339(selection.since),
+        "until": format_rfc3339(selection.until),
+    }
 
 
 def _next_link(request: Request, where: SpanFilter, cursor: str) -> str:
@@ -298,6 +361,10 @@ def _model_answer(model: ModelStatistics) -> dict[str, Any]:
         return answer
     for name, nanos in (("p50_ms", model.p50), ("p95_ms", model.p95), ("p99_ms", model.p99)):
         answer[name] = None if nanos is None else nanos / NANOS_PER_MS
+    for name in ("time_to_first_token", "queue_wait_time"):
+        values = getattr(model, f"{name}_ms") or ()
+        for percentile, value in zip(_PERCENTILES, values, strict=False):
+            answer[f"{name}_{percentile}_ms"] = value
     answer["error_rate"] = model.error_count / model.sample_count
     elapsed = model.last_end - model.first_start
     if model.output_tokens is not None and elapsed > 0:
@@ -370,7 +437,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and text == "Not Found":
         text = f"no such route: {request.url.path[:100]}"
     elif error.status_code == 405:
-        text = f"{request.method}: expected GET"
+        text = f"{request.method}: expected GET or HEAD"
     answer = _error(error.status_code, text)
     answer.headers.update(error.headers or {})
     return answer

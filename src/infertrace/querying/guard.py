@@ -33,6 +33,9 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # Answered as GET is; the server leaves the body out.
+            scope = {**scope, "method": "GET"}
         self._in_progress += 1
         try:
             await self._app(scope, receive, send)
@@ -41,7 +44,9 @@ class Guard:
 
     def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
         if self._permits is None:
-            host = headers.get("host", "localhost")
+            host = headers.get("host")
+            if host is None:
+                return _error(400, "host: expected the header, got none")
             if not _is_loopback(host):
                 return _error(403, f"host: expected localhost, got {host[:100]!r}")
         elif path not in OPEN_PATHS and not self._permits(headers.get("authorization")):

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import uvicorn
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes connections beyond the limit, and those whose client is too slow.
+    """Closes connections whose client is too slow, and beyond the limit those that wait longest.
 
     uvicorn bounds the pause between two requests, but not the time that one request takes to
     come, nor that of an answer to go.
@@ -39,10 +40,9 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-            return
         self._watch_request()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -55,10 +55,12 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._taken = self.loop.call_later(ANSWER_TIMEOUT_S, self.transport.abort)
+        self._forget_deadline()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._forget_taken()
+        self._watch_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
@@ -66,11 +68,24 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _watch_request(self) -> None:
-        waiting = str(self.conn.their_state) in _WAITING_FOR_CLIENT
+        waiting = self._taken is None and str(self.conn.their_state) in _WAITING_FOR_CLIENT
         if not waiting:
             self._forget_deadline()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """End the connection that has waited longest for its client; this one has not."""
+        waiting = [
+            (timer.when(), connection.transport)
+            for connection in self.connections
+            if isinstance(connection, BoundedProtocol)
+            and (timer := connection._deadline or connection._taken) is not None
+            and not connection.transport.is_closing()
+        ]
+        # An aborted one leaves the connections a moment later.
+        _, transport = min(waiting, key=itemgetter(0), default=(0.0, self.transport))
+        transport.abort()
 
     def _forget_taken(self) -> None:
         if self._taken is not None:

@@ -253,9 +253,12 @@ LIMIT = Parameter(
     _parse_limit,
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
 )
+SINCE = Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _TIME_SCHEMA)
+UNTIL = Parameter("until", f"started before this time: {_TIME}", _parse_time, _TIME_SCHEMA)
 WINDOW = Parameter(
     "window",
-    "how far back from now a span may have started, such as `90s`, `5m`, `24h`, `7d`",
+    "how far back from now a span may have started, such as `90s`, `5m`, `24h`, `7d`; "
+    "without `since` and `until`",
     _parse_duration,
     _DURATION_SCHEMA,
 )
@@ -271,9 +274,17 @@ STEP = Parameter(
     _parse_duration,
     _DURATION_SCHEMA,
 )
+OPERATION = Parameter(
+    "operation",
+    "count the spans of this operation, `*` for those of all; default: the requests",
+    str,
+    _STRING,
+)
+# The time, and which spans of it.
+COUNTED = (OPERATION, WINDOW, SINCE, UNTIL)
 METRIC = Parameter(
     "metric",
-    "what to tell; default `p95_ms`",
+    "what to tell; default `p95_ms`; `aggregate` in the answer says whether it is a mean",
     _parse_metric,
     {**_STRING, "enum": list(METRICS)},
 )
@@ -283,8 +294,8 @@ SPAN_PARAMETERS = (
     Parameter("operation", "the operation's name", str, _STRING),
     Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": list(STATUSES)}),
     Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA),
-    Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _TIME_SCHEMA),
-    Parameter("until", f"started before this time: {_TIME}", _parse_time, _TIME_SCHEMA),
+    SINCE,
+    UNTIL,
     Parameter(
         "min_duration_ms",
         "took at least so many milliseconds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import Any
 
 import pyarrow as pa
 
@@ -45,9 +45,18 @@ def copy_rows(
         (size, is_id, _buffers(array, size == 0))
         for array, size, is_id in zip(arrays, sizes, ids, strict=True)
     ]
-    module = import_module(f"infertrace.storing.{name}_copy_rows")
-    encoded: bytes = module.encode_columns(given, len(rows))
+    encoded: bytes = _module(name).encode_columns(given, len(rows))
     return HEADER + encoded + TRAILER
+
+
+def _module(name: str) -> Any:
+    if name == "native":
+        import infertrace.storing.native_copy_rows as native
+
+        return native
+    import infertrace.storing.pure_copy_rows as pure
+
+    return pure
 
 
 def _buffers(array: pa.Array, is_text: bool) -> list[pa.Buffer | None]:

@@ -43,6 +43,7 @@ from infertrace.storing.producer_rows import (
 from infertrace.storing.recent_rows import matching_rows, newest_first, trace_order
 from infertrace.storing.retention import KEPT_SHARE, Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.selection import Selection
 from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.store import (
     DEFAULT_QUERY_TIMEOUT_S,
@@ -147,14 +148,16 @@ _INSERT_RESOURCES = """
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
         quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
-        min(start_time), max(start_time + duration_nanos)
-    FROM {spans} WHERE start_time >= ? AND start_time < ? AND {model}
+        min(start_time), max(start_time + duration_nanos),
+        quantile_cont(time_to_first_token_ms, [0.5, 0.95, 0.99]),
+        quantile_cont(queue_wait_time_ms, [0.5, 0.95, 0.99])
+    FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
 
 
 _SERIES = """
     SELECT start_time // {step} * {step}, count(*), {value}
-    FROM {spans} WHERE model_name = ? AND start_time >= ? AND start_time < ?
+    FROM {spans} WHERE {condition}
     GROUP BY 1 ORDER BY 1"""
 _QUANTILE = "quantile_cont({column}, {fraction})"
 
@@ -623,27 +626,23 @@ class DuckDBStore:
             ][:limit]
         return trace_order(stored, matching_rows(recent, SpanFilter(trace_id=trace_id)), limit)
 
-    def models(
-        self, since: int, limit: int, model: str | None = None, until: int | None = None
-    ) -> list[ModelStatistics]:
-        condition = "model_name IS NOT NULL" if model is None else "model_name = ?"
-        bounds = [since, 2**63 - 1 if until is None else until]
-        values = [*bounds, limit] if model is None else [*bounds, model, limit]
+    def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
+        condition, values = selection.condition("?")
         with self._query() as (cursor, recent):
-            sql = _MODELS.format(spans=_all_spans(cursor, recent), model=condition)
-            rows = cursor.execute(sql, values).fetchall()
+            sql = _MODELS.format(spans=_all_spans(cursor, recent), condition=condition)
+            rows = cursor.execute(sql, [*values, limit]).fetchall()
         return [
-            ModelStatistics(name, samples, errors, p50, p95, p99, tokens, first, last)
-            for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
+            ModelStatistics(name, samples, errors, *durations, *others)
+            for name, samples, errors, durations, *others in rows
         ]
 
-    def series(
-        self, model: str, metric: Metric, since: int, until: int, step: int
-    ) -> list[SeriesPoint]:
+    def series(self, selection: Selection, metric: Metric, step: int) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step, _QUANTILE)
+        condition, values = selection.condition("?")
         with self._query() as (cursor, recent):
-            sql = _SERIES.format(step=int(step), value=value, spans=_all_spans(cursor, recent))
-            rows = cursor.execute(sql, [model, since, until]).fetchall()
+            spans = _all_spans(cursor, recent)
+            sql = _SERIES.format(step=int(step), value=value, spans=spans, condition=condition)
+            rows = cursor.execute(sql, values).fetchall()
         return [SeriesPoint(*row) for row in rows]
 
     def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:

@@ -25,6 +25,16 @@ def _latency(fraction: float) -> Metric:
     return Metric("quantile", "milliseconds", "duration_nanos", fraction, 1e-6)
 
 
+FRACTIONS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def _quantiles(name: str, column: str) -> dict[str, Metric]:
+    return {
+        f"{name}_{percentile}_ms": Metric("quantile", "milliseconds", column, fraction)
+        for percentile, fraction in FRACTIONS.items()
+    }
+
+
 METRICS = {
     "p50_ms": _latency(0.5),
     "p95_ms": _latency(0.95),
@@ -33,8 +43,10 @@ METRICS = {
     "spans_per_second": Metric("rate", "spans per second"),
     "tokens_per_second": Metric("rate", "output tokens per second", "output_tokens"),
     "time_to_first_token_ms": Metric("mean", "milliseconds", "time_to_first_token_ms"),
+    **_quantiles("time_to_first_token", "time_to_first_token_ms"),
     "inter_token_latency_ms": Metric("mean", "milliseconds", "inter_token_latency_ms"),
     "queue_wait_time_ms": Metric("mean", "milliseconds", "queue_wait_time_ms"),
+    **_quantiles("queue_wait_time", "queue_wait_time_ms"),
     "queue_depth": Metric("mean", "requests", "queue_depth"),
     "batch_size": Metric("mean", "requests", "batch_size"),
     "batch_fill_ratio": Metric("mean", "0 to 1", "batch_fill_ratio"),
@@ -45,6 +57,9 @@ METRICS = {
 
 AGGREGATED_COLUMNS = (
     "model_name",
+    "operation_name",
+    "parent_span_id",
+    "flags",
     "start_time",
     "duration_nanos",
     "status",

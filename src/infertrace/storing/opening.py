@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infertrace.distribution import missing
 from infertrace.storing.duckdb_store import DuckDBStore
 from infertrace.storing.store import DEFAULT_QUERY_TIMEOUT_S, Store, StoreError
 
@@ -51,8 +52,6 @@ def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> St
         except ModuleNotFoundError as error:
             if error.name not in ("psycopg", "psycopg_pool"):
                 raise
-            raise StoreError(
-                f"{error.name} is not installed: pip install 'infertrace[postgresql]'"
-            ) from error
+            raise StoreError(missing(error.name, "postgresql")) from error
         return PostgresStore(url, query_timeout_s)
     raise StoreUrlError(scheme)

@@ -42,6 +42,7 @@ from infertrace.storing.producer_rows import (
 )
 from infertrace.storing.retention import Retention
 from infertrace.storing.seen_spans import add_rows, new_seen_spans
+from infertrace.storing.selection import Selection
 from infertrace.storing.span_rows import SCHEMA
 from infertrace.storing.span_table import COLUMNS_SQL, NAMES, NANOS_PER_DAY, PAST_DAYS
 from infertrace.storing.store import (
@@ -92,12 +93,14 @@ _FORGET_PRODUCERS = """
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
-        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos)
-    FROM {spans} WHERE start_time >= %s AND start_time < %s AND {model}
+        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY time_to_first_token_ms),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms)
+    FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
 _SERIES = """
     SELECT start_time / {step} * {step} AS step, count(*), {value}
-    FROM {spans} WHERE model_name = %s AND start_time >= %s AND start_time < %s
+    FROM {spans} WHERE {condition}
     GROUP BY 1 ORDER BY 1"""
 _QUANTILE = "percentile_cont({fraction}) WITHIN GROUP (ORDER BY {column})"
 
@@ -356,29 +359,23 @@ class PostgresStore:
             ).fetchall()
         return [_row(row) for row in rows]
 
-    def models(
-        self, since: int, limit: int, model: str | None = None, until: int | None = None
-    ) -> list[ModelStatistics]:
-        values: list[Any] = [since, 2**63 - 1 if until is None else until]
-        condition = "model_name IS NOT NULL"
-        if model is not None:
-            condition = "model_name = %s"
-            values.append(escape(model))
+    def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
+        condition, values = selection.condition("%s", escape)
         with self._reader() as connection:
-            query = _MODELS.format(spans=self._table.source, model=condition)
+            query = _MODELS.format(spans=self._table.source, condition=condition)
             rows = connection.execute(query, [*values, limit]).fetchall()
         return [
-            ModelStatistics(unescape(name), samples, errors, p50, p95, p99, tokens, first, last)
-            for name, samples, errors, (p50, p95, p99), tokens, first, last in rows
+            ModelStatistics(unescape(name), samples, errors, *durations, *others)
+            for name, samples, errors, durations, *others in rows
         ]
 
-    def series(
-        self, model: str, metric: Metric, since: int, until: int, step: int
-    ) -> list[SeriesPoint]:
+    def series(self, selection: Selection, metric: Metric, step: int) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step, _QUANTILE)
-        query = _SERIES.format(spans=self._table.source, step=int(step), value=value)
+        condition, values = selection.condition("%s", escape)
+        spans = self._table.source
+        query = _SERIES.format(spans=spans, step=int(step), value=value, condition=condition)
         with self._reader() as connection:
-            rows = connection.execute(query, [escape(model), since, until]).fetchall()
+            rows = connection.execute(query, values).fetchall()
         return [SeriesPoint(*row) for row in rows]
 
     def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infertrace import backend
@@ -30,15 +29,24 @@ class TraceFilter(Protocol):
 
 def new_trace_filter(name: str = backend.selected.NAME) -> TraceFilter:
     """On the backend of that name, `native` or `pure`."""
-    made: TraceFilter = import_module(f"infertrace.storing.{name}_seen_spans").TraceFilter()
+    made: TraceFilter = _module(name).TraceFilter()
     return made
 
 
 def new_seen_spans(capacity: int, name: str = backend.selected.NAME) -> SeenSpans:
     """On the backend of that name, `native` or `pure`."""
-    module = import_module(f"infertrace.storing.{name}_seen_spans")
-    seen: SeenSpans = module.SeenSpans(capacity)
+    seen: SeenSpans = _module(name).SeenSpans(capacity)
     return seen
+
+
+def _module(name: str) -> Any:
+    if name == "native":
+        import infertrace.storing.native_seen_spans as native
+
+        return native
+    import infertrace.storing.pure_seen_spans as pure
+
+    return pure
 
 
 def add_rows(seen: SeenSpans, rows: pa.RecordBatch) -> list[int]:

@@ -15,6 +15,7 @@ from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.ledger import Producer, ProducerReport
 from infertrace.storing.metrics import Metric
 from infertrace.storing.resource import Resource
+from infertrace.storing.selection import Selection
 
 if TYPE_CHECKING:
     from infertrace.storing.retention import Retention
@@ -134,9 +135,11 @@ def span_key(row: Sequence[Any]) -> SpanKey:
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What the spans of one model that started in a window say.
+    """What the selected spans of one model say.
 
-    Percentiles are interpolated, in nanoseconds. `first_start` and `last_end` are nanoseconds
+    Percentiles are interpolated: those of the duration in nanoseconds, those of the time to first
+    token and of the wait in the queue in milliseconds, 50th, 95th and 99th, of the spans that say
+    it; None where none does. `first_start` and `last_end` are nanoseconds
     since 1970; these four are None when there is no sample. `output_tokens` is None when no span
     says how many it made.
     """
@@ -150,6 +153,8 @@ class ModelStatistics:
     output_tokens: int | None
     first_start: int | None
     last_end: int | None
+    time_to_first_token_ms: Sequence[float] | None = None
+    queue_wait_time_ms: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -184,20 +189,13 @@ class Store(Protocol):
     def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
         """At most `limit` spans of one trace, in start order."""
 
-    def models(
-        self, since: int, limit: int, model: str | None = None, until: int | None = None
-    ) -> list[ModelStatistics]:
-        """The models, or the one, with spans that started at `since` or later, busiest first.
+    def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
+        """The models, or the one, with selected spans, busiest first."""
 
-        With `until`, only of spans that started before it.
-        """
+    def series(self, selection: Selection, metric: Metric, step: int) -> list[SeriesPoint]:
+        """A metric for each step with selected spans, in order.
 
-    def series(
-        self, model: str, metric: Metric, since: int, until: int, step: int
-    ) -> list[SeriesPoint]:
-        """A metric of one model for each step with spans, in order; times in nanoseconds.
-
-        Steps begin at multiples of `step`; `since` and `until` are as in a SpanFilter.
+        Steps of so many nanoseconds begin at multiples of `step`.
         """
 
     def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,16 @@
+"""What `infertrace doctor` says of one thing that it looked at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+
+
+class Finding(NamedTuple):
+    """What came of one check."""
+
+    check: str
+    state: str
+    """`ok`, `note` (works, but know this) or `problem` (spans do not arrive)"""
+    detail: str

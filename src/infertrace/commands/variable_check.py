@@ -1,0 +1,63 @@
+"""Variables of the environment that are set and say nothing to infertrace."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from infertrace.commands.finding import NOTE, Finding
+
+_PREFIX: Final = "INFERTRACE_"
+_OF_THE_BUILD: Final = ("INFERTRACE_PURE", "INFERTRACE_REQUIRE_NATIVE")
+_ALIKE: Final = 0.88  # how much a name has to be like one of ours, 0 to 1
+_ALIKE_ENDS: Final = 0.6  # the same for what comes after the prefix
+_OPENTELEMETRY: Final = "OTEL_EXPORTER_OTLP_"
+
+
+def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """A note on each that looks like one of ours and is none, with the one that may be meant."""
+    known = _known()
+    for name in sorted(environ):
+        if name in known:
+            continue
+        upper = name.upper()
+        ours = upper.startswith(_PREFIX)
+        nearest = _nearest(upper, known, _ALIKE)
+        if ours and not nearest:
+            ends = {other.removeprefix(_PREFIX): other for other in known}
+            nearest = ends.get(_nearest(upper.removeprefix(_PREFIX), list(ends), _ALIKE_ENDS), "")
+        if nearest:
+            yield Finding(f"variable, {name}", NOTE, f"no such variable: {nearest} may be meant")
+        elif ours:
+            yield Finding(f"variable, {name}", NOTE, "infertrace has no such variable")
+
+
+def check_opentelemetry(environ: Mapping[str, str], endpoint: str | None) -> Iterator[Finding]:
+    """A note where an endpoint of OpenTelemetry is the only one that is given."""
+    name = f"{_OPENTELEMETRY}ENDPOINT"
+    if environ.get(name) and not environ.get("INFERTRACE_ENDPOINT") and endpoint is None:
+        yield Finding(
+            f"variable, {name}",
+            NOTE,
+            f"ignored, as all {_OPENTELEMETRY}…: it leads to a receiver of OTLP, which infertrace "
+            "does not send; INFERTRACE_ENDPOINT names a collector of infertrace",
+        )
+
+
+def _nearest(name: str, known: Sequence[str], alike: float) -> str:
+    return next(iter(difflib.get_close_matches(name, known, 1, alike)), "")
+
+
+def _known() -> list[str]:
+    from infertrace import backend
+    from infertrace.commands import collector_options
+    from infertrace.configuration import Settings
+
+    return [
+        *(f"{_PREFIX}{name.upper()}" for name in Settings._fields),
+        *(option.variable for option in collector_options.OPTIONS),
+        f"{collector_options.PREFIX}CONFIG",
+        backend.VARIABLE,
+        *_OF_THE_BUILD,
+    ]
