@@ -2,10 +2,21 @@
 
 cdef enum:
     CLOCK_STEP_NS = 50_000_000
+    PRODUCER_ID_BYTES = 16
+    MAX_FIELD_BYTES = 11  # a tag and the longest varint
 
 # Each reason as the first field of an entry of SendSpanBatchRequest.dropped.
 cdef tuple REASON_FIELDS = tuple(
     bytes((0x0A, len(reason))) + reason.encode() for reason in DROP_REASONS
+)
+
+
+# put_trailer() writes into a fixed room: the producer, three numbers, and a count a reason.
+assert (
+    (2 + PRODUCER_ID_BYTES)
+    + 3 * MAX_FIELD_BYTES
+    + sum([2 + len(field) + MAX_FIELD_BYTES for field in REASON_FIELDS])
+    <= <Py_ssize_t>INFERTRACE_TRAILER_ROOM
 )
 
 

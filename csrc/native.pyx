@@ -123,6 +123,7 @@ cdef extern from "handoff.h":
         INFERTRACE_FILLED
         INFERTRACE_ANSWERED
         INFERTRACE_FAILED
+        INFERTRACE_TRAILER_ROOM
     struct infertrace_request:
         uint64_t size
         double timeout_s

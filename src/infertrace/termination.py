@@ -65,6 +65,8 @@ def _keep_default_from_losing_spans(number: int, handler: Any, /) -> Any:
 
 
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
+    # Whoever signals a group, and a server that passes it on, signal twice.
+    _set_handler(number, signal.SIG_IGN)
     try:
         _deliver(True)
     finally:
