@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from infertrace.collecting.grpc_server import GrpcServer
 from infertrace.collecting.server import Collector
 from infertrace.querying import http_server
 from infertrace.storing import background_thread, duckdb_store, retention
@@ -247,6 +248,28 @@ def test_answers(open_collector, broken, new_span):
     wait_until(lambda: fault.raised == 2)
     wait_until(is_replaced)
     assert len(client.get("/spans")) == 1
+
+
+def test_taking_spans_in(open_collector, new_span, monkeypatch):
+    """The loop of gRPC goes on in another thread, with the same server."""
+    servers = []
+    real = GrpcServer.start
+
+    def start(self, service):
+        servers.append(self)
+        real(self, service)
+
+    def fail():
+        raise SystemExit
+
+    monkeypatch.setattr(GrpcServer, "start", start)
+    client = open_collector("memory")
+    client.send(new_span())
+    servers[0]._loop.call_soon_threadsafe(fail)
+    wait_until(lambda: client.get("/health").get("threads", {}).get("grpc") is not None)
+    assert client.send(new_span()).accepted_count == 1
+    assert len(client.get("/spans")) == 2
+    wait_until(lambda: client.get("/health")["status"] == "ok")
 
 
 def test_no_thread_to_be_had(monkeypatch):

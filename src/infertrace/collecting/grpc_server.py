@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import grpc.aio
 from infertrace.collecting.listen_address import AddressError, ListenAddress
 from infertrace.collecting.service import CollectorService, Context
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
+from infertrace.storing.background_thread import BackgroundThread
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_CALLS_PER_CONNECTION = 1_024  # a client waits with further ones
@@ -47,10 +47,8 @@ class GrpcServer:
         self, address: ListenAddress, credentials: grpc.ServerCredentials | None = None
     ) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="infertrace-grpc", daemon=True
-        )
-        self._thread.start()
+        self.thread = BackgroundThread("grpc", self._run_loop)
+        self.thread.start()
         self._server: grpc.aio.Server | None = None
         try:
             port = self._run(self._listen(address, credentials))
@@ -60,6 +58,10 @@ class GrpcServer:
             self._end_loop()
             raise AddressError("grpc", address)
         self.address = ListenAddress(address.host, port)
+
+    def _run_loop(self, thread: BackgroundThread) -> None:
+        self._loop.call_soon(thread.does_well)
+        self._loop.run_forever()
 
     async def _listen(
         self, address: ListenAddress, credentials: grpc.ServerCredentials | None
@@ -113,7 +115,7 @@ class GrpcServer:
 
         self._run(forget())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self.thread.stop()
         self._loop.close()
 
 

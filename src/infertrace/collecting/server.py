@@ -99,7 +99,7 @@ class Collector:
             stack.callback(grpc_server.stop, STOP_GRACE_S)
             grpc_server.start(service)
             permits = None if self._token is None else self._token.permits
-            threads = [writer.thread, retainer.thread, http_server.thread]
+            threads = [writer.thread, retainer.thread, http_server.thread, grpc_server.thread]
             threads += store.threads
             http_server.start(create_app(store, counters, threads, permits))
             self._grpc = grpc_server.address

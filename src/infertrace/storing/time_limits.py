@@ -23,12 +23,10 @@ class _Block:
 class TimeLimits:
     """One thread for all: to start one for each would make each wait for its start.
 
-    `error` makes what is raised, of the limit in seconds; `name` is that of the thread.
+    `error` makes what is raised, of the limit in seconds.
     """
 
-    def __init__(
-        self, timeout_s: float, error: Callable[[float], Exception], name: str = "timeouts"
-    ) -> None:
+    def __init__(self, timeout_s: float, error: Callable[[float], Exception]) -> None:
         self._timeout_s = timeout_s
         self._error = error
         self._changed = threading.Condition()
@@ -36,7 +34,7 @@ class TimeLimits:
         self._is_idle = False
         self._closed = False
         self._is_started = False
-        self.thread = BackgroundThread(name, self._watch)
+        self.thread = BackgroundThread("timeouts", self._watch)
 
     @contextmanager
     def limit(self, interrupt: Callable[[], object]) -> Iterator[None]:
