@@ -135,6 +135,9 @@ def test_held_connections_keep_no_reader_out(client, monkeypatch, sent):
         for _ in range(2 * 32):
             held = stack.enter_context(socket.create_connection((url.host, url.port), 30))
             held.sendall(sent)
+            if sent.endswith(b"\r\n\r\n"):
+                # While it is being answered, it is not held.
+                assert held.recv(1) == b"H"
         for _ in range(20):
             answer = httpx.get(f"{url}/health", timeout=30, trust_env=False)
             assert answer.json() == {"status": "ok"}
