@@ -86,6 +86,23 @@ def test_the_collector_is_down(backend: Any, receiver: Receiver, library: str) -
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
 
 
+@pytest.mark.parametrize("library", PATCHES)
+def test_grpc_in_this_process_is_refused(backend: Any, receiver: Receiver, library: str) -> None:
+    """Its threads wait in C; what was recorded waits for another way."""
+    program = f"""
+        {SPAWN[library]}
+        tracer = infertrace.Tracer({receiver.endpoint!r}, sender_process=False, exit_timeout_s=30)
+        tracer.start_span("m").end()
+        assert not tracer.flush(0.5)
+        tracer.configure(sender_process=True)
+        assert tracer.flush(60)
+    """
+    done = run_program(backend, program, first=PATCHES[library])
+    assert done.returncode == 0, done.stderr
+    assert "threads are green here" in done.stderr
+    assert len(receiver.spans) == 1
+
+
 def test_a_gpu_is_not_read_by_green_threads(backend: Any) -> None:
     program = """
         print(infertrace.get_gpu_metrics())

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from infertrace.green_threads import threads_are_green
+
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Exchange
     from infertrace.configuration import Settings
@@ -121,9 +123,18 @@ def choose_transport(
         if settings.enabled:
             process_transport.start_spare()
         return partial(_open_process, target, backend.exchange, meanwhile)
+    if threads_are_green():
+        return _refuse_grpc
     from infertrace.exporting.grpc_transport import GrpcTransport
 
     return partial(GrpcTransport, target)
+
+
+def _refuse_grpc() -> Transport:
+    raise Retryable(
+        "threads are green here (gevent, eventlet), and gRPC would stop all of them; expected "
+        "sender_process=True, or endpoint='file:///PATH'"
+    )
 
 
 def _miss_grpc() -> Transport:
