@@ -65,7 +65,9 @@ def test_leaving_the_interpreter_delivers(backend: Any, receiver: Receiver, how:
         f"""
         import os, sys
         def main():
-            tracer = infertrace.Tracer("{receiver.endpoint}", service_name="exit")
+            # The default is too short for a sender that starts on a busy machine.
+            tracer = infertrace.Tracer("{receiver.endpoint}", service_name="exit",
+                                       exit_timeout_s=60)
             for _ in range(50):
                 with tracer.start_span("m"): pass
             {how}
