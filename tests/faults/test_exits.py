@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,33 @@ def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver
     assert outcome.returncode == 0, outcome.stderr
     assert len({span.span_id for span in receiver.spans}) == 31
     assert len({request.producer_id for request in receiver.requests if request.final}) == 30
+
+
+def test_a_tracer_that_nobody_can_reach_takes_its_spool_with_it(
+    backend: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    outcome = run_program(
+        backend,
+        f"""
+        import glob, time
+        def spools():
+            return glob.glob({str(tmp_path)!r} + "/*.spool")
+        tracer = infertrace.Tracer("{receiver.endpoint}", spool_dir={str(tmp_path)!r},
+                                   exit_timeout_s=60)
+        tracer.start_span("m").end()
+        late = tracer.start_span("late")
+        assert len(spools()) == 1
+        del tracer
+        deadline = time.monotonic() + 60
+        while spools():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        late.end()
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert len({span.span_id for span in receiver.spans}) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tracer_without_spans_goes_at_once(backend: Any) -> None:

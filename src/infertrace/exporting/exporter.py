@@ -411,6 +411,9 @@ class Exporter:
         """End the thread of a retired exporter; a span that comes meanwhile starts another."""
         self.recorder.sleep()
         self._state = ""
+        if self._spool is not None:
+            self._close_spool(self._pending())
+            self._wants_spool = True
         lifecycle.let_go(self)
         self._thread = None
         if self._pending():
