@@ -12,6 +12,7 @@ import pytest
 
 from grpc_receiver import Receiver
 from infertrace.exporting.exporter import Exporter
+from infertrace.resources.process import ProcessMeter
 from traced_program import wait_until
 
 
@@ -37,6 +38,24 @@ def test_an_unforeseen_error_stops_nothing(
     (said,) = caplog.messages
     assert "the exporter's thread goes on after an error" in said
     assert "\n" not in said
+
+
+def test_a_sampler_that_cannot_read_goes_on(
+    new_tracer: Any,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(self: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "infertrace"):
+        patch.setattr(ProcessMeter, "read", fail)
+        tracer = new_tracer(receiver.endpoint, resource_interval_s=0.01)
+        wait_until(lambda: tracer.stats()["thread_failures"] >= 2)
+    (said,) = caplog.messages
+    assert said.startswith("GPU and process could not be read")
+    wait_until(lambda: tracer._recorder.sample is not None)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

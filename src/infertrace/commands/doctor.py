@@ -85,7 +85,7 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
         return
     yield _gpu(settings.gpu_device_index)
     if settings.endpoint.startswith("file:"):
-        yield _test_span(endpoint, timeout_s)
+        yield from _test_span(endpoint, timeout_s)
         return
     yield _sender(settings)
     yield _spool(settings)
@@ -93,7 +93,7 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
     yield reached
     if reached.state != PROBLEM:
         yield _protocol(settings, timeout_s)
-        yield _test_span(endpoint, timeout_s)
+        yield from _test_span(endpoint, timeout_s)
 
 
 def _versions() -> Finding:
@@ -195,7 +195,7 @@ def _protocol(settings: Settings, timeout_s: float) -> Finding:
     return Finding("protocol", PROBLEM, "; ".join(refusals) + hint)
 
 
-def _test_span(endpoint: str | None, timeout_s: float) -> Finding:
+def _test_span(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
     from infertrace import Tracer
 
     tracer = Tracer(endpoint, export_interval_s=0.05)
@@ -204,9 +204,18 @@ def _test_span(endpoint: str | None, timeout_s: float) -> Finding:
     tracer.flush(timeout_s)
     stats = tracer.stats()
     tracer.shutdown(timeout_s)
-    if stats["delivered"]:
-        return Finding("test span", OK, f"stored as a span of model {_MODEL}")
-    if stats["produced"] == 0:
-        return Finding("test span", NOTE, "not sampled: sample_rate left it out")
     lost = ", ".join(stats["dropped"]) or "no answer in time"
-    return Finding("test span", PROBLEM, f"not accepted: {lost}")
+    if stats["delivered"]:
+        yield Finding("test span", OK, f"stored as a span of model {_MODEL}")
+    elif stats["produced"] == 0:
+        yield Finding("test span", NOTE, "not sampled: sample_rate left it out")
+    else:
+        yield Finding("test span", PROBLEM, f"not accepted: {lost}")
+    failures = stats["thread_failures"]
+    yield Finding(
+        "background threads",
+        PROBLEM if failures else OK,
+        f"{failures} errors that nobody foresaw, of which the log has the first"
+        if failures
+        else "no error",
+    )

@@ -201,6 +201,7 @@ class Exporter:
             self._spool.set_resource(self._resource)
         self._disconnect()
         self._sampler.stop()
+        self._thread_failures += self._sampler.failures
         self._make_sampler()
 
     def wake(self) -> None:
@@ -234,7 +235,7 @@ class Exporter:
             "pending": pending,
             "dropped": {reason: count for reason, count in by_reason if count},
             "invalid_fields": invalid_fields,
-            "thread_failures": self._thread_failures,
+            "thread_failures": self._thread_failures + self._sampler.failures,
         }
 
     def flush(self, timeout_s: float) -> bool:

@@ -37,7 +37,8 @@ class ResourceSampler:
         self._thread: threading.Thread | None = None
         self._gpu_thread: threading.Thread | None = None
         self._retired = False
-        self._told_of_failure = False
+        self.failures = 0
+        """Errors that nobody foresaw, after which it went on."""
 
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
@@ -94,9 +95,12 @@ class ResourceSampler:
         return sample_process(self._interval_s, duration_s)
 
     def _tell_of_failure(self, error: Exception) -> None:
-        if not self._told_of_failure:
-            self._told_of_failure = True
-            logger.error("GPU and process could not be read (said once)", exc_info=error)
+        self.failures += 1
+        if self.failures == 1:
+            logger.error(
+                "GPU and process could not be read (said once; stats() counts thread_failures)",
+                exc_info=error,
+            )
 
     def _watch_gpu(self, duration_s: float) -> None:
         """On a thread of its own: a call into a driver can hang."""
