@@ -3,7 +3,8 @@
  * A store to a page that the file no longer has raises SIGBUS, which ends the process. Our handler
  * puts memory without a file in the place of the whole map, so that the store goes on; whoever
  * looks at the file's size sees what has happened. A SIGBUS elsewhere goes to the handler that was
- * there before. POSIX only.
+ * there before. One that this process raised itself says no address: a handler that was set after
+ * ours, such as faulthandler's, passes a fault on like that. POSIX only.
  */
 #ifndef INFERTRACE_GUARDED_MAP_H
 #define INFERTRACE_GUARDED_MAP_H
@@ -21,6 +22,7 @@ static void infertrace_unmap_guarded(void *start) { (void)start; }
 #else
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 /* As many spools as there are tracers in a process, with room to spare. */
 #define INFERTRACE_MAX_GUARDED_MAPS 256
@@ -32,25 +34,32 @@ static void infertrace_unmap_guarded(void *start) { (void)start; }
 typedef struct {
     char *volatile start; /* NULL: not in use; set last, cleared first */
     size_t size;
+    int descriptor; /* the owner's, open for as long as this is in use */
 } infertrace_guarded_map;
 
 /* Changed with the GIL held; the handler only reads them. */
 static infertrace_guarded_map infertrace_guarded_maps[INFERTRACE_MAX_GUARDED_MAPS];
 static struct sigaction infertrace_sigbus_before;
-static int infertrace_sigbus_is_guarded = 0;
+static volatile sig_atomic_t infertrace_sigbus_is_guarded = 0;
 
 static void infertrace_on_sigbus(int number, siginfo_t *information, void *context) {
     char *address = (char *)information->si_addr;
     struct sigaction before = infertrace_sigbus_before;
-    int slot;
+    int slot, has_address = information->si_code > 0, mended = 0;
     for (slot = 0; slot < INFERTRACE_MAX_GUARDED_MAPS; slot++) {
         char *start = infertrace_guarded_maps[slot].start;
         size_t size = infertrace_guarded_maps[slot].size;
-        if (start && address >= start && address < start + size &&
-            mmap(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+        struct stat status;
+        if (!start) continue;
+        if (has_address ? address < start || address >= start + size
+                        : fstat(infertrace_guarded_maps[slot].descriptor, &status) ||
+                              (size_t)status.st_size >= size)
+            continue;
+        if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
                  0) == start)
-            return;
+            mended = 1;
     }
+    if (mended) return;
     if (before.sa_flags & SA_SIGINFO) {
         before.sa_sigaction(number, information, context);
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
@@ -58,6 +67,8 @@ static void infertrace_on_sigbus(int number, siginfo_t *information, void *conte
     } else {
         /* Returns to the instruction, which raises it once more. */
         sigaction(SIGBUS, &before, NULL);
+        infertrace_sigbus_is_guarded = 0;
+        if (!has_address) raise(SIGBUS);
     }
 }
 
@@ -78,6 +89,7 @@ static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (mapped == MAP_FAILED) return -errno;
     infertrace_guarded_maps[slot].size = size;
+    infertrace_guarded_maps[slot].descriptor = descriptor;
     infertrace_guarded_maps[slot].start = (char *)mapped;
     *start = mapped;
     return 0;

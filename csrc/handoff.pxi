@@ -116,7 +116,8 @@ cdef object attend(
     cdef int64_t until = infertrace_monotonic_ns() + stay_ns
     cdef Segment segment
     cdef bint ended
-    if infertrace_bell_hang(&handoff.bell):
+    # Another thread that attends would share this one's requests and answers.
+    if infertrace_read(&handoff.state) != INFERTRACE_ABSENT or infertrace_bell_hang(&handoff.bell):
         return None
     buffer.producer_field = producer
     buffer.batch_sequence = batch_sequence

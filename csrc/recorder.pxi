@@ -127,7 +127,7 @@ cdef class Recorder:
         if type(started) is not Span:
             return started
         span = started
-        if status != "OK" or status_message is not None:
+        if type(status) is not str or status != "OK" or status_message is not None:
             span.set_status(status, status_message)
         span.ended = True
         start = nanoseconds(start_ns)
@@ -404,8 +404,11 @@ cdef class Recorder:
                 return 0
             self.awake = True
             self.wake()
-        except Exception:  # no thread could be started: the next span asks again
+        except (RuntimeError, MemoryError):  # no thread could be started: the next span asks again
             self.awake = False
+        except BaseException:  # of a signal handler
+            self.awake = False
+            raise
         return 0
 
 

@@ -238,17 +238,18 @@ cdef class Span:
         self.leave(error)
 
     cdef inline int enter(self) except -1:
-        cdef PyObject* cell = current_cell()
+        cdef PyObject* cell
         if self.entered:
-            self.refuse_second_entry()
-        else:
-            self.entered = True
-            if cell is not NULL and (<Cell>cell).span is not None:
-                self.previous = live((<Cell>cell).span)
+            return self.refuse_second_entry()
+        self.entered = True
+        cell = current_cell()
+        if cell is not NULL and (<Cell>cell).span is not None:
+            self.previous = live((<Cell>cell).span)
         return make_current(cell, self)
 
     cdef int refuse_second_entry(self) except -1:
-        # To take what is current now as the span around this one could close a circle.
+        # What is current stays so: to remember it as the span around this one could close a
+        # circle, and to restore another context's on leaving would mix up traces.
         self.refuse("with", self, invalid_values.ONE_BLOCK)
         return 0
 

@@ -49,7 +49,9 @@ static PyObject *infertrace_no_new(PyTypeObject *type, PyObject *arguments, PyOb
 
 /* `Span.__new__(Span)` would give a span without a recorder; Cython makes its own another way. */
 static void infertrace_refuse_new(PyObject *type_object) {
-    ((PyTypeObject *)type_object)->tp_new = infertrace_no_new;
+    PyTypeObject *type = (PyTypeObject *)type_object;
+    type->tp_new = infertrace_no_new;
+    type->tp_vectorcall = NULL; /* which would go before tp_new */
 }
 
 #endif

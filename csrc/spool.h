@@ -156,9 +156,12 @@ static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) 
             spool->head += rest;
             continue;
         }
+        if (record->commit != INFERTRACE_SPOOL_COMMITTED) {
+            /* Somebody has cut the file short: what it held is gone, and room is what counts. */
+            spool->head = spool->tail;
+            break;
+        }
         if (record->sequence > sequence) break;
-        /* A file that was cut short reads as zeros. */
-        if (record->commit != INFERTRACE_SPOOL_COMMITTED) break;
         spool->head += infertrace_spool_room(record->size);
     }
     infertrace_spool_settle_to(spool, sequence, spool->head);

@@ -12,5 +12,5 @@ from types import BuiltinFunctionType
 
 
 def threads_are_green() -> bool:
-    """Asked before each wait: a program may patch `threading` after a tracer was made."""
+    """Asked anew each time: a program may patch `threading` after a tracer was made."""
     return type(_thread.start_new_thread) is not BuiltinFunctionType

@@ -103,7 +103,7 @@ def _shut_down_with_worker() -> None:
 
 def deliver_at_sigterm(is_the_end: bool) -> None:
     """Deliver what tracers with `flush_on_sigterm` hold, by the longest of their timeouts."""
-    exporters = [exporter for exporter in _open_exporters if exporter.flush_on_sigterm]
+    exporters = [exporter for exporter in list(_open_exporters) if exporter.flush_on_sigterm]
     if not exporters:
         return
     timeout_s = max(exporter.exit_timeout_s for exporter in exporters)

@@ -21,6 +21,8 @@ logger = logging.getLogger("infertrace")
 
 _deliver: Callable[[bool], object] = bool
 _previous: Any = None
+_first_previous: Any = None
+_is_passing_on = False
 _set_handler = signal.signal
 
 
@@ -30,7 +32,7 @@ def set_up(deliver: Callable[[bool], object]) -> None:
     A handler that is set later takes the place of this one. Where none can be set, one line
     of the log says so.
     """
-    global _deliver, _previous
+    global _deliver, _previous, _first_previous
     before = signal.getsignal(signal.SIGTERM)
     if before in (_on_sigterm, _on_last_sigterm):
         return
@@ -40,28 +42,38 @@ def set_up(deliver: Callable[[bool], object]) -> None:
         why = "its handler was not set from Python"
     else:
         _deliver, _previous = deliver, before
+        if _first_previous is None:
+            _first_previous = before
         signal.signal(signal.SIGTERM, _on_sigterm)
         return
     logger.warning("flush_on_sigterm: SIGTERM is left as it was: %s", why)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    if _previous is signal.SIG_DFL:
+    global _is_passing_on
+    # A handler that was set after ours, and before ours was set again, may pass on to ours.
+    previous = _first_previous if _is_passing_on else _previous
+    if previous is signal.SIG_DFL:
         _on_last_sigterm(number, frame)
         return
     try:
-        _deliver(False)
+        if not _is_passing_on:
+            _deliver(False)
     finally:
-        if callable(_previous):  # SIG_IGN is not
-            signal.signal = _keep_default_from_losing_spans  # type: ignore[assignment]
-            _previous(number, frame)
+        if callable(previous):  # SIG_IGN is not
+            signal.signal = _keep_default_from_losing_spans
+            _is_passing_on, before = True, _is_passing_on
+            try:
+                previous(number, frame)
+            finally:
+                _is_passing_on = before
 
 
-def _keep_default_from_losing_spans(number: int, handler: Any, /) -> Any:
+def _keep_default_from_losing_spans(signalnum: int, handler: Any) -> Any:
     """`signal.signal`, once SIGTERM has come: its default action delivers first."""
-    if number == signal.SIGTERM and handler == signal.SIG_DFL:
+    if signalnum == signal.SIGTERM and handler == signal.SIG_DFL:
         handler = _on_last_sigterm
-    return _set_handler(number, handler)
+    return _set_handler(signalnum, handler)
 
 
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:

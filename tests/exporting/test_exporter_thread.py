@@ -118,6 +118,33 @@ def test_two_that_start_it_at_once_start_one(
     assert len(receiver.spans) == 1
 
 
+@pytest.mark.parametrize("moment", ["before it starts", "while it waits for the thread"])
+def test_a_start_that_is_interrupted(
+    new_tracer: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A signal handler raises on the recording thread, and the thread may run all the same."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if moment != "before it starts":
+            start(thread)
+        raise KeyboardInterrupt
+
+    tracer = new_tracer(receiver.endpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracer.start_span("m").end()
+    for _ in range(1_000):
+        tracer.start_span("m").end()
+    wait_until(lambda: tracer.stats()["delivered"] == 1_001)  # without a flush
+    for _ in range(1_000):
+        tracer.start_span("m").end()
+    assert tracer.flush(60)
+    assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 2_001
+    assert exporter_thread().is_alive()
+
+
 def test_the_first_wrong_value_of_each_kind_is_named(
     new_tracer: Any, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

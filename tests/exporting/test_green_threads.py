@@ -64,6 +64,37 @@ def test_green_threads_deliver_and_give_way(backend: Any, receiver: Receiver, li
 
 
 @pytest.mark.parametrize("library", PATCHES)
+def test_a_tracer_that_was_made_before_threads_were_patched(
+    backend: Any, receiver: Receiver, library: str
+) -> None:
+    """As gunicorn does it that loads an application before it starts its workers."""
+    program = f"""
+        import os
+        tracer = infertrace.Tracer({receiver.endpoint!r}, export_interval_s=0.05,
+                                   resource_interval_s=0, exit_timeout_s=60)
+        if os.fork() == 0:
+            {PATCHES[library].replace("; ", chr(10) + " " * 12)}
+            {SPAWN[library].replace("; ", chr(10) + " " * 12)}
+            beats = []
+            def heart():
+                while True:
+                    sleep(0.005)
+                    beats.append(1)
+            spawn(heart)
+            for _ in range(20):
+                with tracer.start_span("m"):
+                    sleep(0.01)
+            assert len(beats) >= 5, beats
+            assert tracer.flush(60)
+            os._exit(0)
+        assert os.wait()[1] == 0
+    """
+    done = run_program(backend, program)
+    assert done.returncode == 0, done.stderr
+    assert len({span.span_id for span in receiver.spans}) == 20
+
+
+@pytest.mark.parametrize("library", PATCHES)
 def test_the_collector_is_down(backend: Any, receiver: Receiver, library: str) -> None:
     """What the exporter waits for holds up nobody, and it delivers when there is a collector."""
     program = f"""

@@ -252,22 +252,29 @@ def test_a_large_spool_takes_little_memory(
     assert int(done.stdout) < buffer_bytes / 4
 
 
-@pytest.mark.parametrize("how", ["cut short", "removed"])
+@pytest.mark.parametrize("how", ["cut short", "removed", "cut short and grown again"])
+@pytest.mark.parametrize("handler", ["before", "after"])
 def test_a_spool_that_somebody_takes_away(
-    backend: Any, receiver: Receiver, tmp_path: Path, how: str
+    backend: Any, receiver: Receiver, tmp_path: Path, how: str, handler: str
 ) -> None:
     """While it is in use, and with a handler for fatal signals of the program's own."""
     done = run_program(
         backend,
         f"""
         import faulthandler, glob, os, time
-        faulthandler.enable()
+        if {handler == "before"}:
+            faulthandler.enable()
         tracer = infertrace.Tracer("{receiver.endpoint}", spool_dir={str(tmp_path)!r},
                                    export_interval_s=0.05, exit_timeout_s=30)
         tracer.start_span("m").end()
+        if {handler == "after"}:
+            faulthandler.enable()
         (first,) = glob.glob({str(tmp_path)!r} + "/*.spool")
         inode = os.stat(first).st_ino
-        open(first, "wb").close() if {how == "cut short"} else os.unlink(first)
+        size_bytes = os.path.getsize(first)
+        os.unlink(first) if {how == "removed"} else open(first, "wb").close()
+        if {how == "cut short and grown again"}:
+            os.truncate(first, size_bytes)
         for _ in range(1000):
             tracer.start_span("m").end()
         assert tracer.flush(60)
@@ -289,15 +296,18 @@ def test_a_spool_that_somebody_takes_away(
     assert spools(tmp_path) == []
 
 
-def test_the_program_keeps_its_own_bus_error(backend: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["a fault", "raise"])
+def test_the_program_keeps_its_own_bus_error(backend: Any, tmp_path: Path, by: str) -> None:
     """Only a fault in a spool is ours."""
     done = run_program(
         backend,
         f"""
-        import mmap
+        import mmap, signal
         tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(tmp_path / "spools")!r},
                                    exit_timeout_s=0)
         tracer.start_span("m").end()
+        if {by == "raise"}:
+            signal.raise_signal(signal.SIGBUS)
         with open({str(tmp_path / "file")!r}, "wb+") as file:
             file.truncate(4096)
             content = mmap.mmap(file.fileno(), 4096)

@@ -124,6 +124,38 @@ def test_a_second_shutdown_answers_as_the_first(new_tracer: Any, hung: str) -> N
     assert [tracer.shutdown(0.1) for _ in range(3)] == [True] * 3
 
 
+def test_a_second_shutdown_waits_for_the_first(new_tracer: Any, hung: str) -> None:
+    tracer = new_tracer(hung)
+    for _ in range(10):
+        tracer.start_span("m").end()
+    first: list[bool] = []
+    thread = threading.Thread(target=lambda: first.append(tracer.shutdown(2)))
+    thread.start()
+    while tracer.start_span("late") is not None and not tracer.stats()["dropped"]:
+        tracer.start_span("late").end()  # dropped, once the first has begun
+    assert tracer.shutdown(0.01) is False  # it is not over
+    assert tracer.shutdown(60) is False
+    thread.join()
+    assert first == [False]
+
+
+def test_a_shutdown_that_is_interrupted_can_be_called_again(
+    new_tracer: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer = new_tracer(receiver.endpoint, export_interval_s=3600)
+
+    def interrupted(timeout_s: float) -> bool:
+        raise KeyboardInterrupt
+
+    tracer.start_span("m").end()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracer._exporter, "flush", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracer.shutdown(60)
+    assert tracer.shutdown(60)
+    assert len(receiver.spans) == 1
+
+
 def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver: Receiver) -> None:
     """As a notebook's cell leaves one behind each time it runs."""
     outcome = run_program(
@@ -187,15 +219,20 @@ def test_a_tracer_without_spans_goes_at_once(backend: Any) -> None:
         backend,
         """
         import gc, threading, time, weakref
+        import glob, os, tempfile
+        folder = tempfile.mkdtemp()
+        before = len(os.listdir("/proc/self/fd"))
         for _ in range(20):
-            tracer = infertrace.Tracer("127.0.0.1:1")
+            tracer = infertrace.Tracer("127.0.0.1:1", spool_dir=folder)
             exporter = weakref.ref(tracer._exporter)
             del tracer
+        assert os.listdir(folder) == []
         deadline = time.monotonic() + 60
         while threading.active_count() > 1 or exporter() is not None:
             assert time.monotonic() < deadline, threading.enumerate()
             time.sleep(0.05)
             gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before + 2  # a spare sender's
         """,
     )
     assert outcome.returncode == 0, outcome.stderr
@@ -343,6 +380,49 @@ def test_sigterm_delivers_and_then_does_what_it_did(
     )
     assert outcome.returncode == code, outcome.stderr
     assert len(receiver.spans) == 50
+
+
+def test_sigterm_with_a_handler_that_passes_on(backend: Any, receiver: Receiver) -> None:
+    """It was set after ours and calls ours; then ours is set again, and calls it."""
+    outcome = run_program(
+        backend,
+        f"""
+        import os, signal, time
+        tracer = infertrace.Tracer("{receiver.endpoint}", flush_on_sigterm=True,
+                                   export_interval_s=3600, exit_timeout_s=60)
+        for _ in range(3):
+            former = signal.getsignal(signal.SIGTERM)
+            calls = []
+            def mine(number, frame, former=former):
+                calls.append(1)
+                former(number, frame)
+            signal.signal(signalnum=signal.SIGTERM, handler=mine)
+            tracer.configure(sample_rate=1.0)
+        tracer.start_span("m").end()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        os._exit(3)
+        """,
+    )
+    assert outcome.returncode == -signal.SIGTERM, outcome.stderr
+    assert len(receiver.spans) == 1
+
+
+def test_signal_signal_takes_what_it_took(backend: Any, receiver: Receiver) -> None:
+    outcome = run_program(
+        backend,
+        f"""
+        import os, signal, time
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        tracer = infertrace.Tracer("{receiver.endpoint}", flush_on_sigterm=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        signal.signal(signalnum=signal.SIGUSR1, handler=signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        """,
+    )
+    assert outcome.returncode == 0, outcome.stderr
 
 
 def test_sigterm_is_left_alone_unless_asked_for(backend: Any, receiver: Receiver) -> None:

@@ -127,24 +127,46 @@ def test_a_span_that_a_server_stumbles_over(tracer: Any, receiver: Receiver, nam
     assert (stats["delivered"], stats["dropped"]) == (3, {"rejected": 1})
 
 
-def test_a_server_that_fails_at_everything_costs_nothing(tracer: Any, receiver: Receiver) -> None:
-    """For longer than it takes to part a batch, to doubt a span, and to ask without one."""
+def test_a_server_that_fails_at_all_spans_costs_nothing(tracer: Any, receiver: Receiver) -> None:
+    """For longer than it takes to doubt a single span; a request without spans it takes."""
 
     def fail(request: Any, context: grpc.ServicerContext) -> Any:
-        context.set_code(grpc.StatusCode.UNKNOWN)
+        context.set_code(grpc.StatusCode.INTERNAL if request.spans else grpc.StatusCode.OK)
         return span_pb2.SendSpanBatchResponse()
 
     receiver.answer = fail
     for _ in range(2):
         tracer.start_span("m").end()
     deadline = time.monotonic() + 100
-    while not any(not request.spans for request in receiver.requests):
+    while len(receiver.requests) < 30:
+        tracer.flush(0.5)
+        assert time.monotonic() < deadline
+    tracer.start_span("m").end()  # another batch
+    while len(receiver.requests) < 40:
         tracer.flush(0.5)
         assert time.monotonic() < deadline
     assert tracer.stats()["dropped"] == {}
     receiver.answer = receiver.accept
     assert tracer.flush(60)
-    assert tracer.stats()["delivered"] == 2
+    assert tracer.stats()["delivered"] == 3
+
+
+def test_a_single_span_that_a_server_stumbles_over_goes_behind_later_ones(
+    tracer: Any, receiver: Receiver
+) -> None:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if any(span.operation_name == "bad" for span in request.spans):
+            context.set_code(grpc.StatusCode.UNKNOWN)
+            return span_pb2.SendSpanBatchResponse()
+        return receiver.accept(request, context)
+
+    receiver.answer = answer
+    tracer.start_span("m", "bad").end()
+    assert not tracer.flush(2)
+    tracer.start_span("m", "good").end()
+    assert tracer.flush(120)
+    stats = tracer.stats()
+    assert (stats["delivered"], stats["dropped"]) == (1, {"rejected": 1})
 
 
 def test_a_servers_text_is_one_line_of_the_log(

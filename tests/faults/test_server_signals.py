@@ -59,6 +59,7 @@ SERVERS = {
     "gunicorn, threads": "gunicorn wsgi:app -b 127.0.0.1:{port} -w 2 --threads 4",
     "gunicorn, preload": "gunicorn wsgi:app -b 127.0.0.1:{port} -w 2 --threads 4 --preload",
     "gunicorn, gevent": "gunicorn wsgi:app -b 127.0.0.1:{port} -w 2 -k gevent",
+    "gunicorn, gevent, preload": "gunicorn wsgi:app -b 127.0.0.1:{port} -w 2 -k gevent --preload",
     "gunicorn, uvicorn": (
         "gunicorn asgi:app -b 127.0.0.1:{port} -w 2 -k uvicorn.workers.UvicornWorker"
     ),

@@ -100,6 +100,23 @@ def test_what_is_wrong_for_all_rows_counts_for_each(recording: Any, wrong: Any) 
     assert recording.recorder.counts()[4] == 2
 
 
+class Incomparable(type):
+    def __eq__(cls, other: object) -> bool:
+        raise ValueError
+
+    __hash__ = type.__hash__
+
+
+def test_values_that_cannot_be_compared(recording: Any) -> None:
+    odd = Incomparable("Odd", (), {})()
+    recording.recorder.record("m", start_ns=START_NS, duration_ns=1, status=np.array([1, 2]))
+    recording.recorder.record("m", start_ns=START_NS, duration_ns=1, status=odd, parent=odd)
+    with recording.start_span("m", parent=odd, links=[odd]) as span:
+        span.add_link(odd)
+        span.set_status(odd)
+    assert [one.invalid_field_count for one in recording.take_all()] == [1, 2, 4]
+
+
 class Name(str):
     """Not a plain `str`, so that Python code judges it."""
 

@@ -97,9 +97,11 @@ class SpoolFile:
                 if not self._is_open:
                     return True
                 status = os.fstat(self.descriptor)
+                magic = os.pread(self.descriptor, len(MAGIC), 0)
         except OSError:
             return False
-        return status.st_size >= self.size_bytes and status.st_nlink > 0
+        # One that was cut short and grew again reads as zeros.
+        return status.st_size >= self.size_bytes and status.st_nlink > 0 and magic == MAGIC
 
     def set_resource(self, resource: bytes) -> None:
         """What goes with the spans; one that is too large for the header is left out."""

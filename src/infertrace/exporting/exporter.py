@@ -61,8 +61,8 @@ _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9
 _INTERVALS_BETWEEN_LEFTOVERS: Final = 10
 _PRODUCER_ID_BYTES: Final = 16
-# Answers in a row after which a batch is parted, in case it is the batch that a server cannot
-# take; and after which a single span is, if the server takes a request without spans.
+# Answers in a row after which a batch is parted, or a single span goes behind the others, in case
+# it is the batch that a server cannot take.
 _MAX_STUMBLES: Final = 5
 _MAX_OVERLOADS: Final = 3
 # After an error of our own that nobody foresaw; the next one waits longer.
@@ -70,6 +70,9 @@ _FIRST_RESTART_S: Final = 0.1
 _MAX_RESTART_S: Final = 30.0
 # What becomes of a batch that the end of a shutdown finds on its way.
 _GIVEN_UP: Final[tuple[int, DropReason]] = (0, "shutdown")
+# What becomes of a span that the collector stumbles over: others go first. Where they are
+# accepted, and it is not even then, it is that span's fault.
+_LATER: Final[tuple[int, DropReason]] = (0, "rejected")
 
 
 class _OutOfTime(Exception):
@@ -150,12 +153,7 @@ class Exporter:
 
     def _start_anew(self) -> None:
         self._thread: threading.Thread | None = None
-        # A semaphore of one. To release it takes no lock, so a signal handler or a
-        # finalizer may wake the exporter wherever it interrupts.
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        # Guards _unsettled, and tells those who flush that something was settled.
-        self._settled = threading.Condition()
+        self._make_waits()
         self._unsettled: list[Batch] = []
         self._hurried = 0
         self._stopping = False
@@ -165,16 +163,30 @@ class Exporter:
         self._batch_sequence = 0
         self._state = ""
         self._told_of_rejection = False
-        # Held by whoever starts the thread, and never waited for.
+        # Held by whoever starts the thread, and by the one thread that delivers; never waited for.
         self._starting = threading.Lock()
+        self._delivering = threading.Lock()
+        self._deliverer: threading.Thread | None = None
         self.configuring = threading.RLock()  # a finalizer may interrupt whoever holds it
         self._retired = False
-        self._is_shutting_down = self._is_shut_down = False
+        self._shutting_down_on: threading.Thread | None = None
+        self._is_closing = self._is_shut_down = False
         self._left_by_shutdown = 0
         self._thread_failures = 0
+        self._accepted_requests = 0
+        # By the number of a single span, how many requests were accepted when it was put off.
+        self._suspects: dict[int, int] = {}
         self._spool = None
         self._leftovers = None
         self._wants_spool = True  # a forked child makes its own, with its first span
+
+    def _make_waits(self) -> None:
+        # A semaphore of one. To release it takes no lock, so a signal handler or a
+        # finalizer may wake the exporter wherever it interrupts.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        # Guards _unsettled, and tells those who flush that something was settled.
+        self._settled = threading.Condition()
 
     def reset(self) -> None:
         """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
@@ -188,6 +200,8 @@ class Exporter:
         was_retired = self._retired
         self._start_anew()
         self._retired = was_retired
+        if was_retired:
+            lifecycle.let_go(self)
         self._sampler.forget()
         self._make_sampler()
 
@@ -224,6 +238,9 @@ class Exporter:
         if self._thread is not None:
             self._ring()
         elif not self._pending():
+            if self._spool is not None:
+                self._close_spool(0)
+                self._wants_spool = True
             lifecycle.let_go(self)
 
     def ledger(self) -> Ledger:
@@ -265,21 +282,30 @@ class Exporter:
     def shutdown(self, timeout_s: float) -> int:
         """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped.
 
-        Another call does nothing, and answers the same.
+        Another call waits for the first, `timeout_s` at most, and answers the same.
         """
-        with self.configuring:
-            is_first, self._is_shutting_down = not self._is_shutting_down, True
+        with self._settled:
+            is_first = self._shutting_down_on is None
+            if is_first:
+                self._shutting_down_on = threading.current_thread()
         if is_first:
-            self.begin_shutdown(time.monotonic() + timeout_s)
-            self.flush(timeout_s)
-            self.finish_shutdown()
-        return self._left_by_shutdown
+            try:
+                self.begin_shutdown(time.monotonic() + timeout_s)
+                self.flush(timeout_s)
+            except BaseException:  # of a signal handler: another call takes it from there
+                self._shutting_down_on = None
+                raise
+            return self.finish_shutdown()
+        # Not a finalizer that interrupted the first call: that cannot go on before it returns.
+        if self._shutting_down_on is not threading.current_thread():
+            with self._settled:
+                self._settled.wait_for(lambda: self._is_shut_down, timeout_s)
+        return self._left_by_shutdown if self._is_shut_down else max(self._pending(), 1)
 
     def begin_shutdown(self, deadline: float) -> None:
         """Take no more spans, and hurry with those that are held, until this moment."""
-        if self._is_shut_down:
+        if self._is_closing:
             return
-        self._is_shutting_down = True
         self._deadline = deadline
         # First: threads that go on recording must not keep the delivery from its end.
         self.recorder.close()
@@ -295,9 +321,9 @@ class Exporter:
 
     def finish_shutdown(self) -> int:
         """Drop what is left; how many spans that were. Another call answers the same."""
-        if self._is_shut_down:
+        if self._is_closing:
             return self._left_by_shutdown
-        self._is_shut_down = True  # also for a finalizer that comes here amid this
+        self._is_closing = True  # also for a finalizer that comes here amid this
         with self._settled:
             if self._spool is None:
                 self.recorder.discard()
@@ -330,6 +356,9 @@ class Exporter:
             )
         self._left_by_shutdown = left
         lifecycle.let_go(self)
+        with self._settled:
+            self._is_shut_down = True
+            self._settled.notify_all()
         return left
 
     def _close_spool(self, pending: int) -> None:
@@ -364,26 +393,41 @@ class Exporter:
                 return
             if self._wants_spool:
                 self._open_spool()
+            if threads_are_green():
+                # Those made before `threading` was patched stop all green threads that wait.
+                self._make_waits()
+            lifecycle.keep_open(self)
             thread = threading.Thread(target=self._run, name="infertrace-exporter", daemon=True)
             # Before start(): a span recorded while it waits for the thread must not start another.
             self._thread = thread
             try:
                 thread.start()
             except BaseException:
-                self._thread = None
+                # A signal handler may have raised while start() waited for a thread that runs.
+                self._thread = self._deliverer
                 raise
         finally:
             self._starting.release()
-        lifecycle.keep_open(self)
         if not self._retired:
             self.start_sampler()
 
     def _run(self) -> None:
+        if not self._delivering.acquire(blocking=False):
+            # A start that was interrupted had started a thread all the same.
+            self._thread = self._deliverer
+            return
+        self._thread = self._deliverer = threading.current_thread()
         is_done = False
         try:
             self._deliver_until_stopped()
             is_done = True
         finally:
+            self._deliverer = None
+            self._delivering.release()
+            if self._thread is None and self._pending():
+                # Let go, and a span came meanwhile.
+                with contextlib.suppress(RuntimeError):
+                    self.wake()
             # Not an Exception, which is caught further in: somebody ended this thread.
             if not is_done and not self._stopping:
                 self._tell_of_failure("was ended from outside")
@@ -417,8 +461,6 @@ class Exporter:
             self._wants_spool = True
         lifecycle.let_go(self)
         self._thread = None
-        if self._pending():
-            self.wake()
 
     def _deliver_in_turns(self) -> None:
         due = time.monotonic() + self._settings.export_interval_s
@@ -470,6 +512,8 @@ class Exporter:
             self.recorder.detach_spool()
         spool.close(keep=False)
         self._open_spool()
+        if self._is_closing and self._spool is not None:
+            self._close_spool(self._pending())
 
     def _attend(self) -> bool:
         """Deliver without the GIL while all goes well and spans come; whether that was possible."""
@@ -559,6 +603,13 @@ class Exporter:
                 self._batch_sequence += 1
         return True
 
+    def _take_more(self) -> None:
+        """Another batch before the one that is not settled, if there is one; `_settled` is held."""
+        batch = None if self._stopping else self.recorder.take(True)
+        if batch is not None:
+            self._unsettled.insert(0, batch)
+            self._batch_sequence += 1
+
     def _deliver(self, first_outcome: Callable[[], Answer] | None = None) -> None:
         if self._spool is not None:
             self._spool.set_batch_sequence(self._batch_sequence)
@@ -571,6 +622,11 @@ class Exporter:
                     return
                 if outcome is _GIVEN_UP and self._spool is not None:  # which keeps it
                     return
+                if outcome is _LATER:
+                    self._unsettled.append(self._unsettled.pop(0))
+                    if len(self._unsettled) == 1:
+                        self._take_more()
+                    continue
                 if outcome is None:
                     self._unsettled[:1] = halves(part)
                 else:
@@ -617,25 +673,25 @@ class Exporter:
                     stumbles >= _MAX_STUMBLES or overloads >= _MAX_OVERLOADS
                 ):
                     return None
-                if stumbles > _MAX_STUMBLES and self._takes_requests():
+                if stumbles >= _MAX_STUMBLES:
+                    number = batch.first_span_sequence
+                    if self._accepted_requests == self._suspects.setdefault(
+                        number, self._accepted_requests
+                    ):
+                        return _LATER
+                    del self._suspects[number]
                     self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
                     return 0, "rejected"
                 self._pause(backoff_s, getattr(error, "retry_after_s", None))
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
             else:
                 self._change_state("up", logging.INFO, "spans are being delivered")
+                self._accepted_requests += 1
+                self._suspects.pop(batch.first_span_sequence, None)
                 accepted = max(0, min(answer.accepted_count, batch.span_count))
                 if accepted < batch.span_count:
                     self._tell_of_rejection(batch.span_count - accepted, answer.rejection_reason)
                 return accepted, "rejected"
-
-    def _takes_requests(self) -> bool:
-        """Whether the collector accepts a request without spans: then it is a span's fault."""
-        try:
-            self._send((self._header(),))
-        except Exception:
-            return False
-        return True
 
     def _send(self, request: Request) -> Answer:
         return self._connected().send(request, self._patience_s())

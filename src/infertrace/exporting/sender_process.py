@@ -72,7 +72,7 @@ def _leave_with(connection: socket.socket) -> None:
 
 
 class Unusable:
-    """What there is when no connection can be made; each request is told why."""
+    """Stands in where no connection can be made, and tells each request why."""
 
     def __init__(self, error: Exception) -> None:
         self._reason = f"cannot connect: {error}"

@@ -48,7 +48,7 @@ def measure(upper: float) -> str:
 def notice(
     field: str, value: object, allowed: str, wake: Callable[[], object], key: object = None
 ) -> None:
-    """Have one line logged where this is the first value of its kind; never raises.
+    """Have one line logged where this is the first value of its kind.
 
     The kind is the field, the value's type, and what is allowed. wake: calls the exporter. key:
     of a tag or an attribute.
@@ -62,7 +62,7 @@ def notice(
         # The value itself may be a prompt or a secret.
         _notices.append(f"{field}{of_key}: expected {allowed}; got {_described(type(value))}")
         wake()
-    except Exception:  # no memory or no thread: the count tells all the same
+    except (RuntimeError, MemoryError):  # no thread or no memory: the count tells all the same
         return
 
 

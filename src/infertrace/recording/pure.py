@@ -288,14 +288,15 @@ class Span:
                 self._recorder._buffer.arrivals.append(self)
 
     def __enter__(self) -> Span:
-        previous: Any = CURRENT.get()
-        if self._previous is NOOP:
-            if previous is not None and previous._ended:
-                previous = _live(previous)
-            self._previous = previous
-        else:
-            # To take what is current now as the span around this one could close a circle.
+        if self._previous is not NOOP:
+            # What is current stays so: to remember it as the span around this one could close a
+            # circle, and to restore another context's on leaving would mix up traces.
             self._refuse("with", self, invalid_values.ONE_BLOCK)
+            return self
+        previous: Any = CURRENT.get()
+        if previous is not None and previous._ended:
+            previous = _live(previous)
+        self._previous = previous
         CURRENT.set(self)
         return self
 
@@ -687,7 +688,7 @@ class Recorder:
         """As `Tracer.record`, which names the fields."""
         span = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(span) is Span:
-            if status != "OK" or status_message is not None:
+            if type(status) is not str or status != "OK" or status_message is not None:
                 span.set_status(status, status_message)
             start = _nanoseconds(start_ns)
             if not self._record_finished(span, start, _nanoseconds(duration_ns)):
@@ -744,8 +745,11 @@ class Recorder:
         self._awake = True
         try:
             self._wake()
-        except Exception:  # no thread could be started: the next span asks again
+        except (RuntimeError, MemoryError):  # no thread could be started: the next span asks again
             self._awake = False
+        except BaseException:  # of a signal handler
+            self._awake = False
+            raise
 
     def _count_late_fields(self, fields: int) -> None:
         self._buffer.count_late_fields(fields)
@@ -807,7 +811,9 @@ def _clean_key(value: object) -> tuple[str | None, bool]:
 def _context_of(other: object) -> TraceContext | None:
     if type(other) is str:
         return parse_traceparent(other)
-    return other.context if type(other) in (Span, NoopSpan) else None  # type: ignore[attr-defined]
+    kind = type(other)
+    # Not `in`: a metaclass of the user's own may raise where it is compared.
+    return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
 
 
 def _live(span: Any) -> Any:

@@ -46,11 +46,17 @@ class ResourceSampler:
             probe(self._gpu_device_index).prepare()
             if self._recorder.sample_process is not None:
                 self._recorder.stop_sampling(False)
-            thread = threading.Thread(target=self._run, name="infertrace-sampler", daemon=True)
-            # RuntimeError: there are no threads (Pyodide), or no more; spans go without.
-            with contextlib.suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+            if threads_are_green():
+                # One made before `threading` was patched stops all green threads.
+                self._stopped = threading.Event()
+            # Before start(): a signal handler may raise while that waits for a thread that runs.
+            self._thread = threading.Thread(
+                target=self._run, name="infertrace-sampler", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # there are no threads (Pyodide), or no more; spans go without
+                self._thread = None
 
     def stop(self) -> None:
         """End sampling; spans that end from now on carry no snapshot."""
@@ -58,7 +64,8 @@ class ResourceSampler:
         if self._recorder.sample_process is not None:
             self._recorder.stop_sampling()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_STOP_TIMEOUT_S)
+            with contextlib.suppress(RuntimeError):  # its start was interrupted
+                self._thread.join(_STOP_TIMEOUT_S)
         self._recorder.sample = None
 
     def retire(self) -> None:
