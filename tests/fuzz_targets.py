@@ -192,7 +192,7 @@ def seeds(folder: Path) -> None:
         recording.recorder.attach_spool(file)
         for number in range(count):
             recording.start_span("m", f"span {number}").end()
-        (folder / f"{count} spans").write_bytes(b"\0" + file.map[:])
+        (folder / f"{count} spans").write_bytes(b"\0" + file.path.read_bytes())
         recording.recorder.detach_spool()
         file.close(keep=False)
 
