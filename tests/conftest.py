@@ -21,6 +21,7 @@ from tcp_proxy import TcpProxy
 # PostgreSQL server is slow wherever it is.
 SLOW = {
     "collector/test_collector_bounds.py": "measures memory under large requests",
+    "collector/test_collector_command.py": "starts a collector for each test, kills it, fills disks",
     "collector/test_collector_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
     "collector/test_collector_openapi.py": "asks every route with hundreds of drawn parameters",
     "collector/test_collector_overload.py": "hundreds of connections",
@@ -30,6 +31,7 @@ SLOW = {
     "examples": "want a language model, and load it",
     "exporting/test_green_threads.py": "a process for each case, and outages",
     "exporting/test_scarce_platform.py": "processes without descriptors, threads or files",
+    "exporting/test_sender_process.py": "kills processes, and starts others",
     "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
     "faults": "outages, kills and forks: minutes",
     "interop": "wants Go",
