@@ -21,7 +21,7 @@ from tcp_proxy import TcpProxy
 # PostgreSQL server is slow wherever it is.
 SLOW = {
     "collector/test_collector_bounds.py": "measures memory under large requests",
-    "collector/test_collector_command.py": "starts a collector for each test, kills it, fills disks",
+    "collector/test_collector_command.py": "kills collectors, and fills their disks",
     "collector/test_collector_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
     "collector/test_collector_openapi.py": "asks every route with hundreds of drawn parameters",
     "collector/test_collector_overload.py": "hundreds of connections",
