@@ -17,6 +17,46 @@ from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
 from tcp_proxy import TcpProxy
 
+# What `-m "not slow"` leaves out, by file, folder or test in tests/, and why. A test that starts a
+# PostgreSQL server is slow wherever it is.
+SLOW = {
+    "collector/test_collector_bounds.py": "measures memory under large requests",
+    "collector/test_collector_command.py": "kills collectors, and fills their disks",
+    "collector/test_collector_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
+    "collector/test_collector_openapi.py": "asks every route with hundreds of drawn parameters",
+    "collector/test_collector_overload.py": "hundreds of connections",
+    "commands/test_demo.py": "lets the demo run",
+    "commands/test_doctor.py": "waits for endpoints that do not answer",
+    "commands/test_optimized.py": "starts a collector for each level of optimisation",
+    "examples": "want a language model, and load it",
+    "exporting/test_green_threads.py": "a process for each case, and outages",
+    "exporting/test_scarce_platform.py": "processes without descriptors, threads or files",
+    "exporting/test_sender_process.py": "kills processes, and starts others",
+    "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
+    "faults": "outages, kills and forks: minutes",
+    "interop": "wants Go",
+    "native/test_instruction_gate.py": "wants valgrind",
+    "packaging": "builds wheels, freezes programs, wants Node",
+    "schema/test_generated_stubs.py": "wants Go",
+    "schema/test_runtime_range.py": "downloads other versions of protobuf",
+    "storing/test_postgres_store.py": "wants PostgreSQL",
+    "test_postgresql_cluster.py": "wants PostgreSQL",
+}
+TESTS = Path(__file__).parent
+
+
+def is_slow(item: pytest.Item) -> bool:
+    path = item.path.relative_to(TESTS)
+    function = item.name.partition("[")[0]
+    places = {path.as_posix(), *(folder.as_posix() for folder in path.parents)}
+    places.add(f"{path.as_posix()}::{function}")
+    fixtures = getattr(item, "fixturenames", ())
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    wants_server = "postgresql" in fixtures or any(
+        isinstance(value, str) and value in DESCRIPTIONS for value in parameters
+    )
+    return wants_server or not places.isdisjoint(SLOW)
+
 
 def pytest_report_header() -> str:
     return f"PostgreSQL: {' and '.join(DESCRIPTIONS[kind] for kind in kinds())}"
@@ -30,9 +70,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "nightly: runs with --nightly only")
+    config.addinivalue_line("markers", "slow: takes long, or needs more than a C compiler")
+    for place in SLOW:
+        if not (TESTS / place.partition("::")[0]).exists():
+            raise pytest.UsageError(f"{__file__}: SLOW names {place}, which is not there")
 
 
+# First: pytest's own hook deselects by the markers.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in filter(is_slow, items):
+        item.add_marker("slow")
     if not config.getoption("nightly"):
         config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("nightly")])
         items[:] = [i for i in items if not i.get_closest_marker("nightly")]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from infertrace import configuration
 from infertrace.configuration import resolve, resolve_with_sources
+from infertrace.testing import SpanRecorder
 
 
 def test_defaults() -> None:
@@ -148,10 +149,12 @@ def test_any_text_in_the_environment_is_taken_or_named(drawn: dict[str, str]) ->
     assert {problem.split(":")[0] for problem in problems} <= environ.keys()
 
 
-def test_configure_refuses_as_a_whole(tracer: Any) -> None:
+def test_configure_refuses_as_a_whole(tracer: Any, recorded_spans: SpanRecorder) -> None:
+    recorded_spans.capture(tracer)
     with pytest.raises(ValueError, match="sample_rate"):
         tracer.configure(service_name="new", sample_rate=7)
-    assert tracer._recorder.service_name == "tests"
+    tracer.start_span("m").end()
+    assert recorded_spans.one().service_name == "tests"
     with pytest.raises(TypeError, match="'servicename' is not a setting; expected one of endpoint"):
         tracer.configure(servicename="x")
     with pytest.raises(ValueError, match="max_buffer_bytes: can only be set"):

@@ -38,7 +38,7 @@ def run_program(
     )
 
 
-def start_program(backend: Any, body: str, **streams: int) -> subprocess.Popen[str]:
+def start_program(backend: Any, body: str, **streams: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         program(body), env=environment(backend), stdout=subprocess.PIPE, text=True, **streams
     )

@@ -84,7 +84,7 @@ def count_iterations(name: str) -> float:
 
 def measure(names: Collection[str]) -> dict[str, int]:
     """Instructions of one call of each of these operations."""
-    contained = {OPERATIONS[name].beyond for name in names} - {None}
+    contained = {beyond for name in names if (beyond := OPERATIONS[name].beyond) is not None}
     needed = [*names, *sorted(contained - {*names})]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         iterations = dict(zip(needed, pool.map(count_iterations, needed), strict=True))

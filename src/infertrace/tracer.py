@@ -353,6 +353,17 @@ def default_tracer() -> Tracer:
     return _default
 
 
+def exchange_default_tracer(tracer: Tracer | None) -> Tracer | None:
+    """Make this the tracer of the module-level functions; returns the one before.
+
+    With None, the next call of `default_tracer` makes one.
+    """
+    global _default
+    with _default_lock:
+        before, _default = _default, tracer
+    return before
+
+
 def configure(**settings: Any) -> Tracer:
     """Configure the default tracer; takes what `Tracer.configure` takes, returns the tracer."""
     return default_tracer().configure(**settings)

@@ -66,7 +66,7 @@ def test_what_waits_fills_the_buffer_with_encoded_bytes(
             while recorder.encode_some():
                 assert_identity(recorder)
     held = recorder.counts()[2]
-    names = []
+    names: list[str] = []
     size = 0
     while (batch := recorder.take()) is not None:
         assert len(batch.payload) <= batch_kib * KIB
@@ -256,7 +256,9 @@ def test_finalizers_amid_copied_contexts(
     sound = sys.version_info >= (3, 12)
     native = recording.recorder.__class__.__module__.endswith("native")
     chance = random.Random(seed)
-    variables = [contextvars.ContextVar(f"other {number}") for number in range(3)]
+    variables: list[contextvars.ContextVar[int]] = [
+        contextvars.ContextVar(f"other {number}") for number in range(3)
+    ]
     contexts: list[contextvars.Context] = []
 
     class Emitter:
@@ -431,7 +433,7 @@ class BufferModel(RuleBasedStateMachine):
 
 
 for _name in available_backends():
-    _model = type(f"BufferModel_{_name}", (BufferModel,), {"backend_name": _name})
+    _model: Any = type(f"BufferModel_{_name}", (BufferModel,), {"backend_name": _name})
     _case = _model.TestCase
     _case.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
     globals()[f"TestBuffer_{_name}"] = _case

@@ -230,7 +230,8 @@ class SpoolModel(RuleBasedStateMachine):
 
 
 for _name in available_backends():
-    _case = type(f"SpoolModel_{_name}", (SpoolModel,), {"backend_name": _name}).TestCase
+    _model: Any = type(f"SpoolModel_{_name}", (SpoolModel,), {"backend_name": _name})
+    _case = _model.TestCase
     _case.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
     globals()[f"TestSpool_{_name}"] = _case
 del _case

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from collector_client import Client, NewSpan, OpenClient
 from infertrace.collecting import grpc_server, service
 from infertrace.collecting.authorization import BearerToken, read_token
 from infertrace.collecting.listen_address import ListenAddress
@@ -18,16 +22,18 @@ SECRET = "correct-horse-battery"
 
 
 @pytest.fixture
-def guarded():
+def guarded() -> Iterator[Collector]:
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:", BearerToken(SECRET)) as collector:
         yield collector
 
 
 @pytest.mark.parametrize("token", [None, "wrong-horse-battery", SECRET + "x", SECRET[:-1]])
-def test_without_the_token(guarded, open_client, new_span, token):
+def test_without_the_token(
+    guarded: Collector, open_client: OpenClient, new_span: NewSpan, token: str | None
+) -> None:
     client = open_client(guarded.grpc_address, guarded.http_address)
     if token:
-        client.metadata = [("authorization", f"Bearer {token}")]
+        client.metadata = (("authorization", f"Bearer {token}"),)
         client.http.headers["Authorization"] = f"Bearer {token}"
     with pytest.raises(grpc.RpcError) as failure:
         client.send(new_span())
@@ -37,17 +43,17 @@ def test_without_the_token(guarded, open_client, new_span, token):
     assert client.get("/health") == {"status": "ok"}
 
 
-def test_with_the_token(guarded, open_client, new_span):
+def test_with_the_token(guarded: Collector, open_client: OpenClient, new_span: NewSpan) -> None:
     client = open_client(guarded.grpc_address, guarded.http_address, SECRET)
     assert client.send(new_span()).accepted_count == 1
     assert len(client.get("/spans")) == 1
 
 
-def test_the_token_is_shown_nowhere():
+def test_the_token_is_shown_nowhere() -> None:
     assert SECRET not in repr(BearerToken(SECRET))
 
 
-def test_a_token_file(tmp_path):
+def test_a_token_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(f"{SECRET}\n")
     assert read_token(path).permits(f"Bearer {SECRET}")
@@ -60,13 +66,13 @@ def test_a_token_file(tmp_path):
 
 @pytest.mark.parametrize("option", ["grpc_address", "http_address"])
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"])
-def test_beyond_this_machine_only_with_a_token(option, address):
-    addresses = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", option: address}
+def test_beyond_this_machine_only_with_a_token(option: str, address: str) -> None:
+    at = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", option: address}
     with pytest.raises(ValueError, match="needs a token"):
-        Collector(**addresses, store_url="memory:").start()
+        Collector(at["grpc_address"], at["http_address"], "memory:").start()
 
 
-def test_beyond_this_machine_with_a_token(open_client):
+def test_beyond_this_machine_with_a_token(open_client: OpenClient) -> None:
     with Collector("0.0.0.0:0", "0.0.0.0:0", "memory:", BearerToken(SECRET)) as collector:
         port = ListenAddress.parse(collector.http_address).port
         client = open_client(collector.grpc_address, f"127.0.0.1:{port}", SECRET)
@@ -74,7 +80,7 @@ def test_beyond_this_machine_with_a_token(open_client):
         assert client.get("/spans") == []
 
 
-def test_a_foreign_host_name(client):
+def test_a_foreign_host_name(client: Client) -> None:
     """What DNS rebinding looks like from here."""
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::2]:80"):
         answer = client.http.get("/spans", headers={"Host": host})
@@ -87,12 +93,12 @@ def test_a_foreign_host_name(client):
     "text",
     ["", "localhost", "localhost:", ":80", "::1:80", "h:-1", "h:65536", "h:٣", "h:x", "[]:1"],
 )
-def test_a_bad_address(text):
+def test_a_bad_address(text: str) -> None:
     with pytest.raises(ValueError, match="expected HOST:PORT"):
         ListenAddress.parse(text)
 
 
-def test_addresses():
+def test_addresses() -> None:
     assert str(ListenAddress.parse("[::1]:80")) == "[::1]:80"
     assert ListenAddress.parse("[::1]:80").is_loopback
     assert ListenAddress.parse("localhost:80").is_loopback
@@ -100,15 +106,15 @@ def test_addresses():
     assert not ListenAddress.parse("localhost.example:80").is_loopback
 
 
-def test_a_stopped_collector_lets_go_of_its_ports():
+def test_a_stopped_collector_lets_go_of_its_ports() -> None:
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as first:
         pass
     with Collector(first.grpc_address, first.http_address, "memory:") as second:
         assert second.grpc_address == first.grpc_address
 
 
-def connect(client) -> socket.socket:
-    connection = socket.create_connection((client.http.base_url.host, client.http.base_url.port))
+def connect(client: Client) -> socket.socket:
+    connection = socket.create_connection(client.http_address)
     connection.settimeout(30)
     return connection
 
@@ -121,7 +127,9 @@ def ends(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /spans HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-def test_a_request_that_does_not_come_to_its_end(client, monkeypatch, sent):
+def test_a_request_that_does_not_come_to_its_end(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.1)
     with connect(client) as connection:
         connection.sendall(sent)
@@ -129,7 +137,9 @@ def test_a_request_that_does_not_come_to_its_end(client, monkeypatch, sent):
 
 
 @pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n"])
-def test_a_producer_that_does_not_come_to_its_point(open_client, new_span, monkeypatch, sent):
+def test_a_producer_that_does_not_come_to_its_point(
+    open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
     monkeypatch.setattr(grpc_server, "HANDSHAKE_TIMEOUT_MS", 200)
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
         host, _, port = collector.grpc_address.rpartition(":")
@@ -142,13 +152,15 @@ def test_a_producer_that_does_not_come_to_its_point(open_client, new_span, monke
         assert client.send(new_span()).accepted_count == 1
 
 
-def half_sent(client) -> grpc.Future:
+def half_sent(client: Client) -> Any:
     """A call whose request never comes: as a stream, which is the same on the wire."""
-    call = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
+    call: Any = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
     return call.future(iter(threading.Event().wait, True), timeout=60)
 
 
-def test_requests_that_do_not_come_to_their_end(open_client, new_span, monkeypatch):
+def test_requests_that_do_not_come_to_their_end(
+    open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They come to as many as are read at once, and more; nobody else has to wait for them."""
     monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 0.2)
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
@@ -159,12 +171,16 @@ def test_requests_that_do_not_come_to_their_end(open_client, new_span, monkeypat
         assert {call.code() for call in calls} == refused
 
 
-def test_without_the_token_no_body_is_read(guarded, open_client, new_span):
+def test_without_the_token_no_body_is_read(
+    guarded: Collector, open_client: OpenClient, new_span: NewSpan
+) -> None:
     client = open_client(guarded.grpc_address, guarded.http_address)
     assert half_sent(client).code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_second_slow_request_on_one_connection(client, monkeypatch):
+def test_a_second_slow_request_on_one_connection(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.5)
     with connect(client) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -177,13 +193,13 @@ def test_a_second_slow_request_on_one_connection(client, monkeypatch):
         assert ends(connection)
 
 
-def test_headers_that_do_not_end(client):
+def test_headers_that_do_not_end(client: Client) -> None:
     with connect(client) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * http_server.MAX_HEADER_BYTES))
         assert connection.recv(4_096).startswith(b"HTTP/1.1 4")
 
 
-def test_too_many_connections(client, monkeypatch):
+def test_too_many_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that has waited longest for its client goes."""
     client.http.close()
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
@@ -193,6 +209,6 @@ def test_too_many_connections(client, monkeypatch):
         assert second.recv(4_096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_too_many_requests(client, monkeypatch):
+def test_too_many_requests(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MAX_CONCURRENT_REQUESTS", 0)
     assert client.error("/spans") == (503, "too many requests at once")

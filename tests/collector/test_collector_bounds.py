@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from collector_client import NewSpan, OpenClient
 from infertrace.collecting import grpc_server
 from infertrace.collecting.server import Collector
 from infertrace.querying import http_server
@@ -58,12 +60,12 @@ def peak_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_a_gzip_bomb(file_url, open_client, new_span):
+def test_a_gzip_bomb(file_url: str, open_client: OpenClient, new_span: NewSpan) -> None:
     with running(file_url) as (pid, addresses):
         client = open_client(*addresses)
         client.send(new_span())
         before = peak_mib(pid)
-        call = client.channel.unary_unary("/infertrace.v1.CollectorService/SendSpanBatch")
+        call: Any = client.channel.unary_unary("/infertrace.v1.CollectorService/SendSpanBatch")
         with pytest.raises(grpc.RpcError) as failure:
             call(bytes(512 * MIB), timeout=120, compression=grpc.Compression.Gzip)
         assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -87,7 +89,7 @@ def batches(template: bytes, marks: Sequence[bytes]) -> Iterator[bytes]:
         yield b"".join(spans)
 
 
-def test_names_without_number(tmp_path, open_client, new_span):
+def test_names_without_number(tmp_path: Path, open_client: OpenClient, new_span: NewSpan) -> None:
     """A million models, services, operations, tags and versions cost what their rows cost."""
     template = new_span(
         model="m0000000",
@@ -110,12 +112,14 @@ def test_names_without_number(tmp_path, open_client, new_span):
     assert peaks[1] - peaks[0] < MORE_FOR_NAMES_MIB, peaks
 
 
-def test_a_reader_that_does_not_read(new_span, open_client, monkeypatch):
+def test_a_reader_that_does_not_read(
+    new_span: NewSpan, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http_server, "ANSWER_TIMEOUT_S", 0.2)
     lost = threading.Event()
     connection_lost = http_server.BoundedProtocol.connection_lost
 
-    def note(self, error):
+    def note(self: http_server.BoundedProtocol, error: Exception | None) -> None:
         connection_lost(self, error)
         lost.set()
 

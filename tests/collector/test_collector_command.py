@@ -16,6 +16,7 @@ import duckdb
 import grpc
 import pytest
 
+from collector_client import NewSpan, OpenClient
 from infertrace.collecting.server import Collector
 from infertrace.storing.opening import open_store
 from infertrace.storing.store import StoreError
@@ -60,7 +61,9 @@ class Process:
 def start() -> Iterator[Callable[..., Process]]:
     processes: list[Process] = []
 
-    def start_one(store: str, grpc_at: str = "127.0.0.1:0", http_at: str = "127.0.0.1:0", *more):
+    def start_one(
+        store: str, grpc_at: str = "127.0.0.1:0", http_at: str = "127.0.0.1:0", *more: str
+    ) -> Process:
         arguments = ("--grpc", grpc_at, "--http", http_at, "--store", store, *more)
         processes.append(Process(*arguments))
         return processes[-1]
@@ -72,7 +75,14 @@ def start() -> Iterator[Callable[..., Process]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(start, file_url, tmp_path, open_client, new_span, number):
+def test_a_signal_ends_it_in_order(
+    start: Callable[..., Process],
+    file_url: str,
+    tmp_path: Path,
+    open_client: OpenClient,
+    new_span: NewSpan,
+    number: signal.Signals,
+) -> None:
     process = start(file_url)
     client = open_client(*process.ready())
     client.send(*[new_span() for _ in range(3)])
@@ -82,14 +92,20 @@ def test_a_signal_ends_it_in_order(start, file_url, tmp_path, open_client, new_s
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(3,)]
 
 
-def test_a_signal_lets_calls_in_progress_finish(start, file_url, tmp_path, open_client, new_span):
+def test_a_signal_lets_calls_in_progress_finish(
+    start: Callable[..., Process],
+    file_url: str,
+    tmp_path: Path,
+    open_client: OpenClient,
+    new_span: NewSpan,
+) -> None:
     process = start(file_url)
     client = open_client(*process.ready())
     stored = 0
     stopped = threading.Event()
     begun = threading.Event()
 
-    def produce():
+    def produce() -> None:
         nonlocal stored
         while not stopped.is_set():
             try:
@@ -107,12 +123,17 @@ def test_a_signal_lets_calls_in_progress_finish(start, file_url, tmp_path, open_
     for thread in threads:
         thread.join()
     with duckdb.connect(str(tmp_path / "spans.duckdb"), read_only=True) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM spans").fetchone()
-    assert count == stored
+        assert connection.execute("SELECT count(*) FROM spans").fetchone() == (stored,)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_was_acknowledged_survives_a_kill(start, file_url, open_client, new_span, seed):
+def test_what_was_acknowledged_survives_a_kill(
+    start: Callable[..., Process],
+    file_url: str,
+    open_client: OpenClient,
+    new_span: NewSpan,
+    seed: int,
+) -> None:
     chance = random.Random(seed)
     process = start(file_url)
     client = open_client(*process.ready())
@@ -120,7 +141,7 @@ def test_what_was_acknowledged_survives_a_kill(start, file_url, open_client, new
     kill_after = chance.randint(1, 40)
     enough = threading.Event()
 
-    def produce():
+    def produce() -> None:
         sequence = 1
         for number in range(10_000):
             spans = [new_span() for _ in range(chance.randint(1, 60))]
@@ -143,7 +164,7 @@ def test_what_was_acknowledged_survives_a_kill(start, file_url, open_client, new
     again = start(file_url)
     reader = open_client(*again.ready())
     stored = set()
-    url = "/spans?limit=10000"
+    url: str | None = "/spans?limit=10000"
     while url:
         answer = reader.http.get(url)
         stored |= {span["span_id"] for span in answer.json()}
@@ -155,7 +176,7 @@ def test_what_was_acknowledged_survives_a_kill(start, file_url, open_client, new
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_port_that_is_taken(start, tmp_path, protocol):
+def test_a_port_that_is_taken(start: Callable[..., Process], tmp_path: Path, protocol: str) -> None:
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as other:
         taken = other.grpc_address if protocol == "grpc" else other.http_address
         addresses = {"grpc_at": "127.0.0.1:0", "http_at": "127.0.0.1:0", f"{protocol}_at": taken}
@@ -177,14 +198,18 @@ def test_a_port_that_is_taken(start, tmp_path, protocol):
         ("duckdb:////no/such/folder/x.duckdb", "127.0.0.1:0", "cannot open /no/such/folder"),
     ],
 )
-def test_what_cannot_be_is_one_line(start, store, grpc_at, expected):
+def test_what_cannot_be_is_one_line(
+    start: Callable[..., Process], store: str, grpc_at: str, expected: str
+) -> None:
     status, out, errors = start(store, grpc_at).end()
     assert (status, out) == (2, "")
     assert expected in errors
     assert errors.count("\n") == 1
 
 
-def test_tls_files_are_named_with_their_source(start, tmp_path):
+def test_tls_files_are_named_with_their_source(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
     path = tmp_path / "collector.toml"
     for given, expected in (
         ('tls-key = "/no.key"', "tls-key: expected tls-cert and tls-key, both\n"),
@@ -199,7 +224,7 @@ def test_tls_files_are_named_with_their_source(start, tmp_path):
         assert errors.count("\n") == 1
 
 
-def test_a_store_that_another_process_holds(start, file_url):
+def test_a_store_that_another_process_holds(start: Callable[..., Process], file_url: str) -> None:
     first = start(file_url)
     first.ready()
     status, _, errors = start(file_url).end()
@@ -208,7 +233,9 @@ def test_a_store_that_another_process_holds(start, file_url):
     assert errors.count("\n") == 1
 
 
-def test_the_token_file_is_read(start, tmp_path, open_client):
+def test_the_token_file_is_read(
+    start: Callable[..., Process], tmp_path: Path, open_client: OpenClient
+) -> None:
     path = tmp_path / "token"
     path.write_text("correct-horse-battery")
     process = start("memory:", "127.0.0.1:0", "127.0.0.1:0", "--token-file", str(path))
@@ -220,7 +247,7 @@ def test_the_token_file_is_read(start, tmp_path, open_client):
     assert errors.startswith("infertrace collector: --token-file: ")
 
 
-def test_importing_the_command_is_cheap():
+def test_importing_the_command_is_cheap() -> None:
     code = (
         "import sys\n"
         "before = set(sys.modules)\n"
@@ -235,7 +262,7 @@ def test_importing_the_command_is_cheap():
 @pytest.mark.parametrize(
     "missing", ["duckdb", "pyarrow", "fastapi", "prometheus_client", "uvicorn"]
 )
-def test_without_the_extra(missing):
+def test_without_the_extra(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\n{START}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -245,7 +272,7 @@ def test_without_the_extra(missing):
     )
 
 
-def test_store_urls(tmp_path, monkeypatch):
+def test_store_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_store("duckdb:///relative.duckdb").close()
     assert (tmp_path / "relative.duckdb").exists()
@@ -259,7 +286,7 @@ def test_store_urls(tmp_path, monkeypatch):
         open_store("postgresql://127.0.0.1:1/spans")
 
 
-def test_a_file_that_is_not_ours(tmp_path: Path):
+def test_a_file_that_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TABLE theirs (a INTEGER)")
@@ -270,7 +297,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path):
         open_store(f"duckdb:///{path}")
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path):
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     open_store(f"duckdb:///{path}").close()
     with duckdb.connect(str(path)) as connection:
@@ -285,7 +312,7 @@ def without_what_came_with_version_3(connection: duckdb.DuckDBPyConnection) -> N
         connection.execute(f"ALTER TABLE spans DROP COLUMN {column}")
 
 
-def test_an_older_schema_is_migrated(tmp_path: Path):
+def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     open_store(f"duckdb:///{path}").close()
     with duckdb.connect(str(path)) as connection:
@@ -298,7 +325,7 @@ def test_an_older_schema_is_migrated(tmp_path: Path):
         assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
 
 
-def test_a_failed_start_lets_go_of_its_ports():
+def test_a_failed_start_lets_go_of_its_ports() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -309,7 +336,9 @@ def test_a_failed_start_lets_go_of_its_ports():
         pass
 
 
-def test_a_full_disk_is_survived(start, file_url, open_client, new_span):
+def test_a_full_disk_is_survived(
+    start: Callable[..., Process], file_url: str, open_client: OpenClient, new_span: NewSpan
+) -> None:
     """Nothing is acknowledged while the file cannot grow, and ingest goes on when it can."""
     resource = pytest.importorskip("resource")
     if not hasattr(resource, "prlimit"):
@@ -356,7 +385,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
-def test_a_disk_that_is_really_full(start, small_disk, open_client, new_span, killed):
+def test_a_disk_that_is_really_full(
+    start: Callable[..., Process],
+    small_disk: Path,
+    open_client: OpenClient,
+    new_span: NewSpan,
+    killed: bool,
+) -> None:
     """The same with a real one: what was acknowledged is there when there is room again."""
     url = f"duckdb:///{small_disk / 'spans.duckdb'}"
     process = start(url)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertrace.generated.span_pb2 import AttributeValue, Resource
+from collector_client import Client, NewSpan
+from infertrace.generated.span_pb2 import AttributeValue, Resource, Span
 from infertrace.storing.keyed_filter import KeyedText, are_in
 from infertrace.storing.span_rows import attributes_json
 
@@ -35,17 +37,17 @@ HOSTILE = [
 ]
 
 
-def asked(client, **filters):
+def asked(client: Client, **filters: Any) -> list[int]:
     """The numbers of the spans found, which are tags, the newest first."""
     return [int(span["tags"]["n"]) for span in client.get("/spans", **filters)]
 
 
-def numbered(new_span, **fields):
+def numbered(new_span: NewSpan, **fields: Any) -> list[Span]:
     tags = fields.pop("tags", [{}] * 3)
     return [new_span(tags={"n": str(n), **more}, **fields) for n, more in enumerate(tags)]
 
 
-def test_tags(client, new_span):
+def test_tags(client: Client, new_span: NewSpan) -> None:
     client.send(*numbered(new_span, tags=[{"user": "u1"}, {"user": "u2"}, {}, {"user": ""}]))
     assert asked(client, **{"tag.user": "u1"}) == [0]
     assert asked(client, **{"tag.user": ""}) == [3]
@@ -57,7 +59,7 @@ def test_tags(client, new_span):
 
 
 @pytest.mark.parametrize("kind", ["tag", "attribute", "resource"])
-def test_any_key_and_any_text(client, new_span, kind):
+def test_any_key_and_any_text(client: Client, new_span: NewSpan, kind: str) -> None:
     for text in HOSTILE:
         span = new_span(tags={"n": "0"})
         fields = {}
@@ -75,7 +77,7 @@ def test_any_key_and_any_text(client, new_span, kind):
             assert len(found) == (key == text), (key, text)
 
 
-def test_attributes_of_all_types(client, new_span):
+def test_attributes_of_all_types(client: Client, new_span: NewSpan) -> None:
     values = [
         AttributeValue(string_value="1"),
         AttributeValue(int_value=1),
@@ -118,7 +120,7 @@ def test_attributes_of_all_types(client, new_span):
         assert asked(client, **{"attribute.v": text}) == numbers, text
 
 
-def test_what_only_looks_alike(client, new_span):
+def test_what_only_looks_alike(client: Client, new_span: NewSpan) -> None:
     """The text of these objects holds the piece that is searched for, and not the tag."""
     wrong = {"b": "b", ":": "d"}
     tags = [wrong, {",": ":"}, wrong, wrong, {",": ":"}, wrong]
@@ -128,7 +130,7 @@ def test_what_only_looks_alike(client, new_span):
     assert asked(client, **{"tag.,": ":", "limit": 1}) == [4]
 
 
-def test_resources(client, new_span):
+def test_resources(client: Client, new_span: NewSpan) -> None:
     for host in ("gpu-1", "gpu-2"):
         attributes = {
             "host.name": AttributeValue(string_value=host),
@@ -145,10 +147,10 @@ def test_resources(client, new_span):
     assert span["resource"]["host.name"] == "gpu-1"
 
 
-def test_pages_keep_every_filter(client, new_span):
+def test_pages_keep_every_filter(client: Client, new_span: NewSpan) -> None:
     tags = [{"user": "u1", "team": "a"}, {"user": "u1"}] * 5
     client.send(*numbered(new_span, tags=tags))
-    url = "/spans?tag.user=u1&tag.team=a&tag.user=u1&limit=2"
+    url: str | None = "/spans?tag.user=u1&tag.team=a&tag.user=u1&limit=2"
     found = []
     while url:
         answer = client.http.get(url)
@@ -159,7 +161,7 @@ def test_pages_keep_every_filter(client, new_span):
     assert found == [8, 6, 4, 2, 0]
 
 
-def test_errors(client):
+def test_errors(client: Client) -> None:
     status, error = client.error("/spans", **{"tag.": "x"})
     assert (status, error) == (400, "tag.: expected a key after the dot, such as tag.user")
     status, error = client.error("/spans", **{f"tag.k{n}": "x" for n in range(17)})
@@ -185,7 +187,7 @@ VALUE = st.one_of(
 
 
 @given(st.dictionaries(TEXT, VALUE, min_size=1, max_size=4))
-def test_a_piece_of_what_is_there_is_there(attributes):
+def test_a_piece_of_what_is_there_is_there(attributes: dict[str, Any]) -> None:
     text = attributes_json(attributes)
     for key, value in json.loads(text).items():
         shown = value if isinstance(value, str) else json.dumps(value)

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import duckdb
 import pytest
 
+from collector_client import Client, NewSpan, OpenClient
 from infertrace.collecting.server import Collector
 from infertrace.storing import duckdb_store
 from infertrace.storing.duckdb_store import DuckDBStore
-from postgresql_cluster import PARTITIONS
+from postgresql_cluster import PARTITIONS, Cluster
 
 PATIENCE_S = 60
 
 
-def wait_for(client, status: int) -> None:
+def wait_for(client: Client, status: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while client.http.get("/health").status_code != status:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_database_that_cannot_be_written(file_url, open_client, new_span, monkeypatch):
+def test_a_database_that_cannot_be_written(
+    file_url: str, open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(duckdb_store, "RETRY_DELAY_S", 0.01)
     broken = threading.Event()
     broken.set()
     apply = DuckDBStore._apply
 
-    def fail(self, entries):
+    def fail(self: DuckDBStore, entries: Any) -> None:
         if broken.is_set():
             raise duckdb.IOException("no space left on /secret")
         apply(self, entries)
@@ -46,7 +51,9 @@ def test_a_database_that_cannot_be_written(file_url, open_client, new_span, monk
         wait_for(client, 200)
 
 
-def test_a_server_that_goes_away(cluster_of, open_client, new_span):
+def test_a_server_that_goes_away(
+    cluster_of: Callable[[str], Cluster], open_client: OpenClient, new_span: NewSpan
+) -> None:
     postgresql = cluster_of(PARTITIONS)
     url = postgresql.new_database()
     with Collector("127.0.0.1:0", "127.0.0.1:0", url) as collector:
@@ -64,7 +71,12 @@ def test_a_server_that_goes_away(cluster_of, open_client, new_span):
 
 
 @pytest.mark.parametrize("where", ["duckdb", "memory"])
-def test_a_query_that_takes_too_long(where, new_store_url, open_client, monkeypatch):
+def test_a_query_that_takes_too_long(
+    where: str,
+    new_store_url: Callable[[str], str],
+    open_client: OpenClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is interrupted, the answer says so, and the next one is answered."""
     endless = "SELECT count(*) FROM range(1_000_000_000_000) WHERE sin(range) > 2 AND ? < ? + ?"
     with monkeypatch.context() as then:

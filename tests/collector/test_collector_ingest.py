@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from collector_client import Client, NewSpan
 from infertrace.generated.span_pb2 import (
     AttributeValue,
     Event,
@@ -20,7 +22,7 @@ from infertrace.generated.span_pb2 import (
 )
 
 
-def test_every_field_comes_back(client):
+def test_every_field_comes_back(client: Client) -> None:
     attributes = {"n": AttributeValue(int_value=2**63 - 1), "x": AttributeValue(double_value=1.0)}
     span = Span(
         trace_id=bytes(range(16)),
@@ -115,7 +117,7 @@ def test_every_field_comes_back(client):
     ]
 
 
-def test_what_was_not_set_is_left_out(client):
+def test_what_was_not_set_is_left_out(client: Client) -> None:
     client.send(Span(trace_id=b"t" * 16, span_id=b"s" * 8, start_time_unix_nano=1))
     assert client.get("/spans") == [
         {
@@ -128,7 +130,7 @@ def test_what_was_not_set_is_left_out(client):
     ]
 
 
-def test_zero_is_not_absent(client, new_span):
+def test_zero_is_not_absent(client: Client, new_span: NewSpan) -> None:
     client.send(
         new_span(
             inference=InferenceContext(batch_size=0, cache_hit_rate=0.0),
@@ -145,7 +147,9 @@ def test_zero_is_not_absent(client, new_span):
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_a_measured_value_that_is_no_number_is_absent(client, new_span, number):
+def test_a_measured_value_that_is_no_number_is_absent(
+    client: Client, new_span: NewSpan, number: float
+) -> None:
     client.send(
         new_span(
             inference=InferenceContext(cache_hit_rate=number),
@@ -178,7 +182,14 @@ scalars = (
     ratio=st.floats(width=32, allow_nan=False, allow_infinity=False),
     model=st.text(),
 )
-def test_attributes_keep_their_types(client, new_span, attributes, tags, ratio, model):
+def test_attributes_keep_their_types(
+    client: Client,
+    new_span: NewSpan,
+    attributes: dict[str, Any],
+    tags: dict[str, str],
+    ratio: float,
+    model: str,
+) -> None:
     kinds = {str: "string", bool: "bool", int: "int", float: "double"}
     span = new_span(
         inference=InferenceContext(batch_fill_ratio=ratio),
@@ -200,13 +211,13 @@ def test_attributes_keep_their_types(client, new_span, attributes, tags, ratio, 
     assert len(repr(stored["batch_fill_ratio"])) <= len(repr(ratio))
 
 
-def test_send_span(client, new_span):
+def test_send_span(client: Client, new_span: NewSpan) -> None:
     assert client.stub.SendSpan(SendSpanRequest(span=new_span())).accepted
     assert not client.stub.SendSpan(SendSpanRequest(span=new_span(status="LATE"))).accepted
     assert not client.stub.SendSpan(SendSpanRequest()).accepted
     assert len(client.get("/spans")) == 1
 
 
-def test_an_empty_request_is_accepted(client):
+def test_an_empty_request_is_accepted(client: Client) -> None:
     answer = client.send_bytes(b"")
     assert (answer.accepted_count, answer.rejected_count) == (0, 0)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertrace.generated.span_pb2 import AttributeValue, Resource
+from collector_client import Client, NewSpan
+from infertrace.generated.span_pb2 import AttributeValue, Resource, Span
 from infertrace.storing import ledger
 from infertrace.storing.ledger import Producer, ProducerReport
 
@@ -14,8 +18,8 @@ PRODUCER = bytes(range(16))
 
 
 @pytest.fixture
-def account(client):
-    def read() -> dict:
+def account(client: Client) -> Callable[[], dict[str, Any]]:
+    def read() -> dict[str, Any]:
         (only,) = client.get("/ledger")["producers"]
         return only
 
@@ -23,8 +27,8 @@ def account(client):
 
 
 @pytest.fixture
-def send(client, new_span):
-    def send_some(count: int, first: int, **fields):
+def send(client: Client, new_span: NewSpan) -> Callable[..., list[Span]]:
+    def send_some(count: int, first: int, **fields: Any) -> list[Span]:
         spans = [new_span() for _ in range(count)]
         client.send(*spans, producer_id=PRODUCER, first_span_sequence=first, **fields)
         return spans
@@ -32,7 +36,9 @@ def send(client, new_span):
     return send_some
 
 
-def test_a_producer_from_start_to_finish(client, account, send):
+def test_a_producer_from_start_to_finish(
+    client: Client, account: Callable[[], dict[str, Any]], send: Callable[..., list[Span]]
+) -> None:
     resource = Resource(attributes={"service.name": AttributeValue(string_value="checkout")})
     send(3, 1, produced_count=10, resource=resource)
     now = account()
@@ -52,13 +58,15 @@ def test_a_producer_from_start_to_finish(client, account, send):
     assert account()["first_seen"] < account()["last_seen"]
 
 
-def test_a_retried_batch_counts_once(client, account, send):
+def test_a_retried_batch_counts_once(
+    client: Client, account: Callable[[], dict[str, Any]], send: Callable[..., list[Span]]
+) -> None:
     spans = send(4, 1, produced_count=4)
     client.send(*spans, producer_id=PRODUCER, first_span_sequence=1, produced_count=4)
     assert (account()["stored"], account()["duplicates"], account()["pending"]) == (4, 4, 0)
 
 
-def test_gaps_close(account, send):
+def test_gaps_close(account: Callable[[], dict[str, Any]], send: Callable[..., list[Span]]) -> None:
     send(2, 1, produced_count=10)
     send(3, 8, produced_count=10)
     send(1, 5, produced_count=10)
@@ -69,7 +77,9 @@ def test_gaps_close(account, send):
     assert account()["stored"] == 10
 
 
-def test_counters_that_come_late_do_not_count_back(account, send):
+def test_counters_that_come_late_do_not_count_back(
+    account: Callable[[], dict[str, Any]], send: Callable[..., list[Span]]
+) -> None:
     send(1, 2, produced_count=9, dropped_counts={"buffer_full": 5, "invalid": 1})
     send(1, 1, produced_count=4, dropped_counts={"buffer_full": 2})
     now = account()
@@ -79,7 +89,9 @@ def test_counters_that_come_late_do_not_count_back(account, send):
     assert now["completeness"] == pytest.approx(2 / 9)
 
 
-def test_a_rejection_that_the_producer_heard_of_counts_once(client, account, new_span):
+def test_a_rejection_that_the_producer_heard_of_counts_once(
+    client: Client, account: Callable[[], dict[str, Any]], new_span: NewSpan
+) -> None:
     fields = {"producer_id": PRODUCER, "first_span_sequence": 1, "produced_count": 2}
     client.send(new_span(), new_span(status="LATE"), **fields)
     assert (account()["rejected"], account()["pending"]) == (1, 0)
@@ -89,7 +101,7 @@ def test_a_rejection_that_the_producer_heard_of_counts_once(client, account, new
     assert (now["state"], now["complete"], now["completeness"]) == ("finished", False, 0.5)
 
 
-def test_every_producer_has_its_own(client, new_span):
+def test_every_producer_has_its_own(client: Client, new_span: NewSpan) -> None:
     for number in range(3):
         client.send(new_span(), producer_id=bytes([number]) * 16, produced_count=number + 1)
     found = client.get("/ledger")["producers"]
@@ -101,12 +113,14 @@ def test_every_producer_has_its_own(client, new_span):
     assert len(client.get("/ledger", limit=2)["producers"]) == 2
 
 
-def test_spans_without_a_producer_have_no_account(client, new_span):
+def test_spans_without_a_producer_have_no_account(client: Client, new_span: NewSpan) -> None:
     client.send(new_span())
     assert client.get("/ledger") == {"producers": []}
 
 
-def test_the_largest_counters(account, send):
+def test_the_largest_counters(
+    account: Callable[[], dict[str, Any]], send: Callable[..., list[Span]]
+) -> None:
     largest = 2**64 - 1
     send(1, 2**63 - 1, produced_count=largest, dropped_counts={"buffer_full": largest})
     assert account()["produced"] == largest
@@ -114,7 +128,9 @@ def test_the_largest_counters(account, send):
     assert account()["gaps"] == [[1, 2**63 - 2]]
 
 
-def test_accounts_are_bounded(client, new_span, monkeypatch):
+def test_accounts_are_bounded(
+    client: Client, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ledger, "MAX_PRODUCERS", 10)
     for number in range(25):
         client.send(new_span(), producer_id=bytes([number]) * 16, produced_count=1)
@@ -123,7 +139,7 @@ def test_accounts_are_bounded(client, new_span, monkeypatch):
     assert found[0] == "18"  # the newest of the 25
 
 
-def test_silence():
+def test_silence() -> None:
     producer = Producer(PRODUCER, first_seen=0, last_seen=0)
     limit = ledger.SILENT_AFTER_S * ledger.NANOS_PER_SECOND
     assert producer.state(limit) == "active"
@@ -134,7 +150,7 @@ def test_silence():
     batches=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 10)), max_size=30),
     rejected=st.sets(st.integers(1, 70)),
 )
-def test_sequences_count_like_a_set(batches, rejected):
+def test_sequences_count_like_a_set(batches: Any, rejected: Any) -> None:
     producer = Producer(PRODUCER, 0, 0)
     seen: set[int] = set()
     for first, count in batches:
@@ -153,7 +169,7 @@ def test_sequences_count_like_a_set(batches, rejected):
     assert missing == set(range(1, max(seen, default=0))) - seen
 
 
-def test_intervals_and_reasons_are_bounded():
+def test_intervals_and_reasons_are_bounded() -> None:
     producer = Producer(PRODUCER, 0, 0)
     for number in range(1, 2 * ledger.MAX_INTERVALS, 2):
         report = ProducerReport(PRODUCER, "", number, 0, {f"r{number}": 1, "x" * 999: 1}, False)

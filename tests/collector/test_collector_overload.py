@@ -8,12 +8,14 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import grpc
 import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from collector_client import Client, NewSpan, OpenClient
 from collector_process import CollectorProcess
 from held_calls import held_calls
 from infertrace.collecting import service
@@ -22,7 +24,7 @@ from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.querying import http_server
 
 
-def await_calls(count: int, client) -> None:
+def await_calls(count: int, client: Client) -> None:
     """Until that many have arrived."""
     name = "infertrace_collector_requests_total "
     deadline = time.monotonic() + 60
@@ -34,7 +36,13 @@ def await_calls(count: int, client) -> None:
 
 
 @pytest.mark.parametrize(("connections", "calls_each"), [(2, 550), (11, 100), (275, 4)])
-def test_held_calls_take_no_place(open_client, new_span, monkeypatch, connections, calls_each):
+def test_held_calls_take_no_place(
+    open_client: OpenClient,
+    new_span: NewSpan,
+    monkeypatch: pytest.MonkeyPatch,
+    connections: int,
+    calls_each: int,
+) -> None:
     monkeypatch.setattr(service, "READING_TURN_S", 0.2)
     monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 60.0)
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
@@ -45,14 +53,16 @@ def test_held_calls_take_no_place(open_client, new_span, monkeypatch, connection
         assert accepted == 200
 
 
-def test_calls_that_are_given_up_give_their_places_back(open_client, new_span, monkeypatch):
+def test_calls_that_are_given_up_give_their_places_back(
+    open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that have one, and those that wait; by themselves, and with their connection."""
     monkeypatch.setattr(service, "READING_PLACES", 4)
     monkeypatch.setattr(service, "READING_TURN_S", 60.0)
     monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 60.0)
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
         client = open_client(collector.grpc_address, collector.http_address)
-        call = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
+        call: Any = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
         for arrived in (10, 30, 50):
             calls = [call.future(iter(threading.Event().wait, True)) for _ in range(10)]
             await_calls(arrived, client)
@@ -63,7 +73,7 @@ def test_calls_that_are_given_up_give_their_places_back(open_client, new_span, m
         assert client.send(new_span()).accepted_count == 1
 
 
-def test_held_connections_leave_files_to_open(open_client, new_span):
+def test_held_connections_leave_files_to_open(open_client: OpenClient, new_span: NewSpan) -> None:
     """A collector of whatever soft limit, which a thousand connections would reach."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
@@ -80,7 +90,9 @@ def test_held_connections_leave_files_to_open(open_client, new_span):
         process.kill()
 
 
-def test_a_refusal_for_want_of_room_says_when_to_come_again(open_client, new_span, monkeypatch):
+def test_a_refusal_for_want_of_room_says_when_to_come_again(
+    open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest of those that wait goes; what is refused is no fault of its spans."""
     monkeypatch.setattr(service, "READING_PLACES", 1)
     monkeypatch.setattr(service, "MAX_WAITING_CALLS", 1)
@@ -101,11 +113,16 @@ def test_a_refusal_for_want_of_room_says_when_to_come_again(open_client, new_spa
         assert second.result().accepted_count == 1
 
 
-def batch(new_span):
+def batch(new_span: NewSpan) -> SendSpanBatchRequest:
     return SendSpanBatchRequest(spans=[new_span()])
 
 
-def test_a_handler_that_fails_can_be_asked_again(client, new_span, monkeypatch, caplog):
+def test_a_handler_that_fails_can_be_asked_again(
+    client: Client,
+    new_span: NewSpan,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("no room for a list")
 
@@ -115,7 +132,7 @@ def test_a_handler_that_fails_can_be_asked_again(client, new_span, monkeypatch, 
             with pytest.raises(grpc.RpcError) as failure:
                 client.send(new_span())
             assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert "no room" not in failure.value.details()
+            assert "no room" not in str(failure.value.details())
     (record,) = caplog.records
     assert record.exc_info is not None
     monkeypatch.undo()
@@ -126,14 +143,16 @@ def test_a_handler_that_fails_can_be_asked_again(client, new_span, monkeypatch, 
     "sent",
     [b"", b"GET /spans HTTP/1.1\r\nX-Slow: ", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"],
 )
-def test_held_connections_keep_no_reader_out(client, monkeypatch, sent):
+def test_held_connections_keep_no_reader_out(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 60)
     monkeypatch.setattr(http_server, "KEEP_ALIVE_S", 60)
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 32)
     url = client.http.base_url
     with ExitStack() as stack:
         for _ in range(2 * 32):
-            held = stack.enter_context(socket.create_connection((url.host, url.port), 30))
+            held = stack.enter_context(socket.create_connection(client.http_address, 30))
             held.sendall(sent)
             if sent.endswith(b"\r\n\r\n"):
                 # While it is being answered, it is not held.
@@ -143,10 +162,9 @@ def test_held_connections_keep_no_reader_out(client, monkeypatch, sent):
             assert answer.json() == {"status": "ok"}
 
 
-def test_a_request_without_a_host(client):
+def test_a_request_without_a_host(client: Client) -> None:
     """HTTP/1.0 may leave it out, and so say nothing of who the client believes to ask."""
-    url = client.http.base_url
-    with socket.create_connection((url.host, url.port), 30) as connection:
+    with socket.create_connection(client.http_address, 30) as connection:
         connection.sendall(b"GET /ledger HTTP/1.0\r\n\r\n")
         answer = b""
         while some := connection.recv(65_536):

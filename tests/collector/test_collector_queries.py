@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from infertrace.generated.span_pb2 import InferenceContext
+from collector_client import Client, NewSpan
+from infertrace.generated.span_pb2 import InferenceContext, Span
 from infertrace.storing.duckdb_store import DuckDBStore
 from infertrace.storing.postgres_store import PostgresStore
 from infertrace.storing.store import StoreError
@@ -35,8 +38,10 @@ HOSTILE = [
     ("parameter", "field"),
     [("service", "service_name"), ("operation", "operation_name"), ("model", "model_name")],
 )
-def test_text_filters_match_exactly(client, new_span, parameter, field):
-    def named(text):
+def test_text_filters_match_exactly(
+    client: Client, new_span: NewSpan, parameter: str, field: str
+) -> None:
+    def named(text: str) -> Span:
         if parameter == "model":
             return new_span(inference=InferenceContext(model_name=text))
         return new_span(**{field: text})
@@ -50,14 +55,14 @@ def test_text_filters_match_exactly(client, new_span, parameter, field):
 @pytest.mark.parametrize(
     "parameter", ["status", "trace_id", "since", "until", "min_duration_ms", "limit", "cursor"]
 )
-def test_other_filters_refuse_what_they_are_not(client, parameter):
+def test_other_filters_refuse_what_they_are_not(client: Client, parameter: str) -> None:
     for hostile in HOSTILE:
         status, error = client.error("/spans", **{parameter: hostile})
         assert status == 400
         assert error.startswith(f"{parameter}: expected ")
 
 
-def test_status_trace_and_duration_filters(client, new_span):
+def test_status_trace_and_duration_filters(client: Client, new_span: NewSpan) -> None:
     spans = [
         new_span(status="OK", duration_nanos=1_000_000),
         new_span(status="ERROR", duration_nanos=1_000_001),
@@ -65,7 +70,7 @@ def test_status_trace_and_duration_filters(client, new_span):
     ]
     client.send(*spans)
 
-    def found(**parameters):
+    def found(**parameters: Any) -> Any:
         return {s["span_id"] for s in client.get("/spans", **parameters)}
 
     ids = [span.span_id.hex() for span in spans]
@@ -77,12 +82,12 @@ def test_status_trace_and_duration_filters(client, new_span):
     assert found(status="", model="") == set(ids)  # blank is not given
 
 
-def test_time_filters(client, new_span):
+def test_time_filters(client: Client, new_span: NewSpan) -> None:
     moments = [1_700_000_000_000_000_000 + n for n in (0, 1, 2)]
     for moment in moments:
         client.send(new_span(start_time_unix_nano=moment))
 
-    def found(**parameters):
+    def found(**parameters: Any) -> Any:
         return [parse_rfc3339(s["start_time"]) for s in client.get("/spans", **parameters)]
 
     assert found(since="2023-11-14T22:13:20.000000001Z") == moments[:0:-1]
@@ -95,13 +100,13 @@ def test_time_filters(client, new_span):
     assert len(answer.json()) == 1
 
 
-def test_time_ago(client, new_span):
+def test_time_ago(client: Client, new_span: NewSpan) -> None:
     client.send(new_span(start_time_unix_nano=time.time_ns() - 3_600 * 10**9))
     assert client.get("/spans", since="30m") == []
     assert len(client.get("/spans", since="2h", until="30m")) == 1
 
 
-def test_rfc3339_round_trip():
+def test_rfc3339_round_trip() -> None:
     for nanos in (0, 1, 2**63 - 1, -(2**63), 1_700_000_000_123_456_789):
         assert parse_rfc3339(format_rfc3339(nanos)) == nanos
     for text in ("2023-02-30T00:00:00Z", "2023-01-01", "2023-01-01T00:00:00", "now"):
@@ -109,7 +114,7 @@ def test_rfc3339_round_trip():
             parse_rfc3339(text)
 
 
-def pages(client, **parameters):
+def pages(client: Client, **parameters: Any) -> Iterator[Any]:
     """The spans of each page, following Link, and checking X-Next-Cursor against it."""
     answer = client.http.get("/spans", params=parameters)
     while True:
@@ -124,7 +129,7 @@ def pages(client, **parameters):
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-def test_pages_neither_skip_nor_repeat(client, new_span, limit):
+def test_pages_neither_skip_nor_repeat(client: Client, new_span: NewSpan, limit: int) -> None:
     moment = time.time_ns()
     # Many share a start time, and some a trace: the order has to go on by the ids.
     spans = [new_span(start_time_unix_nano=moment + n // 5) for n in range(25)]
@@ -137,19 +142,19 @@ def test_pages_neither_skip_nor_repeat(client, new_span, limit):
     assert starts == sorted(starts, reverse=True)
 
 
-def test_pages_keep_their_filters(client, new_span):
+def test_pages_keep_their_filters(client: Client, new_span: NewSpan) -> None:
     client.send(*[new_span(service_name=name) for name in ("a&b=c", "other") * 10])
     found = list(pages(client, limit=3, service="a&b=c", since="1h"))
     assert [len(page) for page in found] == [3, 3, 3, 1]
     assert {s["service_name"] for page in found for s in page} == {"a&b=c"}
 
 
-def test_paging_while_spans_arrive(client, new_span):
+def test_paging_while_spans_arrive(client: Client, new_span: NewSpan) -> None:
     old = [new_span() for _ in range(100)]
     client.send(*old)
     stop = threading.Event()
 
-    def ingest():
+    def ingest() -> None:
         while not stop.is_set():
             client.send(new_span())
 
@@ -164,7 +169,7 @@ def test_paging_while_spans_arrive(client, new_span):
     assert {span.span_id.hex() for span in old} <= set(found)
 
 
-def test_limit(client, new_span):
+def test_limit(client: Client, new_span: NewSpan) -> None:
     client.send(*[new_span() for _ in range(101)])
     assert len(client.get("/spans")) == 100
     assert len(client.get("/spans", limit=10_000)) == 101
@@ -173,7 +178,7 @@ def test_limit(client, new_span):
         assert (status, error) == (400, f"limit: expected 1 to 10000, got {wrong!r}")
 
 
-def test_trace(client, new_span):
+def test_trace(client: Client, new_span: NewSpan) -> None:
     moment = time.time_ns()
     ids = {"trace_id": b"0123456789abcdef", "start_time_unix_nano": moment}
     child = new_span(**ids, duration_nanos=1, parent_span_id=b"parent00")
@@ -188,14 +193,16 @@ def test_trace(client, new_span):
     assert "truncated" not in answer
 
 
-def test_a_trace_without_end(client, new_span, monkeypatch):
+def test_a_trace_without_end(
+    client: Client, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("infertrace.querying.app.MAX_TRACE_SPANS", 3)
     client.send(*[new_span(trace_id=b"t" * 16) for _ in range(4)])
     answer = client.get(f"/traces/{b't'.hex() * 16}")
     assert (len(answer["spans"]), answer["truncated"]) == (3, True)
 
 
-def test_models(client, new_span):
+def test_models(client: Client, new_span: NewSpan) -> None:
     moment = time.time_ns() - 10 * 10**9
     for number in range(100):
         client.send(
@@ -231,7 +238,7 @@ def test_models(client, new_span):
         assert latency == {**expected, "window_seconds": 3600.0}
 
 
-def test_latency_without_samples(client, new_span):
+def test_latency_without_samples(client: Client, new_span: NewSpan) -> None:
     client.send(new_span(start_time_unix_nano=time.time_ns() - 3_600 * 10**9))
     answer = client.get("/models/gpt-4/latency", window="90s")
     assert answer.pop("counted")["operation"] is None
@@ -243,7 +250,7 @@ def test_latency_without_samples(client, new_span):
     assert client.get("/models/gpt-4/latency", window="2h")["sample_count"] == 1
 
 
-def test_latency_against_a_baseline(client, new_span):
+def test_latency_against_a_baseline(client: Client, new_span: NewSpan) -> None:
     now = time.time_ns()
     minute = 60 * 10**9
     for age, duration_ms, status in ((1, 30, "OK"), (2, 30, "ERROR"), (7, 20, "OK"), (9, 20, "OK")):
@@ -277,7 +284,7 @@ def test_latency_against_a_baseline(client, new_span):
     assert client.error("/models/gpt-4/latency", baseline="x")[0] == 400
 
 
-def test_series(client, new_span):
+def test_series(client: Client, new_span: NewSpan) -> None:
     minute = 60 * 10**9
     first = (time.time_ns() // minute - 3) * minute
     for offset, wait in ((0, 1.0), (minute - 1, 3.0), (2 * minute, None)):
@@ -292,7 +299,7 @@ def test_series(client, new_span):
             )
         )
 
-    def points(**parameters):
+    def points(**parameters: Any) -> Any:
         answer = client.get("/models/a/b/series", **parameters)
         assert answer["model_name"] == "a/b"
         return [(p["time"], p["sample_count"], p["value"]) for p in answer["points"]]
@@ -314,7 +321,7 @@ def test_series(client, new_span):
     assert (status, error) == (400, "step: expected at most 10000 steps in the time")
 
 
-def test_statistics_are_of_requests(client, new_span):
+def test_statistics_are_of_requests(client: Client, new_span: NewSpan) -> None:
     """As examples/llm.py makes them: one request of 18 s, and what happened in it, on two hosts."""
     moment = time.time_ns() - 60 * 10**9
     request = new_span(
@@ -339,7 +346,7 @@ def test_statistics_are_of_requests(client, new_span):
     ]
     client.send(request, elsewhere, *steps)
 
-    def asked(**parameters):
+    def asked(**parameters: Any) -> Any:
         path = "/models/gpt-4/latency"
         answers = [
             client.get(path, window="1h", **parameters),
@@ -360,7 +367,7 @@ def test_statistics_are_of_requests(client, new_span):
     assert (none["sample_count"], none["counted"]["operation"]) == (0, "nothing")
 
 
-def test_statistics_of_a_time(client, new_span):
+def test_statistics_of_a_time(client: Client, new_span: NewSpan) -> None:
     minute = 60 * 10**9
     now = time.time_ns() // minute * minute
     for age, duration_ms in ((1, 30), (31, 20), (33, 20), (60 * 24 * 3, 10)):
@@ -393,7 +400,7 @@ def test_statistics_of_a_time(client, new_span):
         )
 
 
-def test_percentiles_of_what_a_client_waits_for(client, new_span):
+def test_percentiles_of_what_a_client_waits_for(client: Client, new_span: NewSpan) -> None:
     moment = time.time_ns() - 60 * 10**9
     for number in range(101):
         client.send(
@@ -422,7 +429,7 @@ def test_percentiles_of_what_a_client_waits_for(client, new_span):
 
 
 @pytest.mark.parametrize("route", ["latency", "series"])
-def test_a_model_that_nobody_traced(client, new_span, route):
+def test_a_model_that_nobody_traced(client: Client, new_span: NewSpan, route: str) -> None:
     client.send(new_span(parent_span_id=b"12345678"))
     assert client.error(f"/models/nope/{route}") == (
         404,
@@ -432,7 +439,7 @@ def test_a_model_that_nobody_traced(client, new_span, route):
 
 
 @pytest.mark.parametrize("wrong", ["5", "0m", "-5m", "5 m", "5y", "m", "٣m", "1.5h"])
-def test_window(client, wrong):
+def test_window(client: Client, wrong: str) -> None:
     for path in ("/models", "/models/gpt-4/latency"):
         status, error = client.error(path, window=wrong)
         assert status == 400
@@ -452,13 +459,13 @@ def test_window(client, wrong):
         ("/spans/", 404, "no such route: /spans/"),
     ],
 )
-def test_errors_are_json(client, path, status, error):
+def test_errors_are_json(client: Client, path: str, status: int, error: str) -> None:
     found, text = client.error(path)
     assert (found, text[: len(error)]) == (status, error)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_other_methods(client, method):
+def test_other_methods(client: Client, method: str) -> None:
     answer = client.http.request(method, "/spans")
     assert (answer.status_code, answer.json()) == (
         405,
@@ -468,15 +475,15 @@ def test_other_methods(client, method):
 
 
 @pytest.mark.parametrize("path", ["/spans", "/health", "/metrics", "/nowhere"])
-def test_head_is_get_without_the_body(client, path):
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
     answers = [client.http.request(method, path) for method in ("HEAD", "GET")]
     assert answers[0].content == b""
     assert answers[0].status_code == answers[1].status_code
     assert answers[0].headers["Content-Type"] == answers[1].headers["Content-Type"]
 
 
-def test_a_store_that_cannot_answer(client, monkeypatch):
-    def fail(*_):
+def test_a_store_that_cannot_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
         raise StoreError("/secret is gone")
 
     for store in (DuckDBStore, PostgresStore):
@@ -487,11 +494,11 @@ def test_a_store_that_cannot_answer(client, monkeypatch):
     assert client.error("/spans") == (500, "internal error")
 
 
-def test_health(client):
+def test_health(client: Client) -> None:
     assert client.get("/health") == {"status": "ok"}
 
 
-def test_openapi(client):
+def test_openapi(client: Client) -> None:
     document = client.get("/openapi.json")
     assert set(document["paths"]) == {
         "/spans",

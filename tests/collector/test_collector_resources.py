@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collector_client import Client, NewSpan
 from infertrace.generated.span_pb2 import AttributeValue, Resource
 
 HOST = Resource(
@@ -15,7 +16,7 @@ HOST = Resource(
 AS_JSON = {"host.name": "gpu-2", "process.pid": 2**60, "share": 1.0, "spot": False}
 
 
-def test_resources_come_back(client, new_span):
+def test_resources_come_back(client: Client, new_span: NewSpan) -> None:
     trace = b"t" * 16
     client.send(new_span(trace_id=trace), new_span(), producer_id=b"p" * 16, resource=HOST)
     client.send(new_span(trace_id=trace))
@@ -31,6 +32,6 @@ def test_resources_come_back(client, new_span):
     assert (status, error) == (400, "include: expected resource, got 'everything'")
 
 
-def test_flags_come_back(client, new_span):
+def test_flags_come_back(client: Client, new_span: NewSpan) -> None:
     client.send(new_span(flags=0x301), new_span(flags=2**32 - 1), new_span())
     assert [span.get("flags") for span in client.get("/spans")] == [None, 2**32 - 1, 0x301]

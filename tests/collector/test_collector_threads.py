@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from collector_client import Client, NewSpan
 from infertrace.collecting.grpc_server import GrpcServer
 from infertrace.collecting.server import Collector
 from infertrace.querying import http_server
@@ -97,7 +98,14 @@ def restarts(client: Any, thread: str) -> float:
 
 
 @pytest.mark.parametrize("times", [1, 5])
-def test_moving_the_journal(open_collector, broken, new_span, caplog, monkeypatch, times):
+def test_moving_the_journal(
+    open_collector: Callable[..., Client],
+    broken: Callable[..., Fault],
+    new_span: NewSpan,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
     monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.01)
     fault = broken(DuckDBStore, "_apply", times)
     client = open_collector("duckdb")
@@ -116,12 +124,14 @@ def test_moving_the_journal(open_collector, broken, new_span, caplog, monkeypatc
     assert said(caplog).count("the thread apply ended, and is replaced") == 1
 
 
-def test_what_was_committed_is_not_applied_again(open_collector, new_span, monkeypatch):
+def test_what_was_committed_is_not_applied_again(
+    open_collector: Callable[..., Client], new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The thread ends between the commit and what it would have noted of it."""
     real = DuckDBStore._apply_or_reopen
     times = 2
 
-    def fail(self, entries):
+    def fail(self: Any, entries: Any) -> None:
         nonlocal times
         real(self, entries)
         if times:
@@ -138,7 +148,12 @@ def test_what_was_committed_is_not_applied_again(open_collector, new_span, monke
     assert client.get("/models")[0]["sample_count"] == 20
 
 
-def test_writes_that_are_blocked(open_collector, broken, new_span, monkeypatch):
+def test_writes_that_are_blocked(
+    open_collector: Callable[..., Client],
+    broken: Callable[..., Fault],
+    new_span: NewSpan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.01)
     monkeypatch.setattr(duckdb_store, "MAX_UNAPPLIED_BYTES", 1)
     monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 0.01)
@@ -159,7 +174,13 @@ def test_writes_that_are_blocked(open_collector, broken, new_span, monkeypatch):
 
 
 @pytest.mark.parametrize("store", ["memory", "duckdb", "postgresql"])
-def test_retention(open_collector, broken, new_span, caplog, store):
+def test_retention(
+    open_collector: Callable[..., Client],
+    broken: Callable[..., Fault],
+    new_span: NewSpan,
+    caplog: pytest.LogCaptureFixture,
+    store: str,
+) -> None:
     from infertrace.storing.postgres_store import PostgresStore
 
     owner = PostgresStore if store == "postgresql" else DuckDBStore
@@ -177,7 +198,12 @@ def test_retention(open_collector, broken, new_span, caplog, store):
 
 
 @pytest.mark.parametrize("times", [1, 4])
-def test_writing(open_collector, broken, new_span, times):
+def test_writing(
+    open_collector: Callable[..., Client],
+    broken: Callable[..., Fault],
+    new_span: NewSpan,
+    times: int,
+) -> None:
     """A batch in the hands of a thread that ends is refused, and can come again."""
     fault = broken(GroupCommit, "_commit", times)
     client = open_collector("duckdb")
@@ -195,7 +221,9 @@ def test_writing(open_collector, broken, new_span, times):
     assert client.send(new_span()).accepted_count == 1
 
 
-def test_health_while_nothing_is_written(open_collector, broken, new_span):
+def test_health_while_nothing_is_written(
+    open_collector: Callable[..., Client], broken: Callable[..., Fault], new_span: NewSpan
+) -> None:
     client = open_collector("memory")
     broken(GroupCommit, "_commit", 1)
     with pytest.raises(grpc.RpcError):
@@ -210,14 +238,14 @@ def test_health_while_nothing_is_written(open_collector, broken, new_span):
     assert client.get("/health")["status"] == "ok"
 
 
-def test_time_limits(broken):
+def test_time_limits(broken: Callable[..., Fault]) -> None:
     limits = TimeLimits(0.05, lambda _: TimeoutError())
     slow = threading.Event()
 
     class Interrupted(Exception):
         pass
 
-    def interrupt():
+    def interrupt() -> None:
         slow.set()
         raise Interrupted
 
@@ -230,7 +258,9 @@ def test_time_limits(broken):
     limits.close()
 
 
-def test_answers(open_collector, broken, new_span):
+def test_answers(
+    open_collector: Callable[..., Client], broken: Callable[..., Fault], new_span: NewSpan
+) -> None:
     client = open_collector("memory")
     client.send(new_span())
     fault = broken(http_server._ThreadedServer, "on_tick", 2)
@@ -250,16 +280,18 @@ def test_answers(open_collector, broken, new_span):
     assert len(client.get("/spans")) == 1
 
 
-def test_taking_spans_in(open_collector, new_span, monkeypatch):
+def test_taking_spans_in(
+    open_collector: Callable[..., Client], new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loop of gRPC goes on in another thread, with the same server."""
-    servers = []
+    servers: list[GrpcServer] = []
     real = GrpcServer.start
 
-    def start(self, service):
+    def start(self: GrpcServer, service: Any) -> None:
         servers.append(self)
         real(self, service)
 
-    def fail():
+    def fail() -> None:
         raise SystemExit
 
     monkeypatch.setattr(GrpcServer, "start", start)
@@ -272,7 +304,7 @@ def test_taking_spans_in(open_collector, new_span, monkeypatch):
     wait_until(lambda: client.get("/health")["status"] == "ok")
 
 
-def test_no_thread_to_be_had(monkeypatch):
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even its replacement cannot begin; whoever looks after it tries again."""
     ran: list[int] = []
 

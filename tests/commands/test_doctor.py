@@ -102,7 +102,7 @@ def otlp() -> Iterator[str]:
         return b""
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    handler = grpc.unary_unary_rpc_method_handler(export)
+    handler: Any = grpc.unary_unary_rpc_method_handler(export)
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(

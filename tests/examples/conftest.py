@@ -9,42 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+
+from running_collector import Collector
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 READY = re.compile(r"infertrace collector: gRPC on (\S+), HTTP on (\S+), store \S+\n")
 DEADLINE_S = 240
 BACKENDS = ["native", "pure"] if find_spec("infertrace.recording.native") else ["pure"]
-
-
-class Collector:
-    """Asks a running collector."""
-
-    def __init__(self, grpc_address: str, http_address: str) -> None:
-        self.grpc_address = grpc_address
-        self._http = httpx.Client(base_url=f"http://{http_address}", trust_env=False, timeout=60)
-
-    def get(self, path: str, **parameters: str | int) -> Any:
-        answer = self._http.get(path, params=parameters or None)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def assert_complete(self, stats: dict[str, Any]) -> None:
-        """The one producer so far lost nothing, and both sides say so."""
-        (producer,) = self.get("/ledger")["producers"]
-        assert producer["complete"], producer
-        assert producer["state"] == "finished"
-        assert producer["dropped"] == {}
-        assert producer["stored"] == producer["produced"] == stats["produced"] > 0
-        assert stats["delivered"] == stats["produced"]
-        assert stats["pending"] == stats["invalid_fields"] == 0
-        assert stats["dropped"] == {}
-
-    def close(self) -> None:
-        self._http.close()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

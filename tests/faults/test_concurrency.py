@@ -144,7 +144,7 @@ def stepped_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, library = folder / "clock.c", folder / "clock.so"
     source.write_text(STEPPED_CLOCK)
     compiler = os.environ.get("CC", "cc")
-    command = [compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"]
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library
 

@@ -47,22 +47,26 @@ class Receiver:
         self._process = subprocess.Popen(
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._watchdog = threading.Timer(RECEIVER_DEADLINE_S, self._process.kill)
         self._watchdog.start()
-        self.address = self._process.stdout.readline().strip()
+        self.address = self._stdout.readline().strip()
         self._lines: list[str] = []
         # A full pipe would block the receiver, and so its clients.
-        self._reader = threading.Thread(target=self._lines.extend, args=(self._process.stdout,))
+        self._reader = threading.Thread(target=self._lines.extend, args=(self._stdout,))
         self._reader.start()
 
     def stop(self) -> list[tuple[str, str]]:
         """Stops it and returns (method, request as JSON) for each call."""
-        self._process.stdin.close()
+        self._stdin.close()
         self._reader.join()
         self._process.wait()
-        self._process.stdout.close()
+        self._stdout.close()
         self._watchdog.cancel()
-        return [tuple(line.split(" ", 1)) for line in self._lines]
+        parted = (line.partition(" ") for line in self._lines)
+        return [(method, request) for method, _, request in parted]
 
 
 @pytest.fixture

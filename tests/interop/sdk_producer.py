@@ -44,7 +44,7 @@ with tracer.start_span("resnet50", "request") as parent:
             span.set_attribute("temperature", 0.7)
             span.add_event("first token", {"index": 1})
             span.add_link(linked, {"kind": "batched request"})
-            span.set_attribute("not a scalar", object())
+            span.set_attribute("not a scalar", object())  # type: ignore[arg-type]
             raise RuntimeError("out of memory")
     except RuntimeError:
         pass

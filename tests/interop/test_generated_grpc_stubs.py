@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -23,11 +24,11 @@ class Collector(span_pb2_grpc.CollectorServiceServicer):
     def __init__(self) -> None:
         self.requests: list[object] = []
 
-    def SendSpan(self, request, context):  # noqa: N802
+    def SendSpan(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         return span_pb2.SendSpanResponse(accepted=True)
 
-    def SendSpanBatch(self, request, context):  # noqa: N802
+    def SendSpanBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         return span_pb2.SendSpanBatchResponse(
             accepted_count=1, rejected_count=1, rejection_reason="for the test"
@@ -45,7 +46,7 @@ def collector() -> Iterator[tuple[Collector, str]]:
     server.stop(None).wait()
 
 
-def test_python_to_go(receiver, batch: span_pb2.SendSpanBatchRequest) -> None:
+def test_python_to_go(receiver: Any, batch: span_pb2.SendSpanBatchRequest) -> None:
     single = span_pb2.SendSpanRequest(span=batch.spans[0])
     with grpc.insecure_channel(receiver.address) as channel:
         stub = span_pb2_grpc.CollectorServiceStub(channel)

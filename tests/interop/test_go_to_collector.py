@@ -102,6 +102,7 @@ def collector() -> Iterator[tuple[str, str]]:
     watchdog = threading.Timer(COLLECTOR_DEADLINE_S, process.kill)
     watchdog.start()
     try:
+        assert process.stdout is not None
         ready = next(filter(None, map(READY.match, process.stdout)), None)
         assert ready, "the collector did not say that it is ready"
         yield ready[1], ready[2]

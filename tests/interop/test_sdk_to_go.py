@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -76,7 +77,7 @@ def expected_span(ids: dict[str, str]) -> span_pb2.Span:
 
 
 @pytest.mark.parametrize("backend", available_backends())
-def test_every_field_arrives(receiver, fake_driver: Path, backend: str) -> None:
+def test_every_field_arrives(receiver: Any, fake_driver: Path, backend: str) -> None:
     done = subprocess.run(
         [sys.executable, HERE / "sdk_producer.py", receiver.address, str(SMALL_SPAN_COUNT)],
         env={

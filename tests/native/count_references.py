@@ -445,7 +445,8 @@ def growth(recorder: Any, kind: Kind, times: int) -> dict[str, int]:
 def main(times: int) -> None:
     tracemalloc.start()
     grown, spans = {}, 0
-    for name, kind in {**KINDS, "planted": Planted()}.items():
+    kinds: dict[str, Kind] = {**KINDS, "planted": Planted()}
+    for name, kind in kinds.items():
         recorder = new_recorder()
         grown[name] = growth(recorder, kind, times)
         spans += recorder.counts()[0]

@@ -239,8 +239,8 @@ def test_the_ledger_is_exact_under_threads(recording: Recording, threads: int) -
         with ThreadPoolExecutor(threads + 1) as pool:
             delivering = pool.submit(attended.deliver_what_comes, done)
             attending = attended.attend(interval_s=0.001)
-            for recording in [pool.submit(attended.record, each) for _ in range(threads)]:
-                recording.result()
+            for recorded in [pool.submit(attended.record, each) for _ in range(threads)]:
+                recorded.result()
             time.sleep(0.1)
             attended.recorder.interrupt()
             _, batch, _ = attending.result(PATIENCE_S)
@@ -298,9 +298,12 @@ def test_the_exporter_needs_no_gil(
     tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.02)
     taken: list[Any] = []
     take: Callable[..., Any] = tracer._exporter._take
-    monkeypatch.setattr(
-        tracer._exporter, "_take", lambda *given: taken.append(given) or take(*given)
-    )
+
+    def note_and_take(*given: Any) -> Any:
+        taken.append(given)
+        return take(*given)
+
+    monkeypatch.setattr(tracer._exporter, "_take", note_and_take)
     try:
         first = len(receiver.requests)
         deadline = time.monotonic() + PATIENCE_S

@@ -16,15 +16,15 @@ MAX_COMPILED_BYTES = 600_000
 # The kinds of files in each folder of the sdist; "" is its top, where files are named.
 SDIST = {
     "": {
-        *("ARCHITECTURE.md", "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "PKG-INFO", "README.md"),
-        "pyproject.toml",
+        *("ARCHITECTURE.md", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE"),
+        *("PKG-INFO", "README.md", "SECURITY.md", "noxfile.py", "pyproject.toml"),
     },
     "csrc": {".h", ".pxi", ".pyx"},
     "docs": {".md"},
     "examples": {".md", ".py"},
     "proto": {".go", ".mod", ".proto", ".sum"},
     "src": {".py", ".pyi", ".typed"},
-    "tests": {".binpb", ".c", ".go", ".json", ".mjs", ".mod", ".proto", ".py", ".sum"},
+    "tests": {".binpb", ".c", ".go", ".json", ".mjs", ".mod", ".proto", ".py", ".sum", ".txt"},
     "tools": {".json", ".py", ".txt"},
 }
 NEEDED = {

@@ -16,7 +16,9 @@ from infertrace import backend as backends
 
 MAX_CONTEXTS = 12
 # Enough that the map of a context gets nodes of every kind.
-MANY_VARIABLES = [contextvars.ContextVar(f"other {number}") for number in range(400)]
+MANY_VARIABLES: list[contextvars.ContextVar[Any]] = [
+    contextvars.ContextVar(f"other {number}") for number in range(400)
+]
 REFERENCE: contextvars.ContextVar[Any] = contextvars.ContextVar("reference", default=None)
 
 WHICH = st.integers(0, MAX_CONTEXTS - 1)
@@ -137,7 +139,8 @@ class CurrentSpanModel(RuleBasedStateMachine):
 
 
 for _name in available_backends():
-    _case = type(f"Model_{_name}", (CurrentSpanModel,), {"backend_name": _name}).TestCase
+    _model: Any = type(f"Model_{_name}", (CurrentSpanModel,), {"backend_name": _name})
+    _case = _model.TestCase
     _case.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
     globals()[f"TestCurrentSpan_{_name}"] = _case
 del _case

@@ -7,7 +7,7 @@ import contextvars
 import functools
 import gc
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -107,7 +107,7 @@ def test_a_cancelled_coroutine(recording: Any, trace: Any) -> None:
 
 def test_a_generator(recording: Any, trace: Any) -> None:
     @trace
-    def stream(n: int) -> Iterator[Any]:
+    def stream(n: int) -> Generator[int, int, int]:
         span = current_span()
         total = 0
         for number in range(n):

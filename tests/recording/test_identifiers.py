@@ -49,8 +49,8 @@ def test_ids_are_distinct_after_a_fork(new_tracer: Any, receiver: Any) -> None:
             pipe.write(ids())
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        theirs = pipe.read()
+    with os.fdopen(reading, "rb") as answer:
+        theirs = answer.read()
     assert os.waitpid(child, 0)[1] == 0
     ours = ids()
     both = {text[at : at + 16] for text in (ours, theirs) for at in range(0, len(text), 16)}

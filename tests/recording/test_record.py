@@ -165,7 +165,7 @@ def test_a_batch_on_one_thread_does_not_sample_for_the_others(
 
 def test_a_batch(recording: Any) -> None:
     rows = 5_000
-    columns = {
+    columns: dict[str, Any] = {
         "start_ns": np.arange(rows, dtype=np.int64) + START_NS,
         "duration_ns": np.arange(rows, dtype=np.int64) * 1_000,
         **{name: np.arange(rows, dtype=np.int32) for name in COUNTS},

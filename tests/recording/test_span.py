@@ -280,9 +280,10 @@ def test_a_span_in_an_exit_stack(recording: Any) -> None:
 
 
 def test_entering_and_leaving_by_hand(recording: Any) -> None:
-    span = recording.start_span("m")
+    span: Any = recording.start_span("m")
     assert span.__enter__() is span
-    assert infertrace.current_span() is span
+    current: Any = infertrace.current_span()
+    assert current is span
     assert span.__exit__(None, None, None) is None
     other = recording.start_span("m")
     assert type(other).__enter__(other) is other

@@ -21,7 +21,7 @@ class Hostile:
 
     __str__ = __repr__ = __index__ = __int__ = __float__ = __eq__ = __hash__ = __len__ = __raise
     __iter__ = __bool__ = __bytes__ = __raise
-    __class__ = property(__raise)  # type: ignore[assignment]
+    __class__ = property(__raise)
 
 
 def made(value: Any) -> Any:

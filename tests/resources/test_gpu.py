@@ -26,19 +26,20 @@ print(json.dumps({"first": first, "second": second, "reason": gpu_reason(), "too
 
 TRACE_ONE = """
 import json, sys, time
-import infertrace
-from infertrace.generated import span_pb2
-tracer = infertrace.Tracer("localhost:1", resource_interval_s=0.05)
+from infertrace.testing import SpanRecorder
+recorder = SpanRecorder()
+recorder.tracer.configure(resource_interval_s=0.05)
+def resources():
+    recorder.clear()
+    with recorder.tracer.start_span("m"):
+        pass
+    return recorder.one().resources
 until = time.monotonic() + 20
-while tracer._recorder.sample is None and time.monotonic() < until:
+while not resources() and time.monotonic() < until:
     time.sleep(0.01)
 time.sleep(float(sys.argv[1]))
-with tracer.start_span("m"):
-    pass
-batch = tracer._recorder.take()
-span = span_pb2.SendSpanBatchRequest.FromString(batch.payload).spans[0]
-print(json.dumps({f.name: v for f, v in span.resources.ListFields()}))
-tracer.shutdown(0)
+print(json.dumps(resources()))
+recorder.close()
 """
 
 
@@ -156,15 +157,14 @@ def test_the_span_is_the_same_without_a_gpu(fake_driver: Path, backend: Any, rol
 
 TRACE_UNTIL_IT_IS_GONE = """
 import json, os, sys, time
-import infertrace
-from infertrace.generated import span_pb2
-tracer = infertrace.Tracer("localhost:1", resource_interval_s=0.02)
+from infertrace.testing import SpanRecorder
+recorder = SpanRecorder()
+recorder.tracer.configure(resource_interval_s=0.02)
 def resources():
-    with tracer.start_span("m"):
+    recorder.clear()
+    with recorder.tracer.start_span("m"):
         pass
-    batch = tracer._recorder.take()
-    span = span_pb2.SendSpanBatchRequest.FromString(batch.payload).spans[0]
-    return {f.name for f, _ in span.resources.ListFields()}
+    return recorder.one().resources
 def wait_for(gpu):
     until = time.monotonic() + 20
     while ("gpu_device_id" in resources()) is not gpu and time.monotonic() < until:

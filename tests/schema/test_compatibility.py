@@ -4,6 +4,7 @@ The old side is span_v0.proto, loaded from its descriptor set into a pool of its
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
@@ -16,7 +17,7 @@ OLD_TRACE_ID = bytes(range(1, 17))
 
 
 @pytest.fixture(scope="module")
-def old_batch_class() -> type[Message]:
+def old_batch_class() -> Any:
     pool = descriptor_pool.DescriptorPool()
     files = descriptor_pb2.FileDescriptorSet.FromString((HERE / "span_v0.binpb").read_bytes())
     for file in files.file:
@@ -40,7 +41,7 @@ def set_by_old_schema(data: Message, old: Message) -> dict[str, object]:
     )
 
 
-def test_new_reads_what_old_wrote(old_batch_class: type[Message]) -> None:
+def test_new_reads_what_old_wrote(old_batch_class: Any) -> None:
     old = old_batch_class()
     span = old.spans.add(
         trace_id=OLD_TRACE_ID,
@@ -74,7 +75,7 @@ def test_new_reads_what_old_wrote(old_batch_class: type[Message]) -> None:
 
 
 def test_old_reads_what_new_wrote(
-    old_batch_class: type[Message], full_batch: span_pb2.SendSpanBatchRequest
+    old_batch_class: Any, full_batch: span_pb2.SendSpanBatchRequest
 ) -> None:
     old = old_batch_class.FromString(full_batch.SerializeToString())
 
@@ -83,7 +84,7 @@ def test_old_reads_what_new_wrote(
     assert old.spans[1].operation_name == "request"
 
 
-def test_old_reads_a_measured_zero_as_zero(old_batch_class: type[Message]) -> None:
+def test_old_reads_a_measured_zero_as_zero(old_batch_class: Any) -> None:
     new = span_pb2.SendSpanBatchRequest()
     new.spans.add().resources.gpu_utilization_percent = 0.0
 
@@ -96,7 +97,7 @@ def test_old_reads_a_measured_zero_as_zero(old_batch_class: type[Message]) -> No
 
 
 def test_old_passes_unknown_fields_on(
-    old_batch_class: type[Message], full_batch: span_pb2.SendSpanBatchRequest
+    old_batch_class: Any, full_batch: span_pb2.SendSpanBatchRequest
 ) -> None:
     relayed = old_batch_class.FromString(full_batch.SerializeToString()).SerializeToString()
 

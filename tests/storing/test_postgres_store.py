@@ -222,7 +222,7 @@ def test_days_have_tables_and_strange_times_share_one(open_store: Any, postgresq
     ]
     assert store.commit([batch_of(moved)]) == 2
     with psycopg.connect(postgresql_url) as connection:
-        counts = dict(
+        counts: dict[str, int] = dict(
             connection.execute(
                 "SELECT tableoid::regclass::text, count(*) FROM spans GROUP BY 1 UNION "
                 "SELECT 'spans_other', count(*) FROM spans_other"

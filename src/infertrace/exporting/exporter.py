@@ -94,8 +94,9 @@ class Exporter:
             wake=self.wake,
         )
         self._transport: Transport | None = None
-        self._open_transport = choose_transport(settings, self._backend, self.recorder.encode_some)
+        self._diversion: Callable[[], Transport] | None = None
         self._settings = settings
+        self._choose_transport()
         self._resource = request_header.resource(settings)
         self._start_anew()
         self._open_spool()
@@ -208,7 +209,7 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
-        self._open_transport = choose_transport(settings, self._backend, self.recorder.encode_some)
+        self._choose_transport()
         self._resource = request_header.resource(settings)
         self._state = ""
         if self._spool is not None:
@@ -217,6 +218,19 @@ class Exporter:
         self._sampler.stop()
         self._thread_failures += self._sampler.failures
         self._make_sampler()
+
+    def divert(self, open_transport: Callable[[], Transport] | None) -> None:
+        """Send by this from the next batch on, whatever the endpoint; None: to the endpoint."""
+        with self.configuring:
+            self._diversion = open_transport
+            self._choose_transport()
+            self._state = ""
+            self._disconnect()
+
+    def _choose_transport(self) -> None:
+        self._open_transport = self._diversion or choose_transport(
+            self._settings, self._backend, self.recorder.encode_some
+        )
 
     def wake(self) -> None:
         """Look for spans now; called on the threads that record, never blocks on I/O.
@@ -580,7 +594,9 @@ class Exporter:
 
     def _deliver_leftovers(self) -> None:
         """What dead processes left, when there is a collector to take it."""
-        if self._leftovers is not None and self._state == "up" and not self._stopping:
+        if self._leftovers is None or self._diversion is not None:
+            return
+        if self._state == "up" and not self._stopping:
             self._leftovers.deliver(self._send)
 
     def _follow_wall_clock(self) -> None:

@@ -1,0 +1,36 @@
+"""The fixture `recorded_spans`, which pytest finds by itself where infertrace is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from infertrace.testing import SpanRecorder
+
+
+@pytest.fixture
+def recorded_spans() -> Iterator[SpanRecorder]:
+    """The spans of the test, in memory: `infertrace.testing.SpanRecorder`.
+
+    It has the spans of its own `tracer`, which is the default tracer meanwhile, of the default
+    tracer before, by which functions may have been decorated already, and of those that the
+    test gives to `capture()`. No span is current when the test begins, nor when it ends.
+    """
+    # Here, for it loads protobuf, and pytest runs without this fixture too.
+    from infertrace import backend
+    from infertrace.testing import SpanRecorder
+    from infertrace.tracer import exchange_default_tracer
+
+    backend.selected.set_current(None)
+    with SpanRecorder() as recorder:
+        default = exchange_default_tracer(recorder.tracer)
+        try:
+            if default is not None:
+                recorder.capture(default)
+            yield recorder
+        finally:
+            exchange_default_tracer(default)
+            backend.selected.set_current(None)

@@ -1,0 +1,34 @@
+"""What a collector in a process of its own answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+
+class Collector:
+    """Asks a running collector."""
+
+    def __init__(self, grpc_address: str, http_address: str) -> None:
+        self.grpc_address = grpc_address
+        self._http = httpx.Client(base_url=f"http://{http_address}", trust_env=False, timeout=60)
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        answer = self._http.get(path, params=parameters or None)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def assert_complete(self, stats: dict[str, Any]) -> None:
+        """The one producer so far lost nothing, and both sides say so."""
+        (producer,) = self.get("/ledger")["producers"]
+        assert producer["complete"], producer
+        assert producer["state"] == "finished"
+        assert producer["dropped"] == {}
+        assert producer["stored"] == producer["produced"] == stats["produced"] > 0
+        assert stats["delivered"] == stats["produced"]
+        assert stats["pending"] == stats["invalid_fields"] == 0
+        assert stats["dropped"] == {}
+
+    def close(self) -> None:
+        self._http.close()
