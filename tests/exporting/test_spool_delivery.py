@@ -280,9 +280,14 @@ def test_a_spool_that_somebody_takes_away(
         assert tracer.flush(60)
         deadline = time.monotonic() + 60
         def replaced():
-            found = glob.glob({str(tmp_path)!r} + "/*.spool")
-            return found and os.stat(found[0]).st_ino != inode or os.stat(found[0]).st_size > 0
-        while not glob.glob({str(tmp_path)!r} + "/*.spool") or not replaced():
+            try:
+                (found,) = glob.glob({str(tmp_path)!r} + "/*.spool")
+                status = os.stat(found)
+            except (ValueError, FileNotFoundError):  # one goes, another comes
+                return False
+            with open(found, "rb") as file:
+                return status.st_size == size_bytes and file.read(1) == b"I"
+        while not replaced():
             assert time.monotonic() < deadline
             tracer.start_span("m").end()
             time.sleep(0.02)

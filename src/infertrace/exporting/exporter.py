@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import time
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -68,11 +69,18 @@ _MAX_OVERLOADS: Final = 3
 # After an error of our own that nobody foresaw; the next one waits longer.
 _FIRST_RESTART_S: Final = 0.1
 _MAX_RESTART_S: Final = 30.0
-# What becomes of a batch that the end of a shutdown finds on its way.
-_GIVEN_UP: Final[tuple[int, DropReason]] = (0, "shutdown")
-# What becomes of a span that the collector stumbles over: others go first. Where they are
-# accepted, and it is not even then, it is that span's fault.
-_LATER: Final[tuple[int, DropReason]] = (0, "rejected")
+
+
+class _Unsettled(Enum):
+    """What becomes of a batch that is neither delivered nor refused."""
+
+    SPLIT = auto()
+    """It is sent again in halves."""
+    LATER = auto()
+    """The collector stumbles over this span: others go first. Where they are accepted, and it is
+    not even then, it is that span's fault."""
+    GIVEN_UP = auto()
+    """The end of a shutdown found it on its way."""
 
 
 class _OutOfTime(Exception):
@@ -636,14 +644,19 @@ class Exporter:
             with self._settled:
                 if part not in self._unsettled:  # shut down meanwhile, and counted there
                     return
-                if outcome is _GIVEN_UP and self._spool is not None:  # which keeps it
+                if outcome is _Unsettled.GIVEN_UP:
+                    if self._spool is None:  # which would keep it
+                        del self._unsettled[0]
+                        self.recorder.settle(part, 0, "shutdown")
+                        self._settled.notify_all()
+                        continue
                     return
-                if outcome is _LATER:
+                if outcome is _Unsettled.LATER:
                     self._unsettled.append(self._unsettled.pop(0))
                     if len(self._unsettled) == 1:
                         self._take_more()
                     continue
-                if outcome is None:
+                if outcome is _Unsettled.SPLIT:
                     self._unsettled[:1] = halves(part)
                 else:
                     del self._unsettled[0]
@@ -652,8 +665,8 @@ class Exporter:
 
     def _send_until_settled(
         self, batch: Batch, first_outcome: Callable[[], Answer] | None
-    ) -> tuple[int, DropReason] | None:
-        """How many spans were delivered and why the others not; None where it must be split.
+    ) -> tuple[int, DropReason] | _Unsettled:
+        """How many spans were delivered and why the others not, or what is to be done with it.
 
         first_outcome: what became of it already, where it was sent.
         """
@@ -666,7 +679,7 @@ class Exporter:
                 answer = outcome() if outcome is not None else self._send(request)
             except TooLarge as error:
                 if batch.span_count > 1:
-                    return None
+                    return _Unsettled.SPLIT
                 self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
                 return 0, "rejected"
             except Refused as error:
@@ -675,7 +688,7 @@ class Exporter:
             except Exception as error:
                 # Also what no transport foresaw: a thread that died would lose everything.
                 if self._stopping and time.monotonic() >= self._deadline:
-                    return _GIVEN_UP
+                    return _Unsettled.GIVEN_UP
                 if isinstance(error, Disconnected):
                     self._disconnect()
                 self._change_state(
@@ -688,13 +701,13 @@ class Exporter:
                 if batch.span_count > 1 and (
                     stumbles >= _MAX_STUMBLES or overloads >= _MAX_OVERLOADS
                 ):
-                    return None
+                    return _Unsettled.SPLIT
                 if stumbles >= _MAX_STUMBLES:
                     number = batch.first_span_sequence
                     if self._accepted_requests == self._suspects.setdefault(
                         number, self._accepted_requests
                     ):
-                        return _LATER
+                        return _Unsettled.LATER
                     del self._suspects[number]
                     self._change_state("refused", logging.WARNING, f"spans are refused: {error}")
                     return 0, "rejected"
