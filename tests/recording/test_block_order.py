@@ -18,10 +18,12 @@ from infertrace import backend as backends
 _TIMEOUT_S = 120
 
 
-def run(program: str, backend: Any) -> str:
+def run(program: str, backend: Any, **environ: str) -> str:
     outcome = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"INFERTRACE_BACKEND": backend.NAME, "INFERTRACE_ENDPOINT": "127.0.0.1:1"},
+        env=os.environ
+        | {"INFERTRACE_BACKEND": backend.NAME, "INFERTRACE_ENDPOINT": "127.0.0.1:1"}
+        | environ,
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
@@ -301,6 +303,38 @@ def test_threads_that_set_each_others_spans(recording: Any, backend: Any) -> Non
     thread.join()
     backend.set_current(None)
     assert seen == [True] * 100
+
+
+def test_finalizers_that_record_while_the_current_span_is_set(backend: Any) -> None:
+    """With the garbage collector at work at each allocation; before 3.12 CPython crashes there."""
+    program = f"""{_TRACER}
+import contextvars, gc, random
+class Finalized:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        with tracer.start_span("finalizer"):
+            pass
+def work(variables):
+    others = [contextvars.ContextVar(str(number)) for number in range(variables)]
+    for number, other in enumerate(others):
+        other.set(number)
+    draw, aging = random.Random(variables), []
+    for _ in range(1_000):
+        aging.append(Finalized())
+        with tracer.start_span("m"):
+            while len(aging) > draw.randrange(8):
+                aging.pop(draw.randrange(len(aging)))
+gc.set_threshold(1, 1, 1)
+for variables in range(10, 100, 3):
+    contextvars.Context().run(work, variables)
+gc.disable()
+with tracer.start_span("m"):
+    assert not gc.isenabled()
+assert not gc.isenabled()
+print("done")
+"""
+    assert run(program, backend, PYTHONMALLOC="debug") == "done"
 
 
 def test_a_span_cannot_be_made_by_hand(backend: Any) -> None:

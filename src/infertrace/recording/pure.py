@@ -5,7 +5,9 @@ The reference for what csrc/native.pyx does; one test suite runs on both.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import time
 from _random import Random
 from collections.abc import Callable, Mapping
@@ -48,7 +50,23 @@ def set_current(span: AnySpan | None) -> None:
     if type(span) is Span and span._previous is NOOP:
         # Entered later, it would take a span inside of it for the one around it.
         span._previous = None
-    CURRENT.set(span)
+    _make_current(span)
+
+
+if sys.version_info >= (3, 12):
+    _make_current: Final = CURRENT.set
+else:
+
+    def _make_current(span: AnySpan | None) -> None:
+        # The garbage collector may run while the map of variables is copied, and a finalizer that
+        # sets a variable then frees that map under the copier.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            CURRENT.set(span)
+        finally:
+            if collects:
+                gc.enable()
 
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
@@ -297,7 +315,7 @@ class Span:
         if previous is not None and previous._ended:
             previous = _live(previous)
         self._previous = previous
-        CURRENT.set(self)
+        _make_current(self)
         return self
 
     def __exit__(
@@ -313,7 +331,7 @@ class Span:
                 # Ended spans, kept as the ones around others, would make a chain.
                 previous = self._previous = _live(previous)
             if CURRENT.get() is self:
-                CURRENT.set(previous)
+                _make_current(previous)
             if counted:
                 return
             if error is not None:
@@ -520,7 +538,7 @@ class NoopSpan:
     def __enter__(self) -> NoopSpan:
         if self._root:
             previous = _live(CURRENT.get())
-            CURRENT.set(self if previous is None else NoopSpan(True, previous))
+            _make_current(self if previous is None else NoopSpan(True, previous))
         return self
 
     def __exit__(
@@ -531,7 +549,7 @@ class NoopSpan:
     ) -> None:
         current: Any = CURRENT.get()
         if self._root and type(current) is NoopSpan:
-            CURRENT.set(_live(current._previous))
+            _make_current(_live(current._previous))
 
     async def __aenter__(self) -> NoopSpan:
         return self.__enter__()
