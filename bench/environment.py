@@ -12,7 +12,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGES = (
-    "infertrace",
+    "infertrace-sdk",
     "grpcio",
     "protobuf",
     "opentelemetry-api",
