@@ -33,7 +33,7 @@ class SpoolWriter:
 
     def __init__(self, file: SpoolFile) -> None:
         self._file = file
-        # One of its own: the file may be closed while a thread is about to write.
+        # A duplicate, since the file may be closed while a thread is about to write.
         self._descriptor = os.dup(file.descriptor)
         self._seed = file.seed
         self._start = file.header_bytes

@@ -94,7 +94,7 @@ def _allow_open_files() -> None:
     except ModuleNotFoundError:  # Windows has no such limit
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS refuses "unlimited", and keeps what there is.
+    # macOS refuses "unlimited"; the limit then stays as it was.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
