@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
     install(session, ".[lint]")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
-    cython = sorted(str(path) for path in Path("csrc").iterdir() if path.suffix in (".pyx", ".pxi"))
+    cython = sorted(str(path) for path in Path("csrc").rglob("*.p[yx][xi]"))
     run(session, "cython-lint", *cython)
 
 
@@ -65,9 +65,9 @@ def types(session: nox.Session) -> None:
         session,
         "stubtest",
         "infertrace.recording.native",
-        "infertrace.collecting.native_decoder",
-        "infertrace.storing.native_seen_spans",
-        "infertrace.storing.native_copy_rows",
+        "infertrace.collector.ingest.native_decoder",
+        "infertrace.collector.store.native_seen_spans",
+        "infertrace.collector.store.postgres.native_copy_rows",
         *("--mypy-config-file", "pyproject.toml"),
         *("--allowlist", "tools/stubtest-allowlist.txt"),
     )

@@ -59,7 +59,7 @@ def fill(path: Path, spans: int) -> list[str]:
     """Make a store; returns some of its trace ids."""
     import duckdb
 
-    from infertrace.storing.duckdb_store import DuckDBStore
+    from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
 
     DuckDBStore(str(path)).close()
     with duckdb.connect(str(path)) as connection:

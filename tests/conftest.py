@@ -20,11 +20,11 @@ from tcp_proxy import TcpProxy
 # What `-m "not slow"` leaves out, by file, folder or test in tests/, and why. A test that starts a
 # PostgreSQL server is slow wherever it is.
 SLOW = {
-    "collector/test_collector_bounds.py": "measures memory under large requests",
-    "collector/test_collector_command.py": "kills collectors, and fills their disks",
-    "collector/test_collector_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
-    "collector/test_collector_openapi.py": "asks every route with hundreds of drawn parameters",
-    "collector/test_collector_overload.py": "hundreds of connections",
+    "collector/test_bounds.py": "measures memory under large requests",
+    "collector/test_command.py": "kills collectors, and fills their disks",
+    "collector/test_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
+    "collector/test_openapi.py": "asks every route with hundreds of drawn parameters",
+    "collector/test_overload.py": "hundreds of connections",
     "commands/test_demo.py": "lets the demo run",
     "commands/test_doctor.py": "waits for endpoints that do not answer",
     "commands/test_optimized.py": "starts a collector for each level of optimisation",
@@ -39,7 +39,7 @@ SLOW = {
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",
     "schema/test_runtime_range.py": "downloads other versions of protobuf",
-    "storing/test_postgres_store.py": "wants PostgreSQL",
+    "collector/store/test_postgres_store.py": "wants PostgreSQL",
     "test_postgresql_cluster.py": "wants PostgreSQL",
 }
 TESTS = Path(__file__).parent

@@ -126,7 +126,7 @@ import sys, infertrace
 tracer = infertrace.Tracer("localhost:1")
 tracer.shutdown(0)
 print([name for name in sys.modules
-       if name.startswith(("infertrace.collecting", "infertrace.storing", "infertrace.querying"))])
+       if name.startswith("infertrace.collector")])
 """
     assert run(code).stdout.strip() == "[]"
 
@@ -134,7 +134,7 @@ print([name for name in sys.modules
 def test_no_collector_module_imports_the_sdk() -> None:
     code = """
 import sys
-import infertrace.collecting.server
+import infertrace.collector.server
 sdk = ("infertrace.exporting", "infertrace.resources", "infertrace.buffering.spool")
 print([name for name in sys.modules if name.startswith(sdk)])
 """

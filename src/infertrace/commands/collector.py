@@ -8,8 +8,8 @@ import os
 import sys
 from contextlib import suppress
 
+from infertrace.collector.options import OptionError, add_arguments, resolve
 from infertrace.commands.collector_logging import configure_logging
-from infertrace.commands.collector_options import OptionError, add_arguments, resolve
 from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
 
@@ -24,13 +24,13 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     try:
         options = resolve(args, os.environ)
-        from infertrace.collecting.authorization import read_token
-        from infertrace.collecting.listen_address import AddressError
-        from infertrace.collecting.server import Collector, TokenRequiredError
-        from infertrace.collecting.tls import TlsFileError, TlsFiles
-        from infertrace.storing.opening import StoreUrlError, shown_url
-        from infertrace.storing.retention import Retention
-        from infertrace.storing.store import StoreError
+        from infertrace.collector.authorization import read_token
+        from infertrace.collector.listen_address import AddressError
+        from infertrace.collector.server import Collector, TokenRequiredError
+        from infertrace.collector.store.opening import StoreUrlError, shown_url
+        from infertrace.collector.store.retention import Retention
+        from infertrace.collector.store.store import StoreError
+        from infertrace.collector.tls import TlsFileError, TlsFiles
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise

@@ -1,6 +1,6 @@
 """The pure backend: records on the caller's thread, encodes on the exporter's.
 
-The reference for what csrc/native.pyx does; one test suite runs on both.
+The reference for what csrc/recorder/native.pyx does; one test suite runs on both.
 """
 
 from __future__ import annotations
