@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """Arrow columns as the rows of PostgreSQL's binary COPY, without an object for each value.
 
-Behaves as infertrace.collector.store.postgres.pure_copy_rows does. Source of the format: PostgreSQL, "COPY",
-"Binary Format".
+Behaves as infertrace.collector.store.postgres.pure_copy_rows does. Source of the format:
+PostgreSQL, "COPY", "Binary Format".
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
