@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "collector/decoder_text.h"
+#include "generated/decoder_fields.h"
 
 typedef struct ArrowArray {
     int64_t length;
@@ -23,7 +24,6 @@ typedef struct ArrowArray {
     void *private_data;
 } ArrowArray;
 
-enum { COLUMN_COUNT = 38 };
 enum { KIND_TEXT = 0 }; /* any other kind is the number of bytes of a value */
 
 /* Nothing is allocated for a column before its first value that is present. */

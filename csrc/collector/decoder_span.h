@@ -7,61 +7,15 @@
 #include "collector/decoder_columns.h"
 #include "common/wire_read.h"
 
-/* The order of infertrace.collector.store.span_rows.DECODED_COLUMNS. */
-enum {
-    TRACE_ID, SPAN_ID, PARENT_SPAN_ID, SERVICE_NAME, OPERATION_NAME, START_TIME, DURATION_NANOS,
-    STATUS, STATUS_MESSAGE, MODEL_NAME, MODEL_VERSION, BATCH_SIZE, INPUT_TOKENS, OUTPUT_TOKENS,
-    FRAMEWORK, SEQUENCE_LENGTH, CACHE_HIT_RATE, PIPELINE_STAGE, QUEUE_DEPTH, QUEUE_WAIT_TIME_MS,
-    BATCH_FILL_RATIO, TIME_TO_FIRST_TOKEN_MS, INTER_TOKEN_LATENCY_MS, GPU_UTILIZATION_PERCENT,
-    GPU_MEMORY_USED_BYTES, GPU_MEMORY_TOTAL_BYTES, GPU_DEVICE_ID, CPU_UTILIZATION_PERCENT,
-    MEMORY_HEAP_BYTES, SAMPLE_AGE_MS, GPU_POWER_WATTS, GPU_TEMPERATURE_CELSIUS, TAGS, ATTRIBUTES,
-    EVENTS, LINKS, INVALID_FIELD_COUNT, FLAGS
-};
-
 /* Why a span cannot be stored; the order of infertrace.collector.ingest.span_validity.REASONS. */
 enum { ACCEPTED, MALFORMED, BAD_TRACE_ID, BAD_SPAN_ID, BAD_PARENT, BAD_START, BAD_DURATION, BAD_END, BAD_STATUS };
 
 enum { NO_MEMORY = -2 }; /* beside -1, malformed */
 
-enum { NO_COLUMN = -1 };
-enum form { FORM_NONE, FORM_ID, FORM_TEXT, FORM_INT32, FORM_INT64, FORM_FLOAT, FORM_DOUBLE };
-
-typedef struct {
-    signed char place;
-    unsigned char form;
-} field;
-
-static const field SPAN_FIELDS[] = {
-    {NO_COLUMN, FORM_NONE}, {TRACE_ID, FORM_ID}, {SPAN_ID, FORM_ID}, {PARENT_SPAN_ID, FORM_ID},
-    {SERVICE_NAME, FORM_TEXT}, {OPERATION_NAME, FORM_TEXT}, {START_TIME, FORM_INT64},
-    {DURATION_NANOS, FORM_INT64}, {STATUS, FORM_TEXT}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
-    {NO_COLUMN, FORM_NONE}, {STATUS_MESSAGE, FORM_TEXT}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
-    {NO_COLUMN, FORM_NONE}, {INVALID_FIELD_COUNT, FORM_INT32}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
-    {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE}, {NO_COLUMN, FORM_NONE},
-    {NO_COLUMN, FORM_NONE}, {FLAGS, FORM_INT32},
-};
-static const field INFERENCE_FIELDS[] = {
-    {NO_COLUMN, FORM_NONE}, {MODEL_NAME, FORM_TEXT}, {MODEL_VERSION, FORM_TEXT}, {BATCH_SIZE, FORM_INT32},
-    {INPUT_TOKENS, FORM_INT32}, {OUTPUT_TOKENS, FORM_INT32}, {FRAMEWORK, FORM_TEXT},
-    {SEQUENCE_LENGTH, FORM_FLOAT}, {CACHE_HIT_RATE, FORM_FLOAT}, {PIPELINE_STAGE, FORM_TEXT},
-    {QUEUE_DEPTH, FORM_INT32}, {QUEUE_WAIT_TIME_MS, FORM_FLOAT}, {BATCH_FILL_RATIO, FORM_FLOAT},
-    {TIME_TO_FIRST_TOKEN_MS, FORM_FLOAT}, {INTER_TOKEN_LATENCY_MS, FORM_FLOAT},
-};
-static const field RESOURCE_FIELDS[] = {
-    {NO_COLUMN, FORM_NONE}, {GPU_UTILIZATION_PERCENT, FORM_DOUBLE}, {GPU_MEMORY_USED_BYTES, FORM_INT64},
-    {GPU_MEMORY_TOTAL_BYTES, FORM_INT64}, {GPU_DEVICE_ID, FORM_TEXT}, {CPU_UTILIZATION_PERCENT, FORM_DOUBLE},
-    {MEMORY_HEAP_BYTES, FORM_INT64}, {SAMPLE_AGE_MS, FORM_FLOAT}, {GPU_POWER_WATTS, FORM_DOUBLE},
-    {GPU_TEMPERATURE_CELSIUS, FORM_DOUBLE},
-};
 static const unsigned char WIRE_OF_FORM[] = {
     0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64,
 };
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof(field))
-
-static const int COLUMN_KINDS[COLUMN_COUNT] = {
-    16, 8, 8, 0, 0, 8, 8, 0, 0, 0, 0, 4, 4, 4, 0, 4, 4, 0, 4, 4, 4, 4, 4, 8, 8, 8, 0, 8, 8, 4, 8, 8,
-    0, 0, 0, 0, 8, 8,
-};
 
 typedef struct {
     const uint8_t *data;
@@ -123,7 +77,7 @@ static int read_known(wire_reader *r, field f, span_fields *span) {
     uint64_t value;
     uint32_t half;
     wire_reader inside;
-    int place = f.place;
+    int place = f.column;
     switch (f.form) {
     case FORM_TEXT:
         if (read_text(r, &span->texts[place]) < 0) return -1;
@@ -408,28 +362,28 @@ static inline int put_id(column_set *set, int place, slice id) {
 
 /* A measured value that is not a number was not measured, and JSON cannot say it. */
 static inline int put_number(column_set *set, const span_fields *span, field f) {
-    uint64_t bits = span->numbers[f.place];
+    uint64_t bits = span->numbers[f.column];
     if (f.form == FORM_FLOAT) {
         uint32_t half = (uint32_t)bits;
         if ((half & 0x7F800000u) == 0x7F800000u) return 0;
-        return column_put(set, f.place, &half);
+        return column_put(set, f.column, &half);
     }
     if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
     if (f.form == FORM_INT32) {
         uint32_t half = (uint32_t)bits;
-        return column_put(set, f.place, &half);
+        return column_put(set, f.column, &half);
     }
-    return column_put(set, f.place, &bits);
+    return column_put(set, f.column, &bits);
 }
 
 static int put_part(column_set *set, const span_fields *span, const field *fields, size_t count) {
     size_t i;
     for (i = 1; i < count; i++) {
         field f = fields[i];
-        if (!(span->seen >> f.place & 1)) continue;
+        if (f.form == FORM_NONE || !(span->seen >> f.column & 1)) continue;
         if (f.form == FORM_TEXT) {
-            slice text = span->texts[f.place];
-            if (text.size && column_put_text(set, f.place, text.data, text.size) < 0) return -1;
+            slice text = span->texts[f.column];
+            if (text.size && column_put_text(set, f.column, text.data, text.size) < 0) return -1;
         } else if (put_number(set, span, f) < 0) {
             return -1;
         }

@@ -1,7 +1,7 @@
 # The bytes of a span; see infertrace.recording.encoder for the order of the fields.
 
 # What a span without attributes encodes to at most, but for its texts.
-cdef Py_ssize_t BASE_BYTES = 448  # with the room that a repeated field is copied in
+cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # and the room that a repeated field is copied in
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
 cdef const char* REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
@@ -80,12 +80,9 @@ cdef uint8_t* put_scalar(uint8_t* p, object value) except NULL:
 
 
 cdef Py_ssize_t extras_bound(Extras extras) except -1:
-    cdef Py_ssize_t bound = 0
-    for text in (
-        extras.model_version, extras.framework, extras.pipeline_stage, extras.status_message
-    ):
-        if text is not None:
-            bound += utf8_size(<str>text)
+    cdef Py_ssize_t bound = extras.inference_text_bytes()
+    if extras.status_message is not None:
+        bound += utf8_size(extras.status_message)
     bound += entries_bound(extras.tags) + entries_bound(extras.attributes)
     for _, name, attributes in extras.events or ():
         bound += ENTRY_BYTES + utf8_size(<str>name) + entries_bound(<dict>attributes)
@@ -129,11 +126,10 @@ cdef inline uint8_t* put_measure(uint8_t* p, uint8_t tag, float value) noexcept:
 
 
 cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
-    cdef uint32_t present = span.present
     cdef uint8_t* start
     if (
         span.model is None
-        and not present
+        and not span.present
         and (span.extras is None or not span.extras.has_inference_text())
     ):
         return p
@@ -142,32 +138,7 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
     p = start + 1
     if span.model is not None:
         p = infertrace_put_repeated(span.recorder.models, p, 0x0A, span.model)
-    if span.extras is not None and span.extras.model_version:
-        p = put_text(p, 0x12, span.extras.model_version)
-    if present & HAS_BATCH_SIZE:
-        p = wire_uint(p, 0x18, span.batch_size)
-    if present & HAS_INPUT_TOKENS:
-        p = wire_uint(p, 0x20, span.input_tokens)
-    if present & HAS_OUTPUT_TOKENS:
-        p = wire_uint(p, 0x28, span.output_tokens)
-    if span.extras is not None and span.extras.framework:
-        p = put_text(p, 0x32, span.extras.framework)
-    if present & HAS_SEQUENCE_LENGTH:
-        p = put_measure(p, 0x3D, span.sequence_length)
-    if present & HAS_CACHE_HIT_RATE:
-        p = put_measure(p, 0x45, span.cache_hit_rate)
-    if span.extras is not None and span.extras.pipeline_stage:
-        p = put_text(p, 0x4A, span.extras.pipeline_stage)
-    if present & HAS_QUEUE_DEPTH:
-        p = wire_uint(p, 0x50, span.queue_depth)
-    if present & HAS_QUEUE_WAIT_TIME:
-        p = put_measure(p, 0x5D, span.queue_wait_time_ms)
-    if present & HAS_BATCH_FILL_RATIO:
-        p = put_measure(p, 0x65, span.batch_fill_ratio)
-    if present & HAS_TIME_TO_FIRST_TOKEN:
-        p = put_measure(p, 0x6D, span.time_to_first_token_ms)
-    if present & HAS_INTER_TOKEN_LATENCY:
-        p = put_measure(p, 0x75, span.inter_token_latency_ms)
+    p = put_fields(p, span)
     return wire_close(start, 1, p)
 
 

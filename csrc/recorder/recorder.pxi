@@ -420,48 +420,18 @@ cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
     return filling != <PyObject*>None and filling != <PyObject*>recorder.buffer.filling
 
 
-# The keywords of start_span, in the order of the places below.
-cdef tuple START_KEYWORDS = (
-    "model_name", "operation_name", "parent", "links", "tags", "attributes",
-    "model_version", "framework", "pipeline_stage",
-    "batch_size", "input_tokens", "output_tokens", "queue_depth",
-    "sequence_length", "cache_hit_rate", "queue_wait_time_ms", "batch_fill_ratio",
-)
-
-cdef enum StartKeyword:
-    MODEL_NAME
-    OPERATION_NAME
-    PARENT
-    LINKS
-    TAGS
-    ATTRIBUTES
-    MODEL_VERSION
-    FRAMEWORK
-    PIPELINE_STAGE
-    BATCH_SIZE
-    INPUT_TOKENS
-    OUTPUT_TOKENS
-    QUEUE_DEPTH
-    SEQUENCE_LENGTH
-    CACHE_HIT_RATE
-    QUEUE_WAIT_TIME
-    BATCH_FILL_RATIO
-    START_KEYWORD_COUNT
-
-assert len(START_KEYWORDS) == <Py_ssize_t>START_KEYWORD_COUNT
-
 cdef str DEFAULT_OPERATION = "inference"
 
 
-cdef int place_of(object name) except -1:
-    cdef int place
+cdef int keyword_of(object name) except -1:
+    cdef int keyword
     # The interpreter interns the names in a call: most are found by identity.
-    for place in range(<int>START_KEYWORD_COUNT):
-        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, place):
-            return place
-    for place in range(<int>START_KEYWORD_COUNT):
-        if name == START_KEYWORDS[place]:
-            return place
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, keyword):
+            return keyword
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if name == START_KEYWORDS[keyword]:
+            return keyword
     raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
 
 
@@ -470,96 +440,50 @@ cdef int place_of(object name) except -1:
 cdef object start_span(
     Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
 ):
-    cdef PyObject* given[<int>START_KEYWORD_COUNT]
-    cdef Py_ssize_t number, keywords = 0 if names is NULL else len(<tuple>names)
-    cdef int place
-    cdef object span
-    if positional > 2:
-        raise TypeError(
-            f"start_span() takes at most 2 positional arguments ({positional} given)"
-        )
-    if not keywords:
+    if names is NULL and positional <= 2:
         return self.begin(
             arguments[0] if positional > 0 else NULL,
             arguments[1] if positional > 1 else NULL,
             NULL,
             False,
         )
+    return start_span_with_keywords(
+        self, arguments, positional, () if names is NULL else <tuple>names
+    )
+
+
+cdef object start_span_with_keywords(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, tuple names
+):
+    cdef PyObject* given[<int>START_KEYWORD_COUNT]
+    cdef int keywords[<int>START_KEYWORD_COUNT]
+    cdef Py_ssize_t number
+    cdef int keyword
+    cdef object span
+    if positional > 2:
+        raise TypeError(
+            f"start_span() takes at most 2 positional arguments ({positional} given)"
+        )
     memset(given, 0, sizeof(given))
     for number in range(positional):
         given[number] = arguments[number]
-    for number in range(keywords):
-        place = place_of(<object>PyTuple_GET_ITEM(<tuple>names, number))
-        if given[place] is not NULL:
+    for number in range(len(names)):
+        keyword = keyword_of(<object>PyTuple_GET_ITEM(names, number))
+        if given[keyword] is not NULL:
             raise TypeError(
-                f"start_span() got multiple values for argument {START_KEYWORDS[place]!r}"
+                f"start_span() got multiple values for argument {START_KEYWORDS[keyword]!r}"
             )
-        given[place] = arguments[positional + number]
+        given[keyword] = arguments[positional + number]
+        keywords[number] = keyword
     span = self.begin(
-        given[<int>MODEL_NAME], given[<int>OPERATION_NAME], given[<int>PARENT], False
+        given[<int>KEYWORD_MODEL_NAME],
+        given[<int>KEYWORD_OPERATION_NAME],
+        given[<int>KEYWORD_PARENT],
+        False,
     )
     if type(span) is Span:
-        set_fields(<Span>span, given)
+        set_fields(<Span>span, given, keywords, len(names))
     return span
-
-
-cdef int set_fields(Span span, PyObject** given) except -1:
-    """Set what was given under the keywords that are fields of the span; None is nothing."""
-    cdef int place
-    cdef PyObject* value
-    cdef bint rare = False
-    for place in range(<int>LINKS, <int>START_KEYWORD_COUNT):
-        value = given[place]
-        if value is NULL or value == <PyObject*>None:
-            continue
-        if place == BATCH_SIZE:
-            span.put_count("batch_size", <object>value, &span.batch_size, HAS_BATCH_SIZE)
-        elif place == INPUT_TOKENS:
-            span.put_count("input_tokens", <object>value, &span.input_tokens, HAS_INPUT_TOKENS)
-        elif place == OUTPUT_TOKENS:
-            span.put_count("output_tokens", <object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
-        elif place == QUEUE_DEPTH:
-            span.put_count("queue_depth", <object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
-        elif place == SEQUENCE_LENGTH:
-            span.put_measure(
-                "sequence_length",
-                <object>value,
-                &span.sequence_length,
-                FLOAT32_MAX,
-                HAS_SEQUENCE_LENGTH,
-            )
-        elif place == CACHE_HIT_RATE:
-            span.put_measure(
-                "cache_hit_rate", <object>value, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE
-            )
-        elif place == QUEUE_WAIT_TIME:
-            span.put_measure(
-                "queue_wait_time_ms",
-                <object>value,
-                &span.queue_wait_time_ms,
-                FLOAT32_MAX,
-                HAS_QUEUE_WAIT_TIME,
-            )
-        elif place == BATCH_FILL_RATIO:
-            span.put_measure(
-                "batch_fill_ratio", <object>value, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO
-            )
-        elif place == MODEL_VERSION:
-            span.set_model_version(<object>value)
-        elif place == FRAMEWORK:
-            span.set_framework(<object>value)
-        elif place == PIPELINE_STAGE:
-            span.set_pipeline_stage(<object>value)
-        else:
-            rare = True
-    if rare:
-        fill(
-            span,
-            object_or_none(given[<int>TAGS]),
-            object_or_none(given[<int>ATTRIBUTES]),
-            object_or_none(given[<int>LINKS]),
-        )
-    return 0
 
 
 cdef inline object object_or_none(PyObject* value):
@@ -575,15 +499,21 @@ cdef class TracerBase:
     cdef public Recorder _recorder
 
     @staticmethod
-    def add_start_span(type derived):
+    def add_start_span(type tracer, str documentation not None):
         """Make it a method of that very type: the interpreter calls an inherited one slower."""
+        global start_span_of_tracer_documentation
+        start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
         infertrace_add_method(
-            derived,
+            tracer,
             "start_span",
             <infertrace_fast_method><void*>start_span_of_tracer,
-            START_SPAN_DOCUMENTATION,
+            start_span_of_tracer_documentation,
             &start_span_of_tracer_definition,
         )
+
+
+# The type has a pointer to it.
+cdef bytes start_span_of_tracer_documentation = b""
 
 
 cdef object start_span_of_tracer(
@@ -594,18 +524,12 @@ cdef object start_span_of_tracer(
     return start_span(self._recorder, arguments, positional, names)
 
 
-cdef const char* START_SPAN_DOCUMENTATION = (
-    b"start_span(model_name=None, operation_name=\"inference\", *, parent=None, links=None, "
-    b"tags=None, attributes=None, model_version=None, framework=None, pipeline_stage=None, "
-    b"batch_size=None, input_tokens=None, output_tokens=None, sequence_length=None, "
-    b"cache_hit_rate=None, queue_depth=None, queue_wait_time_ms=None, batch_fill_ratio=None)"
-)
 cdef PyMethodDef start_span_definition, start_span_of_tracer_definition
 infertrace_add_method(
     Recorder,
     "start_span",
     <infertrace_fast_method><void*>start_span,
-    START_SPAN_DOCUMENTATION,
+    START_SPAN_SIGNATURE,
     &start_span_definition,
 )
 
