@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from infertrace.exporting.transport import Answer, Request, Retryable
-from infertrace.recording.encoder import varint
 from infertrace.recording.limits import INT32_MAX
+from infertrace.wire.protobuf import varint
 
 try:
     import fcntl

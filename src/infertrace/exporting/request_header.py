@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infertrace.recording.encoder import attribute_entries, delimited, varint
+from infertrace.recording.encoder import attribute_entries
 from infertrace.resources.resource import describe_resource
+from infertrace.wire.protobuf import delimited, varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

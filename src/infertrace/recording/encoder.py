@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from infertrace.generated.pure_fields import INFERENCE_FIELDS, RESOURCE_FIELDS
+from infertrace.wire.protobuf import delimited, varint
 
 if TYPE_CHECKING:
     from infertrace.recording.pure import Span
@@ -22,23 +23,6 @@ _FLOAT = struct.Struct("<f").pack
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
 _REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
-_UINT64_MASK = 2**64 - 1
-
-
-def varint(value: int) -> bytes:
-    value &= _UINT64_MASK
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def delimited(tag: bytes, body: bytes) -> bytes:
-    return b"%b%b%b" % (tag, varint(len(body)), body)
 
 
 def attribute_entries(tag: bytes, attributes: Mapping[str, Scalar]) -> bytes:
