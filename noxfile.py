@@ -56,12 +56,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff and cython-lint."""
+    """ruff, cython-lint, and the import contracts of pyproject.toml."""
     install(session, ".[lint]")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
     cython = sorted(map(str, Path("csrc").glob("[!g]*/*.p[yx][xi]")))  # not what is generated
     run(session, "cython-lint", *cython)
+    run(session, "lint-imports", "--no-cache")
 
 
 @nox.session

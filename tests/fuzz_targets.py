@@ -33,7 +33,7 @@ from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
 from infertrace.exporting.spool_drain import drain
 from infertrace.exporting.transport import Answer, Request
 from infertrace.generated.span_setters import SETTERS
-from infertrace.recording.limits import MAX_SPAN_BYTES
+from infertrace.limits import MAX_SPAN_BYTES
 
 _HEADER_BYTES: Final = 256
 _COUNTERS: Final = 12

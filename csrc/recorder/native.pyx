@@ -29,13 +29,13 @@ import contextvars
 import os
 import time
 
+from infertrace import limits
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import failure, invalid_values, values
-from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
-from infertrace.recording import limits
+from infertrace.trace_context import TraceContext, parse_traceparent
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1

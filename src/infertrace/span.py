@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from infertrace.generated.span_setters import FieldSetters, SpanFields
-from infertrace.recording.context import TraceContext
+from infertrace.trace_context import TraceContext
 
 Scalar: TypeAlias = "str | bool | int | float"
 """What an attribute holds: text, truth, a 64-bit integer or a finite float."""

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from infertrace.exporting.transport import Answer, Request
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.generated.span_pb2 import Span as EncodedSpan
-from infertrace.recording.limits import INT32_MAX
+from infertrace.limits import INT32_MAX
 from infertrace.span import Scalar
 from infertrace.tracer import Tracer
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 
 from infertrace import backend
-from infertrace.recording.decorator import traced
+from infertrace.decorator import traced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

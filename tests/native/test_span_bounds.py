@@ -15,7 +15,7 @@ from backend_recording import Recording
 from drawn_fields import LONGEST_NUMBERS
 from infertrace import backend as backends
 from infertrace.generated.field_names import TEXT_FIELDS
-from infertrace.recording.limits import INT64_MIN, MAX_ENTRIES
+from infertrace.limits import INT64_MIN, MAX_ENTRIES
 
 LONG = "\N{SNOWMAN}" * 1000
 KEYS = [f"{number:03}" for number in range(MAX_ENTRIES)]

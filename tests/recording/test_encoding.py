@@ -15,7 +15,7 @@ from drawn_fields import VALID_FIELDS
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
 from infertrace.recording import encoder, pure
-from infertrace.recording.context import TraceContext
+from infertrace.trace_context import TraceContext
 from infertrace.wire.protobuf import varint
 
 TEXT = st.text(max_size=40) | st.text(min_size=100, max_size=300)

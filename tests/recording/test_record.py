@@ -19,8 +19,8 @@ from drawn_fields import set_field
 from infertrace import backend as backends
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS
+from infertrace.limits import MIN_START_UNIX_NS
 from infertrace.recording import values
-from infertrace.recording.limits import MIN_START_UNIX_NS
 
 START_NS = 1_700_000_000 * 10**9
 COUNTS, MEASURES = COUNT_FIELDS, tuple(MEASURE_FIELDS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from infertrace.exporting.transport import Answer, Request, Retryable
-from infertrace.recording.limits import INT32_MAX
+from infertrace.limits import INT32_MAX
 from infertrace.wire.protobuf import varint
 
 try:

@@ -9,10 +9,10 @@ from infertrace.buffering.ledger import DropReason
 from infertrace.buffering.spool_file import SpoolFile
 from infertrace.generated.pure_fields import NoopFieldSetters as FieldSetters
 from infertrace.generated.span_setters import SpanColumns, SpanFields
-from infertrace.recording.context import TraceContext
 from infertrace.recording.values import Scalar
 from infertrace.span import Span as AnySpan
 from infertrace.span import SpanKeywords
+from infertrace.trace_context import TraceContext
 
 __all__ = [
     "NAME",

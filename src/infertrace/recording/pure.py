@@ -20,17 +20,17 @@ from infertrace.buffering.batch import Batch
 from infertrace.buffering.pure import SpanBuffer
 from infertrace.generated.field_names import TEXT_FIELDS
 from infertrace.generated.pure_fields import FIELD_SETTERS, FieldSetters, NoopFieldSetters
-from infertrace.recording import columns as batch_columns
-from infertrace.recording import encoder, failure, invalid_values, values
-from infertrace.recording.context import TraceContext, parse_traceparent
-from infertrace.recording.initial import fill
-from infertrace.recording.limits import (
+from infertrace.limits import (
     INT32_MAX,
     INT64_MAX,
     MAX_ENTRIES,
     MAX_TEXT_BYTES,
     MIN_START_UNIX_NS,
 )
+from infertrace.recording import columns as batch_columns
+from infertrace.recording import encoder, failure, invalid_values, values
+from infertrace.recording.initial import fill
+from infertrace.trace_context import TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
