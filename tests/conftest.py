@@ -38,6 +38,7 @@ SLOW = {
     "native/test_instruction_gate.py": "wants valgrind",
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",
+    "schema/test_new_field.py": "wants Go, and builds a package",
     "schema/test_runtime_range.py": "downloads other versions of protobuf",
     "collector/store/test_postgres_store.py": "wants PostgreSQL",
     "test_postgresql_cluster.py": "wants PostgreSQL",
