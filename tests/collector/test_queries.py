@@ -12,7 +12,7 @@ import pytest
 
 from collector_client import Client, NewSpan
 from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
+from infertrace.collector.store.postgres.store import PostgresStore
 from infertrace.collector.store.store import StoreError
 from infertrace.collector.store.timestamps import format_rfc3339, parse_rfc3339
 from infertrace.generated.span_pb2 import InferenceContext, Span

@@ -13,7 +13,7 @@ import pytest
 
 from collector_client import Client, NewSpan, OpenClient
 from infertrace.collector.ingest import grpc_server, service, wire_fields
-from infertrace.collector.ingest.decoding import decode_batch
+from infertrace.collector.ingest.request_batches import decode_batch
 from infertrace.collector.ingest.wire_fields import RequestError, request_fields
 from infertrace.collector.server import Collector
 from infertrace.collector.store import group_commit

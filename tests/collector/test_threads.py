@@ -183,7 +183,7 @@ def test_retention(
     caplog: pytest.LogCaptureFixture,
     store: str,
 ) -> None:
-    from infertrace.collector.store.postgres.postgres_store import PostgresStore
+    from infertrace.collector.store.postgres.store import PostgresStore
 
     owner = PostgresStore if store == "postgresql" else DuckDBStore
     fault = broken(owner, "retain", float("inf"))

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collector.authorization import read_token
         from infertrace.collector.listen_address import AddressError
         from infertrace.collector.server import Collector, TokenRequiredError
-        from infertrace.collector.store.opening import StoreUrlError, shown_url
+        from infertrace.collector.store.registry import StoreUrlError, shown_url
         from infertrace.collector.store.retention import Retention
         from infertrace.collector.store.store import StoreError
         from infertrace.collector.tls import TlsFileError, TlsFiles

@@ -10,7 +10,7 @@ import pytest
 
 from infertrace.collector.store.duckdb import duckdb_store
 from infertrace.collector.store.journaled.journal import Entry, Journal
-from infertrace.collector.store.opening import open_store
+from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.store import SpanFilter, Store, StoreError
 from store_batches import batch_of, new_span
 

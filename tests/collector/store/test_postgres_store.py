@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertrace.collector.query.flat_span import flat_span
-from infertrace.collector.store.opening import shown_url
-from infertrace.collector.store.postgres import day_partitions, hypertable, postgres_store
+from infertrace.collector.store.postgres import day_partitions, hypertable
 from infertrace.collector.store.postgres import schema as postgres_schema
+from infertrace.collector.store.postgres import store as postgres_store
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
 from infertrace.collector.store.postgres.span_table import NANOS_PER_DAY
+from infertrace.collector.store.postgres.store import PostgresStore
+from infertrace.collector.store.registry import shown_url
 from infertrace.collector.store.retention import Retention
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.store import QueryTimeoutError, SpanFilter, StoreError

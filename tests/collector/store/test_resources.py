@@ -18,9 +18,9 @@ import pytest
 from infertrace.collector.store.duckdb import duckdb_store
 from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
 from infertrace.collector.store.keyed_filter import KeyedText
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.postgres import postgres_store
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
+from infertrace.collector.store.postgres import store as postgres_store
+from infertrace.collector.store.postgres.store import PostgresStore
+from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.resource import (
     DROPPED_COUNT_KEY,
     MAX_RESOURCE_BYTES,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from infertrace.collector.store import retention as retaining
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.retention import Retainer, Retention
+from infertrace.collector.store.registry import open_store
+from infertrace.collector.store.retention import Retention, RetentionWorker
 from infertrace.collector.store.store import SpanFilter, Store
 from store_batches import batch_of, new_span
 
@@ -68,8 +68,8 @@ def _is_postgres(store: Store) -> bool:
 
 def test_a_thread_does_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retaining, "INTERVAL_S", 0.01)
-    retainer = Retainer(store, Retention(max_age=2 * DAY))
-    retainer.start()
+    retention = RetentionWorker(store, Retention(max_age=2 * DAY))
+    retention.start()
     try:
         commit(store, [1, 3])
         deadline = time.monotonic() + 30
@@ -77,4 +77,4 @@ def test_a_thread_does_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
-        retainer.stop()
+        retention.stop()

@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
+from infertrace.collector.query.access import AccessMiddleware
 from infertrace.collector.query.flat_span import (
     NANOS_PER_MS,
     flat_span,
     flat_spans_with_resources,
     span_schema,
 )
-from infertrace.collector.query.guard import Guard
 from infertrace.collector.query.parameters import (
     BASELINE,
     COUNTED,
@@ -136,7 +136,7 @@ def create_app(
         redirect_slashes=False,
     )
     prometheus = PrometheusMetrics(counters, threads)
-    app.add_middleware(Guard, permits=permits)
+    app.add_middleware(AccessMiddleware, permits=permits)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ParameterError, _bad_parameter)
     app.add_exception_handler(StoreError, _store_error)

@@ -23,7 +23,7 @@ class Retention:
     max_bytes: int | None = None
 
 
-class Retainer:
+class RetentionWorker:
     """Looks at the store at once, and then every so often."""
 
     def __init__(self, store: Store, retention: Retention) -> None:

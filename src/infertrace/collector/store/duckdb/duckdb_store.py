@@ -29,13 +29,14 @@ import pyarrow.compute as pc
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import ledger
 from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.duckdb.block_index import BLOCK_ROWS, MAX_BLOCKS, BlockIndex
+from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.journaled.journal import Entry, Journal
-from infertrace.collector.store.journaled.recent_rows import (
+from infertrace.collector.store.journaled.overlay import (
     matching_rows,
     newest_first,
     trace_order,
 )
-from infertrace.collector.store.journaled.trace_blocks import BLOCK_ROWS, MAX_BLOCKS, TraceBlocks
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
@@ -47,7 +48,6 @@ from infertrace.collector.store.producer_rows import (
     producer_values,
 )
 from infertrace.collector.store.retention import KEPT_SHARE, Retention
-from infertrace.collector.store.seen_spans import add_rows, new_seen_spans
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_rows import SCHEMA
 from infertrace.collector.store.store import (
@@ -179,8 +179,8 @@ class DuckDBStore:
                 raise StoreError(f"cannot use {self._path!r}: {reason}")
         self._time_limits = TimeLimits(query_timeout_s, QueryTimeoutError)
         self._writer = self._open()
-        self._seen = new_seen_spans(SEEN_SPANS)
-        self._traces = TraceBlocks()
+        self._seen = new_duplicate_filter(SEEN_SPANS)
+        self._traces = BlockIndex()
         self._producers: dict[bytes, Producer] = {}
         self._resources: set[uuid.UUID] = set()  # that are durable; others may be as well
         self._forgotten_before = 0  # producers last seen before then have no account

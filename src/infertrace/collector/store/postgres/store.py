@@ -29,6 +29,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import ledger
 from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.metrics import Metric, aggregate_sql
@@ -47,7 +48,6 @@ from infertrace.collector.store.producer_rows import (
     producer_values,
 )
 from infertrace.collector.store.retention import Retention
-from infertrace.collector.store.seen_spans import add_rows, new_seen_spans
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_rows import SCHEMA
 from infertrace.collector.store.store import (
@@ -118,7 +118,7 @@ class PostgresStore:
         self._query_timeout_s = query_timeout_s
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
-        self._seen = new_seen_spans(SEEN_SPANS)
+        self._seen = new_duplicate_filter(SEEN_SPANS)
         self._resources: set[uuid.UUID] = set()  # that are stored; others may be as well
         try:
             self._connected()

@@ -48,7 +48,7 @@ def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> St
         return DuckDBStore(rest[len("///") :], query_timeout_s)
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
         try:
-            from infertrace.collector.store.postgres.postgres_store import PostgresStore
+            from infertrace.collector.store.postgres.store import PostgresStore
         except ModuleNotFoundError as error:
             if error.name not in ("psycopg", "psycopg_pool"):
                 raise
