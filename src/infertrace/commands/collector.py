@@ -28,8 +28,7 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collector.listen_address import AddressError
         from infertrace.collector.server import Collector, TokenRequiredError
         from infertrace.collector.store.registry import StoreUrlError, shown_url
-        from infertrace.collector.store.retention import Retention
-        from infertrace.collector.store.store import StoreError
+        from infertrace.collector.store.store import Retention, StoreError
         from infertrace.collector.tls import TlsFileError, TlsFiles
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":

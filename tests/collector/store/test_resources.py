@@ -15,10 +15,11 @@ import duckdb
 import psycopg
 import pytest
 
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store import resource as resources_module
+from infertrace.collector.store.duckdb import queries
+from infertrace.collector.store.duckdb.store import open_duckdb
+from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.keyed_filter import KeyedText
-from infertrace.collector.store.postgres import store as postgres_store
 from infertrace.collector.store.postgres.store import PostgresStore
 from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.resource import (
@@ -26,7 +27,8 @@ from infertrace.collector.store.resource import (
     MAX_RESOURCE_BYTES,
     stored_resource,
 )
-from infertrace.collector.store.store import SpanFilter, Store
+from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.store import Store
 from infertrace.generated.span_pb2 import AttributeValue
 from store_batches import batch_of, new_span
 
@@ -90,8 +92,7 @@ def test_each_is_stored_once_and_found(store: Store) -> None:
 
 
 def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (duckdb_store, postgres_store):
-        monkeypatch.setattr(module, "MAX_KNOWN_RESOURCES", 2)
+    monkeypatch.setattr(resources_module, "MAX_KNOWN_RESOURCES", 2)
     for _ in range(2):
         for number in range(5):
             attributes = {"n": AttributeValue(int_value=number)}
@@ -102,7 +103,7 @@ def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duckdb_store, "MAX_LISTED_IDS", 3)
+    monkeypatch.setattr(queries, "MAX_LISTED_IDS", 3)
     for number in range(6):
         attributes = {**GPU_1, "n": AttributeValue(int_value=number)}
         store.commit([batch_of([new_span()], attributes=attributes)])
@@ -117,7 +118,7 @@ def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatc
 def test_a_kill_before_the_database_has_it(
     tmp_path: Path, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 3_600.0)
     store = opened(f"duckdb:///{tmp_path}/spans.duckdb")
     store.commit([batch_of([new_span()], PRODUCER, 1, GPU_1)])
     store.checkpoint()
@@ -194,7 +195,7 @@ def test_collectors_that_start_together_bring_postgresql_up_to_date(postgresql_u
 
 def test_a_duckdb_from_before_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "spans.duckdb"
-    store = DuckDBStore(str(path))
+    store = open_duckdb(str(path))
     store.commit([batch_of([new_span()], PRODUCER, 1, GPU_1)])
     store.checkpoint()
     store.close()
@@ -203,7 +204,7 @@ def test_a_duckdb_from_before_is_brought_up_to_date(tmp_path: Path) -> None:
         for column in ("flags", "producer_id", "resource_id"):
             connection.execute(f"ALTER TABLE spans DROP COLUMN {column}")
         connection.execute("UPDATE schema_version SET version = 2")
-    store = DuckDBStore(str(path))
+    store = open_duckdb(str(path))
     store.commit([batch_of([new_span(flags=1)], PRODUCER, 2, GPU_1)])
     store.checkpoint()
     new, old = store.spans(SpanFilter(), 10)
