@@ -75,7 +75,7 @@ def types(session: nox.Session) -> None:
         "stubtest",
         "infertrace.recording.native",
         "infertrace.collector.ingest.native_decoder",
-        "infertrace.collector.store.native_seen_spans",
+        "infertrace.collector.store.native_id_filters",
         "infertrace.collector.store.postgres.native_copy_rows",
         *("--mypy-config-file", "pyproject.toml"),
         *("--allowlist", "tools/stubtest-allowlist.txt"),

@@ -32,7 +32,7 @@ SUITE = (
     "tests/native/test_span_bounds.py",
     "tests/native/test_handoff.py",
     "tests/collector/test_decoder.py",
-    "tests/collector/store/test_seen_spans.py",
+    "tests/collector/store/test_id_filters.py",
 )
 ON_NATIVE_ONLY = ("-k", "not pure")
 

@@ -15,7 +15,7 @@ from collector_client import Client, NewSpan, OpenClient
 from infertrace.collector.authorization import BearerToken, read_token
 from infertrace.collector.ingest import grpc_server, service
 from infertrace.collector.listen_address import ListenAddress
-from infertrace.collector.query import guard, http_server
+from infertrace.collector.query import access, http_server
 from infertrace.collector.server import Collector
 
 SECRET = "correct-horse-battery"
@@ -210,5 +210,5 @@ def test_too_many_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_too_many_requests(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_CONCURRENT_REQUESTS", 0)
+    monkeypatch.setattr(access, "MAX_CONCURRENT_REQUESTS", 0)
     assert client.error("/spans") == (503, "too many requests at once")

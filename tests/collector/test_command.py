@@ -18,7 +18,7 @@ import pytest
 
 from collector_client import NewSpan, OpenClient
 from infertrace.collector.server import Collector
-from infertrace.collector.store.opening import open_store
+from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.store import StoreError
 
 START = (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from drawn_fields import any_message
 from infertrace import backend
-from infertrace.collector.ingest import decoder, pure_decoder, wire_fields
+from infertrace.collector.ingest import decoder_choice, pure_decoder, wire_fields
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.generated.span_pb2 import (
@@ -300,5 +300,5 @@ def test_columns_outlive_their_table(native: Any) -> None:
 
 
 def test_the_backend_chooses() -> None:
-    assert decoder.selected.NAME == backend.selected.NAME
-    assert decoder.select("pure") is pure_decoder
+    assert decoder_choice.selected.NAME == backend.selected.NAME
+    assert decoder_choice.select("pure") is pure_decoder

@@ -12,8 +12,9 @@ import pytest
 
 from collector_client import Client, NewSpan, OpenClient
 from infertrace.collector.server import Collector
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store.duckdb import queries
+from infertrace.collector.store.duckdb.database import DuckDBDatabase
+from infertrace.collector.store.journaled import applier
 from postgresql_cluster import PARTITIONS, Cluster
 
 PATIENCE_S = 60
@@ -29,17 +30,17 @@ def wait_for(client: Client, status: int) -> None:
 def test_a_database_that_cannot_be_written(
     file_url: str, open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(applier, "RETRY_DELAY_S", 0.01)
     broken = threading.Event()
     broken.set()
-    apply = DuckDBStore._apply
+    insert = DuckDBDatabase._insert
 
-    def fail(self: DuckDBStore, entries: Any) -> None:
+    def fail(self: DuckDBDatabase, *given: Any) -> None:
         if broken.is_set():
             raise duckdb.IOException("no space left on /secret")
-        apply(self, entries)
+        insert(self, *given)
 
-    monkeypatch.setattr(DuckDBStore, "_apply", fail)
+    monkeypatch.setattr(DuckDBDatabase, "_insert", fail)
     with Collector("127.0.0.1:0", "127.0.0.1:0", file_url) as collector:
         client = open_client(collector.grpc_address, collector.http_address)
         assert client.get("/health") == {"status": "ok"}
@@ -80,7 +81,7 @@ def test_a_query_that_takes_too_long(
     """It is interrupted, the answer says so, and the next one is answered."""
     endless = "SELECT count(*) FROM range(1_000_000_000_000) WHERE sin(range) > 2 AND ? < ? + ?"
     with monkeypatch.context() as then:
-        then.setattr(duckdb_store, "_MODELS", endless)
+        then.setattr(queries, "_MODELS", endless)
         with Collector(
             "127.0.0.1:0", "127.0.0.1:0", new_store_url(where), query_timeout_s=0.2
         ) as collector:

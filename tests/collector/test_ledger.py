@@ -140,7 +140,7 @@ def test_accounts_are_bounded(
 
 
 def test_silence() -> None:
-    producer = Producer(PRODUCER, first_seen=0, last_seen=0)
+    producer = Producer(PRODUCER, first_seen_ns=0, last_seen_ns=0)
     limit = ledger.SILENT_AFTER_S * ledger.NANOS_PER_SECOND
     assert producer.state(limit) == "active"
     assert producer.state(limit + 1) == "silent"
@@ -160,7 +160,7 @@ def test_sequences_count_like_a_set(batches: Any, rejected: Any) -> None:
             span_count=count,
             rejected_positions=[n - first for n in numbers if n in rejected],
             duplicates=0,
-            now=0,
+            now_ns=0,
         )
         seen.update(numbers)
     assert producer.stored == len(seen - rejected)
@@ -173,7 +173,9 @@ def test_intervals_and_reasons_are_bounded() -> None:
     producer = Producer(PRODUCER, 0, 0)
     for number in range(1, 2 * ledger.MAX_INTERVALS, 2):
         report = ProducerReport(PRODUCER, "", number, 0, {f"r{number}": 1, "x" * 999: 1}, False)
-        producer = producer.after(report, span_count=1, rejected_positions=[], duplicates=0, now=0)
+        producer = producer.after(
+            report, span_count=1, rejected_positions=[], duplicates=0, now_ns=0
+        )
     assert len(producer.received) <= ledger.MAX_INTERVALS
     assert producer.stored == ledger.MAX_INTERVALS
     assert len(producer.dropped) == ledger.MAX_DROP_REASONS

@@ -48,7 +48,7 @@ def test_defaults() -> None:
     found = options()
     assert (found.grpc, found.http) == ("127.0.0.1:4317", "127.0.0.1:8080")
     assert found.store == "duckdb:///infertrace.duckdb"
-    assert (found.retain, found.max_bytes, found.query_timeout) == (None, None, 30 * 10**9)
+    assert (found.retain_ns, found.max_bytes, found.query_timeout_ns) == (None, None, 30 * 10**9)
     assert (found.log_format, found.log_level) == ("text", "warning")
     assert found.token_file is None
 
@@ -78,7 +78,7 @@ def test_where_a_value_comes_from(option: Any, config: Any) -> None:
 
     def value(*arguments: str, **environ: str) -> tuple[Any, str]:
         found = options(*arguments, **environ)
-        return getattr(found, option.key), found.sources[option.key]
+        return getattr(found, option.field), found.sources[option.field]
 
     named = ("--config", path)
     assert value(*named, *argument, **variable) == (by_argument, argument[0])

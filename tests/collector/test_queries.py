@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from collector_client import Client, NewSpan
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
+from infertrace.collector.store.journaled.journaled_store import JournaledStore
+from infertrace.collector.store.postgres.store import PostgresStore
 from infertrace.collector.store.store import StoreError
 from infertrace.collector.store.timestamps import format_rfc3339, parse_rfc3339
 from infertrace.generated.span_pb2 import InferenceContext, Span
@@ -196,7 +196,7 @@ def test_trace(client: Client, new_span: NewSpan) -> None:
 def test_a_trace_without_end(
     client: Client, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infertrace.collector.query.app.MAX_TRACE_SPANS", 3)
+    monkeypatch.setattr("infertrace.collector.query.routes.spans.MAX_TRACE_SPANS", 3)
     client.send(*[new_span(trace_id=b"t" * 16) for _ in range(4)])
     answer = client.get(f"/traces/{b't'.hex() * 16}")
     assert (len(answer["spans"]), answer["truncated"]) == (3, True)
@@ -486,10 +486,10 @@ def test_a_store_that_cannot_answer(client: Client, monkeypatch: pytest.MonkeyPa
     def fail(*_: Any) -> None:
         raise StoreError("/secret is gone")
 
-    for store in (DuckDBStore, PostgresStore):
+    for store in (JournaledStore, PostgresStore):
         monkeypatch.setattr(store, "spans", fail)
     assert client.error("/spans") == (503, "the store cannot answer")
-    for store in (DuckDBStore, PostgresStore):
+    for store in (JournaledStore, PostgresStore):
         monkeypatch.setattr(store, "spans", lambda *_: 1 / 0)
     assert client.error("/spans") == (500, "internal error")
 

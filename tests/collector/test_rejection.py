@@ -13,12 +13,13 @@ import pytest
 
 from collector_client import Client, NewSpan, OpenClient
 from infertrace.collector.ingest import grpc_server, service, wire_fields
-from infertrace.collector.ingest.decoding import decode_batch
+from infertrace.collector.ingest.request_batches import decode_batch
 from infertrace.collector.ingest.wire_fields import RequestError, request_fields
 from infertrace.collector.server import Collector
 from infertrace.collector.store import group_commit
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store.duckdb.database import DuckDBDatabase
+from infertrace.collector.store.journaled import applier
+from infertrace.collector.store.journaled.journaled_store import JournaledStore
 from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 
@@ -162,11 +163,11 @@ def test_a_thousand_concurrent_calls(client: Client, new_span: NewSpan) -> None:
     assert len(client.get("/spans", limit=10_000)) == 1_000
 
 
-class HeldStore(DuckDBStore):
+class HeldStore(JournaledStore):
     """A store that commits when it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(DuckDBDatabase(None, 30.0), None)
         self.entered: Future[None] = Future()
         self.permission: Future[None] = Future()
 
@@ -252,15 +253,15 @@ def test_a_store_that_is_slower_than_what_comes_in(
 ) -> None:
     """Memory is bounded, the sender is told when to come again, and what waited gets stored."""
     may_apply = threading.Event()
-    apply = DuckDBStore._apply
+    insert = DuckDBDatabase._insert
 
-    def slow(self: DuckDBStore, entries: Any) -> None:
+    def slow(self: DuckDBDatabase, *given: Any) -> None:
         may_apply.wait(30)
-        apply(self, entries)
+        insert(self, *given)
 
-    monkeypatch.setattr(DuckDBStore, "_apply", slow)
-    monkeypatch.setattr(duckdb_store, "MAX_UNAPPLIED_BYTES", 10_000)
-    monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(DuckDBDatabase, "_insert", slow)
+    monkeypatch.setattr(applier, "MAX_UNAPPLIED_BYTES", 10_000)
+    monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 0.05)
     stored = 0
     with Collector("127.0.0.1:0", "127.0.0.1:0", file_url) as collector:
         client = open_client(collector.grpc_address, collector.http_address)
@@ -280,7 +281,7 @@ def test_a_store_that_is_slower_than_what_comes_in(
         codes = {call.exception(30).code() for call in calls}
         assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         may_apply.set()
-        monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 30)
+        monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 30)
         stored += client.send(new_span()).accepted_count
         assert len(client.get("/spans", limit=10_000)) == stored
 
@@ -292,9 +293,9 @@ def test_one_batch_that_cannot_be_stored_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Batches that share a transaction with it are committed without it."""
-    original = DuckDBStore.commit
+    original = JournaledStore.commit
 
-    def commit(self: DuckDBStore, batches: Any) -> Any:
+    def commit(self: JournaledStore, batches: Any) -> Any:
         if any(batch.span_count == 2 for batch in batches):
             raise StoreError("poison")
         return original(self, batches)

@@ -18,10 +18,11 @@ from infertrace.collector.ingest.grpc_server import GrpcServer
 from infertrace.collector.query import http_server
 from infertrace.collector.server import Collector
 from infertrace.collector.store import retention
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store.duckdb.database import DuckDBDatabase
 from infertrace.collector.store.group_commit import GroupCommit
-from infertrace.collector.store.retention import Retention
+from infertrace.collector.store.journaled import applier
+from infertrace.collector.store.journaled.journaled_store import JournaledStore
+from infertrace.collector.store.store import Retention
 from infertrace.collector.time_limits import TimeLimits
 
 PATIENCE_S = 60
@@ -108,8 +109,8 @@ def test_moving_the_journal(
     monkeypatch: pytest.MonkeyPatch,
     times: int,
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.01)
-    fault = broken(DuckDBStore, "_apply", times)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 0.01)
+    fault = broken(DuckDBDatabase, "_insert", times)
     client = open_collector("duckdb")
     client.send(*[new_span() for _ in range(10)])
     wait_until(lambda: fault.raised == times)
@@ -130,21 +131,21 @@ def test_what_was_committed_is_not_applied_again(
     open_collector: Callable[..., Client], new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread ends between the commit and what it would have noted of it."""
-    real = DuckDBStore._apply_or_reopen
+    real = DuckDBDatabase.apply
     times = 2
 
-    def fail(self: Any, entries: Any) -> None:
+    def fail(self: Any, *given: Any) -> None:
         nonlocal times
-        real(self, entries)
+        real(self, *given)
         if times:
             times -= 1
             raise MemoryError
 
-    monkeypatch.setattr(DuckDBStore, "_apply_or_reopen", fail)
+    monkeypatch.setattr(DuckDBDatabase, "apply", fail)
     client = open_collector("duckdb")
-    client.send(*[new_span() for _ in range(10)])
-    wait_until(lambda: times == 0)
-    client.send(*[new_span() for _ in range(10)])
+    for left in (1, 0):
+        client.send(*[new_span() for _ in range(10)])
+        wait_until(lambda expected=left: times == expected)  # type: ignore[misc]
     wait_until(lambda: client.http.get("/health").status_code == 200)
     assert len(client.get("/spans")) == 20
     assert client.get("/models")[0]["sample_count"] == 20
@@ -156,10 +157,10 @@ def test_writes_that_are_blocked(
     new_span: NewSpan,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.01)
-    monkeypatch.setattr(duckdb_store, "MAX_UNAPPLIED_BYTES", 1)
-    monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 0.01)
-    fault = broken(DuckDBStore, "_apply", float("inf"))
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 0.01)
+    monkeypatch.setattr(applier, "MAX_UNAPPLIED_BYTES", 1)
+    monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 0.01)
+    fault = broken(DuckDBDatabase, "_insert", float("inf"))
     client = open_collector("duckdb")
     client.send(new_span())
     wait_until(lambda: fault.raised > 2)
@@ -183,11 +184,11 @@ def test_retention(
     caplog: pytest.LogCaptureFixture,
     store: str,
 ) -> None:
-    from infertrace.collector.store.postgres.postgres_store import PostgresStore
+    from infertrace.collector.store.postgres.store import PostgresStore
 
-    owner = PostgresStore if store == "postgresql" else DuckDBStore
+    owner = PostgresStore if store == "postgresql" else JournaledStore
     fault = broken(owner, "retain", float("inf"))
-    client = open_collector(store, retention=Retention(max_age=DAY))
+    client = open_collector(store, retention=Retention(max_age_ns=DAY))
     client.send(new_span(start_time_unix_nano=time.time_ns() - 2 * DAY), new_span())
     wait_until(lambda: fault.raised > 3)
     found = client.get("/health")

@@ -72,7 +72,7 @@ EXTENSIONS = {
     "infertrace/collector/ingest/native_decoder",
     "infertrace/recording/native",
     "infertrace/collector/store/postgres/native_copy_rows",
-    "infertrace/collector/store/native_seen_spans",
+    "infertrace/collector/store/native_id_filters",
 }
 
 

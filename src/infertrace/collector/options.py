@@ -40,11 +40,17 @@ class Option:
     help: str
     parse: Callable[[str], Any] = str
     default: str | None = None
+    unit: str = ""
 
     @property
     def key(self) -> str:
-        """Its attribute among the values."""
+        """Its attribute among the arguments."""
         return self.name.replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """Its attribute in `Options`, with the unit of its value."""
+        return f"{self.key}_{self.unit}" if self.unit else self.key
 
     @property
     def variable(self) -> str:
@@ -89,11 +95,11 @@ OPTIONS = (
     Option("store", "URL", "duckdb:///PATH, relative to here, duckdb:////PATH, absolute, "
            "postgresql://USER@HOST/DATABASE, or memory:", str, "duckdb:///infertrace.duckdb"),
     Option("retain", "AGE", "delete spans that started longer ago, such as 12h or 7d (default: "
-           "keep all)", _duration),
+           "keep all)", _duration, unit="ns"),
     Option("max-bytes", "SIZE", "delete the oldest spans when the store grows beyond it, such as "
            "500MB or 20GB (default: keep all)", _size),
     Option("query-timeout", "TIME", "interrupt a query that takes longer, such as 10s or 2m",
-           _duration, "30s"),
+           _duration, "30s", "ns"),
     Option("token-file", "PATH", "file with the token that producers and readers must show; "
            "needed to listen beyond this machine", Path),
     Option("tls-cert", "PATH", "PEM file with the certificate chain for gRPC; with --tls-key",
@@ -124,16 +130,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """The value of every option, by its key, and where it came from."""
+    """The value of each of `OPTIONS`, and in `sources`, by the same names, where it came from."""
 
-    values: dict[str, Any]
-    sources: dict[str, str]
-
-    def __getattr__(self, key: str) -> Any:
-        try:
-            return self.values[key]
-        except KeyError:
-            raise AttributeError(key) from None
+    grpc: str
+    http: str
+    store: str
+    retain_ns: int | None
+    max_bytes: int | None
+    query_timeout_ns: int
+    token_file: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    log_format: str
+    log_level: str
+    sources: Mapping[str, str]
 
 
 def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Options:
@@ -142,7 +153,8 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Option
     if path is None and environ.get(PREFIX + "CONFIG"):
         path, source = Path(environ[PREFIX + "CONFIG"]), PREFIX + "CONFIG"
     file = {} if path is None else _read(path, source)
-    values, sources = {}, {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for option in OPTIONS:
         text, source = getattr(arguments, option.key), f"--{option.name}"
         if text is None and environ.get(option.variable):
@@ -152,11 +164,11 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Option
         if text is None:
             text = option.default
         try:
-            values[option.key] = None if text is None else option.parse(text)
+            values[option.field] = None if text is None else option.parse(text)
         except ValueError as error:
             raise OptionError(f"{source}: {error}") from None
-        sources[option.key] = source
-    return Options(values, sources)
+        sources[option.field] = source
+    return Options(**values, sources=sources)
 
 
 def _read(path: Path, source: str) -> dict[str, str]:

@@ -13,9 +13,14 @@ from infertrace.collector.listen_address import AddressError, ListenAddress
 from infertrace.collector.query.app import create_app
 from infertrace.collector.query.http_server import HttpServer
 from infertrace.collector.store.group_commit import GroupCommit
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.retention import Retainer, Retention
-from infertrace.collector.store.store import DEFAULT_QUERY_TIMEOUT_S, Store, StoreError
+from infertrace.collector.store.registry import open_store
+from infertrace.collector.store.retention import RetentionWorker
+from infertrace.collector.store.store import (
+    DEFAULT_QUERY_TIMEOUT_S,
+    Maintenance,
+    Retention,
+    StoreError,
+)
 from infertrace.collector.tls import TlsFiles
 
 STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
@@ -89,9 +94,9 @@ class Collector:
             counters = Counters()
             writer = GroupCommit(store, counters)
             writer.start()
-            retainer = Retainer(store, self._retention)
-            stack.callback(retainer.stop)
-            retainer.start()
+            retention_worker = RetentionWorker(store, self._retention)
+            stack.callback(retention_worker.stop)
+            retention_worker.start()
             stack.callback(writer.stop, STOP_GRACE_S)
             service = CollectorService(writer, counters, self._token)
             stack.callback(service.close)
@@ -99,7 +104,12 @@ class Collector:
             stack.callback(grpc_server.stop, STOP_GRACE_S)
             grpc_server.start(service)
             permits = None if self._token is None else self._token.permits
-            threads = [writer.thread, retainer.thread, http_server.thread, grpc_server.thread]
+            threads = [
+                writer.thread,
+                retention_worker.thread,
+                http_server.thread,
+                grpc_server.thread,
+            ]
             threads += store.threads
             http_server.start(create_app(store, counters, threads, permits))
             self._grpc = grpc_server.address
@@ -118,7 +128,7 @@ class Collector:
         self.stop()
 
 
-def _close(store: Store) -> None:
+def _close(store: Maintenance) -> None:
     try:
         store.checkpoint()
     except StoreError as error:

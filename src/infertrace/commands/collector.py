@@ -27,9 +27,8 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collector.authorization import read_token
         from infertrace.collector.listen_address import AddressError
         from infertrace.collector.server import Collector, TokenRequiredError
-        from infertrace.collector.store.opening import StoreUrlError, shown_url
-        from infertrace.collector.store.retention import Retention
-        from infertrace.collector.store.store import StoreError
+        from infertrace.collector.store.registry import StoreUrlError, shown_url
+        from infertrace.collector.store.store import Retention, StoreError
         from infertrace.collector.tls import TlsFileError, TlsFiles
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
@@ -49,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
         "key": "tls_key",
         "client_authority": "tls_client_ca",
     }
-    given = [key for key in tls_options.values() if options.values[key] is not None]
-    if given and (options.tls_cert is None or options.tls_key is None):
+    given = [key for key in tls_options.values() if getattr(options, key) is not None]
+    tls = None
+    if options.tls_cert is not None and options.tls_key is not None:
+        tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
+    elif given:
         return _fail(f"{options.sources[given[0]]}: expected tls-cert and tls-key, both")
-    tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca) if given else None
     try:
-        retention = Retention(options.retain, options.max_bytes)
+        retention = Retention(options.retain_ns, options.max_bytes)
         collector = Collector(
             options.grpc,
             options.http,
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             token,
             retention,
             tls,
-            query_timeout_s=options.query_timeout / 1e9,
+            query_timeout_s=options.query_timeout_ns / 1e9,
         )
         collector.start()
     except AddressError as error:

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export; returns the exit status."""
     try:
-        from infertrace.collector.store.opening import open_store
         from infertrace.collector.store.parquet_export import export_parquet
+        from infertrace.collector.store.registry import open_store
         from infertrace.collector.store.store import StoreError
         from infertrace.collector.store.timestamps import parse_rfc3339
     except ModuleNotFoundError as error:

@@ -15,11 +15,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store import duplicates
+from infertrace.collector.store.duckdb.database import DuckDBDatabase
+from infertrace.collector.store.duckdb.store import open_duckdb
+from infertrace.collector.store.journaled import applier
+from infertrace.collector.store.journaled.journaled_store import JournaledStore
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.selection import Selection
-from infertrace.collector.store.store import SpanFilter, SpanKey, StoreError
+from infertrace.collector.store.span_filter import SpanFilter, SpanKey
+from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import AttributeValue
 from store_batches import START_NS, batch_of, new_span
 
@@ -33,11 +37,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_store(path: Path) -> Iterator[Callable[..., DuckDBStore]]:
-    opened: list[DuckDBStore] = []
+def open_store(path: Path) -> Iterator[Callable[..., JournaledStore]]:
+    opened: list[JournaledStore] = []
 
-    def open_one(at: Path = path) -> DuckDBStore:
-        opened.append(DuckDBStore(str(at)))
+    def open_one(at: Path = path) -> JournaledStore:
+        opened.append(open_duckdb(str(at)))
         return opened[-1]
 
     yield open_one
@@ -48,7 +52,7 @@ def open_store(path: Path) -> Iterator[Callable[..., DuckDBStore]]:
 @pytest.fixture
 def lazy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows stay in memory until something asks for room, order or an end."""
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", NEVER_S)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", NEVER_S)
 
 
 def killed(path: Path, to: Path) -> Path:
@@ -58,6 +62,14 @@ def killed(path: Path, to: Path) -> Path:
         if file.is_file():
             shutil.copy(file, to)
     return to / path.name
+
+
+def is_healthy(store: JournaledStore) -> bool:
+    try:
+        store.check()
+    except StoreError:
+        return False
+    return True
 
 
 def in_database(path: Path) -> int:
@@ -101,8 +113,8 @@ def test_queries_come_before_the_database(open_store: Any) -> None:
     store.commit([batch_of([new_span()])])
     store.checkpoint()  # so that the thread has begun
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    theirs = os.getpriority(os.PRIO_PROCESS, store._applier.native_id)
-    assert theirs == min(own + duckdb_store.NICER, 19)
+    theirs = os.getpriority(os.PRIO_PROCESS, store.threads[0].native_id)
+    assert theirs == min(own + applier.NICENESS_STEP, 19)
 
 
 def test_an_end_in_order_leaves_one_file(open_store: Any, path: Path) -> None:
@@ -148,8 +160,8 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
             store.spans(SpanFilter(after=after), 100),
             store.spans(SpanFilter(after=after), 3),
             store.spans(SpanFilter(model="m1", status="ERROR"), 5),
-            store.spans(SpanFilter(since=START_NS + 3, until=START_NS + 9), 100),
-            store.spans(SpanFilter(min_duration=30_000_000, operation="inference"), 100),
+            store.spans(SpanFilter(since_ns=START_NS + 3, until_ns=START_NS + 9), 100),
+            store.spans(SpanFilter(min_duration_ns=30_000_000, operation="inference"), 100),
             store.spans(SpanFilter(trace_id=uuid.UUID(bytes=trace), service="server"), 100),
             store.spans(SpanFilter(model="none"), 100),
             store.spans(SpanFilter(tags=[KeyedText("odd", "1")]), 100),
@@ -175,7 +187,7 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
 def test_nothing_is_seen_twice_or_missed_while_rows_move(
     open_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.001)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 0.001)
     store = open_store()
     acknowledged = 0
     stop = threading.Event()
@@ -208,7 +220,7 @@ def test_nothing_is_seen_twice_or_missed_while_rows_move(
 @pytest.mark.usefixtures("lazy")
 def test_duplicates_of_all_ages(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the batch, in memory, in the database, and longer ago than the ids are remembered."""
-    monkeypatch.setattr(duckdb_store, "SEEN_SPANS", 8)
+    monkeypatch.setattr(duplicates, "REMEMBERED_SPANS", 8)
     store = open_store()
     old = [new_span() for _ in range(6)]
     store.commit([batch_of(old, PRODUCER, 1)])
@@ -242,21 +254,21 @@ def test_a_database_that_cannot_be_written(
     open_store: Any, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Acknowledged spans wait, memory stays bounded, health says so, and then it goes on."""
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 0.001)
-    monkeypatch.setattr(duckdb_store, "RETRY_DELAY_S", 0.01)
-    monkeypatch.setattr(duckdb_store, "ROOM_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(duckdb_store, "MAX_UNAPPLIED_BYTES", 20_000)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 0.001)
+    monkeypatch.setattr(applier, "RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(applier, "MAX_UNAPPLIED_BYTES", 20_000)
     store = open_store()
     broken = threading.Event()
     broken.set()
-    real = store._apply
+    real = DuckDBDatabase._insert
 
-    def apply(entries: Any) -> None:
+    def insert(self: DuckDBDatabase, *given: Any) -> None:
         if broken.is_set():
             raise duckdb.IOException("no space left")
-        real(entries)
+        real(self, *given)
 
-    monkeypatch.setattr(store, "_apply", apply)
+    monkeypatch.setattr(DuckDBDatabase, "_insert", insert)
     stored = 0
 
     def fill() -> None:
@@ -272,10 +284,9 @@ def test_a_database_that_cannot_be_written(
     assert len(store.spans(SpanFilter(), 10_000)) == stored > 0
     broken.clear()
     deadline = time.monotonic() + 30
-    while store._failure is not None:
+    while not is_healthy(store):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    store.check()
     store.commit([batch_of([new_span()])])
     store.checkpoint()
     store.close()
@@ -289,7 +300,7 @@ def test_files_are_private(open_store: Any, path: Path, tmp_path: Path) -> None:
         store = open_store()
         for _ in range(3):
             store.commit([batch_of([new_span()])])
-            store._drain()
+            store._applier.drain()
             modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
             assert modes.pop(f"{path.name}.tmp") == 0o700  # where a query would spill
             assert set(modes.values()) == {0o600}

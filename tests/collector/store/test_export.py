@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pyarrow.dataset import dataset
 
 from infertrace.collector.store import parquet_export
-from infertrace.collector.store.opening import open_store
 from infertrace.collector.store.partition_names import partition_name
-from infertrace.collector.store.postgres import postgres_store
+from infertrace.collector.store.postgres import store as postgres_store
+from infertrace.collector.store.registry import open_store
 from infertrace.commands import main
 from infertrace.generated.span_pb2 import AttributeValue, Event
 from postgresql_cluster import kinds

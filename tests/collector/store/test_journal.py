@@ -15,7 +15,8 @@ import pytest
 from infertrace.collector.store.journaled import journal
 from infertrace.collector.store.journaled.journal import Entry, Journal
 from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS
-from infertrace.collector.store.store import StoreError, merged_rows
+from infertrace.collector.store.span_rows import merged_rows
+from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import AttributeValue, Event
 from store_batches import batch_of, new_span
 
@@ -110,9 +111,9 @@ def test_files_are_removed_when_nothing_in_them_is_wanted(
     opened = Journal(path)
     for number in range(1, 6):
         opened.append(entry(number))
-    opened.forget(3)
+    opened.truncate_through(3)
     assert [it.number for it in read(path)] == [4, 5]
-    opened.forget(5)  # the last one is still written to
+    opened.truncate_through(5)  # the last one is still written to
     assert [it.number for it in read(path)] == [5]
     opened.clear()
     assert not list(tmp_path.iterdir())

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infertrace.collector.store.duckdb import duckdb_store
+from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.journal import Entry, Journal
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.store import SpanFilter, Store, StoreError
+from infertrace.collector.store.registry import open_store
+from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.store import Store, StoreError
 from store_batches import batch_of, new_span
 
 NAMES = [
@@ -51,7 +52,7 @@ def opened() -> Iterator[Callable[[str], Store]]:
 def test_a_kill_loses_nothing(
     tmp_path: Path, name: str, opened: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 3_600.0)
     here, left = tmp_path / "here", tmp_path / "left"
     (here / "~").mkdir(parents=True)
     monkeypatch.chdir(here)

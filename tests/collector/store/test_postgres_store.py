@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertrace.collector.query.flat_span import flat_span
-from infertrace.collector.store.opening import shown_url
-from infertrace.collector.store.postgres import day_partitions, hypertable, postgres_store
+from infertrace.collector.store.postgres import day_partitions, hypertable
 from infertrace.collector.store.postgres import schema as postgres_schema
+from infertrace.collector.store.postgres import store as postgres_store
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
 from infertrace.collector.store.postgres.span_table import NANOS_PER_DAY
-from infertrace.collector.store.retention import Retention
+from infertrace.collector.store.postgres.store import PostgresStore
+from infertrace.collector.store.registry import shown_url
 from infertrace.collector.store.selection import Selection
-from infertrace.collector.store.store import QueryTimeoutError, SpanFilter, StoreError
+from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.store import QueryTimeoutError, Retention, StoreError
 from infertrace.generated.span_pb2 import InferenceContext, Span
 from postgresql_cluster import PARTITIONS, TIMESCALEDB, Cluster, kinds
 from store_batches import START_NS, batch_of, new_span
@@ -267,7 +268,7 @@ def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: A
     def answers() -> list[Any]:
         return [
             store.spans(SpanFilter(), 100),
-            store.spans(SpanFilter(model="m1", since=START_NS - 4 * day), 100),
+            store.spans(SpanFilter(model="m1", since_ns=START_NS - 4 * day), 100),
             store.trace(uuid.UUID(bytes=spans[5].trace_id), 10),
             store.models(Selection(0), 10),
         ]
@@ -313,10 +314,10 @@ def test_an_age_is_a_policy_of_the_hypertable(hypertable_store: Any) -> None:
     def policies() -> list[Any]:
         return connection.execute(hypertable._RETENTION_POLICY).fetchall()
 
-    store.retain(Retention(max_age=2 * day))
-    store.retain(Retention(max_age=2 * day))
+    store.retain(Retention(max_age_ns=2 * day))
+    store.retain(Retention(max_age_ns=2 * day))
     assert policies() == [(2 * day,)]
-    store.retain(Retention(max_age=3 * day))
+    store.retain(Retention(max_age_ns=3 * day))
     assert policies() == [(3 * day,)]
     store.commit([batch_of([new_span(start_time_unix_nano=START_NS - n * day) for n in (0, 9)])])
     run_policy(connection, "policy_retention")
@@ -331,9 +332,9 @@ def test_a_compressed_day_goes_as_a_whole(hypertable_store: Any) -> None:
     ages = (0, 3, 8)
     store.commit([batch_of([new_span(start_time_unix_nano=START_NS - n * day) for n in ages])])
     run_policy(connection, "policy_compression")
-    assert store.retain(Retention(max_age=3 * day)) == 1
+    assert store.retain(Retention(max_age_ns=3 * day)) == 1
     assert len(ids(store)) == 2  # a part of that day is younger
-    assert store.retain(Retention(max_age=2 * day - 20 * 10**9)) == 1
+    assert store.retain(Retention(max_age_ns=2 * day - 20 * 10**9)) == 1
 
 
 def test_partitions_stay_when_the_extension_comes(new_store_url: Any, monkeypatch: Any) -> None:

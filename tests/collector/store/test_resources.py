@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import psycopg
 import pytest
 
-from infertrace.collector.store.duckdb import duckdb_store
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store import resource as resources_module
+from infertrace.collector.store.duckdb import queries
+from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.keyed_filter import KeyedText
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.postgres import postgres_store
-from infertrace.collector.store.postgres.postgres_store import PostgresStore
+from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.resource import (
     DROPPED_COUNT_KEY,
     MAX_RESOURCE_BYTES,
     stored_resource,
 )
-from infertrace.collector.store.store import SpanFilter, Store
+from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.store import Store
 from infertrace.generated.span_pb2 import AttributeValue
 from store_batches import batch_of, new_span
 
@@ -90,8 +87,7 @@ def test_each_is_stored_once_and_found(store: Store) -> None:
 
 
 def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (duckdb_store, postgres_store):
-        monkeypatch.setattr(module, "MAX_KNOWN_RESOURCES", 2)
+    monkeypatch.setattr(resources_module, "MAX_KNOWN_RESOURCES", 2)
     for _ in range(2):
         for number in range(5):
             attributes = {"n": AttributeValue(int_value=number)}
@@ -102,7 +98,7 @@ def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duckdb_store, "MAX_LISTED_IDS", 3)
+    monkeypatch.setattr(queries, "MAX_LISTED_IDS", 3)
     for number in range(6):
         attributes = {**GPU_1, "n": AttributeValue(int_value=number)}
         store.commit([batch_of([new_span()], attributes=attributes)])
@@ -117,7 +113,7 @@ def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatc
 def test_a_kill_before_the_database_has_it(
     tmp_path: Path, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_store, "APPLY_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 3_600.0)
     store = opened(f"duckdb:///{tmp_path}/spans.duckdb")
     store.commit([batch_of([new_span()], PRODUCER, 1, GPU_1)])
     store.checkpoint()
@@ -143,71 +139,3 @@ def test_a_long_one_is_cut_and_says_so() -> None:
     assert found["k000"] == "é" * 100
     assert "k399" not in found
     assert stored_resource({}) is None
-
-
-def made_older(url: str) -> None:
-    """The PostgreSQL schema as version 1 had it."""
-    with psycopg.connect(url) as connection:
-        connection.execute("DROP TABLE resources")
-        has_view = connection.execute("SELECT to_regclass('all_spans')").fetchall()[0][0]
-        tables = ["spans"]
-        if has_view:
-            tables.append("spans_other")
-            connection.execute("DROP VIEW all_spans")
-        for table in tables:
-            for column in ("flags", "producer_id", "resource_id"):
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        if has_view:
-            connection.execute(
-                "CREATE VIEW all_spans AS SELECT * FROM spans UNION ALL SELECT * FROM spans_other"
-            )
-        connection.execute("UPDATE infertrace_schema SET version = 1")
-
-
-def test_collectors_that_start_together_bring_postgresql_up_to_date(postgresql_url: str) -> None:
-    old = PostgresStore(postgresql_url)
-    old.commit([batch_of([new_span()], PRODUCER, 1)])
-    old.close()
-    made_older(postgresql_url)
-    stores: list[PostgresStore] = []
-    threads = [
-        threading.Thread(target=lambda: stores.append(PostgresStore(postgresql_url)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(stores) == 4
-    for number, store in enumerate(stores):
-        producer = bytes([number]) * 16
-        store.commit([batch_of([new_span(flags=0x301)], producer, 1, GPU_1)])
-    rows = stores[0].spans(SpanFilter(), 10)
-    assert [row[-3] for row in rows] == [0x301] * 4 + [None]
-    assert json.loads(stores[1].resources({rows[0][-1]})[rows[0][-1]]) == AS_JSON
-    for store in stores:
-        store.close()
-    with psycopg.connect(postgresql_url) as connection:
-        found = connection.execute("SELECT version FROM infertrace_schema").fetchall()
-    assert found == [(2,)]
-
-
-def test_a_duckdb_from_before_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "spans.duckdb"
-    store = DuckDBStore(str(path))
-    store.commit([batch_of([new_span()], PRODUCER, 1, GPU_1)])
-    store.checkpoint()
-    store.close()
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("DROP TABLE resources")
-        for column in ("flags", "producer_id", "resource_id"):
-            connection.execute(f"ALTER TABLE spans DROP COLUMN {column}")
-        connection.execute("UPDATE schema_version SET version = 2")
-    store = DuckDBStore(str(path))
-    store.commit([batch_of([new_span(flags=1)], PRODUCER, 2, GPU_1)])
-    store.checkpoint()
-    new, old = store.spans(SpanFilter(), 10)
-    assert old[-3:] == (None, None, None)
-    assert new[-3:-1] == (1, uuid.UUID(bytes=PRODUCER))
-    assert json.loads(store.resources({new[-1]})[new[-1]]) == AS_JSON
-    store.close()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from infertrace.collector.store import retention as retaining
-from infertrace.collector.store.opening import open_store
-from infertrace.collector.store.retention import Retainer, Retention
-from infertrace.collector.store.store import SpanFilter, Store
+from infertrace.collector.store.registry import open_store
+from infertrace.collector.store.retention import RetentionWorker
+from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.store import Retention, Store
 from store_batches import batch_of, new_span
 
 DAY = 86_400_000_000_000
@@ -41,15 +42,15 @@ def ages(store: Store) -> list[float]:
 
 def test_by_age(store: Store) -> None:
     commit(store, [0, 0.5, 1.5, 3, 8, 600])
-    assert store.retain(Retention(max_age=2 * DAY)) == 3
+    assert store.retain(Retention(max_age_ns=2 * DAY)) == 3
     assert ages(store) == [0, 0.5, 1.5]
-    assert store.retain(Retention(max_age=2 * DAY)) == 0
+    assert store.retain(Retention(max_age_ns=2 * DAY)) == 0
     commit(store, [2.5, 3])  # a day whose partition is gone
     assert len(ages(store)) == 5
 
 
-def test_by_size(store: Store) -> None:
-    if type(store).__name__ == "DuckDBStore" and store._path is None:  # type: ignore[attr-defined]
+def test_by_size(store: Store, store_url: str) -> None:
+    if store_url == "memory:":
         assert store.retain(Retention(max_bytes=1)) == 0  # memory has no blocks
         return
     commit(store, [4, 3, 2, 1], 3_000)
@@ -68,8 +69,8 @@ def _is_postgres(store: Store) -> bool:
 
 def test_a_thread_does_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retaining, "INTERVAL_S", 0.01)
-    retainer = Retainer(store, Retention(max_age=2 * DAY))
-    retainer.start()
+    retention = RetentionWorker(store, Retention(max_age_ns=2 * DAY))
+    retention.start()
     try:
         commit(store, [1, 3])
         deadline = time.monotonic() + 30
@@ -77,4 +78,4 @@ def test_a_thread_does_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
-        retainer.stop()
+        retention.stop()

@@ -14,13 +14,13 @@ import grpc.aio
 
 from infertrace.collector.authorization import BearerToken
 from infertrace.collector.counters import Counters
-from infertrace.collector.ingest.decoding import DecodedRequest, decode_batch, decode_span
 from infertrace.collector.ingest.reading_places import (
     NoPlaceError,
     PlaceLimits,
     ReadingPlaces,
     SlowBodyError,
 )
+from infertrace.collector.ingest.request_batches import DecodedRequest, decode_batch, decode_span
 from infertrace.collector.ingest.retry_info import STATUS_DETAILS_KEY, retry_details
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.collector.store.group_commit import GroupCommit, OverloadError

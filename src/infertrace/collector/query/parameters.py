@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.metrics import METRICS
-from infertrace.collector.store.store import SpanKey
+from infertrace.collector.store.span_filter import SpanKey
 from infertrace.collector.store.timestamps import NANOS_PER_SECOND, parse_rfc3339
 
 MAX_LIMIT = 10_000
@@ -147,7 +147,7 @@ def parse_trace_id(text: str) -> uuid.UUID:
 
 def format_cursor(key: SpanKey) -> str:
     """An opaque text for the place after a span."""
-    plain = f"{key.start_time}/{key.trace_id.hex}/{key.span_id:x}"
+    plain = f"{key.start_time_ns}/{key.trace_id.hex}/{key.span_id:x}"
     return urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
 
@@ -158,7 +158,7 @@ def _parse_cursor(text: str) -> SpanKey:
         key = SpanKey(int(start_time), uuid.UUID(hex=trace_id), int(span_id, 16))
     except ValueError:
         raise ValueError("the cursor of an answer") from None
-    if not 0 <= key.start_time <= MAX_UNIX_NANOS or not 0 <= key.span_id < 2**64:
+    if not 0 <= key.start_time_ns <= MAX_UNIX_NANOS or not 0 <= key.span_id < 2**64:
         raise ValueError("the cursor of an answer")
     return key
 

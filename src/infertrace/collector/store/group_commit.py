@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
-from infertrace.collector.store.store import Batch, Store, StoreBusyError, StoreError
+from infertrace.collector.store.store import Batch, SpanWriter, StoreBusyError, StoreError
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024  # of requests that are decoded or wait for their commit
 WRITING_THREAD = "store"
@@ -41,7 +41,7 @@ class GroupCommit:
     """Writes batches to a store from a thread of its own."""
 
     def __init__(
-        self, store: Store, counters: Counters, max_pending_bytes: int = MAX_PENDING_BYTES
+        self, store: SpanWriter, counters: Counters, max_pending_bytes: int = MAX_PENDING_BYTES
     ) -> None:
         self._store = store
         self._counters = counters

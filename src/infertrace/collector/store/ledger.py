@@ -34,8 +34,8 @@ class Producer:
     """One producer's account, in spans; times are nanoseconds since 1970, by this machine."""
 
     producer_id: bytes
-    first_seen: int
-    last_seen: int
+    first_seen_ns: int
+    last_seen_ns: int
     service_name: str = ""
     produced: int = 0
     stored: int = 0
@@ -52,7 +52,7 @@ class Producer:
         span_count: int,
         rejected_positions: Sequence[int],
         duplicates: int,
-        now: int,
+        now_ns: int,
     ) -> Producer:
         """The account after one more batch of `span_count` spans is durable.
 
@@ -72,7 +72,7 @@ class Producer:
             received = _with(received, (first, last))
         return replace(
             self,
-            last_seen=now,
+            last_seen_ns=now_ns,
             service_name=report.service_name[:MAX_NAME_CHARACTERS] or self.service_name,
             # A retry carries older counters than a batch that overtook it.
             produced=max(self.produced, report.produced, received[-1][1] if received else 0),
@@ -114,11 +114,11 @@ class Producer:
         """Whether the producer has finished and every span that it produced is stored."""
         return self.finished and self.stored >= self.produced
 
-    def state(self, now: int) -> Literal["active", "finished", "silent"]:
-        """Whether more is to be expected; `now` is nanoseconds since 1970."""
+    def state(self, now_ns: int) -> Literal["active", "finished", "silent"]:
+        """Whether more is to be expected; `now_ns` is nanoseconds since 1970."""
         if self.finished:
             return "finished"
-        silent = now - self.last_seen > SILENT_AFTER_S * NANOS_PER_SECOND
+        silent = now_ns - self.last_seen_ns > SILENT_AFTER_S * NANOS_PER_SECOND
         return "silent" if silent else "active"
 
     @property

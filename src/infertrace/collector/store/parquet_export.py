@@ -20,14 +20,14 @@ from pyarrow.fs import LocalFileSystem
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.partition_names import NULL_NAME, partition_name
 from infertrace.collector.store.private_files import private_files
-from infertrace.collector.store.store import Store
+from infertrace.collector.store.store import SpanSource
 
 MAX_OPEN_FILES = 256
 SUFFIX = ".parquet"
 
 
-def export_parquet(store: Store, to: Path, since: int, until: int) -> int:
-    """Write the spans that started at `since` or later and before `until`; returns how many.
+def export_parquet(store: SpanSource, to: Path, since_ns: int, until_ns: int) -> int:
+    """Write the spans that started at `since_ns` or later and before `until_ns`; returns how many.
 
     Times are nanoseconds since 1970. Files of an earlier export to the same folder stay as they
     are where nothing new goes into their partition; raises OSError. Files and folders are private
@@ -38,7 +38,7 @@ def export_parquet(store: Store, to: Path, since: int, until: int) -> int:
     partitions = _Partitions(to)
     with private_files():
         try:
-            for rows in store.rows(since, until):
+            for rows in store.rows(since_ns, until_ns):
                 count += len(rows)
                 partitions.write(_flat(rows, resources.of(rows)))
         finally:
@@ -97,7 +97,7 @@ class _Partitions:
 class _Resources:
     """The attributes of the resources in an export, each asked for once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SpanSource) -> None:
         self._store = store
         self._known: dict[uuid.UUID, str | None] = {}
 

@@ -23,6 +23,9 @@ PRODUCER_COLUMNS: Final = (
 )
 PRODUCER_NAMES: Final = ", ".join(PRODUCER_COLUMNS)
 
+# The fields of an account whose columns have another name.
+_FIELDS = {"first_seen": "first_seen_ns", "last_seen": "last_seen_ns"}
+
 
 def producer_row(producer: Producer, **otherwise: Any) -> list[Any]:
     """The values of the columns; `otherwise` are those that a database writes in its own way."""
@@ -31,12 +34,16 @@ def producer_row(producer: Producer, **otherwise: Any) -> list[Any]:
         "received": json.dumps(producer.received),
         **otherwise,
     }
-    return [values.get(name, getattr(producer, name)) for name in PRODUCER_COLUMNS]
+    return [
+        values[name] if name in values else getattr(producer, _FIELDS.get(name, name))
+        for name in PRODUCER_COLUMNS
+    ]
 
 
 def producer_values(row: Sequence[Any]) -> dict[str, Any]:
     """The fields of the account, from the values of the columns."""
-    values = dict(zip(PRODUCER_COLUMNS, row, strict=True))
+    fields = [_FIELDS.get(name, name) for name in PRODUCER_COLUMNS]
+    values = dict(zip(fields, row, strict=True))
     values["dropped"] = json.loads(values["dropped"])
     values["received"] = tuple((first, last) for first, last in json.loads(values["received"]))
     return values

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from infertrace.collector.store.span_rows import attributes_json
 from infertrace.generated.span_pb2 import AttributeValue
 
+MAX_KNOWN_RESOURCES = 10_000  # whose ids a store remembers as stored
 MAX_RESOURCE_BYTES = 32 * 1024  # of attributes, as JSON; an answer may repeat them for each span
 DROPPED_COUNT_KEY = "otel.dropped_attributes_count"  # OpenTelemetry's name for it
 
@@ -47,3 +48,24 @@ def _shortened(attributes: Mapping[str, AttributeValue]) -> str:
         kept[key] = attributes[key]
     dropped = len(attributes) - len(kept)
     return attributes_json({**kept, DROPPED_COUNT_KEY: AttributeValue(int_value=dropped)})
+
+
+class KnownResources:
+    """The ids of resources that a store has written; it may hold others as well."""
+
+    def __init__(self) -> None:
+        self._ids: set[uuid.UUID] = set()
+
+    def missing(self, resources: Iterable[Resource | None]) -> dict[uuid.UUID, Resource]:
+        """The distinct resources, by their ids, without those that are known."""
+        return {
+            resource.id: resource
+            for resource in resources
+            if resource is not None and resource.id not in self._ids
+        }
+
+    def add(self, ids: Collection[uuid.UUID]) -> None:
+        """Remember resources that are durable now."""
+        if len(self._ids) + len(ids) > MAX_KNOWN_RESOURCES:
+            self._ids.clear()
+        self._ids.update(ids)

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.store.store import Store, StoreError
+from infertrace.collector.store.store import Maintenance, Retention, StoreError
 
 INTERVAL_S = 30.0
-KEPT_SHARE = 0.9  # of the largest size, so that not every look has to delete
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Retention:
-    """How long spans are kept, by their start, in nanoseconds, and in how many bytes at most."""
-
-    max_age: int | None = None
-    max_bytes: int | None = None
-
-
-class Retainer:
+class RetentionWorker:
     """Looks at the store at once, and then every so often."""
 
-    def __init__(self, store: Store, retention: Retention) -> None:
+    def __init__(self, store: Maintenance, retention: Retention) -> None:
         self._store = store
         self._retention = retention
         self._stopping = threading.Event()

@@ -11,19 +11,19 @@ PARENT_IS_REMOTE = 0x200  # of a span's flags
 
 # Of the spans of a trace that one server makes, the first: what its client waits for.
 _REQUEST = f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0)"
-_END_OF_TIME = 2**63 - 1
+_MAX_TIME_NS = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The spans that started from `since` on and before `until`, in nanoseconds since 1970.
+    """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
 
     Without an `operation`, of these the requests: the spans that have no parent, or one in another
     process. With one, the spans of that operation; with ALL_OPERATIONS, all of them.
     """
 
-    since: int
-    until: int = _END_OF_TIME
+    since_ns: int
+    until_ns: int = _MAX_TIME_NS
     model: str | None = None
     operation: str | None = None
 
@@ -32,7 +32,7 @@ class Selection:
     ) -> tuple[str, list[Any]]:
         """In SQL, with the values of its placeholders; `text` is how a store writes a text."""
         parts = [f"start_time >= {placeholder} AND start_time < {placeholder}"]
-        values: list[Any] = [self.since, self.until]
+        values: list[Any] = [self.since_ns, self.until_ns]
         if self.model is None:
             parts.append("model_name IS NOT NULL")
         else:

@@ -14,24 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from infertrace.collector.store.columns import COLUMNS, Column
+from infertrace.collector.store.kinds import KINDS
 from infertrace.collector.store.timestamps import format_rfc3339
 from infertrace.generated.span_pb2 import AttributeValue, Span
 
-_ARROW_TYPES = {
-    "uuid": pa.uuid(),
-    "span_id": pa.uint64(),
-    "text": pa.string(),
-    "time": pa.int64(),
-    "duration": pa.int64(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "json": pa.string(),
-}
 _DEFAULT_STATUS = "OK"
 
-SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.kind]) for column in COLUMNS])
+SCHEMA = pa.schema([(column.name, KINDS[column.kind].arrow) for column in COLUMNS])
 """The Arrow types of `COLUMNS`."""
 
 DECODED_COLUMNS = tuple(column for column in COLUMNS if column.wire)
@@ -51,7 +40,7 @@ def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
         if part in messages:
             arrays.append(_array(column, field, messages[part]))
         else:
-            arrays.append(pa.nulls(len(spans), type=_ARROW_TYPES[column.kind]))
+            arrays.append(pa.nulls(len(spans), type=KINDS[column.kind].arrow))
     return pa.RecordBatch.from_arrays(arrays, schema=DECODED_SCHEMA)
 
 
@@ -61,6 +50,12 @@ def with_origin(
     """Decoded rows with all columns of `COLUMNS`: which process sent them, and its resource."""
     origin = [_repeated(value, len(rows)) for value in (producer_id, resource_id)]
     return pa.RecordBatch.from_arrays([*rows.columns, *origin], schema=SCHEMA)
+
+
+def merged_rows(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches as one; there is at least one of them."""
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.to_batches()[0] if len(table) else batches[0]
 
 
 def _repeated(value: uuid.UUID | None, count: int) -> pa.Array:
@@ -76,7 +71,7 @@ def _array(column: Column, field: str, messages: Sequence[Any]) -> pa.Array:
         return pa.ExtensionArray.from_storage(pa.uuid(), ids)
     if column.kind == "span_id":
         return _span_ids([getattr(message, field) for message in messages], column.required)
-    return pa.array(_values(column, field, messages), type=_ARROW_TYPES[column.kind])
+    return pa.array(_values(column, field, messages), type=KINDS[column.kind].arrow)
 
 
 def _span_ids(ids: Sequence[bytes], required: bool) -> pa.Array:

@@ -1,29 +1,23 @@
-"""What every store does, and what it takes and gives."""
+"""What every store does, by the roles in which it is used, and what it takes and returns."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.ledger import Producer, ProducerReport
 from infertrace.collector.store.metrics import Metric
 from infertrace.collector.store.resource import Resource
 from infertrace.collector.store.selection import Selection
-
-if TYPE_CHECKING:
-    from infertrace.collector.store.retention import Retention
-
+from infertrace.collector.store.span_filter import Row, SpanFilter
 
 DEFAULT_QUERY_TIMEOUT_S = 30.0
-
-_PLACES = {column.name: place for place, column in enumerate(COLUMNS)}
+MAX_TIME_NS = 2**63 - 1  # the year 2262: the last moment that a store can hold
 
 
 class StoreError(Exception):
@@ -31,11 +25,11 @@ class StoreError(Exception):
 
 
 class StoreBusyError(StoreError):
-    """More waits than the store can hold; it works, and a later time may do."""
+    """The store works, but too much waits to be written; a retry may succeed."""
 
 
 class QueryTimeoutError(StoreError):
-    """A query took longer than a query may, and was interrupted."""
+    """The store interrupted a query that took longer than a query may."""
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__(f"took longer than {timeout_s:g} s")
@@ -45,7 +39,7 @@ class QueryTimeoutError(StoreError):
 class Batch:
     """The valid spans of one request, what it says of their origin, and what was left out.
 
-    `rejected_positions` are the places, from 0, that rejected spans had among the
+    `rejected_positions` are the indices, from 0, that rejected spans had among the
     `span_count` spans of the request.
     """
 
@@ -56,103 +50,33 @@ class Batch:
     resource: Resource | None = None
 
 
-def distinct_resources(
-    batches: Sequence[Batch], known: Collection[uuid.UUID]
-) -> dict[uuid.UUID, Resource]:
-    """The resources of these batches, by their ids, without those that are known."""
-    resources = [batch.resource for batch in batches if batch.resource is not None]
-    return {resource.id: resource for resource in resources if resource.id not in known}
-
-
-def merged_rows(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches as one; there is at least one of them."""
-    table = pa.Table.from_batches(rows).combine_chunks()
-    return table.to_batches()[0] if len(table) else rows[0]
-
-
 @dataclass(frozen=True)
-class SpanKey:
-    """Where a span stands in the order of answers, which is by these fields, greatest first."""
+class Retention:
+    """How long a store keeps spans after their start, and in how many bytes; None is no limit."""
 
-    start_time: int
-    trace_id: uuid.UUID
-    span_id: int
-
-
-@dataclass(frozen=True)
-class SpanFilter:
-    """Which spans to answer with; None asks for no condition.
-
-    Times are nanoseconds since 1970, durations nanoseconds. `since` is included, `until` not.
-    `after` is the last span of the page before. Of `tags`, `attributes` and `resource`, the
-    attributes of what recorded the span, each has to hold.
-    """
-
-    model: str | None = None
-    service: str | None = None
-    operation: str | None = None
-    status: str | None = None
-    trace_id: uuid.UUID | None = None
-    since: int | None = None
-    until: int | None = None
-    min_duration: int | None = None
-    after: SpanKey | None = None
-    tags: Sequence[KeyedText] = ()
-    attributes: Sequence[KeyedText] = ()
-    resource: Sequence[KeyedText] = ()
-
-    def pieces(self) -> list[tuple[str, list[str]]]:
-        """For each condition on a JSON column, its name and texts of which the column has one."""
-        columns = (("tags", self.tags), ("attributes", self.attributes))
-        return [(name, condition.pieces()) for name, given in columns for condition in given]
-
-
-def exact_spans(
-    where: SpanFilter, limit: int, ask: Callable[[SpanFilter, int], list[tuple[Any, ...]]]
-) -> list[tuple[Any, ...]]:
-    """What `ask` finds, without the rows of which the pieces hold, and not the conditions."""
-    if not where.tags and not where.attributes:
-        return ask(where, limit)
-    found: list[tuple[Any, ...]] = []
-    while True:
-        wanted = limit - len(found)
-        rows = ask(where, wanted)
-        found += [
-            row
-            for row in rows
-            if are_in(where.tags, row[_PLACES["tags"]])
-            and are_in(where.attributes, row[_PLACES["attributes"]])
-        ]
-        if len(rows) < wanted or len(found) == limit:
-            return found
-        where = replace(where, after=span_key(rows[-1]))
-
-
-def span_key(row: Sequence[Any]) -> SpanKey:
-    """Where a row stands in the order of answers."""
-    return SpanKey(*(row[_PLACES[name]] for name in ("start_time", "trace_id", "span_id")))
+    max_age_ns: int | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What the selected spans of one model say.
+    """Statistics of the selected spans of one model.
 
-    Percentiles are interpolated: those of the duration in nanoseconds, those of the time to first
-    token and of the wait in the queue in milliseconds, 50th, 95th and 99th, of the spans that say
-    it; None where none does. `first_start` and `last_end` are nanoseconds
-    since 1970; these four are None when there is no sample. `output_tokens` is None when no span
-    says how many it made.
+    Percentiles are interpolated. The three of time to first token and of the wait in the queue are
+    the 50th, 95th and 99th, of the spans that have a value; None where none has.
+    `first_start_ns` and `last_end_ns` are since 1970; they and the percentiles of the duration are
+    None when there is no sample. `output_tokens` is None when no span has a value.
     """
 
     model_name: str
     sample_count: int
     error_count: int
-    p50: float | None
-    p95: float | None
-    p99: float | None
+    p50_ns: float | None
+    p95_ns: float | None
+    p99_ns: float | None
     output_tokens: int | None
-    first_start: int | None
-    last_end: int | None
+    first_start_ns: int | None
+    last_end_ns: int | None
     time_to_first_token_ms: Sequence[float] | None = None
     queue_wait_time_ms: Sequence[float] | None = None
 
@@ -161,60 +85,79 @@ class ModelStatistics:
 class SeriesPoint:
     """One step: when it began, in nanoseconds since 1970, its samples, and the value, if any."""
 
-    start: int
+    start_ns: int
     sample_count: int
     value: float | None
 
 
-class Store(Protocol):
-    """Keeps one row for each (trace id, span id), the first that came, and one for each producer.
-
-    `commit`, `checkpoint` and `close` are called by one thread at a time; the other methods by any
-    number of threads meanwhile. All raise `StoreError`. Rows are tuples in the order of `COLUMNS`.
-    """
-
-    @property
-    def threads(self) -> Sequence[BackgroundThread]:
-        """The threads that work behind the answers."""
+class SpanWriter(Protocol):
+    """Keeps the first span of each (trace id, span id), and an account of each producer."""
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Make the batches durable, all or none; returns how many spans were duplicates.
 
-        Raises StoreBusyError when too much waits already.
+        One thread at a time may call it. Raises StoreBusyError when too much waits to be written,
+        StoreError for any other failure.
         """
 
-    def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
+
+class SpanReader(Protocol):
+    """Answers queries, from any number of threads. All methods raise StoreError."""
+
+    def spans(self, where: SpanFilter, limit: int) -> list[Row]:
         """At most `limit` spans, newest first."""
 
-    def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[Row]:
         """At most `limit` spans of one trace, in start order."""
 
     def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
-        """The models, or the one, with selected spans, busiest first."""
+        """Statistics of each model with selected spans, busiest first, at most `limit`."""
 
-    def series(self, selection: Selection, metric: Metric, step: int) -> list[SeriesPoint]:
+    def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
         """A metric for each step with selected spans, in order.
 
-        Steps of so many nanoseconds begin at multiples of `step`.
+        Steps are `step_ns` nanoseconds long and begin at multiples of that.
         """
-
-    def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
-        """All spans of a time, in no order, in batches with the columns of `COLUMNS`."""
 
     def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
         """The attributes of these resources, each as the text of a JSON object."""
 
     def producers(self, limit: int) -> list[Producer]:
-        """The accounts of the producers, the last seen first."""
-
-    def retain(self, retention: Retention) -> int:
-        """Delete the oldest spans beyond an age or a size; returns how many."""
+        """The accounts of the producers, the last seen first, at most `limit`."""
 
     def check(self) -> None:
-        """Raise StoreError when the store could not keep what it takes, or cannot be asked."""
+        """Raise StoreError when the store cannot keep what it takes, or cannot answer."""
+
+
+class SpanSource(Protocol):
+    """Hands out all spans, for an export."""
+
+    def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
+        """The spans that start in a time, in no order, in batches with the columns of `COLUMNS`.
+
+        `since_ns` is included, `until_ns` is not. Raises StoreError.
+        """
+
+    def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
+        """The attributes of these resources, each as the text of a JSON object."""
+
+
+class Maintenance(Protocol):
+    """Keeps a store in bounds and in order. All methods raise StoreError."""
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """The store's own threads."""
+
+    def retain(self, retention: Retention) -> int:
+        """Delete the oldest spans beyond an age or a size; returns how many. For any thread."""
 
     def checkpoint(self) -> None:
-        """Fold the write-ahead log into the database."""
+        """Fold the write-ahead log into the database. Not while another thread commits."""
 
     def close(self) -> None:
-        """Let go of the database; nothing can be asked of the store afterwards."""
+        """Release the database; the store answers nothing afterwards."""
+
+
+class Store(SpanWriter, SpanReader, SpanSource, Maintenance, Protocol):
+    """A store in all its roles, as `registry.open_store` opens it."""

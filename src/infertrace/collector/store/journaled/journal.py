@@ -115,8 +115,8 @@ class Journal:
             raise StoreError(f"cannot write the journal of {self._path}: {error}") from error
         self._size += size
 
-    def forget(self, number: int) -> None:
-        """Remove files of which no entry is wanted any more: all are numbered up to `number`."""
+    def truncate_through(self, number: int) -> None:
+        """Delete files whose entries all have numbers up to `number`."""
         while len(self._firsts) > 1 and self._firsts[1] <= number + 1:
             self._name(self._firsts.pop(0)).unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from infertrace import backend
 from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.kinds import KINDS
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 TRAILER = b"\xff\xff"
@@ -16,27 +17,15 @@ TRAILER = b"\xff\xff"
 # private use area, as two as well.
 _ESCAPE, _NUL, _ITSELF = "\uf8f0", "\uf8f00", "\uf8f01"
 
-_SIZES = {
-    "uuid": 16,
-    "span_id": 8,
-    "text": 0,
-    "time": 8,
-    "duration": 8,
-    "int32": 4,
-    "int64": 8,
-    "float32": 4,
-    "float64": 8,
-    "json": 0,
-}
-
 
 def copy_rows(
     rows: pa.RecordBatch, *, positions: bool = False, name: str = backend.selected.NAME
 ) -> bytes:
     """All of a COPY, with the columns in the order of COLUMNS; and the positions as the last."""
     arrays = list(rows.columns)
-    sizes = [_SIZES[column.kind] for column in COLUMNS]
-    ids = [column.kind == "span_id" for column in COLUMNS]
+    kinds = [KINDS[column.kind] for column in COLUMNS]
+    sizes = [kind.postgres_bytes for kind in kinds]
+    ids = [kind.is_unsigned for kind in kinds]
     if positions:
         arrays.append(pa.array(range(len(rows)), type=pa.int32()))
         sizes.append(4)

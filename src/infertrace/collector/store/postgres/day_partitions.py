@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from infertrace.collector.store.columns import Column
 from infertrace.collector.store.postgres.span_table import (
     COLUMNS_SQL,
     FUTURE_DAYS,
@@ -18,9 +19,10 @@ from infertrace.collector.store.postgres.span_table import (
     PAST_DAYS,
     Connection,
     Target,
+    column_sql,
     days_of,
 )
-from infertrace.collector.store.retention import Retention
+from infertrace.collector.store.store import Retention
 
 # Collectors make partitions one after another; the number is arbitrary.
 _PARTITIONS_LOCK = 0x696E6666
@@ -47,9 +49,9 @@ class DayPartitions:
         for statement in _CREATE:
             connection.execute(statement)
 
-    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
+    def add_columns(self, connection: Connection, columns: Sequence[Column]) -> None:
         for column in columns:
-            connection.execute(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {column}")
+            connection.execute(f"ALTER TABLE spans ADD COLUMN {column_sql(column)}")
 
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
         today = time.time_ns() // NANOS_PER_DAY
@@ -61,20 +63,20 @@ class DayPartitions:
             self._days.add(day)
         return [("spans", "TRUE")]
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         self._days = set()
 
     def retain(self, connection: Connection, retention: Retention) -> int:
         """Whole days are dropped, which costs nothing, and today's oldest spans never are."""
         deleted = 0
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITIONS_LOCK])
-        if retention.max_age is not None:
-            bound = time.time_ns() - retention.max_age
+        if retention.max_age_ns is not None:
+            bound_ns = time.time_ns() - retention.max_age_ns
             for name in _partitions(connection):
-                if (_day(name) + 1) * NANOS_PER_DAY <= bound:
+                if (_day(name) + 1) * NANOS_PER_DAY <= bound_ns:
                     deleted += _drop(connection, name)
             deleted += connection.execute(
-                "DELETE FROM spans WHERE start_time < %s", [bound]
+                "DELETE FROM spans WHERE start_time < %s", [bound_ns]
             ).rowcount
         if retention.max_bytes is not None:
             today = f"spans_{time.strftime('%Y%m%d', time.gmtime())}"

@@ -14,27 +14,34 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from infertrace.collector.store.columns import COLUMNS, Column
 from infertrace.collector.store.postgres.span_table import (
     COLUMNS_SQL,
     FUTURE_DAYS,
-    NAMES,
     NANOS_PER_DAY,
     PAST_DAYS,
     Connection,
     Target,
+    column_sql,
     days_of,
+    present_columns,
 )
-from infertrace.collector.store.retention import Retention
+from infertrace.collector.store.store import Retention
 
 COMPRESS_AFTER_DAYS = 1  # after a chunk's last moment; what comes later still goes in
 _RETAIN_LOCK = 0x696E6667  # collectors delete one after another; the number is arbitrary
 
 _log = logging.getLogger(__name__)
 
-_VIEW = (
-    f"CREATE OR REPLACE VIEW all_spans AS "
-    f"SELECT {NAMES} FROM spans UNION ALL SELECT {NAMES} FROM spans_other"
-)
+
+def _view(columns: Sequence[str]) -> str:
+    names = ", ".join(columns)
+    return (
+        f"CREATE OR REPLACE VIEW all_spans AS "
+        f"SELECT {names} FROM spans UNION ALL SELECT {names} FROM spans_other"
+    )
+
+
 _CREATE = (
     f"CREATE TABLE spans ({COLUMNS_SQL})",
     "CREATE UNIQUE INDEX spans_ids ON spans (trace_id, span_id, start_time)",
@@ -43,7 +50,7 @@ _CREATE = (
     f"chunk_time_interval => {NANOS_PER_DAY}, create_default_indexes => false)",
     # A hypertable would make a chunk for each of the days, centuries away, that a wrong clock says.
     "CREATE TABLE spans_other (LIKE spans INCLUDING ALL)",
-    _VIEW,
+    _view([column.name for column in COLUMNS]),
     "CREATE FUNCTION infertrace_now() RETURNS bigint LANGUAGE sql STABLE AS "
     "$$ SELECT (extract(epoch FROM now()) * 1000000000)::bigint $$",
     "SELECT set_integer_now_func('spans', 'infertrace_now')",
@@ -89,11 +96,13 @@ class Hypertable:
         except psycopg.errors.FeatureNotSupported as error:
             _log.warning("spans are not compressed: %s", str(error).partition("\n")[0])
 
-    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
+    def add_columns(self, connection: Connection, columns: Sequence[Column]) -> None:
         for table in ("spans", "spans_other"):
             for column in columns:
-                connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
-        connection.execute(_VIEW)
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column_sql(column)}")
+        # PostgreSQL lets a view that others depend on only grow, and at its end.
+        present = present_columns(connection, self.source)
+        connection.execute(_view([*present, *(column.name for column in columns)]))
 
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
         today = time.time_ns() // NANOS_PER_DAY
@@ -103,7 +112,7 @@ class Hypertable:
         found = [("spans", inside)] if any(near) else []
         return found if all(near) else [*found, ("spans_other", f"NOT ({inside})")]
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """It makes its chunks itself."""
 
     def retain(self, connection: Connection, retention: Retention) -> int:
@@ -112,20 +121,20 @@ class Hypertable:
         An age is the hypertable's policy as well, which holds while no collector runs.
         """
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_RETAIN_LOCK])
-        _set_policy(connection, retention.max_age)
+        _set_policy(connection, retention.max_age_ns)
         deleted = 0
-        if retention.max_age is not None:
-            bound = time.time_ns() - retention.max_age
+        if retention.max_age_ns is not None:
+            bound_ns = time.time_ns() - retention.max_age_ns
             for name, first, end, is_compressed, _ in connection.execute(_CHUNKS).fetchall():
-                if end <= bound:
+                if end <= bound_ns:
                     deleted += _drop(connection, name, first, end)
-                elif first < bound and not is_compressed:
+                elif first < bound_ns and not is_compressed:
                     deleted += connection.execute(
                         "DELETE FROM spans WHERE start_time >= %s AND start_time < %s",
-                        [first, bound],
+                        [first, bound_ns],
                     ).rowcount
             deleted += connection.execute(
-                "DELETE FROM spans_other WHERE start_time < %s", [bound]
+                "DELETE FROM spans_other WHERE start_time < %s", [bound_ns]
             ).rowcount
         if retention.max_bytes is not None:
             today = time.time_ns() // NANOS_PER_DAY * NANOS_PER_DAY
@@ -139,16 +148,16 @@ class Hypertable:
         return deleted
 
 
-def _set_policy(connection: Connection, max_age: int | None) -> None:
+def _set_policy(connection: Connection, max_age_ns: int | None) -> None:
     found = connection.execute(_RETENTION_POLICY).fetchall()
-    if found == ([] if max_age is None else [(max_age,)]):
+    if found == ([] if max_age_ns is None else [(max_age_ns,)]):
         return
     try:
         with connection.transaction():
             connection.execute("SELECT remove_retention_policy('spans', if_exists => true)")
-            if max_age is not None:
+            if max_age_ns is not None:
                 connection.execute(
-                    "SELECT add_retention_policy('spans', drop_after => %s::bigint)", [max_age]
+                    "SELECT add_retention_policy('spans', drop_after => %s::bigint)", [max_age_ns]
                 )
     except psycopg.errors.FeatureNotSupported:
         return  # without policies, the collector deletes alone

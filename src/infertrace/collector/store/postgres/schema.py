@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import psycopg
 
+from infertrace.collector.store.missing_columns import missing_columns
 from infertrace.collector.store.postgres.day_partitions import DayPartitions
 from infertrace.collector.store.postgres.hypertable import Hypertable
-from infertrace.collector.store.postgres.span_table import Connection, SpanTable
+from infertrace.collector.store.postgres.span_table import (
+    Connection,
+    SpanTable,
+    present_columns,
+)
 from infertrace.collector.store.store import StoreError
 
 SCHEMA_VERSION = 2
+"""Counts changes of the tables other than further columns of spans, which need no version."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +37,8 @@ _CREATE = (
 )
 
 
-@dataclass(frozen=True)
-class _Migration:
-    """A step from one version to the next; collectors of the version before go on meanwhile."""
-
-    statements: tuple[str, ...] = ()
-    span_columns: tuple[str, ...] = ()
-
-
-_MIGRATIONS = {  # from that version on
-    1: _Migration((_RESOURCES,), ("flags bigint", "producer_id uuid", "resource_id uuid")),
-}
+# The statements from that version to the next one; older collectors go on meanwhile.
+_MIGRATIONS = {1: (_RESOURCES,)}
 _EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
 _OFFERED = """
     SELECT FROM pg_available_extensions WHERE name = 'timescaledb'
@@ -80,11 +76,15 @@ def ensure_schema(connection: Connection) -> SpanTable:
 def _migrate(connection: Connection, table: SpanTable, version: int) -> None:
     """All steps or none: they share the transaction, and its lock, of `ensure_schema`."""
     for step in range(version, SCHEMA_VERSION):
-        for statement in _MIGRATIONS[step].statements:
+        for statement in _MIGRATIONS[step]:
             connection.execute(statement)
-        table.add_columns(connection, _MIGRATIONS[step].span_columns)
         connection.execute("UPDATE infertrace_schema SET version = %s", [step + 1])
         _log.info("the schema has version %d now", step + 1)
+    missing = missing_columns(present_columns(connection, table.source))
+    if missing:
+        table.add_columns(connection, missing)
+        names = ", ".join(column.name for column in missing)
+        _log.info("the table of spans has the columns %s now", names)
 
 
 def _found(connection: Connection) -> SpanTable:

@@ -9,30 +9,22 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.retention import Retention
+from infertrace.collector.store.columns import COLUMNS, Column
+from infertrace.collector.store.kinds import KINDS
+from infertrace.collector.store.store import Retention
 
 NANOS_PER_DAY = 86_400_000_000_000
 PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a table of their own; others share one
 
-_SQL_TYPES = {
-    "uuid": "uuid",
-    "span_id": "bigint",
-    "text": "text",
-    "time": "bigint",
-    "duration": "bigint",
-    "int32": "integer",
-    "int64": "bigint",
-    "float32": "real",
-    "float64": "double precision",
-    "json": "text",
-}
 NAMES = ", ".join(column.name for column in COLUMNS)
-# Names and texts are compared by their bytes.
-COLUMNS_SQL = ", ".join(
-    f"{column.name} {_SQL_TYPES[column.kind]}{' NOT NULL' if column.required else ''}"
-    for column in COLUMNS
-).replace(" text", ' text COLLATE "C"')
+
+
+def column_sql(column: Column) -> str:
+    """The definition of a column."""
+    return f"{column.name} {KINDS[column.kind].postgres}{' NOT NULL' if column.required else ''}"
+
+
+COLUMNS_SQL = ", ".join(map(column_sql, COLUMNS))
 
 Connection = psycopg.Connection[Any]
 Target = tuple[str, str]
@@ -51,14 +43,14 @@ class SpanTable(Protocol):
     def create(self, connection: Connection) -> None:
         """Make it, empty."""
 
-    def add_columns(self, connection: Connection, columns: Sequence[str]) -> None:
-        """Add columns, each as its name and its type, to a table from before them."""
+    def add_columns(self, connection: Connection, columns: Sequence[Column]) -> None:
+        """Add columns that `source` does not have."""
 
     def targets(self, connection: Connection, rows: pa.RecordBatch) -> Sequence[Target]:
-        """The tables that these rows go to, which are there then."""
+        """Target tables for these rows; creates missing ones."""
 
-    def forget(self) -> None:
-        """What was made in a transaction may be gone with it."""
+    def invalidate(self) -> None:
+        """Forget which tables exist: a transaction that made some was rolled back."""
 
     def retain(self, connection: Connection, retention: Retention) -> int:
         """Delete the oldest spans beyond an age or a size; returns how many."""
@@ -67,3 +59,13 @@ class SpanTable(Protocol):
 def days_of(rows: pa.RecordBatch) -> list[int]:
     """The days on which these rows start, since 1970, in order."""
     return sorted(pc.unique(pc.divide(rows.column("start_time"), NANOS_PER_DAY)).to_pylist())
+
+
+def present_columns(connection: Connection, relation: str) -> list[str]:
+    """The names of the columns of a table or a view, in their order there."""
+    rows = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass "
+        "AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        [relation],
+    ).fetchall()
+    return [name for (name,) in rows]

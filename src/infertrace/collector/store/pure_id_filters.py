@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class SeenSpans:
+class DuplicateFilter:
     """Remembers the last `capacity` to twice as many spans, in two sets that take turns."""
 
     def __init__(self, capacity: int) -> None:

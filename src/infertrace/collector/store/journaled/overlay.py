@@ -1,4 +1,4 @@
-"""Questions to rows that are in memory, as the database answers them of its own."""
+"""Evaluates span filters on rows that are not in the database yet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.store import SpanFilter
+from infertrace.collector.store.span_filter import COLUMN_INDEX, Row, SpanFilter
 
-Row = tuple[Any, ...]
-
-_PLACE = {column.name: place for place, column in enumerate(COLUMNS)}
 _TRACE_ID, _SPAN_ID, _START_TIME, _DURATION = (
-    _PLACE[name] for name in ("trace_id", "span_id", "start_time", "duration_nanos")
+    COLUMN_INDEX[name] for name in ("trace_id", "span_id", "start_time", "duration_nanos")
 )
 
 
@@ -28,30 +24,30 @@ def matching_rows(
     limit: int | None = None,
     resource_ids: Collection[uuid.UUID] | None = None,
 ) -> list[Row]:
-    """The rows that a filter lets pass; with a limit, at least the newest so many of them.
+    """The rows that a filter lets pass; with a limit, at least the newest `limit` of them.
 
-    Of conditions on keys they have the pieces. `resource_ids` are those of the resources that the
-    filter lets pass, None all of them.
+    Of conditions on keys, a row has to hold one of their pieces. `resource_ids` are the ids of the
+    resources to choose from, None for all.
     """
     if not batches:
         return []
     table = pa.Table.from_batches(batches)
     conditions = list(_conditions(table, where, resource_ids))
     after = where.after
-    # Positions first, and of the many columns only what is answered.
+    # Positions first: only the rows of the answer are copied, with their many columns.
     if conditions:
         positions = pc.indices_nonzero(reduce(pc.and_, conditions))
     else:
         positions = pa.array(range(len(table)), type=pa.uint64())
     if limit is not None and len(positions) > limit:
         start_times = table.column("start_time").take(positions)
-        newest = _newest(start_times, limit, None if after is None else after.start_time)
+        newest = _newest(start_times, limit, None if after is None else after.start_time_ns)
         positions = positions.filter(newest)
     table = table.take(positions)
     rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if after is None:
         return rows
-    bound = (after.start_time, after.trace_id, after.span_id)
+    bound = (after.start_time_ns, after.trace_id, after.span_id)
     return [row for row in rows if _age(row) < bound]
 
 
@@ -71,6 +67,12 @@ def trace_order(stored: Iterable[Row], recent: Iterable[Row], limit: int) -> lis
         [*stored, *recent],
         key=lambda row: (row[_START_TIME], -row[_DURATION], row[_SPAN_ID]),
     )
+
+
+def started_between(rows: pa.RecordBatch, since_ns: int, until_ns: int) -> pa.RecordBatch:
+    """The rows that start in a time; `since_ns` is included, `until_ns` is not."""
+    start = rows.column("start_time")
+    return rows.filter(pc.and_(pc.greater_equal(start, since_ns), pc.less(start, until_ns)))
 
 
 def _age(row: Row) -> tuple[int, uuid.UUID, int]:
@@ -100,14 +102,14 @@ def _conditions(
         found = reduce(pc.or_, [pc.match_substring(column, piece) for piece in pieces])
         yield pc.fill_null(found, False)
     start_time = table.column("start_time")
-    if where.since is not None:
-        yield pc.greater_equal(start_time, where.since)
-    if where.until is not None:
-        yield pc.less(start_time, where.until)
-    if where.min_duration is not None:
-        yield pc.greater_equal(table.column("duration_nanos"), where.min_duration)
+    if where.since_ns is not None:
+        yield pc.greater_equal(start_time, where.since_ns)
+    if where.until_ns is not None:
+        yield pc.less(start_time, where.until_ns)
+    if where.min_duration_ns is not None:
+        yield pc.greater_equal(table.column("duration_nanos"), where.min_duration_ns)
     if where.after is not None:
-        yield pc.less_equal(start_time, where.after.start_time)
+        yield pc.less_equal(start_time, where.after.start_time_ns)
 
 
 def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:

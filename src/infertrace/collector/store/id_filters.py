@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class SeenSpans(Protocol):
+class DuplicateFilter(Protocol):
     """Remembers the last so many spans; the module of a backend has a class of this name."""
 
     def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
@@ -33,23 +33,23 @@ def new_trace_filter(name: str = backend.selected.NAME) -> TraceFilter:
     return made
 
 
-def new_seen_spans(capacity: int, name: str = backend.selected.NAME) -> SeenSpans:
+def new_duplicate_filter(capacity: int, name: str = backend.selected.NAME) -> DuplicateFilter:
     """On the backend of that name, `native` or `pure`."""
-    seen: SeenSpans = _module(name).SeenSpans(capacity)
+    seen: DuplicateFilter = _module(name).DuplicateFilter(capacity)
     return seen
 
 
 def _module(name: str) -> Any:
     if name == "native":
-        import infertrace.collector.store.native_seen_spans as native
+        import infertrace.collector.store.native_id_filters as native
 
         return native
-    import infertrace.collector.store.pure_seen_spans as pure
+    import infertrace.collector.store.pure_id_filters as pure
 
     return pure
 
 
-def add_rows(seen: SeenSpans, rows: pa.RecordBatch) -> list[int]:
+def add_rows(seen: DuplicateFilter, rows: pa.RecordBatch) -> list[int]:
     """Remember the spans of a batch; the positions of those seen before."""
     if not len(rows):
         return []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from infertrace.collector.ingest import decoder
+from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.span_validity import REASONS
 from infertrace.collector.ingest.wire_fields import RequestError, last_span
@@ -32,7 +32,7 @@ class DecodedRequest:
 def decode_span(raw: bytes) -> DecodedRequest:
     """Decode a SendSpanRequest; raises RequestError."""
     # As protobuf has it, the last occurrence of a field that is not repeated counts.
-    return _decoded(decoder.selected.decode(last_span(raw)), None, None)
+    return _decoded(decoder_choice.selected.decode(last_span(raw)), None, None)
 
 
 def decode_batch(raw: bytes) -> DecodedRequest:
@@ -40,7 +40,7 @@ def decode_batch(raw: bytes) -> DecodedRequest:
 
     A span that is malformed or invalid is rejected by itself, not with its neighbours.
     """
-    spans = decoder.selected.decode(raw)
+    spans = decoder_choice.selected.decode(raw)
     try:
         envelope = SendSpanBatchRequest.FromString(spans.others)
     except DecodeError as error:

@@ -13,7 +13,7 @@ OPEN_PATHS = frozenset({"/health"})  # a liveness probe holds no token
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware.
 
     With a token, every path but the open ones asks for it. Without one the collector is on

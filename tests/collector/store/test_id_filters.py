@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertrace.collector.store import pure_seen_spans, seen_spans
+from infertrace.collector.store import id_filters, pure_id_filters
 from store_batches import batch_of, new_span
 
 CAPACITY = 4
@@ -18,19 +18,19 @@ CAPACITY = 4
 
 @pytest.fixture(scope="module")
 def native() -> ModuleType:
-    return pytest.importorskip("infertrace.collector.store.native_seen_spans")
+    return pytest.importorskip("infertrace.collector.store.native_id_filters")
 
 
 @pytest.fixture(params=["pure", "native"])
 def new(request: pytest.FixtureRequest) -> Any:
     if request.param == "native":
-        pytest.importorskip("infertrace.collector.store.native_seen_spans")
-    return lambda capacity: seen_spans.new_seen_spans(capacity, request.param)
+        pytest.importorskip("infertrace.collector.store.native_id_filters")
+    return lambda capacity: id_filters.new_duplicate_filter(capacity, request.param)
 
 
 @given(st.lists(st.lists(st.integers(1, 12), max_size=9), max_size=12))
 def test_both_say_the_same(native: ModuleType, adds: list[list[int]]) -> None:
-    one, other = native.SeenSpans(CAPACITY), pure_seen_spans.SeenSpans(CAPACITY)
+    one, other = native.DuplicateFilter(CAPACITY), pure_id_filters.DuplicateFilter(CAPACITY)
     for numbers in adds:
         traces = b"".join(number.to_bytes(16, "big") for number in numbers)
         spans = b"".join(number.to_bytes(8, "big") for number in numbers)
@@ -56,11 +56,11 @@ def test_half_of_the_pair_is_another_span(new: Any) -> None:
 def test_parts_of_batches(new: Any) -> None:
     rows = batch_of([new_span() for _ in range(6)]).rows
     seen = new(10)
-    assert seen_spans.add_rows(seen, rows.slice(1, 2)) == []
-    assert seen_spans.add_rows(seen, rows) == [1, 2]
-    assert seen_spans.add_rows(seen, rows.slice(0, 0)) == []
+    assert id_filters.add_rows(seen, rows.slice(1, 2)) == []
+    assert id_filters.add_rows(seen, rows) == [1, 2]
+    assert id_filters.add_rows(seen, rows.slice(0, 0)) == []
 
 
 def test_unequal_columns_are_refused(native: ModuleType) -> None:
     with pytest.raises(ValueError, match="expected 16 bytes"):
-        native.SeenSpans(4).add(b"t" * 16, b"s" * 16)
+        native.DuplicateFilter(4).add(b"t" * 16, b"s" * 16)

@@ -1,9 +1,9 @@
 from typing import Any, final
 
-__all__ = ["SeenSpans", "TraceFilter"]
+__all__ = ["DuplicateFilter", "TraceFilter"]
 
 @final
-class SeenSpans:
+class DuplicateFilter:
     def __init__(self, capacity: int) -> None: ...
     def add(self, trace_ids: Any, span_ids: Any) -> list[int]: ...
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infertrace.collector.store.seen_spans import TraceFilter, new_trace_filter, trace_id_bytes
+from infertrace.collector.store.id_filters import TraceFilter, new_trace_filter, trace_id_bytes
 
 BLOCK_ROWS = 250_000
 MAX_BLOCKS = 200  # of half a MiB each
@@ -29,7 +29,7 @@ class _Block:
     traces: TraceFilter = field(default_factory=new_trace_filter)
 
 
-class TraceBlocks:
+class BlockIndex:
     """The newest so many blocks; older rows, of which it knows only the last time, may be any."""
 
     def __init__(self) -> None:

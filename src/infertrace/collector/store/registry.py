@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infertrace.collector.store.duckdb.duckdb_store import DuckDBStore
+from infertrace.collector.store.duckdb.store import open_duckdb
 from infertrace.collector.store.store import DEFAULT_QUERY_TIMEOUT_S, Store, StoreError
 from infertrace.distribution import missing
 
@@ -43,12 +43,12 @@ def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> St
     """
     scheme, separator, rest = url.partition(":")
     if scheme == "memory" and separator and not rest.strip("/"):
-        return DuckDBStore(None, query_timeout_s)
+        return open_duckdb(None, query_timeout_s)
     if scheme == "duckdb" and rest.startswith("///") and len(rest) > len("///"):
-        return DuckDBStore(rest[len("///") :], query_timeout_s)
+        return open_duckdb(rest[len("///") :], query_timeout_s)
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
         try:
-            from infertrace.collector.store.postgres.postgres_store import PostgresStore
+            from infertrace.collector.store.postgres.store import PostgresStore
         except ModuleNotFoundError as error:
             if error.name not in ("psycopg", "psycopg_pool"):
                 raise

@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Which ids have been here, in bounded memory and without an object for each.
 
-Behaves as infertrace.collector.store.pure_seen_spans does.
+Behaves as infertrace.collector.store.pure_id_filters does.
 """
 
 cimport cython
@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-__all__ = ["SeenSpans", "TraceFilter"]
+__all__ = ["DuplicateFilter", "TraceFilter"]
 
 cdef uint64_t _mixed(uint64_t value) noexcept nogil:
     """MurmurHash3's finalizer."""
@@ -38,7 +38,7 @@ cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noex
 
 
 @cython.final
-cdef class SeenSpans:
+cdef class DuplicateFilter:
     """Remembers the last `capacity` to twice as many spans.
 
     Two tables: the newer one fills up, then takes the place of the older one.

@@ -14,22 +14,22 @@ import math
 import threading
 import time
 import uuid
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.store import ledger
+from infertrace.collector.store import duplicates, ledger
+from infertrace.collector.store.accounts import updated_accounts
 from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
+from infertrace.collector.store.kinds import KINDS, ColumnKind
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.metrics import Metric, aggregate_sql
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
@@ -46,27 +46,22 @@ from infertrace.collector.store.producer_rows import (
     producer_row,
     producer_values,
 )
-from infertrace.collector.store.retention import Retention
-from infertrace.collector.store.seen_spans import add_rows, new_seen_spans
+from infertrace.collector.store.resource import KnownResources
 from infertrace.collector.store.selection import Selection
-from infertrace.collector.store.span_rows import SCHEMA
+from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
+from infertrace.collector.store.span_rows import SCHEMA, merged_rows
 from infertrace.collector.store.store import (
     DEFAULT_QUERY_TIMEOUT_S,
+    MAX_TIME_NS,
     Batch,
     ModelStatistics,
     QueryTimeoutError,
+    Retention,
     SeriesPoint,
-    SpanFilter,
     StoreError,
-    distinct_resources,
-    exact_spans,
-    merged_rows,
 )
 
-SEEN_SPANS = 1_000_000  # ids remembered, at least
-MAX_KNOWN_RESOURCES = 10_000  # remembered as stored; those of others are looked for
 NANOS_PER_MINUTE = 60_000_000_000
-LOOK_BACK_NS = 3_600_000_000_000
 MAX_READERS = 8  # connections
 CONNECT_TIMEOUT_S = 5
 EXPORT_ROWS = 20_000  # at a time
@@ -118,8 +113,8 @@ class PostgresStore:
         self._query_timeout_s = query_timeout_s
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
-        self._seen = new_seen_spans(SEEN_SPANS)
-        self._resources: set[uuid.UUID] = set()  # that are stored; others may be as well
+        self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
+        self._resources = KnownResources()
         try:
             self._connected()
         except psycopg.Error as error:
@@ -187,23 +182,22 @@ class PostgresStore:
             connection = self._connected()
             with connection.transaction():
                 accounts = self._lock_accounts(connection, batches)
-                resources = distinct_resources(batches, self._resources)
+                resources = self._resources.missing(batch.resource for batch in batches)
                 # In one order everywhere, so that two collectors cannot wait for each other.
                 for key in sorted(resources):
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
-                duplicates = self._insert(connection, batches, accounts)
-                self._account(connection, batches, duplicates, accounts)
+                duplicate_counts = self._insert(connection, batches, accounts)
+                changed = updated_accounts(batches, duplicate_counts, accounts)
+                _save_accounts(connection, changed, has_new=bool(changed.keys() - accounts.keys()))
         except BaseException:
-            self._table.forget()
+            self._table.invalidate()
             if self._writer is not None and (self._writer.closed or self._writer.broken):
                 with suppress(psycopg.Error):
                     self._writer.close()
                 self._writer = None
             raise
-        if len(self._resources) + len(resources) > MAX_KNOWN_RESOURCES:
-            self._resources.clear()
-        self._resources.update(resources)
-        return sum(duplicates)
+        self._resources.add(resources)
+        return sum(duplicate_counts)
 
     def _lock_accounts(
         self, connection: psycopg.Connection[Any], batches: Sequence[Batch]
@@ -234,17 +228,14 @@ class PostgresStore:
             return [0] * len(rows)
         targets = self._table.targets(connection, group)
         seen = bool(add_rows(self._seen, group))
-        is_new = not seen and not any(_may_repeat(batch, accounts) for batch in batches)
+        is_new = not seen and not may_repeat(batches, accounts)
         if is_new and len(targets) == 1:
             # Another collector may have them all the same; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
                 _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
                 return [0] * len(rows)
         _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
-        bounds = [0, 2**63 - 1]
-        if not seen:
-            found = pc.min_max(group.column("start_time")).as_py()
-            bounds = [found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, 2**63 - 1)]
+        bounds_ns = (0, MAX_TIME_NS) if seen else look_back(group.column("start_time"))
         inserted = {
             (trace_id, span_id + _ID_OFFSET)
             for table, condition in targets
@@ -252,13 +243,12 @@ class PostgresStore:
                 _INSERT_NEW.format(
                     table=table, names=NAMES, condition=condition, source=self._table.source
                 ),
-                bounds,
+                bounds_ns,
             ).fetchall()
         }
-        duplicates = [0] * len(rows)
         if len(inserted) == len(group):
-            return duplicates
-        ends = list(accumulate(map(len, rows)))
+            return [0] * len(rows)
+        repeated = []
         ids = zip(
             group.column("trace_id").to_pylist(), group.column("span_id").to_pylist(), strict=True
         )
@@ -266,35 +256,8 @@ class PostgresStore:
             if pair in inserted:
                 inserted.remove(pair)  # the next one of the same ids is its duplicate
             else:
-                duplicates[bisect_right(ends, position)] += 1
-        return duplicates
-
-    def _account(
-        self,
-        connection: psycopg.Connection[Any],
-        batches: Sequence[Batch],
-        duplicates: Sequence[int],
-        accounts: dict[bytes, Producer],
-    ) -> None:
-        now = time.time_ns()
-        changed: dict[bytes, Producer] = {}
-        for batch, duplicate_count in zip(batches, duplicates, strict=True):
-            report = batch.producer
-            if report is None:
-                continue
-            known = changed.get(report.producer_id) or accounts.get(report.producer_id)
-            changed[report.producer_id] = (known or Producer(report.producer_id, now, now)).after(
-                report,
-                span_count=batch.span_count,
-                rejected_positions=batch.rejected_positions,
-                duplicates=duplicate_count,
-                now=now,
-            )
-        for producer in changed.values():
-            row = producer_row(producer, service_name=escape(producer.service_name))
-            connection.execute(_SAVE_PRODUCER, row)
-        if changed.keys() - accounts.keys():
-            connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
+                repeated.append(position)
+        return counts_by_batch(rows, repeated)
 
     @contextmanager
     def _reader(self) -> Iterator[psycopg.Connection[Any]]:
@@ -306,23 +269,20 @@ class PostgresStore:
         except (psycopg.Error, PoolTimeout) as error:
             raise StoreError(_reason(error)) from error
 
-    def spans(self, where: SpanFilter, limit: int) -> list[tuple[Any, ...]]:
-        resource_ids = self._matching_resources(where.resource) if where.resource else None
-        if resource_ids is not None and not resource_ids:
-            return []
-        return exact_spans(where, limit, partial(self._spans, resource_ids=resource_ids))
+    def spans(self, where: SpanFilter, limit: int) -> list[Row]:
+        return filtered_spans(where, limit, self._spans, self._matching_resources)
 
     def _spans(
-        self, where: SpanFilter, limit: int, resource_ids: list[uuid.UUID] | None
-    ) -> list[tuple[Any, ...]]:
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[Row]:
         conditions: dict[str, Any] = {
             "model_name = %s": where.model,
             "service_name = %s": where.service,
             "operation_name = %s": where.operation,
             "status = %s": where.status,
             "trace_id = %s": where.trace_id,
-            "duration_nanos >= %s": where.min_duration,
-            "resource_id = ANY(%s)": resource_ids,
+            "duration_nanos >= %s": where.min_duration_ns,
+            "resource_id = ANY(%s)": None if resource_ids is None else list(resource_ids),
         }
         asked = {
             name: escape(value) if isinstance(value, str) else value
@@ -334,16 +294,16 @@ class PostgresStore:
         for name, pieces in where.pieces():
             condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
             values += map(escape, pieces)
-        until = 2**63 - 1 if where.until is None else where.until
+        until_ns = MAX_TIME_NS if where.until_ns is None else where.until_ns
         if where.after is not None:
             after = where.after
-            until = min(until, after.start_time + 1)
+            until_ns = min(until_ns, after.start_time_ns + 1)
             condition += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
-            values += [after.start_time, after.trace_id, after.span_id - _ID_OFFSET]
-        found: list[tuple[Any, ...]] = []
+            values += [after.start_time_ns, after.trace_id, after.span_id - _ID_OFFSET]
+        found: list[Row] = []
         deadline = time.monotonic() + self._query_timeout_s
         with self._reader() as connection:
-            for first, end in _windows(where.since or 0, until, where.trace_id is not None):
+            for first, end in _windows(where.since_ns or 0, until_ns, where.trace_id is not None):
                 found += connection.execute(
                     f"SELECT {NAMES} FROM {self._table.source} WHERE {condition} "
                     "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT %s",
@@ -355,7 +315,7 @@ class PostgresStore:
                     raise QueryTimeoutError(self._query_timeout_s)
         return [_row(row) for row in found]
 
-    def trace(self, trace_id: uuid.UUID, limit: int) -> list[tuple[Any, ...]]:
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[Row]:
         with self._reader() as connection:
             rows = connection.execute(
                 f"SELECT {NAMES} FROM {self._table.source} WHERE trace_id = %s "
@@ -374,16 +334,16 @@ class PostgresStore:
             for name, samples, errors, durations, *others in rows
         ]
 
-    def series(self, selection: Selection, metric: Metric, step: int) -> list[SeriesPoint]:
-        value = aggregate_sql(metric, step, _QUANTILE)
+    def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
+        value = aggregate_sql(metric, step_ns, _QUANTILE)
         condition, values = selection.condition("%s", escape)
         spans = self._table.source
-        query = _SERIES.format(spans=spans, step=int(step), value=value, condition=condition)
+        query = _SERIES.format(spans=spans, step=int(step_ns), value=value, condition=condition)
         with self._reader() as connection:
             rows = connection.execute(query, values).fetchall()
         return [SeriesPoint(*row) for row in rows]
 
-    def rows(self, since: int, until: int) -> Iterator[pa.RecordBatch]:
+    def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         with (
             self._reader() as connection,
             connection.transaction(),
@@ -393,7 +353,7 @@ class PostgresStore:
             cursor.execute(
                 f"SELECT {NAMES} FROM {self._table.source} "
                 "WHERE start_time >= %s AND start_time < %s",
-                [since, until],
+                [since_ns, until_ns],
             )
             while found := cursor.fetchmany(EXPORT_ROWS):
                 yield _batch([_row(row) for row in found])
@@ -454,30 +414,31 @@ def _copy(connection: psycopg.Connection[Any], table: str, rows: bytes) -> None:
         copy.write(rows)
 
 
-def _may_repeat(batch: Batch, accounts: dict[bytes, Producer]) -> bool:
-    """Whether its numbers do not prove that none of its spans came before."""
-    report = batch.producer
-    if report is None or not report.first_span_sequence:
-        return True
-    account = accounts.get(report.producer_id)
-    return account is None or account.has_received(report.first_span_sequence, batch.span_count)
+def _save_accounts(
+    connection: psycopg.Connection[Any], accounts: Mapping[bytes, Producer], *, has_new: bool
+) -> None:
+    for producer in accounts.values():
+        row = producer_row(producer, service_name=escape(producer.service_name))
+        connection.execute(_SAVE_PRODUCER, row)
+    if has_new:
+        connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
 
 
-def _windows(since: int, until: int, whole: bool) -> Iterator[tuple[int, int]]:
+def _windows(since_ns: int, until_ns: int, whole: bool) -> Iterator[tuple[int, int]]:
     """Times to look through one after another, the latest first, each longer than before.
 
     BRIN finds the rows of a time, but not the newest rows.
     """
-    length, end = NANOS_PER_MINUTE, until
-    first = min(until, time.time_ns()) - length
-    while not whole and first > since and length < PAST_DAYS * NANOS_PER_DAY:
-        yield first, end
-        end, length = first, length * 8
-        first = end - length
-    yield since, end
+    length_ns, end_ns = NANOS_PER_MINUTE, until_ns
+    first_ns = min(until_ns, time.time_ns()) - length_ns
+    while not whole and first_ns > since_ns and length_ns < PAST_DAYS * NANOS_PER_DAY:
+        yield first_ns, end_ns
+        end_ns, length_ns = first_ns, length_ns * 8
+        first_ns = end_ns - length_ns
+    yield since_ns, end_ns
 
 
-def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def _row(row: Row) -> Row:
     return tuple(
         value if value is None or convert is None else convert(value)
         for convert, value in zip(_CONVERSIONS, row, strict=True)
@@ -488,17 +449,16 @@ def _unsigned(span_id: int) -> int:
     return span_id + _ID_OFFSET
 
 
-_CONVERSION_OF: dict[str, Callable[[Any], Any]] = {
-    "span_id": _unsigned,
-    "text": unescape,
-    "json": unescape,
-}
-_CONVERSIONS: list[Callable[[Any], Any] | None] = [
-    _CONVERSION_OF.get(column.kind) for column in COLUMNS
-]
+def _conversion(kind: ColumnKind) -> Callable[[Any], Any] | None:
+    if kind.is_unsigned:
+        return _unsigned
+    return None if kind.postgres_bytes else unescape
 
 
-def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+_CONVERSIONS = [_conversion(KINDS[column.kind]) for column in COLUMNS]
+
+
+def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
     columns = []
     for field, values in zip(SCHEMA, zip(*rows, strict=True), strict=True):
         if isinstance(field.type, pa.UuidType):
