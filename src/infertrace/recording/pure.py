@@ -38,6 +38,18 @@ if TYPE_CHECKING:
     from infertrace.recording.values import Scalar
     from infertrace.span import Span as AnySpan
 
+__all__ = [
+    "NAME",
+    "NOOP",
+    "Recorder",
+    "Span",
+    "TracerBase",
+    "current",
+    "exchange",
+    "monotonic_ns",
+    "set_current",
+]
+
 NAME: Final = "pure"
 exchange: Final = None
 
@@ -599,6 +611,12 @@ class Recorder(_StartsSpans):
     attend = None
     sample_process = None
     sample_gpu = None
+
+    def interrupt(self) -> None:
+        """Nothing: there is nothing to interrupt."""
+
+    def stop_sampling(self, stopped: bool = True) -> None:
+        """Nothing, for the same reason."""
 
     @property
     def _recorder(self) -> Recorder:
