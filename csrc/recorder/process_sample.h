@@ -13,6 +13,7 @@
 #include "recorder/bell.h"
 #include "recorder/gpu_sample.h"
 #include "common/wire_write.h"
+#include "generated/resource_tags.h"
 
 enum { INFERTRACE_NO_SAMPLE, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE };
 
@@ -67,9 +68,9 @@ static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_
     int has_gpu = infertrace_change(&gpu->state, 0, 1);
     int fresh = has_gpu && gpu->taken_at > gpu_since;
     if (fresh) end = infertrace_put_gpu(end, gpu);
-    *end++ = 0x29;
+    *end++ = INFERTRACE_CPU_UTILIZATION_PERCENT_TAG;
     end = wire_double(end, cpu_percent);
-    if (resident >= 0) end = wire_uint(end, 0x30, (uint64_t)resident);
+    if (resident >= 0) end = wire_uint(end, INFERTRACE_MEMORY_HEAP_BYTES_TAG, (uint64_t)resident);
     if (fresh) end = infertrace_put_gpu_power(end, gpu);
     if (has_gpu) infertrace_write(&gpu->state, 0);
     sample->size = (size_t)(end - sample->metrics);

@@ -65,7 +65,7 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end = head
         if encoded:
-            end = wire_uint(head, 0x22, len(encoded))
+            end = wire_uint(head, SERVICE_NAME_TAG, len(encoded))
         field = PyBytes_FromStringAndSize(<const char*>head, end - head) + encoded
         self.service = name
         self.service_field = field
@@ -90,8 +90,9 @@ cdef class Recorder:
             return
         metrics, sampled_at = pair
         # The age follows as the message's last field: one tag byte and four of a float.
-        end = wire_uint(head, 0x5A, len(metrics) + 5)
-        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics + b"\x3d"
+        end = wire_uint(head, RESOURCES_TAG, len(metrics) + 5)
+        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics
+        field += bytes((SAMPLE_AGE_MS_TAG,))
         self.sampled_at = sampled_at
         self.sample_pair = pair
         self.sample_field = field
