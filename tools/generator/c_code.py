@@ -52,13 +52,13 @@ def decoder_fields(table: Table) -> str:
         "typedef struct {",
         "    unsigned char column;",
         "    unsigned char form;",
-        "} field;",
+        "} wire_field;",
         "",
         "/* By the number of the field. */",
     ]
     for message, constant in zip(MESSAGES, ("SPAN", "INFERENCE", "RESOURCE"), strict=True):
         fields = [it for it in table.by_number(message) if it.kind.form]
-        parts.append(f"static const field {constant}_FIELDS[] = {{")
+        parts.append(f"static const wire_field {constant}_FIELDS[] = {{")
         parts += [f"    [{it.number}] = {{{it.constant}, FORM_{it.kind.form}}}," for it in fields]
         parts.append("};")
     return "\n".join([*parts, "", "#endif", ""])
