@@ -1,6 +1,6 @@
 # The bytes of a span; see infertrace.recording.encoder for the order of the fields.
 
-# What a span without attributes encodes to at most, but for its texts.
+# Upper bound on the encoding of a span without attributes, apart from its texts.
 cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # and the room that a repeated field is copied in
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
@@ -144,7 +144,7 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
 
 cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     """Write a finished span as one entry of SendSpanBatchRequest.spans."""
-    # Attributes of attributes, not locals: Cython counts a reference for each local.
+    # Attribute chains, not locals: Cython counts a reference for each local.
     cdef uint8_t* start
     cdef int start_size
     cdef double age_ms
@@ -198,7 +198,7 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     if span.parent_is_remote:
         memcpy(p, REMOTE_PARENT_FLAGS, 4)
         p += 4
-    # Most spans of a program are alike: the next one's length will take as many bytes.
+    # Most spans of a program are alike, so the next length is guessed to take as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)
     return wire_close(start, start_size, p)

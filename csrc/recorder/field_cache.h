@@ -1,7 +1,7 @@
 /* The encoded fields of the few texts that nearly every span repeats: operations and models.
  *
- * Keyed by the str object, which the cache keeps; a program that makes a new str for each
- * span only misses.
+ * The key is the str object, which the cache keeps alive. A program that makes a new str for each
+ * span gets misses, and nothing worse.
  */
 #ifndef INFERTRACE_FIELD_CACHE_H
 #define INFERTRACE_FIELD_CACHE_H

@@ -1,8 +1,8 @@
-/* Files mapped into memory that may be cut short by anybody while they are in use.
+/* Mapped files that another process may truncate while they are in use.
  *
  * A store to a page that the file no longer has raises SIGBUS, which ends the process. Our handler
- * puts memory without a file in the place of the whole map, so that the store goes on; whoever
- * looks at the file's size sees what has happened. A SIGBUS elsewhere goes to the handler that was
+ * replaces the whole map by anonymous memory, so that the store goes on; the owner notices by the
+ * size of the file. A SIGBUS elsewhere goes to the handler that was
  * there before. One that this process raised itself says no address: a handler that was set after
  * ours, such as faulthandler's, passes a fault on like that. POSIX only.
  */

@@ -160,17 +160,17 @@ cdef class Recorder:
     def take(self, bint partial=True):
         """The oldest finished spans, encoded, as one Batch; None where there is none.
 
-        Without `partial`, also where what there is does not fill a batch yet.
+        Without `partial`, None until they fill a batch.
         """
         segment = self.buffer.take(partial)
         return None if segment is None else self.buffer.as_batch(segment)
 
     def encode_some(self):
-        """Nothing: what waits is encoded already."""
+        """Nothing: spans are encoded when they end."""
         return False
 
     def settle(self, batch, delivered, reason):
-        """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
+        """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
         self.buffer.settle(
             len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
@@ -397,7 +397,7 @@ cdef class Recorder:
         return 0
 
     cdef int look_up(self, bint full) except -1:
-        """Do for the threads what they have not the GIL for, and wake who has a batch to take."""
+        """Do what GIL-free threads left for us, and wake the exporter if a batch is ready."""
         try:
             if self.buffer.attention:
                 attend_to_threads(self)
@@ -494,14 +494,14 @@ cdef inline object object_or_none(PyObject* value):
 cdef class TracerBase:
     """What a tracer is derived from: start_span() as a method of its type.
 
-    To find the recorder's own as an attribute of each tracer shows in the cost of a span.
+    Looking up a method of the recorder through an attribute would show in the cost of a span.
     """
 
     cdef public Recorder _recorder
 
     @staticmethod
     def add_start_span(type tracer, str documentation not None):
-        """Make it a method of that very type: the interpreter calls an inherited one slower."""
+        """Add the method to that very type: the interpreter calls an inherited one more slowly."""
         global start_span_of_tracer_documentation
         start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
         infertrace_add_method(
@@ -513,7 +513,7 @@ cdef class TracerBase:
         )
 
 
-# The type has a pointer to it.
+# The method's definition points into it.
 cdef bytes start_span_of_tracer_documentation = b""
 
 
@@ -535,7 +535,7 @@ infertrace_add_method(
 )
 
 
-# Called as a function that raises nothing: a try block costs as much as the encoding.
+# Declared noexcept, and checked by hand: a try block costs as much as the encoding.
 cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
     return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
 

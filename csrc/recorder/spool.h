@@ -145,7 +145,7 @@ static void infertrace_spool_settle_to(infertrace_spool *spool, uint64_t sequenc
     spool->header->head = end;
 }
 
-/* The same where the end has to be looked for. */
+/* The same, searching for the end. */
 static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) {
     while (spool->head < spool->tail) {
         uint64_t place = spool->head % spool->capacity;
@@ -157,7 +157,7 @@ static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) 
             continue;
         }
         if (record->commit != INFERTRACE_SPOOL_COMMITTED) {
-            /* Somebody has cut the file short: what it held is gone, and room is what counts. */
+            /* Another process has truncated the file: its records are gone, so make room. */
             spool->head = spool->tail;
             break;
         }

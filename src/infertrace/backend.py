@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Part = TypeVar("Part")
     Exchange = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
-    # The number of the last batch; one that is not delivered, and what was said of it.
+    # The number of the last batch; a batch that was not delivered, and the answer to it.
     Attendance = tuple[int, Batch | None, bytes | OSError | None]
     Attend = Callable[..., Attendance | None]
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         def stop_sampling(self, stopped: bool = True) -> None: ...
         def take(self, partial: bool = True) -> Batch | None: ...
         def encode_some(self) -> bool:
-            """Encode a few of the spans that wait as objects; whether more do."""
+            """Encode a few of the spans that are still objects; returns whether any are left."""
 
         def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
         def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
@@ -139,7 +139,7 @@ def select(choice: str) -> Backend:
     return complete(_pure(), _NAMES)
 
 
-# By name, as wherever a part has two forms, for what freezes a program looks for names.
+# Written out here and wherever a part has two forms: PyInstaller looks for import statements.
 def _native() -> Backend:
     import infertrace.recording.native as native
 
