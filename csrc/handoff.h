@@ -28,10 +28,11 @@ enum {
 /* An idle traced loop is not held up by a thread that takes the GIL after so long. */
 #define INFERTRACE_PATIENCE_NS 20000000
 
-/* As infertrace.exporting.process_transport describes it. */
+/* As infertrace.exporting.link describes it. */
 struct infertrace_request {
     uint64_t size;
     double timeout_s;
+    int64_t span_count;
 };
 
 typedef struct {
@@ -44,7 +45,6 @@ typedef struct {
     size_t payload_size, resource_size;
     uint8_t trailer[INFERTRACE_TRAILER_ROOM];
     size_t trailer_size;
-    int64_t span_count;
     /* The answer to it, or a negative errno for its size. */
     ptrdiff_t answer_size;
     char answer[INFERTRACE_ANSWER_ROOM];
@@ -63,7 +63,7 @@ static int infertrace_all_accepted(const infertrace_handoff *handoff) {
     int64_t accepted;
     if (handoff->answer_size < 1 + (ptrdiff_t)sizeof(accepted) || handoff->answer[0]) return 0;
     memcpy(&accepted, handoff->answer + 1, sizeof(accepted));
-    return accepted == handoff->span_count;
+    return accepted == handoff->request.span_count;
 }
 
 static int infertrace_send_batch(infertrace_handoff *handoff, const infertrace_sending *sending) {

@@ -67,7 +67,7 @@ cdef bint hand_over(Recorder recorder) except -1:
     buffer.abandoned = False
     handoff.payload = BytesData(segment.data)
     handoff.payload_size = segment.used
-    handoff.span_count = segment.span_count
+    handoff.request.span_count = segment.span_count
     handoff.trailer_size = put_trailer(handoff.trailer, buffer, segment) - handoff.trailer
     handoff.request.size = (
         handoff.payload_size + handoff.trailer_size + handoff.resource_size
@@ -78,7 +78,7 @@ cdef bint hand_over(Recorder recorder) except -1:
 
 
 cdef uint8_t* put_trailer(uint8_t* p, SpanBuffer buffer, Segment segment) noexcept:
-    """As infertrace.exporting.request_header.counters."""
+    """As infertrace.exporting.envelope.encode."""
     cdef int reason
     cdef Py_ssize_t size
     cdef PyObject* field

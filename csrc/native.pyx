@@ -127,6 +127,7 @@ cdef extern from "handoff.h":
     struct infertrace_request:
         uint64_t size
         double timeout_s
+        int64_t span_count
     ctypedef struct infertrace_handoff:
         infertrace_bell bell
         uint32_t state, interrupted
@@ -137,7 +138,6 @@ cdef extern from "handoff.h":
         size_t payload_size, resource_size
         uint8_t* trailer
         size_t trailer_size
-        int64_t span_count
         ptrdiff_t answer_size
         char* answer
     ctypedef struct infertrace_sending:

@@ -28,7 +28,7 @@ SANITIZERS = "address,undefined"
 SUITE = (
     "tests/recording",
     "tests/buffering",
-    "tests/exporting/test_exchange.py",
+    "tests/exporting/test_link.py",
     "tests/native/test_span_bounds.py",
     "tests/native/test_handoff.py",
     "tests/collector/test_collector_decoder.py",

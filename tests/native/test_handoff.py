@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -17,18 +19,14 @@ from backend_recording import KIB, Recording
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.exporting import request_header
-from infertrace.exporting.process_transport import (
-    ACCEPTED,
-    ANSWER,
-    ANSWER_SIZE_AT,
-    REFUSED,
-    REQUEST,
-)
+from infertrace.exporting import envelope, link
+from infertrace.exporting.answer import Answer, Refused
+from infertrace.exporting.delivery import Delivery
 from infertrace.generated import span_pb2
+from traced_program import sender_of, wait_until
 
 PRODUCER_ID = bytes(range(16))
-PRODUCER = request_header.producer(PRODUCER_ID)
+PRODUCER = envelope.encode_producer_id(PRODUCER_ID)
 SPANS = 50
 PATIENCE_S = 30
 FOREVER_S = 1e9
@@ -59,8 +57,8 @@ class Attended:
             PRODUCER,
             b"",
             batches,
-            head=ANSWER.size,
-            size_at=ANSWER_SIZE_AT,
+            head=link.ANSWER_HEAD_BYTES,
+            size_at=link.ANSWER_SIZE_AT,
             timeout_s=PATIENCE_S,
             interval_s=interval_s,
             stay_s=stay_s,
@@ -73,12 +71,16 @@ class Attended:
             self.start_span("m").end()
 
     def receive(self) -> span_pb2.SendSpanBatchRequest:
-        size, _ = REQUEST.unpack(self.sender.recv(REQUEST.size, socket.MSG_WAITALL))
-        body = self.sender.recv(size, socket.MSG_WAITALL)
-        return span_pb2.SendSpanBatchRequest.FromString(body)
+        received = link.receive(self.sender)
+        assert received is not None
+        request = span_pb2.SendSpanBatchRequest.FromString(received.envelope)
+        assert received.span_count == len(request.spans)
+        assert received.timeout_s == PATIENCE_S
+        return request
 
-    def answer(self, accepted: int, kind: int = ACCEPTED) -> bytes:
-        raw = ANSWER.pack(kind, accepted, 0, 0.0, 0)
+    def answer(self, outcome: int | Refused) -> bytes:
+        """outcome: so many spans are accepted, or none is."""
+        raw = link.pack_answer(Answer(outcome, 0, "") if isinstance(outcome, int) else outcome)
         self.sender.sendall(raw)
         return raw
 
@@ -154,17 +156,17 @@ def test_a_full_batch_waits_for_no_interval(recording: Recording) -> None:
         assert 1 < len(spans) < SPANS
         small.answer(len(spans))
         assert len(attended_request(small).spans) > 1
-        small.answer(0, REFUSED)
+        small.answer(Refused("no"))
     finally:
         small.close()
 
 
-@pytest.mark.parametrize(("accepted", "kind"), [(SPANS - 1, ACCEPTED), (0, ACCEPTED), (0, REFUSED)])
-def test_what_is_not_accepted_comes_back(attended: Attended, accepted: int, kind: int) -> None:
+@pytest.mark.parametrize("outcome", [SPANS - 1, 0, Refused("no")], ids=str)
+def test_what_is_not_accepted_comes_back(attended: Attended, outcome: int | Refused) -> None:
     attending = attended.attend(interval_s=0.01)
     spans = attended_request(attended).spans
-    accepted = min(accepted, len(spans) - 1)
-    raw = attended.answer(accepted, kind)
+    accepted = min(outcome, len(spans) - 1) if isinstance(outcome, int) else 0
+    raw = attended.answer(outcome if isinstance(outcome, Refused) else accepted)
     sequence, batch, answer = attending.result(PATIENCE_S)
     assert (sequence, batch.span_count, batch.first_span_sequence) == (1, len(spans), 1)
     assert answer == raw
@@ -264,7 +266,7 @@ def test_the_wall_clock_is_followed(attended: Attended) -> None:
     first = attended_request(attended)
     attended.answer(len(first.spans))
     second = attended_request(attended)
-    attended.answer(0, REFUSED)
+    attended.answer(Refused("no"))
     assert first.spans[0].start_time_unix_nano < before - hour_ns / 2
     assert second.spans[-1].start_time_unix_nano >= before
 
@@ -297,13 +299,13 @@ def test_the_exporter_needs_no_gil(
     monkeypatch.setattr(backends, "selected", backends.select("native"))
     tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.02)
     taken: list[Any] = []
-    take: Callable[..., Any] = tracer._exporter._take
+    take: Callable[..., Any] = Delivery.take
 
     def note_and_take(*given: Any) -> Any:
         taken.append(given)
         return take(*given)
 
-    monkeypatch.setattr(tracer._exporter, "_take", note_and_take)
+    monkeypatch.setattr(Delivery, "take", note_and_take)
     try:
         first = len(receiver.requests)
         deadline = time.monotonic() + PATIENCE_S
@@ -331,12 +333,8 @@ def test_a_sender_that_dies_while_idle_is_let_go(
             tracer.start_span("m").end()
             assert tracer.flush(PATIENCE_S)
             assert tracer.stats()["delivered"] == spans
-            transport = tracer._exporter._transport
-            transport._process._process.kill()
+            os.kill(sender_of(tracer), signal.SIGKILL)
             # A thread that attended to a socket without another end would do so without end.
-            deadline = time.monotonic() + PATIENCE_S
-            while tracer._exporter._transport is transport and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert tracer._exporter._transport is None
+            wait_until(lambda: tracer._exporter.sender_pid is None)
     finally:
         tracer.shutdown()

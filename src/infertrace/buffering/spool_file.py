@@ -84,7 +84,7 @@ class SpoolFile:
             self._write(header, 0)
             unfinished.rename(self.path)
         except BaseException:
-            self.forget()
+            self.after_fork_in_child()
             unfinished.unlink(missing_ok=True)
             raise
 
@@ -129,7 +129,7 @@ class SpoolFile:
                 self._is_open = False
                 os.close(self.descriptor)
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a forked child: leave it to the parent, which has it locked."""
         self._guard = threading.Lock()  # a thread of the parent's may have held it
         self.close(keep=True)

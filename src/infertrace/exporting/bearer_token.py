@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from infertrace.exporting.transport import Retryable
+from infertrace.exporting.answer import Retryable
 
 
 class BearerToken:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from infertrace.exporting.transport import Answer, Request, Retryable
+from infertrace.exporting.answer import Answer, Retryable
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.transport import Transport
 from infertrace.recording.encoder import varint
-from infertrace.recording.limits import INT32_MAX
 
 try:
     import fcntl
@@ -32,10 +33,10 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Unreadable(ValueError):
-    """Not whole batches to the end: who wrote the file was killed, or it holds something else."""
+    """The file ends in a partial batch (its writer was killed), or is not a file of batches."""
 
 
-class FileTransport:
+class FileTransport(Transport):
     """Appends to the file, and makes it where there is none; its folder must be there."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
@@ -43,7 +44,7 @@ class FileTransport:
         self._max_bytes = max_bytes
         self._file: BinaryIO | None = None
 
-    def send(self, request: Request, timeout_s: float) -> Answer:
+    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         record = b"".join((varint(sum(map(len, request))), *request))
         try:
             with self._locked(len(record)) as file:
@@ -58,8 +59,7 @@ class FileTransport:
                     raise
         except OSError as error:
             raise Retryable(str(error)) from None
-        # The file takes them all, and only the exporter knows how many there are.
-        return Answer(INT32_MAX, 0, "")
+        return Answer(span_count, 0, "")
 
     @contextlib.contextmanager
     def _locked(self, needed_bytes: int) -> Iterator[BinaryIO]:
@@ -107,7 +107,7 @@ class FileTransport:
         if file is not None:
             file.close()
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         self.close()
 
 

@@ -1,4 +1,4 @@
-"""Batches over gRPC, to `infertrace.v1.CollectorService`."""
+"""Batches over gRPC."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from infertrace.exporting.bearer_token import BearerToken
-from infertrace.exporting.transport import (
+from infertrace.exporting.answer import (
     Answer,
     Overloaded,
     Refused,
-    Request,
     Retryable,
     Stumbled,
-    Target,
     TooLarge,
 )
-from infertrace.generated.span_pb2 import SendSpanBatchResponse
-
-_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
+from infertrace.exporting.bearer_token import BearerToken
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.target import Target
+from infertrace.exporting.transport import Transport
+from infertrace.exporting.wire import Wire
 
 # What is a fault of the batch itself. All else is retried: a token, a route or an overload is
 # mended in time, and until then the buffer bounds what is held.
@@ -59,12 +58,12 @@ _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 _inherited: list[Any] = []
 
 
-class GrpcTransport:
+class GrpcTransport(Transport):
     """Raises OSError where a file with a certificate or a key cannot be read."""
 
-    def __init__(self, target: Target, method: str = _METHOD) -> None:
+    def __init__(self, target: Target, wire: Wire) -> None:
         self._target = target
-        self._method = method
+        self._wire = wire
         self._token = BearerToken(target.token, target.token_file)
         self._compression = grpc.Compression.Gzip if target.compression == "gzip" else None
         self._is_closed = False
@@ -79,18 +78,20 @@ class GrpcTransport:
             if self._target.tls
             else grpc.insecure_channel(self._target.address, options)
         )
-        # Requests are bytes already, and answers are read below.
-        self._send: Any = self._channel.unary_unary(self._method)
+        # Without serializers: the wire deals in bytes.
+        self._send: Any = self._channel.unary_unary(self._wire.grpc_method)
 
-    def send(self, request: Request, timeout_s: float) -> Answer:
+    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
+        encoded = self._wire.encode(request)
+        if encoded is None:
+            return Answer(span_count, 0, "")
         try:
             reply = self._send(
-                b"".join(request),
+                b"".join(encoded),
                 timeout=timeout_s,
                 metadata=(*self._target.headers.items(), *self._token.metadata()),
                 compression=self._compression,
             )
-            answer = SendSpanBatchResponse.FromString(reply)
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -101,9 +102,7 @@ class GrpcTransport:
         except ValueError:
             # The channel was closed under the call.
             raise Retryable("the connection was closed") from None
-        except DecodeError:
-            raise Refused("the answer is not of the infertrace protocol") from None
-        return Answer(answer.accepted_count, answer.rejected_count, answer.rejection_reason)
+        return self._wire.read(reply, span_count)
 
     def _reopen(self) -> None:
         # The other end may be gone without a word. Pings would tell as late as this, and a
@@ -116,7 +115,7 @@ class GrpcTransport:
         self._is_closed = True
         self._channel.close()
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         _inherited.append(self._channel)
 
 
