@@ -59,9 +59,9 @@ def fill(path: Path, spans: int) -> list[str]:
     """Make a store; returns some of its trace ids."""
     import duckdb
 
-    from infertrace.storing.duckdb_store import DuckDBStore
+    from infertrace.collector.store.duckdb.store import open_duckdb
 
-    DuckDBStore(str(path)).close()
+    open_duckdb(str(path)).close()
     with duckdb.connect(str(path)) as connection:
         start, step = time.time_ns() - DAY_S * 10**9, DAY_S * 10**9 // spans
         connection.execute(_FILL.format(start=start, step=step, spans=spans))

@@ -9,11 +9,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infertrace.collector.store.ledger import ProducerReport
+from infertrace.collector.store.resource import stored_resource
+from infertrace.collector.store.span_rows import span_rows, with_origin
+from infertrace.collector.store.store import Batch
 from infertrace.generated.span_pb2 import AttributeValue, InferenceContext, Span
-from infertrace.storing.ledger import ProducerReport
-from infertrace.storing.resource import stored_resource
-from infertrace.storing.span_rows import span_rows, with_origin
-from infertrace.storing.store import Batch
 
 START_NS = time.time_ns() - 10_000_000_000
 _count = itertools.count()

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import infertrace
 from infertrace import backend as backends
+from infertrace.generated.span_setters import SETTERS
 
 
 def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -126,7 +128,7 @@ import sys, infertrace
 tracer = infertrace.Tracer("localhost:1")
 tracer.shutdown(0)
 print([name for name in sys.modules
-       if name.startswith(("infertrace.collecting", "infertrace.storing", "infertrace.querying"))])
+       if name.startswith("infertrace.collector")])
 """
     assert run(code).stdout.strip() == "[]"
 
@@ -134,7 +136,7 @@ print([name for name in sys.modules
 def test_no_collector_module_imports_the_sdk() -> None:
     code = """
 import sys
-import infertrace.collecting.server
+import infertrace.collector.server
 sdk = ("infertrace.exporting", "infertrace.resources", "infertrace.buffering.spool")
 print([name for name in sys.modules if name.startswith(sdk)])
 """
@@ -155,10 +157,30 @@ def test_both_backends_offer_the_same(name: str) -> None:
         if inspect.isfunction(function):
             names = list(inspect.signature(function).parameters)[1:]
             if member == "start_span":
-                names = list(inspect.signature(infertrace.Tracer.start_span).parameters)[1:]
+                continue  # test_the_signature_of_start_span
             text = getattr(native, member).__doc__ or ""
             for parameter in names:
                 assert parameter in text, (member, parameter)
+
+
+def test_the_signature_of_start_span(backend: Any) -> None:
+    """Tools find it on both backends, and what replaces the method is called."""
+    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
+    parameters = inspect.signature(infertrace.Tracer.start_span).parameters
+    if backend.NAME == "native":
+        named |= SETTERS.keys()
+    else:
+        assert parameters["fields"].annotation == "Unpack[SpanFields]"
+    assert parameters.keys() - {"self", "fields"} == named
+    assert "enter it with `with`" in (infertrace.Tracer.start_span.__doc__ or "")
+    tracer = infertrace.Tracer("localhost:1")
+    try:
+        assert type(tracer) is infertrace.Tracer
+        with mock.patch.object(infertrace.Tracer, "start_span", return_value="patched"):
+            assert tracer.start_span("m") == "patched"  # type: ignore[comparison-overlap]
+        assert tracer.start_span("m").is_recording
+    finally:
+        tracer.shutdown(0)
 
 
 def test_version() -> None:

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = "x86_64-windows-gnu"
 ZIG: Final = (sys.executable, "-m", "ziglang")
 # Of CMakeLists.txt: add_extension(NAME SOURCE PACKAGE)
-EXTENSION: Final = re.compile(r"^add_extension\((\w+) (\w+) (\w+)\)", re.MULTILINE)
+EXTENSION: Final = re.compile(r"^add_extension\((\w+) ([\w/]+) ([\w.]+)\)", re.MULTILINE)
 EXPORT: Final = re.compile(r"PyAPI_(FUNC|DATA)\([^)]*\)[^;(]*?(\w+)\s*[;(\[]")
 FLAGS: Final = (
     *("-O2", "-fvisibility=hidden", "-fno-strict-aliasing"),

@@ -31,8 +31,8 @@ SUITE = (
     "tests/exporting/test_link.py",
     "tests/native/test_span_bounds.py",
     "tests/native/test_handoff.py",
-    "tests/collector/test_collector_decoder.py",
-    "tests/storing/test_seen_spans.py",
+    "tests/collector/test_decoder.py",
+    "tests/collector/store/test_id_filters.py",
 )
 ON_NATIVE_ONLY = ("-k", "not pure")
 

@@ -70,14 +70,22 @@ if TYPE_CHECKING:
         def discard(self) -> None: ...
         def reset(self) -> None: ...
 
+    class TracerBase(Protocol):
+        """What a tracer is derived from, for a start_span() without a call in between."""
+
+        _recorder: Recorder
+
+        @staticmethod
+        def add_start_span(tracer: type, documentation: str) -> None:
+            """Make it a method of that class, with this documentation."""
+
     class Backend(Protocol):
         """A module that offers this is a backend."""
 
         NAME: str
         NOOP: Span
         Recorder: type[Recorder]
-        TracerBase: type | None
-        """What a tracer is derived from to get a faster start_span(), if there is one."""
+        TracerBase: type[TracerBase]
 
         exchange: Exchange | None
         """Write parts to a socket and read the answer, all without the GIL, if it can."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from collector_client import Client, NewSpan, OpenClient
-from infertrace.collecting.server import Collector
+from infertrace.collector.server import Collector
 from infertrace.generated.span_pb2 import Span
 
 

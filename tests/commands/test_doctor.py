@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from grpc_receiver import Receiver
-from infertrace.collecting.server import Collector
+from infertrace.collector.server import Collector
 from infertrace.distribution import DISTRIBUTION
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import infertrace
-from infertrace.collecting.server import Collector
+from infertrace.collector.server import Collector
 
 SPANS = 500
 

@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     sources = [
         *Path(infertrace.__file__).parent.glob("*.py"),
-        *(REPOSITORY / "csrc").glob("*.h"),
+        *(REPOSITORY / "csrc").rglob("*.h"),
         *(REPOSITORY / "proto").glob("*.proto"),
         *(REPOSITORY / "proto").glob("*.go"),
         REPOSITORY / "pyproject.toml",

@@ -69,10 +69,10 @@ def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
 
 
 EXTENSIONS = {
-    "infertrace/collecting/native_decoder",
+    "infertrace/collector/ingest/native_decoder",
     "infertrace/recording/native",
-    "infertrace/storing/native_copy_rows",
-    "infertrace/storing/native_seen_spans",
+    "infertrace/collector/store/postgres/native_copy_rows",
+    "infertrace/collector/store/native_id_filters",
 }
 
 
@@ -84,7 +84,7 @@ def test_the_sdist_holds_nothing_stray(sources: dict[str, bytes]) -> None:
     assert kinds.keys() == SDIST.keys()
     assert not {top: kinds[top] - SDIST[top] for top in kinds if kinds[top] - SDIST[top]}
     assert {f"src/{path}" for path in NEEDED} <= set(sources)
-    assert "csrc/native.pyx" in sources
+    assert "csrc/recorder/native.pyx" in sources
     assert not [path for path in sources if "__pycache__" in path]
 
 

@@ -21,11 +21,11 @@ with tracer.start_span("frozen"):
 print(infertrace.BACKEND, tracer.shutdown(30), tracer.stats()["delivered"])
 """
 COLLECTOR = """
-from infertrace.collecting import decoder
-from infertrace.collecting.server import Collector
-from infertrace.storing import seen_spans
+from infertrace.collector.ingest import decoder_choice
+from infertrace.collector.server import Collector
+from infertrace.collector.store import id_filters
 with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:"):
-    print(decoder.selected.NAME, type(seen_spans.new_seen_spans(1)).__module__)
+    print(decoder_choice.selected.NAME, type(id_filters.new_duplicate_filter(1)).__module__)
 """
 
 
@@ -74,4 +74,4 @@ def test_a_traced_program(site: Path, tmp_path: Path, receiver: Receiver) -> Non
 
 def test_a_collector(site: Path, tmp_path: Path) -> None:
     said = run(frozen(COLLECTOR, site, tmp_path))
-    assert said == "native infertrace.storing.native_seen_spans"
+    assert said == "native infertrace.collector.store.native_id_filters"

@@ -7,16 +7,25 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infertrace.buffering.batch import Batch, halves
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.recording.limits import MAX_SPAN_BYTES
+from infertrace.limits import MAX_SPAN_BYTES
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
     from infertrace.buffering.spool_writer import SpoolWriter
-    from infertrace.recording.pure import Span
+
+    class Span(Protocol):
+        """What the buffer asks of a finished span."""
+
+        _heavy: bool
+        """Whether its size is not bounded: the buffer then measures it at once."""
+        _invalid: int
+
+        def _size(self) -> int: ...
+
 
 # Longest wait for a lock that nobody may be about to release.
 _PATIENCE_S = 0.1
@@ -52,7 +61,7 @@ class SpanBuffer:
     """
 
     def __init__(
-        self, encode: Callable[[Span], bytes], *, max_buffer_bytes: int, max_batch_bytes: int
+        self, encode: Callable[[Any], bytes], *, max_buffer_bytes: int, max_batch_bytes: int
     ) -> None:
         self._encode = encode
         self._max_buffer_bytes = max_buffer_bytes

@@ -2,13 +2,14 @@
 
 What a process wrote to it is in the page cache, so it outlives the process, however that ends.
 Not a crash of the machine: nothing here waits for a disk. The compiled backend maps it into
-memory (csrc/spool.h), and survives that somebody cuts it short; the pure one writes to it.
+memory (csrc/recorder/spool.h), and survives that somebody cuts it short; the pure one writes to it.
 
 The format, in the byte order of the machine: a header, then a ring of records. A place in the
 ring is a number of bytes that only grows, taken modulo the ring's size. A record is a commit word,
 the CRC-32 of what follows from the file's random seed on, the span's sequence number, the size
 of the span, and the span as it is sent, padded to 8 bytes. Where no whole record fits before
-the end of the ring, the word `WRAP` (if there is room for one) says so. csrc/spool.h is the twin.
+the end of the ring, the word `WRAP` (if there is room for one) says so. The twin in C:
+csrc/recorder/spool.h.
 """
 
 from __future__ import annotations

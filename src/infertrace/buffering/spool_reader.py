@@ -27,7 +27,7 @@ from infertrace.buffering.spool_file import (
     UNFINISHED_SUFFIX,
     room_for,
 )
-from infertrace.recording.limits import MAX_SPAN_BYTES
+from infertrace.limits import MAX_SPAN_BYTES
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason

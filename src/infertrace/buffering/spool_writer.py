@@ -1,4 +1,4 @@
-"""Writes records to a spool: the twin of csrc/spool.h. See spool_file.py for the format."""
+"""Writes records to a spool, as csrc/recorder/spool.h does. spool_file.py has the format."""
 
 from __future__ import annotations
 

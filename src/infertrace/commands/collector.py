@@ -8,8 +8,8 @@ import os
 import sys
 from contextlib import suppress
 
+from infertrace.collector.options import OptionError, add_arguments, resolve
 from infertrace.commands.collector_logging import configure_logging
-from infertrace.commands.collector_options import OptionError, add_arguments, resolve
 from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
 
@@ -24,13 +24,12 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     try:
         options = resolve(args, os.environ)
-        from infertrace.collecting.authorization import read_token
-        from infertrace.collecting.listen_address import AddressError
-        from infertrace.collecting.server import Collector, TokenRequiredError
-        from infertrace.collecting.tls import TlsFileError, TlsFiles
-        from infertrace.storing.opening import StoreUrlError, shown_url
-        from infertrace.storing.retention import Retention
-        from infertrace.storing.store import StoreError
+        from infertrace.collector.authorization import read_token
+        from infertrace.collector.listen_address import AddressError
+        from infertrace.collector.server import Collector, TokenRequiredError
+        from infertrace.collector.store.registry import StoreUrlError, shown_url
+        from infertrace.collector.store.store import Retention, StoreError
+        from infertrace.collector.tls import TlsFileError, TlsFiles
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise
@@ -49,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
         "key": "tls_key",
         "client_authority": "tls_client_ca",
     }
-    given = [key for key in tls_options.values() if options.values[key] is not None]
-    if given and (options.tls_cert is None or options.tls_key is None):
+    given = [key for key in tls_options.values() if getattr(options, key) is not None]
+    tls = None
+    if options.tls_cert is not None and options.tls_key is not None:
+        tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
+    elif given:
         return _fail(f"{options.sources[given[0]]}: expected tls-cert and tls-key, both")
-    tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca) if given else None
     try:
-        retention = Retention(options.retain, options.max_bytes)
+        retention = Retention(options.retain_ns, options.max_bytes)
         collector = Collector(
             options.grpc,
             options.http,
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             token,
             retention,
             tls,
-            query_timeout_s=options.query_timeout / 1e9,
+            query_timeout_s=options.query_timeout_ns / 1e9,
         )
         collector.start()
     except AddressError as error:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Final
 
-from infertrace.commands.collector_options import PREFIX
+from infertrace.collector.options import PREFIX
 
 _STOP_TIMEOUT_S: Final = 20.0
 _READY: Final = re.compile(r"gRPC on (\S+), HTTP on (\S+), store")

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from infertrace.collector.options import DEFAULT_GRPC_ADDRESS, DEFAULT_HTTP_ADDRESS
 from infertrace.commands.collector import USAGE_ERROR
-from infertrace.commands.collector_options import DEFAULT_GRPC_ADDRESS, DEFAULT_HTTP_ADDRESS
 from infertrace.commands.collector_process import CollectorProcess
 from infertrace.commands.simulated_server import MODELS, SimulatedServer
 from infertrace.gpu import get_gpu_metrics, gpu_reason

@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export; returns the exit status."""
     try:
-        from infertrace.storing.opening import open_store
-        from infertrace.storing.parquet_export import export_parquet
-        from infertrace.storing.store import StoreError
-        from infertrace.storing.timestamps import parse_rfc3339
+        from infertrace.collector.store.parquet_export import export_parquet
+        from infertrace.collector.store.registry import open_store
+        from infertrace.collector.store.store import StoreError
+        from infertrace.collector.store.timestamps import parse_rfc3339
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "infertrace":
             raise

@@ -51,7 +51,7 @@ def _nearest(name: str, known: Sequence[str], alike: float) -> str:
 
 def _known() -> list[str]:
     from infertrace import backend
-    from infertrace.commands import collector_options
+    from infertrace.collector import options as collector_options
     from infertrace.configuration import Settings
 
     return [

@@ -8,10 +8,12 @@ numbers: proto/span.proto; of the format: Protocol Buffers, "Encoding".
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from infertrace.recording.encoder import attribute_entries, delimited, varint
+from infertrace.recording.encoder import attribute_entries
 from infertrace.resources.resource import describe_resource
+from infertrace.wire.protobuf import delimited, read_varint, varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,16 +63,11 @@ def encode_resource(settings: Settings) -> bytes:
 def count_spans(envelope: bytes) -> int:
     """How many spans an envelope begins with; of bytes that are none, any number."""
     count = position = 0
-    while position < len(envelope) and envelope[position] == _SPAN_TAG:
-        position += 1
-        size = shift = 0
-        while position < len(envelope) and envelope[position] & 0x80:
-            size |= (envelope[position] & 0x7F) << shift
-            shift += 7
-            position += 1
-        if position < len(envelope):
-            position += 1 + (size | envelope[position] << shift)
-        count += 1
+    with contextlib.suppress(ValueError):  # it ends within a size
+        while position < len(envelope) and envelope[position] == _SPAN_TAG:
+            size, position = read_varint(envelope, position + 1)
+            position += size
+            count += 1
     return count
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 from infertrace.exporting.answer import Answer, Retryable
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.transport import Transport
-from infertrace.recording.encoder import varint
+from infertrace.wire.protobuf import varint
 
 try:
     import fcntl

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from infertrace.exporting.answer import (
     Answer,
@@ -22,6 +21,7 @@ from infertrace.exporting.envelope import Request
 from infertrace.exporting.target import Target
 from infertrace.exporting.transport import Transport
 from infertrace.exporting.wire import Wire
+from infertrace.wire.retry_info import STATUS_DETAILS_KEY, retry_delay_s
 
 # What is a fault of the batch itself. All else is retried: a token, a route or an overload is
 # mended in time, and until then the buffer bounds what is held.
@@ -40,8 +40,6 @@ _TOO_LARGE: Final = re.compile(
     r"larger than max|exceeds (the )?max|too large|too many spans", re.IGNORECASE
 )
 _MAY_BE_TOO_LARGE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
-
-_RETRY_INFO_TYPE: Final = "type.googleapis.com/google.rpc.RetryInfo"
 
 _CHANNEL_OPTIONS: Final = (
     # gRPC waits up to two minutes before it dials again; the exporter's own backoff rules.
@@ -146,58 +144,8 @@ def _translated(error: Any) -> Retryable | TooLarge | Refused:
 
 
 def _retry_after_s(error: Any) -> float | None:
-    """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one.
-
-    Source: google/rpc/status.proto (details = 3) and error_details.proto (retry_delay = 1).
-    """
+    """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one."""
     for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            try:
-                return _retry_delay_s(value)
-            except (DecodeError, ValueError):
-                return None
+        if key == STATUS_DETAILS_KEY:
+            return retry_delay_s(value)
     return None
-
-
-def _retry_delay_s(status: bytes) -> float | None:
-    from google.protobuf.any_pb2 import Any as AnyMessage
-    from google.protobuf.duration_pb2 import Duration
-
-    for detail in _submessages(status, 3):
-        packed = AnyMessage.FromString(detail)
-        if packed.type_url == _RETRY_INFO_TYPE:
-            for delay in _submessages(packed.value, 1):
-                duration = Duration.FromString(delay)
-                return float(duration.seconds + duration.nanos / 1e9)
-    return None
-
-
-def _submessages(message: bytes, number: int) -> list[bytes]:
-    """The length-delimited occurrences of a field; google.rpc's types are in no dependency."""
-    found = []
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        if key & 7 == 0:
-            _, position = _varint(message, position)
-        elif key & 7 == 2:
-            size, position = _varint(message, position)
-            if key >> 3 == number:
-                found.append(message[position : position + size])
-            position += size
-        else:
-            raise ValueError("a wire type that google.rpc.Status does not use")
-    return found
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("truncated")
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from infertrace.exporting.envelope import Request
 
 # A request: its size, how long the collector may take for it in seconds, and its spans. The twin
-# is in csrc/handoff.h.
+# is in csrc/recorder/handoff.h.
 _REQUEST: Final = struct.Struct("=Qdq")
 # An answer: its kind; spans accepted, spans rejected; seconds to wait, or NaN; size of a text.
 _ANSWER: Final = struct.Struct("=BqqdI")

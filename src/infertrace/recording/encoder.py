@@ -11,6 +11,9 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from infertrace.generated.pure_fields import INFERENCE_FIELDS, RESOURCE_FIELDS
+from infertrace.wire.protobuf import delimited, varint
+
 if TYPE_CHECKING:
     from infertrace.recording.pure import Span
     from infertrace.recording.values import Scalar
@@ -20,23 +23,6 @@ _FLOAT = struct.Struct("<f").pack
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
 _REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
-_UINT64_MASK = 2**64 - 1
-
-
-def varint(value: int) -> bytes:
-    value &= _UINT64_MASK
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def delimited(tag: bytes, body: bytes) -> bytes:
-    return b"%b%b%b" % (tag, varint(len(body)), body)
 
 
 def attribute_entries(tag: bytes, attributes: Mapping[str, Scalar]) -> bytes:
@@ -50,7 +36,7 @@ def attribute_entries(tag: bytes, attributes: Mapping[str, Scalar]) -> bytes:
 def resource_metrics(metrics: Mapping[str, float | int | str]) -> bytes:
     """A `ResourceMetrics` message but for its last written field, the sample's age."""
     out = b""
-    for name, tag, kind in _RESOURCE_FIELDS:
+    for name, tag, kind in RESOURCE_FIELDS:
         value = metrics.get(name)
         if value is None:
             continue
@@ -116,7 +102,7 @@ def span(span: Span) -> bytes:
 def _inference(span: Span) -> bytes:
     fields = span._fields
     out = delimited(b"\x0a", span._model.encode()) if span._model else b""
-    for name, tag, kind in _INFERENCE_FIELDS:
+    for name, tag, kind in INFERENCE_FIELDS:
         value = fields.get(name)
         if value is None:
             continue
@@ -140,31 +126,3 @@ def _value(value: Scalar) -> bytes:
     if isinstance(value, int):
         return b"\x18" + varint(value)
     return b"\x21" + _DOUBLE(value)
-
-
-_INFERENCE_FIELDS = (
-    ("model_version", b"\x12", str),
-    ("batch_size", b"\x18", int),
-    ("input_tokens", b"\x20", int),
-    ("output_tokens", b"\x28", int),
-    ("framework", b"\x32", str),
-    ("sequence_length", b"\x3d", float),
-    ("cache_hit_rate", b"\x45", float),
-    ("pipeline_stage", b"\x4a", str),
-    ("queue_depth", b"\x50", int),
-    ("queue_wait_time_ms", b"\x5d", float),
-    ("batch_fill_ratio", b"\x65", float),
-    ("time_to_first_token_ms", b"\x6d", float),
-    ("inter_token_latency_ms", b"\x75", float),
-)
-
-_RESOURCE_FIELDS = (
-    ("gpu_utilization_percent", b"\x09", float),
-    ("gpu_memory_used_bytes", b"\x10", int),
-    ("gpu_memory_total_bytes", b"\x18", int),
-    ("gpu_device_id", b"\x22", str),
-    ("cpu_utilization_percent", b"\x29", float),
-    ("memory_heap_bytes", b"\x30", int),
-    ("gpu_power_watts", b"\x41", float),
-    ("gpu_temperature_celsius", b"\x49", float),
-)

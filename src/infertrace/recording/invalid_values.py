@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+from infertrace.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import math
 import operator
 from collections.abc import Mapping
 
-from infertrace.recording.invalid_values import ENTRIES, KEY, MAPPING, SCALAR, notice
-from infertrace.recording.limits import (
+from infertrace.limits import (
     INT32_MAX,
     INT64_MAX,
     INT64_MIN,
     MAX_ENTRIES,
     MAX_TEXT_BYTES,
 )
+from infertrace.recording.invalid_values import ENTRIES, KEY, MAPPING, SCALAR, notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,559 @@
+/* Encoded spans into columns. A span is read whole before a column is touched, but for its
+ * JSON, which is written as it is read and taken back if the span turns out to be bad.
+ */
+#ifndef INFERTRACE_DECODER_SPAN_H
+#define INFERTRACE_DECODER_SPAN_H
+
+#include "collector/decoder_columns.h"
+#include "common/wire_read.h"
+
+/* Why a span cannot be stored; the order of infertrace.collector.ingest.span_validity.REASONS. */
+enum { ACCEPTED, MALFORMED, BAD_TRACE_ID, BAD_SPAN_ID, BAD_PARENT, BAD_START, BAD_DURATION, BAD_END, BAD_STATUS };
+
+enum { NO_MEMORY = -2 }; /* beside -1, malformed */
+
+static const unsigned char WIRE_OF_FORM[] = {
+    0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64,
+};
+#define FIELD_COUNT(fields) (sizeof(fields) / sizeof(field))
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} slice;
+
+/* AttributeValue; the last of its fields that was set counts. */
+typedef struct {
+    enum { VALUE_NONE, VALUE_TEXT, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE } kind;
+    slice text;
+    int64_t integer;
+    double real;
+} scalar;
+
+typedef struct {
+    slice key;
+    scalar value;
+    size_t order;
+} entry;
+
+/* The entries of one map so far; of those with the same key, the last counts. */
+typedef struct {
+    entry *entries;
+    size_t count;
+    size_t capacity;
+} entry_list;
+
+typedef struct {
+    uint64_t numbers[COLUMN_COUNT];
+    slice texts[COLUMN_COUNT];
+    uint64_t seen; /* a bit for each column; a number without it is stale */
+} span_fields;
+
+typedef struct {
+    column_set *columns;
+    span_fields span;
+    entry_list tags, attributes, nested;
+} span_decoder;
+
+/* The columns of the few fields that a span need not set, and that are read all the same. */
+static inline int64_t number_of(const span_fields *span, int place) {
+    return span->seen >> place & 1 ? (int64_t)span->numbers[place] : 0;
+}
+
+static inline slice text_of(const span_fields *span, int place) {
+    static const slice none = {NULL, 0};
+    return span->seen >> place & 1 ? span->texts[place] : none;
+}
+
+static int read_text(wire_reader *r, slice *text) {
+    wire_reader inside;
+    if (read_sized(r, &inside) < 0) return -1;
+    text->data = inside.at;
+    text->size = (size_t)(inside.end - inside.at);
+    return is_utf8(inside.at, inside.end) ? 0 : -1;
+}
+
+static int read_known(wire_reader *r, field f, span_fields *span) {
+    uint64_t value;
+    uint32_t half;
+    wire_reader inside;
+    int place = f.column;
+    switch (f.form) {
+    case FORM_TEXT:
+        if (read_text(r, &span->texts[place]) < 0) return -1;
+        break;
+    case FORM_ID:
+        if (read_sized(r, &inside) < 0) return -1;
+        span->texts[place].data = inside.at;
+        span->texts[place].size = (size_t)(inside.end - inside.at);
+        break;
+    case FORM_FLOAT:
+        if (read_fixed32(r, &half) < 0) return -1;
+        span->numbers[place] = half;
+        break;
+    case FORM_DOUBLE:
+        if (read_fixed64(r, &span->numbers[place]) < 0) return -1;
+        break;
+    default:
+        if (read_varint(r, &value) < 0) return -1;
+        span->numbers[place] = f.form == FORM_INT32 ? (uint32_t)value : value;
+    }
+    span->seen |= (uint64_t)1 << place;
+    return 0;
+}
+
+static int read_part(wire_reader *r, const field *fields, size_t count, span_fields *span, int depth) {
+    while (r->at < r->end) {
+        uint32_t tag, number;
+        if (read_tag(r, &tag) < 0) return -1;
+        number = tag >> 3;
+        if (number < count && (tag & 7) == WIRE_OF_FORM[fields[number].form]) {
+            if (read_known(r, fields[number], span) < 0) return -1;
+        } else if (skip_value(r, tag, depth) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int read_scalar(wire_reader *r, scalar *value, int depth) {
+    while (r->at < r->end) {
+        uint32_t tag;
+        uint64_t bits;
+        if (read_tag(r, &tag) < 0) return -1;
+        switch (tag) {
+        case 1 << 3 | WIRE_BYTES:
+            if (read_text(r, &value->text) < 0) return -1;
+            value->kind = VALUE_TEXT;
+            break;
+        case 2 << 3 | WIRE_VARINT:
+        case 3 << 3 | WIRE_VARINT:
+            if (read_varint(r, &bits) < 0) return -1;
+            value->integer = (int64_t)bits;
+            value->kind = tag >> 3 == 2 ? VALUE_BOOL : VALUE_INT;
+            break;
+        case 4 << 3 | WIRE_FIXED64:
+            if (read_fixed64(r, &bits) < 0) return -1;
+            memcpy(&value->real, &bits, sizeof bits);
+            value->kind = VALUE_DOUBLE;
+            break;
+        default:
+            if (skip_value(r, tag, depth) < 0) return -1;
+        }
+    }
+    return 0;
+}
+
+static int compare_entries(const void *a, const void *b) {
+    const entry *one = a, *other = b;
+    size_t least = one->key.size < other->key.size ? one->key.size : other->key.size;
+    int order = least ? memcmp(one->key.data, other->key.data, least) : 0;
+    if (order == 0 && one->key.size != other->key.size) order = one->key.size < other->key.size ? -1 : 1;
+    if (order == 0) order = one->order < other->order ? -1 : 1;
+    return order;
+}
+
+/* Sort by key, and keep the last entry of each. */
+static void settle_entries(entry_list *list) {
+    size_t i, kept = 0;
+    if (list->count > 1) qsort(list->entries, list->count, sizeof(entry), compare_entries);
+    for (i = 0; i < list->count; i++) {
+        entry *next = &list->entries[i];
+        if (kept) {
+            entry *last = &list->entries[kept - 1];
+            if (last->key.size == next->key.size
+                && (next->key.size == 0 || memcmp(last->key.data, next->key.data, next->key.size) == 0)) {
+                *last = *next;
+                continue;
+            }
+        }
+        list->entries[kept++] = *next;
+    }
+    list->count = kept;
+}
+
+static entry *new_entry(entry_list *list, size_t order) {
+    if (list->count == list->capacity) {
+        settle_entries(list); /* an endless row of the same key takes no memory */
+        if (2 * list->count >= list->capacity) {
+            size_t capacity = list->capacity ? 2 * list->capacity : 32;
+            entry *moved = realloc(list->entries, capacity * sizeof(entry));
+            if (moved == NULL) return NULL;
+            list->entries = moved;
+            list->capacity = capacity;
+        }
+    }
+    memset(&list->entries[list->count], 0, sizeof(entry));
+    list->entries[list->count].order = order;
+    return &list->entries[list->count++];
+}
+
+/* One entry of a map<string, string> or map<string, AttributeValue>. `order` grows with it. */
+static int read_entry(wire_reader *r, entry_list *list, int is_text, int depth) {
+    wire_reader inside;
+    entry *added;
+    int has_unknown = 0;
+    if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+    added = new_entry(list, (size_t)(uintptr_t)inside.at);
+    if (added == NULL) return NO_MEMORY;
+    added->value.kind = is_text ? VALUE_TEXT : VALUE_NONE;
+    while (inside.at < inside.end) {
+        uint32_t tag;
+        wire_reader value;
+        if (read_tag(&inside, &tag) < 0) return -1;
+        if (tag == (1 << 3 | WIRE_BYTES)) {
+            if (read_text(&inside, &added->key) < 0) return -1;
+        } else if (tag == (2 << 3 | WIRE_BYTES) && is_text) {
+            if (read_text(&inside, &added->value.text) < 0) return -1;
+        } else if (tag == (2 << 3 | WIRE_BYTES)) {
+            if (depth <= 1 || read_sized(&inside, &value) < 0) return -1;
+            if (read_scalar(&value, &added->value, depth - 2) < 0) return -1;
+        } else if (skip_value(&inside, tag, depth - 1) < 0) {
+            return -1;
+        } else {
+            has_unknown = 1;
+        }
+    }
+    /* To upb, an entry with a field that it does not know is unknown as a whole. */
+    if (has_unknown) list->count--;
+    return 0;
+}
+
+static int write_scalar(text_buffer *t, const scalar *value) {
+    switch (value->kind) {
+    case VALUE_TEXT: return json_string(t, value->text.data, value->text.size);
+    case VALUE_BOOL: return value->integer ? TEXT_LITERAL(t, "true") : TEXT_LITERAL(t, "false");
+    case VALUE_INT: return json_integer(t, value->integer);
+    case VALUE_DOUBLE: return json_double(t, value->real);
+    default: return TEXT_LITERAL(t, "null");
+    }
+}
+
+static int write_entries(text_buffer *t, entry_list *list) {
+    size_t i;
+    settle_entries(list);
+    if (TEXT_LITERAL(t, "{") < 0) return -1;
+    for (i = 0; i < list->count; i++) {
+        const entry *e = &list->entries[i];
+        if (i && TEXT_LITERAL(t, ",") < 0) return -1;
+        if (json_string(t, e->key.data, e->key.size) < 0 || TEXT_LITERAL(t, ":") < 0) return -1;
+        if (write_scalar(t, &e->value) < 0) return -1;
+    }
+    return TEXT_LITERAL(t, "}");
+}
+
+/* An Event (time, name) or a Link (trace id, span id), both with attributes as field 3. */
+static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, text_buffer *t, size_t start, int depth) {
+    wire_reader inside, id;
+    uint64_t time = 0;
+    slice one = {NULL, 0}, two = {NULL, 0};
+    int found;
+    if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+    d->nested.count = 0;
+    while (inside.at < inside.end) {
+        uint32_t tag;
+        if (read_tag(&inside, &tag) < 0) return -1;
+        if (tag == (3 << 3 | WIRE_BYTES)) {
+            if ((found = read_entry(&inside, &d->nested, 0, depth - 1)) < 0) return found;
+        } else if (is_event && tag == (1 << 3 | WIRE_VARINT)) {
+            if (read_varint(&inside, &time) < 0) return -1;
+        } else if (is_event && tag == (2 << 3 | WIRE_BYTES)) {
+            if (read_text(&inside, &two) < 0) return -1;
+        } else if (!is_event && (tag == (1 << 3 | WIRE_BYTES) || tag == (2 << 3 | WIRE_BYTES))) {
+            slice *wanted = tag >> 3 == 1 ? &one : &two;
+            if (read_sized(&inside, &id) < 0) return -1;
+            wanted->data = id.at;
+            wanted->size = (size_t)(id.end - id.at);
+        } else if (skip_value(&inside, tag, depth - 1) < 0) {
+            return -1;
+        }
+    }
+    if ((t->size == start ? TEXT_LITERAL(t, "[") : TEXT_LITERAL(t, ",")) < 0) return NO_MEMORY;
+    if (is_event) {
+        if (TEXT_LITERAL(t, "{\"time\":") < 0 || json_time(t, (int64_t)time) < 0) return NO_MEMORY;
+        if (TEXT_LITERAL(t, ",\"name\":") < 0 || json_string(t, two.data, two.size) < 0) return NO_MEMORY;
+    } else {
+        if (TEXT_LITERAL(t, "{\"trace_id\":") < 0 || json_hex(t, one.data, one.size) < 0) return NO_MEMORY;
+        if (TEXT_LITERAL(t, ",\"span_id\":") < 0 || json_hex(t, two.data, two.size) < 0) return NO_MEMORY;
+    }
+    if (d->nested.count) {
+        if (TEXT_LITERAL(t, ",\"attributes\":") < 0 || write_entries(t, &d->nested) < 0) return NO_MEMORY;
+    }
+    return TEXT_LITERAL(t, "}") < 0 ? NO_MEMORY : 0;
+}
+
+static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t links_start) {
+    span_fields *span = &d->span;
+    column *columns = d->columns->columns;
+    int depth = WIRE_MAX_DEPTH, found;
+    span->seen = 0;
+    d->tags.count = d->attributes.count = 0;
+    while (r.at < r.end) {
+        uint32_t tag, number;
+        wire_reader part;
+        if (read_tag(&r, &tag) < 0) return -1;
+        number = tag >> 3;
+        if (number < FIELD_COUNT(SPAN_FIELDS) && (tag & 7) == WIRE_OF_FORM[SPAN_FIELDS[number].form]) {
+            if (read_known(&r, SPAN_FIELDS[number], span) < 0) return -1;
+            continue;
+        }
+        found = 0;
+        switch (tag) {
+        case 9 << 3 | WIRE_BYTES:
+            found = read_entry(&r, &d->tags, 1, depth);
+            break;
+        case 13 << 3 | WIRE_BYTES:
+            found = read_entry(&r, &d->attributes, 0, depth);
+            break;
+        case 10 << 3 | WIRE_BYTES:
+            if (read_sized(&r, &part) < 0) return -1;
+            found = read_part(&part, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS), span, depth - 1);
+            break;
+        case 11 << 3 | WIRE_BYTES:
+            if (read_sized(&r, &part) < 0) return -1;
+            found = read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
+            break;
+        case 14 << 3 | WIRE_BYTES:
+            found = read_event_or_link(d, &r, 1, &columns[EVENTS].text, events_start, depth);
+            break;
+        case 15 << 3 | WIRE_BYTES:
+            found = read_event_or_link(d, &r, 0, &columns[LINKS].text, links_start, depth);
+            break;
+        default:
+            found = skip_value(&r, tag, depth);
+        }
+        if (found < 0) return found;
+    }
+    return 0;
+}
+
+static int is_id(slice id, size_t size) {
+    size_t i;
+    if (id.size != size) return 0;
+    for (i = 0; i < size; i++) {
+        if (id.data[i]) return 1;
+    }
+    return 0;
+}
+
+static int judge_span(const span_fields *span) {
+    int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
+    slice parent = text_of(span, PARENT_SPAN_ID), status = text_of(span, STATUS);
+    if (!is_id(text_of(span, TRACE_ID), 16)) return BAD_TRACE_ID;
+    if (!is_id(text_of(span, SPAN_ID), 8)) return BAD_SPAN_ID;
+    if (parent.size && !is_id(parent, 8)) return BAD_PARENT;
+    if (start <= 0) return BAD_START;
+    if (duration < 0) return BAD_DURATION;
+    if (duration > INT64_MAX - start) return BAD_END;
+    if (status.size == 0 || (status.size == 2 && memcmp(status.data, "OK", 2) == 0)
+        || (status.size == 5 && memcmp(status.data, "ERROR", 5) == 0)
+        || (status.size == 9 && memcmp(status.data, "CANCELLED", 9) == 0)) {
+        return ACCEPTED;
+    }
+    return BAD_STATUS;
+}
+
+static inline int put_id(column_set *set, int place, slice id) {
+    uint64_t value = 0;
+    int i;
+    for (i = 0; i < 8; i++) value = value << 8 | id.data[i];
+    return column_put(set, place, &value);
+}
+
+/* A measured value that is not a number was not measured, and JSON cannot say it. */
+static inline int put_number(column_set *set, const span_fields *span, field f) {
+    uint64_t bits = span->numbers[f.column];
+    if (f.form == FORM_FLOAT) {
+        uint32_t half = (uint32_t)bits;
+        if ((half & 0x7F800000u) == 0x7F800000u) return 0;
+        return column_put(set, f.column, &half);
+    }
+    if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
+    if (f.form == FORM_INT32) {
+        uint32_t half = (uint32_t)bits;
+        return column_put(set, f.column, &half);
+    }
+    return column_put(set, f.column, &bits);
+}
+
+static int put_part(column_set *set, const span_fields *span, const field *fields, size_t count) {
+    size_t i;
+    for (i = 1; i < count; i++) {
+        field f = fields[i];
+        if (f.form == FORM_NONE || !(span->seen >> f.column & 1)) continue;
+        if (f.form == FORM_TEXT) {
+            slice text = span->texts[f.column];
+            if (text.size && column_put_text(set, f.column, text.data, text.size) < 0) return -1;
+        } else if (put_number(set, span, f) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int put_texts(column_set *set, const span_fields *span) {
+    static const int places[] = {SERVICE_NAME, OPERATION_NAME, STATUS_MESSAGE};
+    slice status = text_of(span, STATUS);
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        slice text = text_of(span, places[i]);
+        if (text.size && column_put_text(set, places[i], text.data, text.size) < 0) return -1;
+    }
+    if (status.size) return column_put_text(set, STATUS, status.data, status.size);
+    return column_put_text(set, STATUS, (const uint8_t *)"OK", 2);
+}
+
+static int put_map(column_set *set, int place, entry_list *list) {
+    text_buffer *t = &set->columns[place].text;
+    size_t start = t->size;
+    if (list->count == 0) return 0;
+    if (write_entries(t, list) < 0) return -1;
+    return column_put_appended(set, place, start);
+}
+
+static int put_list(column_set *set, int place, size_t start) {
+    text_buffer *t = &set->columns[place].text;
+    if (t->size == start) return 0;
+    if (TEXT_LITERAL(t, "]") < 0) return -1;
+    return column_put_appended(set, place, start);
+}
+
+static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
+    column_set *set = d->columns;
+    const span_fields *span = &d->span;
+    int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
+    int64_t invalid = number_of(span, INVALID_FIELD_COUNT), flags = number_of(span, FLAGS);
+    if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
+    if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
+    if (text_of(span, PARENT_SPAN_ID).size && put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0) return -1;
+    if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0) return -1;
+    if (put_texts(set, span) < 0) return -1;
+    if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
+    if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
+    if (put_map(set, TAGS, &d->tags) < 0 || put_map(set, ATTRIBUTES, &d->attributes) < 0) return -1;
+    if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
+    if (invalid && column_put(set, INVALID_FIELD_COUNT, &invalid) < 0) return -1;
+    if (flags && column_put(set, FLAGS, &flags) < 0) return -1;
+    set->rows++;
+    return 0;
+}
+
+/* Why the span was left out, 0 where it was not; NO_MEMORY. */
+static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
+    column *events = &d->columns->columns[EVENTS], *links = &d->columns->columns[LINKS];
+    size_t events_start = events->text.size, links_start = links->text.size;
+    wire_reader r = {data, data + size};
+    int reason, found = read_span(d, r, events_start, links_start);
+    if (found == NO_MEMORY) return NO_MEMORY;
+    reason = found < 0 ? MALFORMED : judge_span(&d->span);
+    if (reason == ACCEPTED) return put_span(d, events_start, links_start) < 0 ? NO_MEMORY : ACCEPTED;
+    events->text.size = events_start;
+    links->text.size = links_start;
+    return reason;
+}
+
+/* The top level of a request. Spans and the rest are counted before room is made for any. */
+enum { SCAN_CUT = 1, SCAN_NOT_PROTOBUF, SCAN_SPANS, SCAN_OTHERS };
+
+static int skip_top(wire_reader *r) {
+    uint64_t tag, size;
+    if (read_varint(r, &tag) < 0) return r->at == r->end ? SCAN_CUT : SCAN_NOT_PROTOBUF;
+    switch (tag & 7) {
+    case WIRE_VARINT:
+        if (read_varint(r, &size) < 0) return r->at == r->end ? SCAN_CUT : SCAN_NOT_PROTOBUF;
+        return 0;
+    case WIRE_BYTES:
+        if (read_varint(r, &size) < 0) return r->at == r->end ? SCAN_CUT : SCAN_NOT_PROTOBUF;
+        break;
+    case WIRE_FIXED64: size = 8; break;
+    case WIRE_FIXED32: size = 4; break;
+    default: return SCAN_NOT_PROTOBUF;
+    }
+    if (size > (uint64_t)(r->end - r->at)) return SCAN_CUT;
+    r->at += size;
+    return 0;
+}
+
+static int scan_request(const uint8_t *data, size_t size, size_t max_spans, size_t max_others,
+                        size_t *spans, size_t *others) {
+    wire_reader r = {data, data + size};
+    *spans = *others = 0;
+    while (r.at < r.end) {
+        int is_span = *r.at == (1 << 3 | WIRE_BYTES), found = skip_top(&r);
+        if (found) return found;
+        if (is_span && ++*spans > max_spans) return SCAN_SPANS;
+        if (!is_span && ++*others > max_others) return SCAN_OTHERS;
+    }
+    return 0;
+}
+
+/* How many events and links the spans hold, as far as each is well formed. */
+static size_t count_events_and_links(const uint8_t *data, size_t size) {
+    wire_reader r = {data, data + size};
+    size_t count = 0;
+    while (r.at < r.end) {
+        wire_reader start = r, span;
+        uint64_t length;
+        if (skip_top(&r)) break;
+        if (*start.at != (1 << 3 | WIRE_BYTES)) continue;
+        start.at++;
+        read_varint(&start, &length);
+        span.at = start.at;
+        span.end = r.at;
+        while (span.at < span.end) {
+            count += *span.at == (14 << 3 | WIRE_BYTES) || *span.at == (15 << 3 | WIRE_BYTES);
+            if (skip_top(&span)) break;
+        }
+    }
+    return count;
+}
+
+/* Every span of a request that scan_request found good; `reasons` has room for each. NO_MEMORY
+ * or 0. The rest of the request is copied to `others`, which has room for all of it. */
+static int decode_request(span_decoder *d, const uint8_t *data, size_t size, uint8_t *reasons,
+                          uint8_t *others, size_t *others_size) {
+    wire_reader r = {data, data + size};
+    size_t position = 0;
+    *others_size = 0;
+    while (r.at < r.end) {
+        wire_reader start = r;
+        uint64_t length;
+        skip_top(&r);
+        if (*start.at == (1 << 3 | WIRE_BYTES)) {
+            int reason;
+            start.at++;
+            read_varint(&start, &length);
+            reason = decode_span(d, start.at, (size_t)length);
+            if (reason == NO_MEMORY) return NO_MEMORY;
+            reasons[position++] = (uint8_t)reason;
+        } else {
+            memcpy(others + *others_size, start.at, (size_t)(r.at - start.at));
+            *others_size += (size_t)(r.at - start.at);
+        }
+    }
+    return 0;
+}
+
+static span_decoder *decoder_new(size_t rows) {
+    span_decoder *d = calloc(1, sizeof *d);
+    int i;
+    if (d == NULL) return NULL;
+    d->columns = calloc(1, sizeof *d->columns);
+    if (d->columns == NULL) {
+        free(d);
+        return NULL;
+    }
+    d->columns->capacity = rows ? rows : 1;
+    for (i = 0; i < COLUMN_COUNT; i++) d->columns->columns[i].kind = COLUMN_KINDS[i];
+    return d;
+}
+
+static void decoder_free(span_decoder *d) {
+    columns_free(d->columns);
+    free(d->tags.entries);
+    free(d->attributes.entries);
+    free(d->nested.entries);
+    free(d);
+}
+
+#endif

@@ -1,0 +1,111 @@
+/* What a GPU is doing, read through NVML by a thread without the GIL.
+ *
+ * pynvml has loaded the library and found the device, and knows what this one can tell; here
+ * are only the calls of each interval. Signatures and structures as nvml.h has them.
+ */
+#ifndef INFERTRACE_GPU_SAMPLE_H
+#define INFERTRACE_GPU_SAMPLE_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "recorder/bell.h"
+#include "common/wire_write.h"
+
+#define INFERTRACE_GPU_IDENTITY_ROOM 128
+
+typedef struct {
+    unsigned int gpu, memory; /* percent */
+} infertrace_gpu_rates;
+
+typedef struct {
+    unsigned long long total, free, used; /* bytes */
+} infertrace_gpu_memory;
+
+/* NULL for what this device cannot tell. Each returns 0 where all is well. */
+typedef struct {
+    void *device;
+    int (*rates)(void *device, infertrace_gpu_rates *rates);
+    int (*memory)(void *device, infertrace_gpu_memory *memory);
+    int (*power)(void *device, unsigned int *milliwatts);
+    int (*temperature)(void *device, int sensor, unsigned int *celsius);
+} infertrace_gpu_queries;
+
+typedef struct {
+    infertrace_bell bell;
+    uint32_t state; /* 1 while somebody writes or reads what follows */
+    uint32_t stopped;
+    int64_t taken_at; /* 0 for never */
+    infertrace_gpu_queries told; /* what the values below are of */
+    infertrace_gpu_rates rates;
+    infertrace_gpu_memory memory;
+    unsigned int milliwatts, celsius;
+    uint8_t identity[INFERTRACE_GPU_IDENTITY_ROOM]; /* an encoded field */
+    size_t identity_size;
+} infertrace_gpu_sample;
+
+#if defined(_WIN32)
+static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
+                                  const infertrace_gpu_queries *queries, int64_t interval_ns,
+                                  int64_t until) {
+    (void)sample, (void)queries, (void)interval_ns, (void)until;
+}
+#else
+/* Read at each interval until it is stopped, until that moment, or until something is wrong. */
+static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
+                                  const infertrace_gpu_queries *queries, int64_t interval_ns,
+                                  int64_t until) {
+    int64_t now = infertrace_monotonic_ns(), due = now;
+    while (!infertrace_read(&sample->stopped) && now < until) {
+        if (now >= due) {
+            infertrace_gpu_rates rates = {0};
+            infertrace_gpu_memory memory = {0};
+            unsigned int milliwatts = 0, celsius = 0;
+            if (queries->rates && queries->rates(queries->device, &rates)) return;
+            if (queries->memory && queries->memory(queries->device, &memory)) return;
+            if (queries->power && queries->power(queries->device, &milliwatts)) return;
+            if (queries->temperature && queries->temperature(queries->device, 0, &celsius)) return;
+            due = now + interval_ns;
+            if (infertrace_change(&sample->state, 0, 1)) {
+                sample->told = *queries;
+                sample->rates = rates;
+                sample->memory = memory;
+                sample->milliwatts = milliwatts;
+                sample->celsius = celsius;
+                sample->taken_at = infertrace_monotonic_ns();
+                infertrace_write(&sample->state, 0);
+            }
+        }
+        infertrace_bell_wait(&sample->bell, -1, due < until ? due : until);
+        now = infertrace_monotonic_ns();
+    }
+}
+#endif
+
+/* The fields of ResourceMetrics up to the device's, then those of its power and heat. */
+static uint8_t *infertrace_put_gpu(uint8_t *p, const infertrace_gpu_sample *sample) {
+    if (sample->told.rates) {
+        *p++ = 0x09;
+        p = wire_double(p, (double)sample->rates.gpu);
+    }
+    if (sample->told.memory) {
+        p = wire_uint(p, 0x10, sample->memory.used);
+        p = wire_uint(p, 0x18, sample->memory.total);
+    }
+    memcpy(p, sample->identity, sample->identity_size);
+    return p + sample->identity_size;
+}
+
+static uint8_t *infertrace_put_gpu_power(uint8_t *p, const infertrace_gpu_sample *sample) {
+    if (sample->told.power) {
+        *p++ = 0x41;
+        p = wire_double(p, sample->milliwatts / 1000.0);
+    }
+    if (sample->told.temperature) {
+        *p++ = 0x49;
+        p = wire_double(p, (double)sample->celsius);
+    }
+    return p;
+}
+
+#endif

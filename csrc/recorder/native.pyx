@@ -1,0 +1,259 @@
+# cython: language_level=3, binding=False, embedsignature=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The compiled backend: clock, ids, encoding and buffer without a Python object for each.
+
+Behaves as infertrace.recording.pure does, and writes the same bytes; one test suite
+runs on both. Its critical sections are those between two operations that can run
+Python code: they hold the GIL and allocate no object that the collector of cycles
+tracks, so neither a thread, nor a signal handler, nor a finalizer sees them half done.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_Clear
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.errno cimport EPIPE
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import contextvars
+import os
+import time
+
+from infertrace import limits
+from infertrace.buffering.batch import Batch
+from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.recording import columns as batch_columns
+from infertrace.recording import failure, invalid_values, values
+from infertrace.recording.initial import fill
+from infertrace.trace_context import TraceContext, parse_traceparent
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    PyObject* NewBytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size)
+    char* BytesData "PyBytes_AS_STRING"(PyObject* bytes)
+
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        pass
+    PyObject* PyTuple_GET_ITEM(object values, Py_ssize_t place)
+
+cdef extern from "Python.h":
+    ctypedef struct PyInterpreterState:
+        pass
+    PyInterpreterState* PyInterpreterState_Get()
+    PyInterpreterState* PyInterpreterState_Main()
+
+cdef extern from "recorder/start_span_method.h":
+    ctypedef PyObject* (*infertrace_fast_method)(
+        PyObject* self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+    ) noexcept
+    int infertrace_add_method(
+        object type, const char* name, infertrace_fast_method function,
+        const char* documentation, PyMethodDef* definition
+    ) except -1
+
+cdef extern from "recorder/block_method.h":
+    ctypedef PyObject* (*vectorcallfunc)(
+        PyObject* self, PyObject** arguments, size_t count, PyObject* names
+    ) noexcept
+    Py_ssize_t PyVectorcall_NARGS(size_t count) noexcept
+    int infertrace_make_block(object type, Py_ssize_t offset) except -1
+
+cdef extern from "recorder/span_type.h":
+    void infertrace_unlink_before_release(object type, Py_ssize_t offset) noexcept
+    void infertrace_refuse_new(object type) noexcept
+
+cdef extern from "recorder/recycled_bytes.h":
+    void infertrace_cut_bytes(PyObject* bytes, Py_ssize_t size) noexcept
+
+cdef extern from "common/text.h":
+    const char* infertrace_utf8(object text, Py_ssize_t* size) except NULL
+    bint infertrace_is_plain_text(object value, Py_ssize_t limit) noexcept
+
+cdef extern from "recorder/small_int.h":
+    bint infertrace_as_count(object value, int32_t* count) noexcept
+
+cdef extern from "recorder/field_cache.h":
+    ctypedef struct infertrace_cached_field:
+        pass
+    ctypedef infertrace_cached_field infertrace_field_cache[8]
+    uint8_t* infertrace_put_repeated(
+        infertrace_cached_field* cache, uint8_t* p, uint8_t tag, object text
+    ) except NULL
+    void infertrace_clear_fields(infertrace_cached_field* cache) noexcept
+
+cdef extern from "common/clock.h":
+    int64_t infertrace_monotonic_ns() nogil
+    int64_t infertrace_wall_ns() nogil
+
+cdef extern from "recorder/exchange.h":
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    ptrdiff_t infertrace_exchange(
+        int descriptor, iovec* parts, int count, char* answer,
+        size_t room, size_t head, size_t size_at, int64_t deadline
+    ) nogil
+
+cdef extern from "recorder/bell.h":
+    ctypedef struct infertrace_bell:
+        pass
+    int infertrace_bell_hang(infertrace_bell* bell) noexcept
+    void infertrace_bell_remove(infertrace_bell* bell) noexcept
+    void infertrace_bell_ring(infertrace_bell* bell) noexcept
+    uint32_t infertrace_read(const uint32_t* word) noexcept
+    void infertrace_write(uint32_t* word, uint32_t value) noexcept
+    bint infertrace_change(uint32_t* word, uint32_t before, uint32_t after) noexcept
+
+cdef extern from "recorder/handoff.h":
+    enum:
+        INFERTRACE_ABSENT
+        INFERTRACE_IDLE
+        INFERTRACE_WANTED
+        INFERTRACE_FILLED
+        INFERTRACE_ANSWERED
+        INFERTRACE_FAILED
+        INFERTRACE_TRAILER_ROOM
+    struct infertrace_request:
+        uint64_t size
+        double timeout_s
+        int64_t span_count
+    ctypedef struct infertrace_handoff:
+        infertrace_bell bell
+        uint32_t state, interrupted
+        uint32_t* attention
+        infertrace_request request
+        const char* payload
+        const char* resource
+        size_t payload_size, resource_size
+        uint8_t* trailer
+        size_t trailer_size
+        ptrdiff_t answer_size
+        char* answer
+    ctypedef struct infertrace_sending:
+        int descriptor
+        size_t head, size_at
+        int64_t timeout_ns
+    int infertrace_attend(
+        infertrace_handoff* handoff, const infertrace_sending* sending,
+        int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
+cdef extern from "recorder/gpu_sample.h":
+    ctypedef struct infertrace_gpu_queries:
+        void* device
+        void* rates
+        void* memory
+        void* power
+        void* temperature
+    ctypedef struct infertrace_gpu_sample:
+        infertrace_bell bell
+        uint32_t state, stopped
+        int64_t taken_at
+        uint8_t* identity
+        size_t identity_size
+    enum:
+        INFERTRACE_GPU_IDENTITY_ROOM
+    void infertrace_sample_gpu(
+        infertrace_gpu_sample* sample, const infertrace_gpu_queries* queries,
+        int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
+cdef extern from "recorder/process_sample.h":
+    enum:
+        INFERTRACE_NO_SAMPLE
+        INFERTRACE_NEW_SAMPLE
+        INFERTRACE_BUSY_SAMPLE
+    ctypedef struct infertrace_process_sample:
+        infertrace_bell bell
+        uint32_t state, stopped
+        uint32_t* attention
+        const char* metrics
+        size_t size
+        int64_t taken_at
+        infertrace_gpu_sample gpu
+    void infertrace_sample_process(
+        infertrace_process_sample* sample, int64_t interval_ns, int64_t until
+    ) noexcept nogil
+
+cdef extern from "recorder/spool.h":
+    ctypedef struct infertrace_spool_header:
+        uint32_t seed
+        uint64_t batch_sequence
+        uint64_t* dropped
+    ctypedef struct infertrace_spool:
+        infertrace_spool_header* header
+        uint8_t* ring
+        uint64_t capacity, head, tail
+        uint32_t seed
+    void infertrace_make_crc_tables()
+    int infertrace_spool_map(
+        infertrace_spool* spool, int descriptor, size_t header_bytes, size_t size
+    ) noexcept
+    void infertrace_spool_unmap(infertrace_spool* spool) noexcept
+    bint infertrace_spool_append(
+        infertrace_spool* spool, const uint8_t* span, size_t size, uint64_t sequence
+    ) noexcept
+    void infertrace_spool_settle(infertrace_spool* spool, uint64_t sequence) noexcept
+    void infertrace_spool_settle_to(
+        infertrace_spool* spool, uint64_t sequence, uint64_t end
+    ) noexcept
+
+cdef extern from "recorder/identifiers.h":
+    ctypedef struct infertrace_id_streams:
+        uint64_t trace_high
+        uint64_t trace_low
+        uint64_t span
+    uint64_t infertrace_next_id(uint64_t* stream) nogil
+
+cdef extern from "common/wire_write.h":
+    uint8_t* wire_varint(uint8_t* p, uint64_t value) nogil
+    uint8_t* wire_time(uint8_t* p, uint64_t nanos) nogil
+    int wire_varint_size(uint64_t value) nogil
+    uint8_t* wire_uint(uint8_t* p, uint8_t tag, uint64_t value) nogil
+    uint8_t* wire_bytes(uint8_t* p, uint8_t tag, const void* data, size_t size) nogil
+    uint8_t* wire_id(uint8_t* p, uint64_t id) nogil
+    uint8_t* wire_float(uint8_t* p, float value) nogil
+    uint8_t* wire_double(uint8_t* p, double value) nogil
+    size_t wire_entry_size(const uint8_t* p) nogil
+    uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
+
+# An interpreter that ends under the exporter's thread ends the process.
+if PyInterpreterState_Get() != PyInterpreterState_Main():
+    raise ImportError(
+        "infertrace does not support subinterpreters: import it in the main interpreter"
+    )
+
+__all__ = [
+    "NAME", "NOOP", "Recorder", "Span", "TracerBase",
+    "current", "exchange", "monotonic_ns", "set_current",
+]
+
+NAME = "native"
+infertrace_make_crc_tables()
+
+cdef Py_ssize_t MAX_TEXT_BYTES = limits.MAX_TEXT_BYTES
+cdef Py_ssize_t MAX_ENTRIES = limits.MAX_ENTRIES
+cdef Py_ssize_t MAX_SPAN_BYTES = limits.MAX_SPAN_BYTES
+cdef double FLOAT32_MAX = limits.FLOAT32_MAX
+cdef int64_t MIN_START_UNIX_NS = limits.MIN_START_UNIX_NS
+
+include "buffer.pxi"
+include "context.pxi"
+include "span.pxi"
+include "encoder.pxi"
+include "record.pxi"
+include "../generated/recorder_fields.pxi"
+include "recorder.pxi"
+include "exchange.pxi"
+include "handoff.pxi"

@@ -1,0 +1,149 @@
+# Spans that have finished already: one, or a batch of them from columns.
+
+cdef struct Column:
+    const char* data
+    Py_ssize_t stride
+    bint wide  # 8-byte items, else 4-byte ones
+    bint real
+    void* field  # of the span that serves for each row
+    double upper
+    uint32_t presence
+    int64_t refused  # values that were left out or clamped
+
+
+cdef inline int64_t integer_at(Column* column, Py_ssize_t row) noexcept:
+    cdef const char* item = column.data + row * column.stride
+    cdef int64_t wide
+    cdef int32_t narrow
+    # Copied, since a column of packed records need not be aligned.
+    if column.wide:
+        memcpy(&wide, item, sizeof(wide))
+        return wide
+    memcpy(&narrow, item, sizeof(narrow))
+    return narrow
+
+
+cdef inline double real_at(Column* column, Py_ssize_t row) noexcept:
+    cdef const char* item = column.data + row * column.stride
+    cdef double wide
+    cdef float narrow
+    if column.wide:
+        memcpy(&wide, item, sizeof(wide))
+        return wide
+    memcpy(&narrow, item, sizeof(narrow))
+    return narrow
+
+
+cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noexcept:
+    """What the setter of the field does with a number."""
+    cdef int64_t integer
+    cdef double real
+    if column.real:
+        real = real_at(column, row)
+        if not (real >= 0.0 and real - real == 0.0):
+            column.refused += 1
+            span.invalid_fields += 1
+            return
+        if real > column.upper:
+            real = column.upper
+            column.refused += 1
+            span.invalid_fields += 1
+        (<float*>column.field)[0] = <float>real
+    else:
+        integer = integer_at(column, row)
+        if integer < 0:
+            column.refused += 1
+            span.invalid_fields += 1
+            return
+        if integer > INT32_MAX:
+            integer = INT32_MAX
+            column.refused += 1
+            span.invalid_fields += 1
+        (<int32_t*>column.field)[0] = <int32_t>integer
+    span.present |= column.presence
+
+
+cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
+    """Record one span for each row; `span` serves for all of them."""
+    cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
+    cdef Column[<Py_ssize_t>MAX_COLUMNS] columns
+    cdef Py_ssize_t row, rows = len(views["start_ns"])
+    cdef int count = 0, number
+    cdef int64_t start, duration, recorded = 0
+    cdef uint32_t invalid_in_each = span.invalid_fields
+    cdef bint root = not span.parent_id
+    try:
+        for name, view in views.items():
+            PyObject_GetBuffer(view, &buffers[count], PyBUF_STRIDED_RO | PyBUF_FORMAT)
+            columns[count].data = <const char*>buffers[count].buf
+            columns[count].stride = buffers[count].strides[0]
+            columns[count].wide = buffers[count].itemsize == 8
+            columns[count].refused = 0
+            bind(span, name, &columns[count])
+            count += 1
+        for row in range(rows):
+            if root:
+                span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
+                if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+                    continue
+                span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
+            span.id = infertrace_next_id(&recorder.ids.span)
+            span.present = 0
+            span.invalid_fields = invalid_in_each
+            start = integer_at(&columns[0], row)  # views() has put these two first
+            duration = integer_at(&columns[1], row)
+            for number in range(2, count):
+                set_from_column(span, &columns[number], row)
+            recorded += 1
+            if not record_finished(recorder, span, start, duration):
+                columns[start >= MIN_START_UNIX_NS].refused += 1
+        for number, name in enumerate(views):
+            if columns[number].refused:
+                notice_column(recorder, name, &columns[number])
+    finally:
+        for number in range(count):
+            PyBuffer_Release(&buffers[number])
+    return recorded
+
+
+cdef int notice_column(Recorder recorder, str name, Column* column) except -1:
+    """Have the exporter log that rows of this column were refused."""
+    if column.field is NULL:
+        return notice_times(recorder, name == "start_ns", 0)
+    return recorder.notice(
+        name,
+        0.0 if column.real else 0,
+        invalid_values.measure(column.upper) if column.real else invalid_values.COUNT,
+    )
+
+
+cdef int notice_times(Recorder recorder, bint is_start, object value) except -1:
+    if is_start:
+        return recorder.notice("start_ns", value, invalid_values.START)
+    return recorder.notice("duration_ns", value, invalid_values.DURATION)
+
+
+cdef inline bint record_finished(
+    Recorder recorder, Span span, int64_t start_ns, int64_t duration_ns
+) except -1:
+    """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+    if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
+        recorder.buffer.produced += 1
+        recorder.buffer.invalid_fields += span.invalid_fields
+        recorder.buffer.drop(INVALID, 1)
+        return False
+    span.start = start_ns - recorder.anchor
+    span.duration = duration_ns
+    recorder.put(span)
+    return True
+
+
+cdef int64_t nanoseconds(object value) except? -1:
+    """The value where it is a 64-bit integer, else -1."""
+    cdef int overflow
+    cdef long long number
+    if PyLong_CheckExact(value):
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        return -1 if overflow else number
+    kept, _ = values.scalar(value)
+    return -1 if type(kept) is not int else kept

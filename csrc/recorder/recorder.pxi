@@ -1,0 +1,544 @@
+# The recorder: makes spans and holds the finished ones until the exporter takes them.
+
+
+@cython.final
+cdef class Recorder:
+    """Makes spans and holds the finished ones until the exporter takes them."""
+
+    cdef SpanBuffer buffer
+    cdef object wake
+    cdef bint awake
+    cdef public bint enabled
+    cdef public int64_t anchor  # wall clock minus monotonic clock, nanoseconds
+    cdef str service
+    cdef bytes service_field
+    cdef const char* service_data
+    cdef Py_ssize_t service_size
+    cdef object sample_pair
+    cdef bytes sample_field
+    cdef const char* sample_data
+    cdef Py_ssize_t sample_size
+    cdef int64_t sampled_at
+    cdef infertrace_process_sample process
+    cdef bint samples_all
+    cdef uint64_t sample_bound
+    cdef infertrace_id_streams ids
+    cdef infertrace_field_cache operations, models
+    cdef int length_size  # bytes that the length of the last span took
+
+    def __dealloc__(self):
+        infertrace_clear_fields(self.operations)
+        infertrace_clear_fields(self.models)
+        infertrace_bell_remove(&self.process.bell)
+        infertrace_bell_remove(&self.process.gpu.bell)
+
+    def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
+        self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)
+        self.wake = wake
+        self.process.attention = &self.buffer.attention
+        self.enabled = True
+        self.samples_all = True
+        self.length_size = 1
+        self.service_name = ""
+        self.sample = None
+        self.anchor = time.time_ns() - infertrace_monotonic_ns()
+        self.reset()
+
+    def reset(self):
+        """Start anew, as a forked child must: ids, buffer and ledger are its own."""
+        cdef bytes seed = os.urandom(sizeof(self.ids))
+        memcpy(&self.ids, PyBytes_AS_STRING(seed), sizeof(self.ids))
+        self.awake = False
+        self.buffer.reset()
+        infertrace_bell_remove(&self.process.bell)
+        infertrace_bell_remove(&self.process.gpu.bell)
+        self.process.state = INFERTRACE_NO_SAMPLE
+        self.process.gpu.state = self.process.gpu.taken_at = 0
+
+    @property
+    def service_name(self):
+        return self.service
+
+    @service_name.setter
+    def service_name(self, str name not None):
+        encoded = name.encode()
+        cdef uint8_t[16] head
+        cdef uint8_t* end = head
+        if encoded:
+            end = wire_uint(head, 0x22, len(encoded))
+        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + encoded
+        self.service = name
+        self.service_field = field
+        self.service_data = PyBytes_AS_STRING(field)
+        self.service_size = PyBytes_GET_SIZE(field)
+
+    @property
+    def sample(self):
+        """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        take_sample(self)
+        return self.sample_pair
+
+    @sample.setter
+    def sample(self, pair):
+        cdef uint8_t[16] head
+        cdef uint8_t* end
+        if pair is None:
+            infertrace_change(&self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE)
+            self.sample_data = NULL
+            self.sample_size = 0
+            self.sample_pair = self.sample_field = None
+            return
+        metrics, sampled_at = pair
+        # The age follows as the message's last field: one tag byte and four of a float.
+        end = wire_uint(head, 0x5A, len(metrics) + 5)
+        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics + b"\x3d"
+        self.sampled_at = sampled_at
+        self.sample_pair = pair
+        self.sample_field = field
+        self.sample_data = PyBytes_AS_STRING(field)
+        self.sample_size = PyBytes_GET_SIZE(field)
+
+    def set_sample_rate(self, double rate):
+        """Record this share (0 to 1) of the traces that start here."""
+        bound = round(rate * 2**64)
+        self.samples_all = bound >= 2**64
+        self.sample_bound = 0 if self.samples_all else bound
+
+    def new_span_id(self):
+        """The next of this process's span ids, 1 to 2**64 - 1."""
+        return infertrace_next_id(&self.ids.span)
+
+    def record(
+        self,
+        model_name=None,
+        operation_name="inference",
+        *,
+        start_ns,
+        duration_ns,
+        parent=None,
+        status="OK",
+        status_message=None,
+        **fields,
+    ):
+        """As `Tracer.record`, which names the fields."""
+        cdef Span span
+        cdef int64_t start
+        started = self.start_span(model_name, operation_name, parent=parent, **fields)
+        if type(started) is not Span:
+            return started
+        span = started
+        if type(status) is not str or status != "OK" or status_message is not None:
+            span.set_status(status, status_message)
+        span.ended = True
+        start = nanoseconds(start_ns)
+        if not record_finished(self, span, start, nanoseconds(duration_ns)):
+            is_start = start < MIN_START_UNIX_NS
+            notice_times(self, is_start, start_ns if is_start else duration_ns)
+        return span
+
+    def record_batch(
+        self,
+        model_name=None,
+        operation_name="inference",
+        *,
+        start_ns,
+        duration_ns,
+        parent=None,
+        **columns,
+    ):
+        """As `Tracer.record_batch`, which names the columns."""
+        views = batch_columns.views(start_ns, duration_ns, columns)
+        # Each row that is a root decides for itself whether it is sampled.
+        started = self.begin(
+            <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent, True
+        )
+        if type(started) is not Span:
+            return 0
+        return record_rows(self, started, views)
+
+    def take(self, bint partial=True):
+        """The oldest finished spans, encoded, as one Batch; None where there is none.
+
+        Without `partial`, also where what there is does not fill a batch yet.
+        """
+        segment = self.buffer.take(partial)
+        return None if segment is None else self.buffer.as_batch(segment)
+
+    def encode_some(self):
+        """Nothing: what waits is encoded already."""
+        return False
+
+    def settle(self, batch, delivered, reason):
+        """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
+        cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
+        self.buffer.settle(
+            len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
+        )
+        if self.buffer.spooled:
+            infertrace_spool_settle(&self.buffer.spool, last)
+
+    def attend(
+        self,
+        int descriptor,
+        bytes producer not None,
+        bytes resource not None,
+        uint64_t batch_sequence,
+        *,
+        size_t head,
+        size_t size_at,
+        double timeout_s,
+        double interval_s,
+        double stay_s,
+    ):
+        """Deliver to the sender process on this socket without the GIL, `stay_s` at most.
+
+        While all is accepted, and spans come. Returns the number of the last batch; one that
+        was not delivered, or None; and the answer to that: bytes, an OSError where the sender
+        has ended, or None where it was not sent. None where the platform has no such way.
+        `head`, `size_at`: as of `exchange`. The other bytes follow the spans in each request.
+        """
+        return attend(
+            self, producer, resource, batch_sequence,
+            infertrace_sending(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
+            <int64_t>(interval_s * 1e9), <int64_t>(stay_s * 1e9),
+        )
+
+    def interrupt(self):
+        """Let `attend` return, or the next one."""
+        infertrace_write(&self.buffer.handoff.interrupted, 1)
+        infertrace_bell_ring(&self.buffer.handoff.bell)
+
+    def sample_process(self, double interval_s, double duration_s):
+        """Take samples of the process without the GIL; False where the platform has no way.
+
+        Returns after so many seconds, or when `stop_sampling` is called. Samples have with
+        them what `sample_gpu`, on another thread, read meanwhile.
+        """
+        cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
+        cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
+        if infertrace_bell_hang(&self.process.bell):
+            return False
+        with nogil:
+            infertrace_sample_process(&self.process, interval_ns, until)
+        return True
+
+    def sample_gpu(self, double interval_s, double duration_s, bytes identity not None, *queries):
+        """Read a GPU without the GIL; returns as `sample_process` does, or when a call fails.
+
+        identity: the device's field of ResourceMetrics, at most 128 bytes. queries: addresses of
+        the device and of NVML's functions for its utilization, memory, power and temperature; 0 for
+        what it cannot tell.
+        """
+        cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
+        cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
+        cdef infertrace_gpu_sample* gpu = &self.process.gpu
+        cdef infertrace_gpu_queries asked
+        cdef size_t device, rates, memory, power, temperature
+        device, rates, memory, power, temperature = queries
+        asked.device, asked.rates, asked.memory = <void*>device, <void*>rates, <void*>memory
+        asked.power, asked.temperature = <void*>power, <void*>temperature
+        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_bell_hang(&gpu.bell):
+            return
+        if not infertrace_change(&gpu.state, 0, 1):
+            return
+        memcpy(gpu.identity, PyBytes_AS_STRING(identity), PyBytes_GET_SIZE(identity))
+        gpu.identity_size = PyBytes_GET_SIZE(identity)
+        infertrace_write(&gpu.state, 0)
+        with nogil:
+            infertrace_sample_gpu(gpu, &asked, interval_ns, until)
+
+    def stop_sampling(self, bint stopped=True):
+        """Let `sample_process` and `sample_gpu` return, now and always; or allow them again."""
+        infertrace_write(&self.process.stopped, stopped)
+        infertrace_write(&self.process.gpu.stopped, stopped)
+        infertrace_bell_ring(&self.process.bell)
+        infertrace_bell_ring(&self.process.gpu.bell)
+
+    def attach_spool(self, file):
+        """Keep what is held, and what will be, in this SpoolFile too."""
+        self.buffer.attach(file.descriptor, file.header_bytes, file.size_bytes)
+
+    def detach_spool(self):
+        """Leave the spool as it is, so that its file can be closed."""
+        self.buffer.detach()
+
+    def sleep(self):
+        """Wake the exporter again with the next span that ends."""
+        self.awake = False
+
+    def close(self):
+        """From now on drop what comes, as `shutdown`; what is held can still be taken."""
+        self.buffer.closed = True
+
+    def discard(self):
+        """Drop what is held, as `shutdown`."""
+        self.buffer.discard()
+
+    def counts(self):
+        """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""
+        collect(self.buffer)
+        # Read before the first object is made: making one may run a finalizer that records.
+        cdef int64_t produced = self.buffer.produced
+        cdef int64_t delivered = self.buffer.delivered
+        cdef int64_t pending = self.buffer.pending
+        cdef int64_t invalid_fields = self.buffer.invalid_fields
+        cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
+        memcpy(dropped, self.buffer.dropped, sizeof(dropped))
+        return (
+            produced,
+            delivered,
+            pending,
+            tuple([dropped[reason] for reason in range(<Py_ssize_t>DROP_REASON_COUNT)]),
+            invalid_fields,
+        )
+
+    cdef inline object begin(
+        self, PyObject* model, PyObject* operation, PyObject* parent, bint samples_root
+    ):
+        """Start a span, or the shared one that records nothing; NULL is an argument not given.
+
+        samples_root: a trace that starts here is recorded, whatever the sample rate.
+        """
+        cdef Span span
+        cdef PyObject* current
+        cdef object context = None
+        cdef bint is_remote = False
+        cdef uint64_t trace_high, trace_low, parent_id = 0
+        cdef uint32_t invalid = 0
+        if not self.enabled:
+            return noop
+        if parent is not NULL and parent != <PyObject*>None:
+            context = context_of(<object>parent)
+            if context is None:
+                invalid += 1
+                self.notice("parent", <object>parent, invalid_values.PARENT)
+            else:
+                is_remote = PyUnicode_CheckExact(<object>parent)
+        if context is None:
+            current = current_span_pointer()
+            if current is NULL or current == <PyObject*>None:
+                trace_low = infertrace_next_id(&self.ids.trace_low)
+                if not self.samples_all and trace_low >= self.sample_bound and not samples_root:
+                    return unsampled_root
+                trace_high = infertrace_next_id(&self.ids.trace_high)
+            elif type(<object>current) is Span:
+                trace_high = (<Span>current).trace_high
+                trace_low = (<Span>current).trace_low
+                parent_id = (<Span>current).id
+            else:
+                context = (<object>current).context
+        if context is not None:
+            if not context.sampled:
+                current = current_span_pointer()
+                return unsampled_root if current is NULL or current == <PyObject*>None else noop
+            trace_high = context.trace_id >> 64
+            trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
+            parent_id = context.span_id
+
+        span = Span.__new__(Span)
+        span.call = <vectorcallfunc><void*>call_span
+        if model is NULL or model == <PyObject*>None:
+            pass
+        elif is_plain_text(<object>model):
+            span.model = <str>model if len(<str>model) else None
+        else:
+            text, as_given = values.text(<object>model)
+            span.model = text or None
+            if not as_given:
+                invalid += 1
+                self.notice("model_name", <object>model, invalid_values.TEXT)
+        if operation is NULL:
+            span.operation = DEFAULT_OPERATION
+        elif is_plain_text(<object>operation) and len(<str>operation):
+            span.operation = <str>operation
+        else:
+            text, as_given = values.key(<object>operation)
+            span.operation = text or DEFAULT_OPERATION
+            if not as_given:
+                invalid += 1
+                self.notice("operation_name", <object>operation, invalid_values.KEY)
+        span.recorder = self
+        span.trace_high = trace_high
+        span.trace_low = trace_low
+        span.id = infertrace_next_id(&self.ids.span)
+        span.parent_id = parent_id
+        span.parent_is_remote = is_remote
+        span.invalid_fields = invalid
+        span.start = infertrace_monotonic_ns()
+        return span
+
+    cdef int notice(self, str field, object value, str allowed) except -1:
+        """Have the exporter log the first value of its kind that was left out or clamped."""
+        invalid_values.notice(field, value, allowed, self.wake)
+        return 0
+
+    cdef int put(self, Span span) except -1:
+        cdef int full = 0
+        cdef Py_ssize_t bound = BASE_BYTES + utf8_size(span.operation)
+        if span.model is not None:
+            bound += utf8_size(span.model)
+        if span.extras is not None:
+            bound += extras_bound(span.extras)
+        # From here to the commit nothing runs Python code.
+        bound += self.service_size + self.sample_size
+        self.buffer.produced += 1
+        self.buffer.invalid_fields += span.invalid_fields
+        if self.buffer.closed:
+            self.buffer.drop(SHUTDOWN, 1)
+        else:
+            full = encode_unchecked(self, span, bound)
+            if full < 0:  # no memory
+                PyErr_Clear()
+                self.buffer.drop(INVALID, 1)
+                full = 0
+        if full or not self.awake or self.buffer.attention:
+            self.look_up(full)
+        return 0
+
+    cdef int look_up(self, bint full) except -1:
+        """Do for the threads what they have not the GIL for, and wake who has a batch to take."""
+        try:
+            if self.buffer.attention:
+                attend_to_threads(self)
+            if self.awake and (not full or hand_over(self)):
+                return 0
+            self.awake = True
+            self.wake()
+        except (RuntimeError, MemoryError):  # no thread could be started: the next span asks again
+            self.awake = False
+        except BaseException:  # of a signal handler
+            self.awake = False
+            raise
+        return 0
+
+
+cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
+    """Write a span to the buffer; 1 when that filled a segment."""
+    cdef PyObject* filling = <PyObject*>recorder.buffer.filling
+    cdef uint8_t* start = recorder.buffer.reserve(bound)
+    recorder.buffer.commit(put_span(start, span) - start)
+    return filling != <PyObject*>None and filling != <PyObject*>recorder.buffer.filling
+
+
+cdef str DEFAULT_OPERATION = "inference"
+
+
+cdef int keyword_of(object name) except -1:
+    cdef int keyword
+    # The interpreter interns the names in a call: most are found by identity.
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, keyword):
+            return keyword
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if name == START_KEYWORDS[keyword]:
+            return keyword
+    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
+
+
+# In C the same as a method of the interpreter's fast calling convention: a new reference,
+# or NULL with an exception.
+cdef object start_span(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+):
+    if names is NULL and positional <= 2:
+        return self.begin(
+            arguments[0] if positional > 0 else NULL,
+            arguments[1] if positional > 1 else NULL,
+            NULL,
+            False,
+        )
+    return start_span_with_keywords(
+        self, arguments, positional, () if names is NULL else <tuple>names
+    )
+
+
+cdef object start_span_with_keywords(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, tuple names
+):
+    cdef PyObject* given[<int>START_KEYWORD_COUNT]
+    cdef int keywords[<int>START_KEYWORD_COUNT]
+    cdef Py_ssize_t number
+    cdef int keyword
+    cdef object span
+    if positional > 2:
+        raise TypeError(
+            f"start_span() takes at most 2 positional arguments ({positional} given)"
+        )
+    memset(given, 0, sizeof(given))
+    for number in range(positional):
+        given[number] = arguments[number]
+    for number in range(len(names)):
+        keyword = keyword_of(<object>PyTuple_GET_ITEM(names, number))
+        if given[keyword] is not NULL:
+            raise TypeError(
+                f"start_span() got multiple values for argument {START_KEYWORDS[keyword]!r}"
+            )
+        given[keyword] = arguments[positional + number]
+        keywords[number] = keyword
+    span = self.begin(
+        given[<int>KEYWORD_MODEL_NAME],
+        given[<int>KEYWORD_OPERATION_NAME],
+        given[<int>KEYWORD_PARENT],
+        False,
+    )
+    if type(span) is Span:
+        set_fields(<Span>span, given, keywords, len(names))
+    return span
+
+
+cdef inline object object_or_none(PyObject* value):
+    return None if value is NULL else <object>value
+
+
+cdef class TracerBase:
+    """What a tracer is derived from: start_span() as a method of its type.
+
+    To find the recorder's own as an attribute of each tracer shows in the cost of a span.
+    """
+
+    cdef public Recorder _recorder
+
+    @staticmethod
+    def add_start_span(type tracer, str documentation not None):
+        """Make it a method of that very type: the interpreter calls an inherited one slower."""
+        global start_span_of_tracer_documentation
+        start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
+        infertrace_add_method(
+            tracer,
+            "start_span",
+            <infertrace_fast_method><void*>start_span_of_tracer,
+            start_span_of_tracer_documentation,
+            &start_span_of_tracer_definition,
+        )
+
+
+# The type has a pointer to it.
+cdef bytes start_span_of_tracer_documentation = b""
+
+
+cdef object start_span_of_tracer(
+    TracerBase self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+):
+    if self._recorder is None:
+        raise RuntimeError("the tracer was not initialized")
+    return start_span(self._recorder, arguments, positional, names)
+
+
+cdef PyMethodDef start_span_definition, start_span_of_tracer_definition
+infertrace_add_method(
+    Recorder,
+    "start_span",
+    <infertrace_fast_method><void*>start_span,
+    START_SPAN_SIGNATURE,
+    &start_span_definition,
+)
+
+
+# Called as a function that raises nothing: a try block costs as much as the encoding.
+cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
+    return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
+
+
+def monotonic_ns():
+    """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
+    return infertrace_monotonic_ns()

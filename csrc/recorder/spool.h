@@ -1,0 +1,170 @@
+/* The ring of a spool file: records of finished spans, in memory that outlives the process.
+ *
+ * src/infertrace/buffering/spool_file.py describes the format; its twin that writes is
+ * spool_writer.py. The commit word is stored last, so a record is either whole or not there,
+ * wherever the process is killed.
+ */
+#ifndef INFERTRACE_SPOOL_H
+#define INFERTRACE_SPOOL_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "recorder/guarded_map.h"
+
+#define INFERTRACE_SPOOL_COMMITTED 0x17F7ACE5u
+#define INFERTRACE_SPOOL_WRAP 0x17F7ACE6u
+#define INFERTRACE_SPOOL_REASONS 8
+
+typedef struct {
+    char magic[8];
+    uint32_t seed;
+    uint32_t header_bytes;
+    uint8_t producer_id[16];
+    uint64_t capacity; /* bytes of the ring, a multiple of 8 */
+    uint64_t settled_sequence;
+    uint64_t head; /* where the first record that is not settled begins; never wraps */
+    uint64_t last_sequence;
+    uint64_t batch_sequence;
+    uint64_t dropped[INFERTRACE_SPOOL_REASONS];
+} infertrace_spool_header;
+
+typedef struct {
+    uint32_t commit;
+    uint32_t checksum; /* CRC-32 from the seed on of all that follows */
+    uint64_t sequence;
+    uint32_t size; /* of the span, which follows, padded to 8 */
+    uint32_t zero;
+} infertrace_spool_record;
+
+typedef struct {
+    infertrace_spool_header *header;
+    uint8_t *ring;
+    uint64_t capacity, head, tail;
+    uint32_t seed;
+} infertrace_spool;
+
+/* Map a new spool, of which the header is written; 0, or a negative errno. */
+static int infertrace_spool_map(infertrace_spool *spool, int descriptor, size_t header_bytes,
+                                size_t size) {
+    uint8_t *start;
+    int outcome = infertrace_map_guarded(descriptor, size, (void **)&start);
+    if (outcome) return outcome;
+    spool->header = (infertrace_spool_header *)start;
+    spool->ring = start + header_bytes;
+    spool->capacity = size - header_bytes;
+    spool->head = spool->tail = 0;
+    spool->seed = spool->header->seed;
+    return 0;
+}
+
+static void infertrace_spool_unmap(infertrace_spool *spool) {
+    infertrace_unmap_guarded(spool->header);
+}
+
+static uint32_t infertrace_crc_tables[8][256];
+
+static void infertrace_make_crc_tables(void) {
+    uint32_t n, k;
+    for (n = 0; n < 256; n++) {
+        uint32_t c = n;
+        for (k = 0; k < 8; k++) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
+        infertrace_crc_tables[0][n] = c;
+    }
+    for (n = 0; n < 256; n++)
+        for (k = 1; k < 8; k++) {
+            uint32_t c = infertrace_crc_tables[k - 1][n];
+            infertrace_crc_tables[k][n] = infertrace_crc_tables[0][c & 0xFF] ^ (c >> 8);
+        }
+}
+
+/* zlib's crc32(data, seed), eight bytes at a time. Source: RFC 1952, section 8; Kounavis and
+ * Berry, "A Systematic Approach to Building High Performance Software-based CRC Generators". */
+static uint32_t infertrace_crc32(const uint8_t *p, size_t size, uint32_t seed) {
+    uint32_t c = ~seed;
+    while (size >= 8) {
+        uint32_t low = c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                            (uint32_t)p[3] << 24);
+        c = infertrace_crc_tables[7][low & 0xFF] ^ infertrace_crc_tables[6][(low >> 8) & 0xFF] ^
+            infertrace_crc_tables[5][(low >> 16) & 0xFF] ^ infertrace_crc_tables[4][low >> 24] ^
+            infertrace_crc_tables[3][p[4]] ^ infertrace_crc_tables[2][p[5]] ^
+            infertrace_crc_tables[1][p[6]] ^ infertrace_crc_tables[0][p[7]];
+        p += 8, size -= 8;
+    }
+    while (size--) c = infertrace_crc_tables[0][(c ^ *p++) & 0xFF] ^ (c >> 8);
+    return ~c;
+}
+
+static inline uint64_t infertrace_spool_room(uint64_t size) {
+    return sizeof(infertrace_spool_record) + ((size + 7) & ~(uint64_t)7);
+}
+
+static inline void infertrace_commit(uint32_t *word, uint32_t value) {
+#if defined(__GNUC__) || defined(__clang__)
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+#else
+    *(volatile uint32_t *)word = value;
+#endif
+}
+
+/* Keep a span; 0 where the ring has no room for it. */
+static int infertrace_spool_append(infertrace_spool *spool, const uint8_t *span, size_t size,
+                                   uint64_t sequence) {
+    uint64_t room = infertrace_spool_room(size);
+    uint64_t place = spool->tail % spool->capacity;
+    uint64_t rest = spool->capacity - place;
+    uint64_t skipped = rest < room ? rest : 0;
+    infertrace_spool_record *record;
+    if (spool->tail + skipped + room - spool->head > spool->capacity) return 0;
+    if (skipped) {
+        if (rest >= sizeof(*record))
+            infertrace_commit((uint32_t *)(spool->ring + place), INFERTRACE_SPOOL_WRAP);
+        spool->tail += skipped;
+        place = 0;
+    }
+    record = (infertrace_spool_record *)(spool->ring + place);
+    infertrace_commit(&record->commit, 0);
+    record->sequence = sequence;
+    record->size = (uint32_t)size;
+    record->zero = 0;
+    memcpy(record + 1, span, size);
+    record->checksum = infertrace_crc32((const uint8_t *)&record->sequence, 16 + size, spool->seed);
+    infertrace_commit(&record->commit, INFERTRACE_SPOOL_COMMITTED);
+    spool->header->last_sequence = sequence;
+    spool->tail += room;
+    return 1;
+}
+
+/* The spans up to this one need not be kept any longer; the ring after it begins at `end`. */
+static void infertrace_spool_settle_to(infertrace_spool *spool, uint64_t sequence, uint64_t end) {
+    spool->head = end;
+    /* In this order: a reader passes over records that the sequence says are settled. */
+    spool->header->settled_sequence = sequence;
+    spool->header->head = end;
+}
+
+/* The same where the end has to be looked for. */
+static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) {
+    while (spool->head < spool->tail) {
+        uint64_t place = spool->head % spool->capacity;
+        uint64_t rest = spool->capacity - place;
+        const infertrace_spool_record *record;
+        record = (const infertrace_spool_record *)(spool->ring + place);
+        if (rest < sizeof(*record) || record->commit == INFERTRACE_SPOOL_WRAP) {
+            spool->head += rest;
+            continue;
+        }
+        if (record->commit != INFERTRACE_SPOOL_COMMITTED) {
+            /* Somebody has cut the file short: what it held is gone, and room is what counts. */
+            spool->head = spool->tail;
+            break;
+        }
+        if (record->sequence > sequence) break;
+        spool->head += infertrace_spool_room(record->size);
+    }
+    infertrace_spool_settle_to(spool, sequence, spool->head);
+}
+
+#endif

@@ -1,7 +1,0 @@
-from infertrace.collecting.decoded_spans import DecodedSpans
-
-__all__ = ["NAME", "decode"]
-
-NAME: str
-
-def decode(raw: bytes) -> DecodedSpans: ...

@@ -1,0 +1,1 @@
+"""The collector: takes spans in, stores them, answers questions about them."""

@@ -1,0 +1,129 @@
+"""Where gRPC listens: an event loop in a thread, and the limits of what it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.ingest.service import CollectorService, Context
+from infertrace.collector.listen_address import AddressError, ListenAddress
+from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_CALLS_PER_CONNECTION = 1_024  # a client waits with further ones
+# That are not yet taken over from gRPC, which from 1,000 on would refuse some at random, and
+# would not say when to come again.
+MAX_ARRIVING_CALLS = 8_192
+HANDSHAKE_TIMEOUT_MS = 10_000  # for a connection to say that it speaks HTTP/2, or TLS
+IDLE_MS = 300_000  # without a call, until a connection is closed; a producer opens another one
+KEEPALIVE_MS = 60_000  # finds producers whose machine went away
+MIN_PING_INTERVAL_MS = 10_000
+
+_SERVICE_NAME = "infertrace.v1.CollectorService"
+
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+
+
+def require_free(address: ListenAddress) -> None:
+    """Raise AddressError if `address` is taken; gRPC itself reports that in lines of its own."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        raise AddressError("grpc", address) from error
+
+
+class GrpcServer:
+    """Listens from the moment it is made, answers from `start` on; in the clear or with TLS."""
+
+    def __init__(
+        self, address: ListenAddress, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.thread = BackgroundThread("grpc", self._run_loop)
+        self.thread.start()
+        self._server: grpc.aio.Server | None = None
+        try:
+            port = self._run(self._listen(address, credentials))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            self._end_loop()
+            raise AddressError("grpc", address)
+        self.address = ListenAddress(address.host, port)
+
+    def _run_loop(self, thread: BackgroundThread) -> None:
+        self._loop.call_soon(thread.does_well)
+        self._loop.run_forever()
+
+    async def _listen(
+        self, address: ListenAddress, credentials: grpc.ServerCredentials | None
+    ) -> int:
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+                ("grpc.server.max_pending_requests", MAX_ARRIVING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_ARRIVING_CALLS),
+                # Otherwise a second collector would silently take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+                ("grpc.max_connection_idle_ms", IDLE_MS),
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ],
+        )
+        if credentials is None:
+            return self._server.add_insecure_port(str(address))
+        return self._server.add_secure_port(str(address), credentials)
+
+    def start(self, service: CollectorService) -> None:
+        """Begin to answer."""
+        handlers = {
+            "SendSpan": _handler(service.send_span, SendSpanResponse.SerializeToString),
+            "SendSpanBatch": _handler(
+                service.send_span_batch, SendSpanBatchResponse.SerializeToString
+            ),
+        }
+        assert self._server is not None
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),)
+        )
+        self._run(self._server.start())
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new call, and give those in progress `grace_s` seconds."""
+        assert self._server is not None
+        self._run(self._server.stop(grace_s))
+        self._end_loop()
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _end_loop(self) -> None:
+        async def forget() -> None:
+            # What gRPC has on the loop has to go before it.
+            self._server = None
+
+        self._run(forget())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.thread.stop()
+        self._loop.close()
+
+
+def _handler(
+    method: Callable[[AsyncIterator[bytes], Context], Awaitable[Response]],
+    serialize: Callable[[Response], bytes],
+) -> grpc.RpcMethodHandler[Any, Any]:
+    # No deserializer: the bytes are examined before they become objects.
+    return grpc.stream_unary_rpc_method_handler(
+        method, request_deserializer=None, response_serializer=serialize
+    )

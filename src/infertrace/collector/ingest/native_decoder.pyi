@@ -1,0 +1,7 @@
+from infertrace.collector.ingest.decoded_spans import DecodedSpans
+
+__all__ = ["NAME", "decode"]
+
+NAME: str
+
+def decode(raw: bytes) -> DecodedSpans: ...

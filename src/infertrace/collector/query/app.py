@@ -1,0 +1,40 @@
+"""The query API: its routes, behind access control, with errors that all read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastapi import FastAPI
+
+from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.counters import Counters
+from infertrace.collector.query.access import AccessMiddleware
+from infertrace.collector.query.error_answers import add_error_answers
+from infertrace.collector.query.routes.health import health_routes
+from infertrace.collector.query.routes.ledger import ledger_routes
+from infertrace.collector.query.routes.models import model_routes
+from infertrace.collector.query.routes.spans import span_routes
+from infertrace.collector.store.store import SpanReader
+
+
+def create_app(
+    store: SpanReader,
+    counters: Counters,
+    threads: Sequence[BackgroundThread],
+    permits: Callable[[str | None], bool] | None = None,
+) -> FastAPI:
+    """The application; `permits` judges the `authorization` header, None asks for none."""
+    app = FastAPI(
+        title="infertrace collector",
+        description="Stored inference spans. Every error is a JSON object with the key `error`.",
+        docs_url=None,  # these pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(AccessMiddleware, permits=permits)
+    add_error_answers(app)
+    app.include_router(span_routes(store))
+    app.include_router(model_routes(store))
+    app.include_router(ledger_routes(store))
+    app.include_router(health_routes(store, counters, threads))
+    return app

@@ -1,0 +1,58 @@
+"""Rows of a store as the flat JSON objects of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.kinds import KINDS
+from infertrace.collector.store.span_filter import COLUMN_INDEX, Row
+from infertrace.collector.store.store import SpanReader
+
+_RESOURCE_ID = COLUMN_INDEX["resource_id"]
+
+
+def flat_span(row: Row) -> dict[str, Any]:
+    """A row as JSON types; what is absent is left out."""
+    return {
+        key: value if present is None else present(value)
+        for (key, present), value in zip(_PRESENTATION, row, strict=True)
+        if value is not None
+    }
+
+
+def flat_spans_with_resources(store: SpanReader, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as `flat_span` has them, and in `resource` the attributes of the resource of each."""
+    ids = {row[_RESOURCE_ID] for row in rows} - {None}
+    found = store.resources(ids) if ids else {}
+    resources = {key: json.loads(attributes) for key, attributes in found.items()}
+    spans = []
+    for row in rows:
+        span = flat_span(row)
+        if (resource := resources.get(row[_RESOURCE_ID])) is not None:
+            span["resource"] = resource
+        spans.append(span)
+    return spans
+
+
+def span_schema() -> dict[str, Any]:
+    """How OpenAPI describes a flat span."""
+    resource = {**KINDS["json"].openapi, "description": "attributes; with `include=resource`"}
+    return {
+        "type": "object",
+        "required": [column.key for column in COLUMNS if column.required],
+        "properties": {
+            column.key: {
+                **KINDS[column.kind].openapi,
+                **({"description": column.description} if column.description else {}),
+                **({"type": "array"} if column.name in ("events", "links") else {}),
+            }
+            for column in COLUMNS
+        }
+        | {"resource": resource},
+    }
+
+
+_PRESENTATION = [(column.key, KINDS[column.kind].to_json) for column in COLUMNS]

@@ -1,0 +1,179 @@
+"""Serves an ASGI application over HTTP/1.1 from a thread, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from infertrace.collector.background_thread import BackgroundThread
+
+MAX_CONNECTIONS = 256
+MAX_HEADER_BYTES = 32 * 1024
+REQUEST_TIMEOUT_S = 10  # for a client to send its whole request
+ANSWER_TIMEOUT_S = 30  # for a client to take what waits to be sent
+KEEP_ALIVE_S = 15
+START_TIMEOUT_S = 30
+
+_WAITING_FOR_CLIENT = ("IDLE", "SEND_BODY")
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedProtocol(H11Protocol):
+    """Closes connections whose client is too slow, and beyond the limit those that wait longest.
+
+    uvicorn bounds the pause between two requests, but not the time that one request takes to
+    come, nor that of an answer to go.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _taken: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_request()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_request()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taken = self.loop.call_later(ANSWER_TIMEOUT_S, self.transport.abort)
+        self._forget_deadline()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_taken()
+        self._watch_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        self._forget_taken()
+        super().connection_lost(exc)
+
+    def _watch_request(self) -> None:
+        waiting = self._taken is None and str(self.conn.their_state) in _WAITING_FOR_CLIENT
+        if not waiting:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """End the connection that has waited longest for its client; this one has not."""
+        waiting = [
+            (timer.when(), connection.transport)
+            for connection in self.connections
+            if isinstance(connection, BoundedProtocol)
+            and (timer := connection._deadline or connection._taken) is not None
+            and not connection.transport.is_closing()
+        ]
+        # An aborted one leaves the connections a moment later.
+        _, transport = min(waiting, key=itemgetter(0), default=(0.0, self.transport))
+        transport.abort()
+
+    def _forget_taken(self) -> None:
+        if self._taken is not None:
+            self._taken.cancel()
+            self._taken = None
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class _ThreadedServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, is_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._is_ready = is_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_ready()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            # Where an error ended it, uvicorn has closed nothing.
+            for server in self.servers if self.started else ():
+                server.close()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+
+class HttpServer:
+    """Listens from the moment it is made, which raises OSError; answers from `start` on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        # asyncio does this only where a socket names its protocol, which this one does not: head
+        # and body of an answer would wait 40 ms for each other. What is accepted inherits it.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port: int = self._socket.getsockname()[1]
+        self._server: _ThreadedServer | None = None
+        self._is_ready = threading.Event()
+        self._is_stopping = False
+        self.thread = BackgroundThread("http", self._serve)
+
+    def start(self, app: FastAPI) -> None:
+        """Answer with `app`; returns once the first request can be answered."""
+        options: dict[str, Any] = {
+            "http": BoundedProtocol,
+            "ws": "none",
+            "lifespan": "off",
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+            "proxy_headers": False,
+            "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+            "timeout_keep_alive": KEEP_ALIVE_S,
+        }
+        self._config = uvicorn.Config(app, **options)
+        # uvicorn installs signal handlers only in the main thread.
+        self.thread.start()
+        if not self._is_ready.wait(START_TIMEOUT_S):
+            raise RuntimeError("the HTTP server did not start")
+
+    def _serve(self, thread: BackgroundThread) -> None:
+        def is_ready() -> None:
+            thread.does_well()
+            self._is_ready.set()
+
+        self._server = _ThreadedServer(self._config, is_ready)
+        # A copy, since a server closes what it was given.
+        with self._socket.dup() as copy:
+            self._server.run([copy])
+        if not self._is_stopping:
+            raise RuntimeError("the HTTP server ended by itself")
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new request, and give those in progress `grace_s` seconds."""
+        self._is_stopping = True
+        if self._server is None:
+            return
+        self._config.timeout_graceful_shutdown = max(1, int(grace_s))
+        self._server.should_exit = True
+        if not self.thread.stop(grace_s + 1):
+            _log.warning("the HTTP server did not stop within %s s", grace_s)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()

@@ -1,0 +1,62 @@
+"""The counters of a collector, and its process, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.counters import Counters
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS = {
+    "requests": "gRPC requests received.",
+    "requests_refused": "gRPC requests answered by error.",
+    "spans_accepted": "Valid spans made durable.",
+    "spans_rejected": "Invalid spans left out.",
+    "spans_duplicate": "Accepted spans stored before.",
+    "commits": "Transactions committed.",
+    "commit_failures": "Transactions that failed.",
+}
+_GAUGES = {"pending_bytes": "Bytes of requests waiting for their commit."}
+
+
+class PrometheusMetrics(Collector):
+    """No label is a name that a span brings: a million models make no series here."""
+
+    def __init__(self, counters: Counters, threads: Sequence[BackgroundThread]) -> None:
+        self._counters = counters
+        self._threads = threads
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics, as a scrape reads them."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._counters.snapshot()
+        for key, description in _COUNTERS.items():
+            yield CounterMetricFamily(f"infertrace_collector_{key}", description, value=found[key])
+        for key, description in _GAUGES.items():
+            yield GaugeMetricFamily(f"infertrace_collector_{key}", description, value=found[key])
+        restarts = CounterMetricFamily(
+            "infertrace_collector_thread_restarts",
+            "Threads replaced after an unforeseen error.",
+            labels=["thread"],
+        )
+        failing = GaugeMetricFamily(
+            "infertrace_collector_thread_failing",
+            "1 while such a thread has not done its work again.",
+            labels=["thread"],
+        )
+        for state in [thread.state for thread in self._threads]:
+            restarts.add_metric([state.name], state.restarts)
+            failing.add_metric([state.name], float(state.error is not None))
+        yield restarts
+        yield failing

@@ -1,0 +1,1 @@
+"""The routes of the query API, by what they answer about."""

@@ -1,0 +1,49 @@
+"""How complete the data of each producer is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from infertrace.collector.query.documentation import OBJECT, documented
+from infertrace.collector.query.parameters import DEFAULT_LIMIT, LIMIT, parse_parameters
+from infertrace.collector.store.ledger import Producer
+from infertrace.collector.store.store import SpanReader
+from infertrace.collector.store.timestamps import format_rfc3339
+
+
+def ledger_routes(store: SpanReader) -> APIRouter:
+    """`/ledger`."""
+    router = APIRouter()
+
+    @router.get("/ledger", **documented("How complete the data is", (LIMIT,), OBJECT))
+    def ledger(request: Request) -> Response:
+        """One account for each producer, the last seen first; all counts are spans."""
+        values = parse_parameters(request.query_params, (LIMIT,))
+        now_ns = time.time_ns()
+        producers = store.producers(values.get("limit", DEFAULT_LIMIT))
+        return JSONResponse({"producers": [_producer_answer(p, now_ns) for p in producers]})
+
+    return router
+
+
+def _producer_answer(producer: Producer, now_ns: int) -> dict[str, Any]:
+    return {
+        "producer_id": producer.producer_id.hex(),
+        "service_name": producer.service_name,
+        "state": producer.state(now_ns),
+        "produced": producer.produced,
+        "stored": producer.stored,
+        "pending": producer.pending,
+        "dropped": producer.dropped,
+        "rejected": producer.rejected,
+        "duplicates": producer.duplicates,
+        "gaps": producer.gaps,
+        "completeness": producer.completeness,
+        "complete": producer.complete,
+        "first_seen": format_rfc3339(producer.first_seen_ns),
+        "last_seen": format_rfc3339(producer.last_seen_ns),
+    }

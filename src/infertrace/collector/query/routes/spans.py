@@ -1,0 +1,105 @@
+"""Spans and traces."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from infertrace.collector.query.documentation import OBJECT, SPANS, documented
+from infertrace.collector.query.flat_span import flat_span, flat_spans_with_resources
+from infertrace.collector.query.parameters import (
+    DEFAULT_LIMIT,
+    KEYED_PARAMETERS,
+    SPAN_PARAMETERS,
+    TRACE_ID_SCHEMA,
+    ParameterError,
+    format_cursor,
+    parse_keyed,
+    parse_parameters,
+    parse_trace_id,
+)
+from infertrace.collector.store.span_filter import SpanFilter, span_key
+from infertrace.collector.store.store import SpanReader
+from infertrace.collector.store.timestamps import format_rfc3339
+
+MAX_TRACE_SPANS = 10_000  # in one answer
+
+# FastAPI only describes it; the route judges it itself, so that every error reads alike.
+TraceId = Annotated[str, Path(json_schema_extra=TRACE_ID_SCHEMA)]
+
+
+def span_routes(store: SpanReader) -> APIRouter:
+    """`/spans` and `/traces/{trace_id}`."""
+    router = APIRouter()
+
+    @router.get(
+        "/spans",
+        **documented("Spans, newest first", (*SPAN_PARAMETERS, *KEYED_PARAMETERS), SPANS),
+    )
+    def spans(request: Request) -> Response:
+        """Every filter must hold. A page that is not the last names the next one in `Link`."""
+        keyed, others = parse_keyed(request.query_params, KEYED_PARAMETERS)
+        values = parse_parameters(others, SPAN_PARAMETERS, KEYED_PARAMETERS)
+        limit = values.get("limit", DEFAULT_LIMIT)
+        where = SpanFilter(
+            model=values.get("model"),
+            service=values.get("service"),
+            operation=values.get("operation"),
+            status=values.get("status"),
+            trace_id=values.get("trace_id"),
+            since_ns=values.get("since"),
+            until_ns=values.get("until"),
+            min_duration_ns=values.get("min_duration_ms"),
+            after=values.get("cursor"),
+            **keyed,
+        )
+        rows = store.spans(where, limit + 1)
+        headers = {}
+        if len(rows) > limit:
+            cursor = format_cursor(span_key(rows[limit - 1]))
+            headers = {"X-Next-Cursor": cursor, "Link": _next_link(request, where, cursor)}
+        rows = rows[:limit]
+        found = (
+            flat_spans_with_resources(store, rows)
+            if values.get("include") == "resource"
+            else [flat_span(row) for row in rows]
+        )
+        return JSONResponse(found, headers=headers)
+
+    @router.get("/traces/{trace_id}", **documented("One trace, in start order", (), OBJECT))
+    def trace(trace_id: TraceId, request: Request) -> Response:
+        """At most 10000 spans, each with its resource; `truncated` is true when there are more."""
+        parse_parameters(request.query_params, ())
+        try:
+            wanted = parse_trace_id(trace_id)
+        except ValueError as error:
+            raise ParameterError(f"trace_id: expected {error}, got {trace_id[:100]!r}") from None
+        rows = store.trace(wanted, MAX_TRACE_SPANS + 1)
+        if not rows:
+            raise HTTPException(404, f"no trace {wanted.hex}")
+        answer: dict[str, Any] = {
+            "trace_id": wanted.hex,
+            "spans": flat_spans_with_resources(store, rows[:MAX_TRACE_SPANS]),
+        }
+        if len(rows) > MAX_TRACE_SPANS:
+            answer["truncated"] = True
+        return JSONResponse(answer)
+
+    return router
+
+
+def _next_link(request: Request, where: SpanFilter, cursor: str) -> str:
+    # A relative time is fixed at the first page; the window would otherwise move between pages.
+    fixed = {
+        name: format_rfc3339(unix_ns)
+        for name, unix_ns in (("since", where.since_ns), ("until", where.until_ns))
+        if unix_ns is not None
+    }
+    given = request.query_params.multi_items()
+    query = [(name, text) for name, text in given if name not in {*fixed, "cursor"}]
+    query += [*fixed.items(), ("cursor", cursor)]
+    return f'<{request.url.path}?{urlencode(query)}>; rel="next"'

@@ -1,0 +1,179 @@
+"""Queries of spans, statistics and resources in DuckDB."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.duckdb.block_index import BlockIndex
+from infertrace.collector.store.keyed_filter import KeyedText
+from infertrace.collector.store.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
+from infertrace.collector.store.selection import Selection
+from infertrace.collector.store.span_filter import Row, SpanFilter
+from infertrace.collector.store.span_rows import SCHEMA
+from infertrace.collector.store.store import ModelStatistics, SeriesPoint
+
+MAX_LISTED_IDS = 1_000  # in a statement; a join with more is slower, and has no limit
+
+SPAN_NAMES = ", ".join(column.name for column in COLUMNS)
+
+_MODELS = """
+    SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
+        quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
+        min(start_time), max(start_time + duration_nanos),
+        quantile_cont(time_to_first_token_ms, [0.5, 0.95, 0.99]),
+        quantile_cont(queue_wait_time_ms, [0.5, 0.95, 0.99])
+    FROM {spans} WHERE {condition}
+    GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
+_SERIES = """
+    SELECT start_time // {step} * {step}, count(*), {value}
+    FROM {spans} WHERE {condition}
+    GROUP BY 1 ORDER BY 1"""
+_QUANTILE = "quantile_cont({column}, {fraction})"
+
+
+class DuckDBSnapshot:
+    """Queries through one cursor; where it has begun a transaction, of one moment."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, blocks: BlockIndex) -> None:
+        self._cursor = cursor
+        self._blocks = blocks
+
+    def applied_number(self) -> int:
+        return int(self._rows("SELECT number FROM applied")[0][0])
+
+    def spans(
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[Row]:
+        condition, values = _condition(where, resource_ids)
+        if where.trace_id is not None:
+            ranges = self._blocks.ranges(where.trace_id.bytes) or [(1, 0)]
+            condition += " AND start_time BETWEEN ? AND ?"
+            values += [ranges[0][0], ranges[-1][1]]
+        # Find the oldest start time first: a narrow scan plus a bounded wide one beats one wide
+        # scan.
+        starts = self._rows(
+            f"SELECT start_time FROM spans WHERE {condition} ORDER BY start_time DESC LIMIT ?",
+            [*values, limit],
+        )
+        if not starts:
+            return []
+        return self._rows(
+            f"SELECT {SPAN_NAMES} FROM spans WHERE {condition} AND start_time >= ? "
+            "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
+            [*values, starts[-1][0], limit],
+        )
+
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[Row]:
+        return [
+            row
+            for first_ns, last_ns in self._blocks.ranges(trace_id.bytes)
+            for row in self._rows(
+                f"SELECT {SPAN_NAMES} FROM spans "
+                "WHERE trace_id = ? AND start_time BETWEEN ? AND ? "
+                "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
+                [trace_id, first_ns, last_ns, limit],
+            )
+        ][:limit]
+
+    def models(
+        self, selection: Selection, limit: int, unapplied: Sequence[pa.RecordBatch]
+    ) -> list[ModelStatistics]:
+        condition, values = selection.condition("?")
+        sql = _MODELS.format(spans=self._with(unapplied), condition=condition)
+        return [
+            ModelStatistics(name, samples, errors, *durations, *others)
+            for name, samples, errors, durations, *others in self._rows(sql, [*values, limit])
+        ]
+
+    def series(
+        self,
+        selection: Selection,
+        metric: Metric,
+        step_ns: int,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[SeriesPoint]:
+        value = aggregate_sql(metric, step_ns, _QUANTILE)
+        condition, values = selection.condition("?")
+        spans = self._with(unapplied)
+        sql = _SERIES.format(step=int(step_ns), value=value, spans=spans, condition=condition)
+        return [SeriesPoint(*row) for row in self._rows(sql, values)]
+
+    def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
+        self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
+        where = f"start_time >= {since_ns:d} AND start_time < {until_ns:d}"
+        stored = self._cursor.sql(f"SELECT {SPAN_NAMES} FROM spans WHERE {where}")
+        for rows in pa.RecordBatchReader.from_stream(stored):
+            yield rows.cast(SCHEMA)
+
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        sql = (
+            "SELECT resource_id, attributes FROM resources "
+            "WHERE resource_id IN (SELECT unnest(?::UUID[]))"
+        )
+        return dict(self._rows(sql, [list(ids)]))
+
+    def resources_with(self, conditions: Sequence[KeyedText]) -> dict[uuid.UUID, str]:
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(_contains("attributes", pieces))
+            values += pieces
+        found = f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}"
+        return dict(self._rows(found, values))
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        rows: list[Any] = self._cursor.execute(sql, values).fetchall()
+        return rows
+
+    def _with(self, unapplied: Sequence[pa.RecordBatch]) -> str:
+        """What to select statistics from: the table, and the rows that it does not have yet."""
+        if not unapplied:
+            return "spans"
+        aggregated = [rows.select(AGGREGATED_COLUMNS) for rows in unapplied]
+        self._cursor.register("unapplied", pa.Table.from_batches(aggregated))
+        names = ", ".join(AGGREGATED_COLUMNS)
+        return f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM unapplied)"
+
+
+def _condition(
+    where: SpanFilter, resource_ids: Collection[uuid.UUID] | None
+) -> tuple[str, list[Any]]:
+    """A filter in SQL, with the values of its placeholders."""
+    conditions = {
+        "model_name = ?": where.model,
+        "service_name = ?": where.service,
+        "operation_name = ?": where.operation,
+        "status = ?": where.status,
+        "trace_id = ?": where.trace_id,
+        "start_time >= ?": where.since_ns,
+        "start_time < ?": where.until_ns,
+        "duration_nanos >= ?": where.min_duration_ns,
+    }
+    present = {sql: value for sql, value in conditions.items() if value is not None}
+    parts = ["TRUE", *present]
+    values: list[Any] = list(present.values())
+    for name, pieces in where.pieces():
+        parts.append(_contains(name, pieces))
+        values += pieces
+    if resource_ids is not None and len(resource_ids) <= MAX_LISTED_IDS:
+        parts.append(f"resource_id IN ({', '.join('?' * len(resource_ids))})")
+        values += resource_ids
+    elif resource_ids is not None:
+        parts.append("resource_id IN (SELECT unnest(?::UUID[]))")
+        values.append(list(resource_ids))
+    if (after := where.after) is not None:
+        parts.append(
+            "start_time <= ? AND (start_time < ? OR (trace_id, span_id) < (?, ?::UBIGINT))"
+        )
+        values += [after.start_time_ns, after.start_time_ns, after.trace_id, after.span_id]
+    return " AND ".join(parts), values
+
+
+def _contains(column: str, pieces: Sequence[str]) -> str:
+    return f"({' OR '.join([f'contains({column}, ?)'] * len(pieces))})"

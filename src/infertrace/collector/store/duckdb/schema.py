@@ -1,0 +1,73 @@
+"""The tables in DuckDB, and how those of an older infertrace are brought up to date."""
+
+from __future__ import annotations
+
+import duckdb
+
+from infertrace.collector.store.columns import COLUMNS, Column
+from infertrace.collector.store.kinds import KINDS
+from infertrace.collector.store.missing_columns import missing_columns
+from infertrace.collector.store.store import StoreError
+
+SCHEMA_VERSION = 3
+"""Counts changes of the tables other than further columns of spans, which need no version."""
+
+
+def _definition(column: Column) -> str:
+    return f"{column.name} {KINDS[column.kind].duckdb}{' NOT NULL' if column.required else ''}"
+
+
+# The number of the last entry of the journal that the tables hold.
+_APPLIED = (
+    "CREATE TABLE applied (number BIGINT NOT NULL)",
+    "INSERT INTO applied (number) VALUES (0)",
+)
+_RESOURCES = "CREATE TABLE resources (resource_id UUID NOT NULL, attributes VARCHAR NOT NULL)"
+_CREATE = (
+    "CREATE TABLE schema_version (version INTEGER)",
+    f"INSERT INTO schema_version (version) VALUES ({SCHEMA_VERSION})",
+    *_APPLIED,
+    _RESOURCES,
+    f"CREATE TABLE spans ({', '.join(map(_definition, COLUMNS))})",
+    """CREATE TABLE producers (
+        producer_id BLOB NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL,
+        service_name VARCHAR NOT NULL, produced UHUGEINT NOT NULL, stored UHUGEINT NOT NULL,
+        rejected UHUGEINT NOT NULL, duplicates UHUGEINT NOT NULL, dropped VARCHAR NOT NULL,
+        received VARCHAR NOT NULL, finished BOOLEAN NOT NULL)""",
+)
+_MIGRATIONS = {1: _APPLIED, 2: (_RESOURCES,)}  # from that version to the next one
+_SPAN_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'spans'"
+
+
+def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables in a new database, or bring older ones up to date; all or nothing.
+
+    Raises StoreError for the schema of a newer infertrace, which is left as it is.
+    """
+    tables = {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
+    connection.begin()
+    if tables:
+        _migrate(connection, tables)
+    else:
+        for statement in _CREATE:
+            connection.execute(statement)
+    connection.commit()
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> None:
+    if "schema_version" not in tables:
+        raise StoreError("it is a DuckDB database, but not a store of infertrace")
+    version = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
+    if version not in (*_MIGRATIONS, SCHEMA_VERSION):
+        raise StoreError(
+            f"its schema has version {version}, and this infertrace knows version "
+            f"{SCHEMA_VERSION}; use the infertrace that wrote it, or a newer one"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        for statement in _MIGRATIONS[step]:
+            connection.execute(statement)
+    if version != SCHEMA_VERSION:
+        connection.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])
+    present = {name for (name,) in connection.execute(_SPAN_COLUMNS).fetchall()}
+    for column in missing_columns(present):
+        connection.execute(f"ALTER TABLE spans ADD COLUMN {_definition(column)}")

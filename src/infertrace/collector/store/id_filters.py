@@ -1,0 +1,66 @@
+"""The one place that chooses how ids are remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from infertrace import backend
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DuplicateFilter(Protocol):
+    """Remembers the last so many spans; the module of a backend has a class of this name."""
+
+    def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
+        """Remember spans; the positions of those that have (probably) been added before."""
+
+
+class TraceFilter(Protocol):
+    """Some trace ids; one that was added is never denied."""
+
+    def add(self, trace_ids: Any) -> None:
+        """Add ids of 16 bytes each."""
+
+    def may_hold(self, trace_id: Any) -> bool:
+        """False means that this id was not added."""
+
+
+def new_trace_filter(name: str = backend.selected.NAME) -> TraceFilter:
+    """On the backend of that name, `native` or `pure`."""
+    made: TraceFilter = _module(name).TraceFilter()
+    return made
+
+
+def new_duplicate_filter(capacity: int, name: str = backend.selected.NAME) -> DuplicateFilter:
+    """On the backend of that name, `native` or `pure`."""
+    seen: DuplicateFilter = _module(name).DuplicateFilter(capacity)
+    return seen
+
+
+def _module(name: str) -> Any:
+    if name == "native":
+        import infertrace.collector.store.native_id_filters as native
+
+        return native
+    import infertrace.collector.store.pure_id_filters as pure
+
+    return pure
+
+
+def add_rows(seen: DuplicateFilter, rows: pa.RecordBatch) -> list[int]:
+    """Remember the spans of a batch; the positions of those seen before."""
+    if not len(rows):
+        return []
+    return seen.add(trace_id_bytes(rows), _values(rows.column("span_id"), 8))
+
+
+def trace_id_bytes(rows: pa.RecordBatch) -> memoryview:
+    """The trace ids of a batch, 16 bytes each."""
+    return _values(rows.column("trace_id").storage, 16)
+
+
+def _values(column: pa.Array, size: int) -> memoryview:
+    values = memoryview(column.buffers()[1]).cast("B")
+    return values[size * column.offset : size * (column.offset + len(column))]

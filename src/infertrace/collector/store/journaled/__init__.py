@@ -1,0 +1,1 @@
+"""A journal that makes batches durable before a slower database has them."""

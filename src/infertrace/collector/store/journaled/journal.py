@@ -1,0 +1,258 @@
+"""What was acknowledged and is not in the database yet: an append-only log of Arrow batches.
+
+An entry is a header (how many bytes follow, their CRC-32) and then a JSON text and the columns of
+its rows that hold a value, as one message of Arrow IPC. The text names the columns, so that the
+infertrace of a later schema can read it; it has those that are the same for all spans of a request
+itself, as runs of equal values. Entries are numbered; files are named after the first
+number in them, and a file all of whose entries are in the database is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.span_rows import SCHEMA
+from infertrace.collector.store.store import StoreError
+
+MAX_FILE_BYTES = 64 * 1024 * 1024  # then the next one is begun
+
+_HEADER = struct.Struct("<II")  # bytes that follow, their CRC-32
+_LENGTH = struct.Struct("<I")
+_UNREADABLE = (pa.ArrowException, LookupError, OSError, TypeError, ValueError)
+
+_IN_RUNS = tuple(column.name for column in COLUMNS if not column.wire)
+
+# Before entries named their columns, they said the places that these had at that time.
+_UNNAMED_COLUMNS = """
+    trace_id span_id parent_span_id service_name operation_name start_time duration_nanos status
+    status_message model_name model_version batch_size input_tokens output_tokens framework
+    sequence_length cache_hit_rate pipeline_stage queue_depth queue_wait_time_ms batch_fill_ratio
+    time_to_first_token_ms inter_token_latency_ms gpu_utilization_percent gpu_memory_used_bytes
+    gpu_memory_total_bytes gpu_device_id cpu_utilization_percent memory_heap_bytes sample_age_ms
+    gpu_power_watts gpu_temperature_celsius tags attributes events links invalid_field_count"""
+_UNNAMED_ACCOUNT = """
+    producer_id first_seen last_seen service_name produced stored rejected duplicates dropped
+    received finished"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Rows that are durable, the accounts as of then, as JSON types by the names of their columns,
+    and the resources that may not be in the database yet: their attributes by their ids."""
+
+    number: int
+    rows: pa.RecordBatch
+    accounts: list[dict[str, Any]]
+    resources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def byte_count(self) -> int:
+        """What it takes in memory, about."""
+        return int(self.rows.nbytes) + sum(map(len, self.resources.values()))
+
+
+class Journal:
+    """The journal beside the database at `path`. One thread at a time may use it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._size = 0
+        # Compared, not matched: the name of a database may hold what is a pattern elsewhere.
+        found = (re.fullmatch(r"\.([1-9][0-9]*)", name) for name in _endings(path, ".journal"))
+        self._firsts: list[int] = sorted(int(match[1]) for match in found if match)
+
+    def read(self) -> Iterator[Entry]:
+        """All entries in order. What a kill left half written was never acknowledged: it ends
+        its file, and the next file goes on. Raises StoreError for one that is whole, and that
+        this infertrace cannot read."""
+        for first in self._firsts:
+            name = self._name(first)
+            with name.open("rb") as file:
+                while (body := _read_body(file)) is not None:
+                    try:
+                        entry = _entry(body)
+                    except (
+                        pa.ArrowException,
+                        LookupError,
+                        OSError,
+                        TypeError,
+                        ValueError,
+                    ) as error:
+                        raise StoreError(
+                            f"cannot read an entry of {name}, which a newer infertrace may have "
+                            f"written: {error!r}"
+                        ) from error
+                    yield entry
+
+    def append(self, entry: Entry) -> None:
+        """Make an entry durable; raises StoreError, and then it is not in the journal."""
+        parts = _parts(entry)
+        size = sum(map(len, parts))
+        try:
+            file = self._open(entry.number)
+            written = os.writev(file, parts)
+            if written != size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(file)
+        except OSError as error:
+            # Whatever state it is in, nothing more is written behind it.
+            self._end_file(self._size)
+            raise StoreError(f"cannot write the journal of {self._path}: {error}") from error
+        self._size += size
+
+    def truncate_through(self, number: int) -> None:
+        """Delete files whose entries all have numbers up to `number`."""
+        while len(self._firsts) > 1 and self._firsts[1] <= number + 1:
+            self._name(self._firsts.pop(0)).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all of it."""
+        self.close()
+        while self._firsts:
+            self._name(self._firsts.pop()).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _name(self, first: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.journal.{first}")
+
+    def _open(self, number: int) -> int:
+        if self._size >= MAX_FILE_BYTES:
+            self._end_file(None)
+        if self._file is None:
+            # A file that was not read may hold what was acknowledged: it is never written over.
+            fresh = os.O_TRUNC if number in self._firsts else os.O_EXCL
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | fresh
+            self._file = os.open(self._name(number), flags | getattr(os, "O_BINARY", 0), 0o600)
+            self._size = 0
+            if number not in self._firsts:
+                self._firsts.append(number)
+            _sync_directory(self._path.parent)
+        return self._file
+
+    def _end_file(self, keep_bytes: int | None) -> None:
+        if self._file is None:
+            return
+        if keep_bytes is not None:
+            with suppress(OSError):
+                os.ftruncate(self._file, keep_bytes)
+        self.close()
+        self._size = 0
+
+
+def _parts(entry: Entry) -> list[bytes]:
+    present = [
+        name
+        for name, column in zip(entry.rows.schema.names, entry.rows.columns, strict=True)
+        if column.null_count < len(column) and name not in _IN_RUNS
+    ]
+    described = {
+        "number": entry.number,
+        "columns": present,
+        "runs": {name: _runs(entry.rows.column(name)) for name in _IN_RUNS},
+        "accounts": entry.accounts,
+        "resources": entry.resources,
+    }
+    text = json.dumps(described, separators=(",", ":")).encode()
+    rows = entry.rows.select(present).serialize()
+    text = _LENGTH.pack(len(text)) + text
+    checksum = zlib.crc32(rows, zlib.crc32(text))
+    return [_HEADER.pack(len(text) + len(rows), checksum), text, rows]
+
+
+def _read_body(file: Any) -> bytes | None:
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    size, checksum = _HEADER.unpack(header)
+    body: bytes = file.read(size)
+    if len(body) < size or size < _LENGTH.size or zlib.crc32(body) != checksum:
+        return None
+    return body
+
+
+def _entry(body: bytes) -> Entry:
+    (length,) = _LENGTH.unpack_from(body)
+    end = _LENGTH.size + length
+    described = json.loads(body[_LENGTH.size : end])
+    if isinstance(described, list):
+        described = _named(*described)
+    schema = pa.schema([SCHEMA.field(name) for name in described["columns"]])
+    found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
+    present = dict(zip(schema.names, found.columns, strict=True))
+    for name, runs in described["runs"].items():
+        present[name] = _of_runs(runs)
+    columns = [
+        present[column.name] if column.name in present else pa.nulls(len(found), column.type)
+        for column in SCHEMA
+    ]
+    return Entry(
+        described["number"],
+        pa.RecordBatch.from_arrays(columns, schema=SCHEMA),
+        described["accounts"],
+        described["resources"],
+    )
+
+
+def _runs(column: pa.Array) -> list[list[Any]]:
+    """Ids as where each run of equal ones ends, and which it is."""
+    encoded = pc.run_end_encode(column.storage)
+    values = (None if value is None else value.hex() for value in encoded.values.to_pylist())
+    return [list(run) for run in zip(encoded.run_ends.to_pylist(), values, strict=True)]
+
+
+def _of_runs(runs: list[list[Any]]) -> pa.Array:
+    values = [None if value is None else bytes.fromhex(value) for _, value in runs]
+    encoded = pa.RunEndEncodedArray.from_arrays(
+        pa.array([end for end, _ in runs], pa.int32()), pa.array(values, pa.binary(16))
+    )
+    return pa.ExtensionArray.from_storage(pa.uuid(), pc.run_end_decode(encoded))
+
+
+def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[str, Any]:
+    """What an entry from before the names said, as one of today says it."""
+    columns, of_account = _UNNAMED_COLUMNS.split(), _UNNAMED_ACCOUNT.split()
+    return {
+        "number": number,
+        "columns": [columns[place] for place in places],
+        "runs": {},
+        "accounts": [dict(zip(of_account, account, strict=True)) for account in accounts],
+        "resources": {},
+    }
+
+
+def _endings(path: Path, suffix: str) -> Iterator[str]:
+    """What follows `path` and `suffix` in the names of files beside it."""
+    start = path.name + suffix
+    for found in path.parent.iterdir():
+        if found.name.startswith(start):
+            yield found.name[len(start) :]
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the name of a new file durable."""
+    if os.name != "posix":
+        return
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,259 @@
+"""A store that makes a batch durable in a journal, and moves it into a database behind that.
+
+A batch is durable as soon as the journal has it. `Applier` moves it into the database later; until
+then its rows are answered from memory (`overlay.py`): a query takes the entries that its snapshot
+of the database does not hold. docs/collector.md has the measurements behind this.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.store import duplicates, ledger
+from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
+from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
+from infertrace.collector.store.journaled import applier
+from infertrace.collector.store.journaled.applier import Applier
+from infertrace.collector.store.journaled.journal import Entry, Journal
+from infertrace.collector.store.journaled.overlay import (
+    matching_rows,
+    newest_first,
+    started_between,
+    trace_order,
+)
+from infertrace.collector.store.journaled.span_database import Snapshot, SpanDatabase
+from infertrace.collector.store.keyed_filter import KeyedText, are_in
+from infertrace.collector.store.ledger import Producer
+from infertrace.collector.store.metrics import Metric
+from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS, producer_row
+from infertrace.collector.store.resource import KnownResources
+from infertrace.collector.store.selection import Selection
+from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
+from infertrace.collector.store.span_rows import merged_rows
+from infertrace.collector.store.store import (
+    MAX_TIME_NS,
+    Batch,
+    ModelStatistics,
+    Retention,
+    SeriesPoint,
+    StoreError,
+)
+
+
+class JournaledStore:
+    """A store on `database`. Without a journal, a batch goes straight into the database.
+
+    The store closes both; where its constructor raises (StoreError, OSError), the caller does.
+    """
+
+    def __init__(self, database: SpanDatabase, journal: Journal | None) -> None:
+        self._database = database
+        self._journal = journal
+        self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
+        self._accounts = RecentAccounts()
+        self._resources = KnownResources()
+        applied = database.applied_number()
+        self._number = applied  # of the last entry
+        if journal is not None:
+            self._replay(journal, applied)
+        self._accounts.replace(database.producers(ledger.MAX_PRODUCERS))
+        for rows in database.newest_ids(duplicates.REMEMBERED_SPANS):
+            add_rows(self._seen, rows)
+        self._applier = Applier(database, self._accounts, self._number)
+        if journal is not None:
+            self._applier.thread.start()
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return self._applier.thread, *self._database.threads
+
+    def _replay(self, journal: Journal, applied: int) -> None:
+        """Move into the database what only the journal has."""
+        entries: list[Entry] = []
+        for entry in journal.read():
+            self._number = max(self._number, entry.number)
+            if entry.number > applied:
+                entries.append(entry)
+            if sum(len(entry.rows) for entry in entries) >= applier.APPLY_ROWS:
+                self._apply(self._merged(entries))
+                entries = []
+        if entries:
+            self._apply(self._merged(entries))
+        journal.clear()
+
+    def _merged(self, entries: Sequence[Entry]) -> Entry:
+        """Entries as one, without rows that are stored already.
+
+        Normally none is; a write that reported failure may have succeeded and been retried.
+        """
+        group = merged_rows([entry.rows for entry in entries])
+        known: set[int] = set()
+        if len(group):
+            known = self._repeated(group, range(len(group)), (0, MAX_TIME_NS))
+        accounts = [account for entry in entries for account in entry.accounts]
+        resources = {name: text for entry in entries for name, text in entry.resources.items()}
+        return Entry(entries[-1].number, _without(group, known), accounts, resources)
+
+    def _apply(self, entry: Entry) -> None:
+        self._database.apply([entry], self._accounts.forgotten_before_ns)
+
+    def commit(self, batches: Sequence[Batch]) -> int:
+        self._applier.wait_for_room()
+        rows, duplicate_counts = self._new_rows(batches)
+        changed = updated_accounts(batches, duplicate_counts, self._accounts.by_id)
+        accounts = [
+            dict(zip(PRODUCER_COLUMNS, producer_row(producer, producer_id=name.hex()), strict=True))
+            for name, producer in changed.items()
+        ]
+        resources = self._resources.missing(batch.resource for batch in batches)
+        attributes = {key.hex: resource.attributes for key, resource in resources.items()}
+        entry = Entry(self._number + 1, rows, accounts, attributes)
+        if self._journal is None:
+            self._apply(entry)
+            self._number = entry.number
+        else:
+            self._journal.append(entry)
+            self._number = entry.number
+            self._journal.truncate_through(self._applier.add(entry))
+        self._accounts.update(changed)
+        self._resources.add(resources)
+        return sum(duplicate_counts)
+
+    def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[int]]:
+        """The rows that are not stored yet, and the number of duplicates in each batch."""
+        rows = [batch.rows for batch in batches]
+        group = merged_rows(rows)
+        known: set[int] = set()
+        if add_rows(self._seen, group):
+            # The remembered ids include those of all entries that wait for the database.
+            self._applier.drain()
+            known = self._repeated(group, range(len(group)), (0, MAX_TIME_NS))
+        elif suspects := may_repeat(batches, self._accounts.by_id):
+            positions = list(_positions(rows, suspects))
+            if positions:
+                known = self._repeated(group, positions)
+        return _without(group, known), counts_by_batch(rows, known)
+
+    def _repeated(
+        self,
+        group: pa.RecordBatch,
+        positions: Iterable[int],
+        start_bounds_ns: tuple[int, int] | None = None,
+    ) -> set[int]:
+        """Those of the positions that repeat a stored span, or an earlier one of them.
+
+        Without bounds, stored spans count that start within `LOOK_BACK_NS` of the given ones.
+        """
+        indices = pa.array(positions, type=pa.int64())
+        ids = pa.Table.from_batches([group.select(["trace_id", "span_id", "start_time"])])
+        ids = ids.take(indices).append_column("position", indices)
+        first_ns, last_ns = start_bounds_ns or look_back(ids.column("start_time"))
+        return self._database.repeated(ids, first_ns, last_ns)
+
+    def spans(self, where: SpanFilter, limit: int) -> list[Row]:
+        return filtered_spans(where, limit, self._spans, self._matching_resources)
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[Row]:
+        with self._query() as (snapshot, unapplied):
+            stored = snapshot.spans(where, limit, resource_ids)
+        waiting = matching_rows(unapplied, where, limit, resource_ids)
+        return newest_first(stored, waiting, limit)
+
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[Row]:
+        with self._query() as (snapshot, unapplied):
+            stored = snapshot.trace(trace_id, limit)
+        return trace_order(stored, matching_rows(unapplied, SpanFilter(trace_id=trace_id)), limit)
+
+    def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
+        with self._query() as (snapshot, unapplied):
+            return snapshot.models(selection, limit, unapplied)
+
+    def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
+        with self._query() as (snapshot, unapplied):
+            return snapshot.series(selection, metric, step_ns, unapplied)
+
+    def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
+        with self._query(is_timed=False) as (snapshot, unapplied):
+            yield from snapshot.rows(since_ns, until_ns)
+            for rows in unapplied:
+                if len(inside := started_between(rows, since_ns, until_ns)):
+                    yield inside
+
+    @contextmanager
+    def _query(self, *, is_timed: bool = True) -> Iterator[tuple[Snapshot, list[pa.RecordBatch]]]:
+        """A snapshot of the database, and the rows that it does not hold yet."""
+        # The rows come first: an entry that is applied in between is then in both, and the number
+        # that the snapshot itself holds says so.
+        unapplied = self._applier.unapplied()
+        with self._database.snapshot(is_pinned=bool(unapplied), is_timed=is_timed) as snapshot:
+            if unapplied:
+                applied = snapshot.applied_number()
+                unapplied = [entry for entry in unapplied if entry.number > applied]
+            yield snapshot, [entry.rows for entry in unapplied if len(entry.rows)]
+
+    def _unapplied_resources(self) -> dict[uuid.UUID, str]:
+        """Those that may not be in the database yet; to be read before it is."""
+        return {
+            uuid.UUID(name): attributes
+            for entry in self._applier.unapplied()
+            for name, attributes in entry.resources.items()
+        }
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        found = self._unapplied_resources()
+        with self._database.snapshot(is_pinned=False) as snapshot:
+            found.update(snapshot.resources_with(conditions))
+        return [key for key, attributes in found.items() if are_in(conditions, attributes)]
+
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        found = self._unapplied_resources()
+        with self._database.snapshot(is_pinned=False) as snapshot:
+            found.update(snapshot.resources(ids))
+        return {key: found[key] for key in ids if key in found}
+
+    def producers(self, limit: int) -> list[Producer]:
+        return self._accounts.newest(limit)
+
+    def retain(self, retention: Retention) -> int:
+        return self._database.retain(retention)
+
+    def check(self) -> None:
+        if self._applier.failure is not None:
+            raise StoreError(self._applier.failure)
+        self._database.applied_number()
+
+    def checkpoint(self) -> None:
+        self._applier.drain()
+        self._database.checkpoint()
+
+    def close(self) -> None:
+        is_applied = self._applier.stop()
+        if self._journal is not None:
+            self._journal.close()
+            if is_applied:
+                self._journal.clear()
+        self._database.close()
+
+
+def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
+    if not positions:
+        return rows
+    kept = [position for position in range(len(rows)) if position not in positions]
+    return rows.take(pa.array(kept, type=pa.int64()))
+
+
+def _positions(batches: Sequence[pa.RecordBatch], wanted: set[int]) -> Iterator[int]:
+    """Where the rows of the wanted batches lie among those of all."""
+    first = 0
+    for index, rows in enumerate(batches):
+        if index in wanted:
+            yield from range(first, first + len(rows))
+        first += len(rows)

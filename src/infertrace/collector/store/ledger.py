@@ -1,0 +1,168 @@
+"""What the collector knows of one producer: how many of its spans are stored, and how it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+MAX_PRODUCERS = 10_000  # accounts that a store keeps; those seen last stay
+MAX_INTERVALS = 1_000  # of received sequence numbers, for one producer
+MAX_DROP_REASONS = 32  # for one producer
+MAX_NAME_CHARACTERS = 256  # of a service name or a drop reason
+SILENT_AFTER_S = 60  # without a batch, a producer that has not finished counts as silent
+NANOS_PER_SECOND = 1_000_000_000
+
+Interval = tuple[int, int]
+"""First and last sequence number, both included."""
+
+
+@dataclass(frozen=True)
+class ProducerReport:
+    """What a batch says of its producer; the counters are cumulative, as of the batch's making."""
+
+    producer_id: bytes
+    service_name: str
+    first_span_sequence: int
+    produced: int
+    dropped: Mapping[str, int]
+    final: bool
+
+
+@dataclass(frozen=True)
+class Producer:
+    """One producer's account, in spans; times are nanoseconds since 1970, by this machine."""
+
+    producer_id: bytes
+    first_seen_ns: int
+    last_seen_ns: int
+    service_name: str = ""
+    produced: int = 0
+    stored: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    received: tuple[Interval, ...] = ()
+    finished: bool = False
+
+    def after(
+        self,
+        report: ProducerReport,
+        *,
+        span_count: int,
+        rejected_positions: Sequence[int],
+        duplicates: int,
+        now_ns: int,
+    ) -> Producer:
+        """The account after one more batch of `span_count` spans is durable.
+
+        A batch that comes again, whole or in part, counts by its sequence numbers and so only
+        once. `duplicates` is the number of its valid spans that were stored before.
+        """
+        received = self.received
+        stored = span_count - len(rejected_positions) - duplicates
+        rejected = len(rejected_positions)
+        if span_count and report.first_span_sequence:
+            first = report.first_span_sequence
+            last = first + span_count - 1
+            rejected = sum(
+                not _contains(received, first + position) for position in rejected_positions
+            )
+            stored = _missing(received, (first, last)) - rejected
+            received = _with(received, (first, last))
+        return replace(
+            self,
+            last_seen_ns=now_ns,
+            service_name=report.service_name[:MAX_NAME_CHARACTERS] or self.service_name,
+            # A retry carries older counters than a batch that overtook it.
+            produced=max(self.produced, report.produced, received[-1][1] if received else 0),
+            stored=self.stored + stored,
+            rejected=self.rejected + rejected,
+            duplicates=self.duplicates + duplicates,
+            dropped=_maximum(self.dropped, report.dropped),
+            received=received,
+            finished=self.finished or report.final,
+        )
+
+    def has_received(self, first: int, span_count: int) -> bool:
+        """Whether any of the spans numbered from `first` on may have come before."""
+        wanted = (first, first + span_count - 1)
+        return _missing(self.received, wanted) < span_count
+
+    @property
+    def lost(self) -> int:
+        """Spans that will never come: dropped by the producer or rejected here.
+
+        The producer counts a rejection as a drop as soon as it hears of it; the larger of the
+        two numbers is the one that is up to date.
+        """
+        by_producer = sum(count for reason, count in self.dropped.items() if reason != "rejected")
+        return by_producer + max(self.rejected, self.dropped.get("rejected", 0))
+
+    @property
+    def pending(self) -> int:
+        """Spans that the producer had not delivered when it last said how many it has made."""
+        return max(0, self.produced - self.stored - self.lost)
+
+    @property
+    def completeness(self) -> float:
+        """The share of the produced spans that is stored, 0 to 1; 1 when none was produced."""
+        return min(1.0, self.stored / self.produced) if self.produced else 1.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the producer has finished and every span that it produced is stored."""
+        return self.finished and self.stored >= self.produced
+
+    def state(self, now_ns: int) -> Literal["active", "finished", "silent"]:
+        """Whether more is to be expected; `now_ns` is nanoseconds since 1970."""
+        if self.finished:
+            return "finished"
+        silent = now_ns - self.last_seen_ns > SILENT_AFTER_S * NANOS_PER_SECOND
+        return "silent" if silent else "active"
+
+    @property
+    def gaps(self) -> list[Interval]:
+        """Sequence numbers that entered the producer's buffer before others that came."""
+        gaps = []
+        expected = 1
+        for first, last in self.received:
+            if first > expected:
+                gaps.append((expected, first - 1))
+            expected = last + 1
+        return gaps
+
+
+def _contains(intervals: Sequence[Interval], number: int) -> bool:
+    return any(first <= number <= last for first, last in intervals)
+
+
+def _missing(intervals: Sequence[Interval], wanted: Interval) -> int:
+    """How many numbers of `wanted` no interval holds."""
+    overlap = sum(
+        max(0, min(last, wanted[1]) - max(first, wanted[0]) + 1) for first, last in intervals
+    )
+    return wanted[1] - wanted[0] + 1 - overlap
+
+
+def _with(intervals: Sequence[Interval], added: Interval) -> tuple[Interval, ...]:
+    merged: list[Interval] = []
+    for first, last in sorted((*intervals, added)):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    while len(merged) > MAX_INTERVALS:
+        # Closing the oldest gap understates what is stored if it is filled after all, which is
+        # the safe side; it never overstates.
+        merged[:2] = [(merged[0][0], merged[1][1])]
+    return tuple(merged)
+
+
+def _maximum(known: Mapping[str, int], reported: Mapping[str, int]) -> dict[str, int]:
+    dropped = dict(known)
+    for reason, count in sorted(reported.items()):
+        name = reason[:MAX_NAME_CHARACTERS]
+        if name in dropped or len(dropped) < MAX_DROP_REASONS:
+            dropped[name] = max(dropped.get(name, 0), count)
+    return dropped

@@ -1,0 +1,76 @@
+"""Batches in the binary format of PostgreSQL's COPY, and the one place that chooses the encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from infertrace import backend
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.kinds import KINDS
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
+TRAILER = b"\xff\xff"
+
+# PostgreSQL's text holds no NUL: it is written as two characters, and the first of these, from the
+# private use area, as two as well.
+_ESCAPE, _NUL, _ITSELF = "\uf8f0", "\uf8f00", "\uf8f01"
+
+
+def copy_rows(
+    rows: pa.RecordBatch, *, positions: bool = False, name: str = backend.selected.NAME
+) -> bytes:
+    """All of a COPY, with the columns in the order of COLUMNS; and the positions as the last."""
+    arrays = list(rows.columns)
+    kinds = [KINDS[column.kind] for column in COLUMNS]
+    sizes = [kind.postgres_bytes for kind in kinds]
+    ids = [kind.is_unsigned for kind in kinds]
+    if positions:
+        arrays.append(pa.array(range(len(rows)), type=pa.int32()))
+        sizes.append(4)
+        ids.append(False)
+    given = [
+        (size, is_id, _buffers(array, size == 0))
+        for array, size, is_id in zip(arrays, sizes, ids, strict=True)
+    ]
+    encoded: bytes = _module(name).encode_columns(given, len(rows))
+    return HEADER + encoded + TRAILER
+
+
+def _module(name: str) -> Any:
+    if name == "native":
+        import infertrace.collector.store.postgres.native_copy_rows as native
+
+        return native
+    import infertrace.collector.store.postgres.pure_copy_rows as pure
+
+    return pure
+
+
+def _buffers(array: pa.Array, is_text: bool) -> list[pa.Buffer | None]:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if array.offset:
+        array = pa.concat_arrays([array])
+    if is_text and array.buffers()[2] is not None:
+        text = memoryview(array.buffers()[2]).tobytes()
+        if b"\0" in text or _ESCAPE.encode() in text:
+            escaped = [None if value is None else escape(value) for value in array.to_pylist()]
+            array = pa.array(escaped, type=pa.string())
+    found: list[pa.Buffer | None] = array.buffers()
+    return found
+
+
+def escape(text: str) -> str:
+    """A text as PostgreSQL can hold it."""
+    if "\0" in text or _ESCAPE in text:
+        return text.replace(_ESCAPE, _ITSELF).replace("\0", _NUL)
+    return text
+
+
+def unescape(text: str) -> str:
+    """What was escaped."""
+    if _ESCAPE in text:
+        return text.replace(_NUL, "\0").replace(_ITSELF, _ESCAPE)
+    return text

@@ -1,0 +1,484 @@
+"""Spans in PostgreSQL 14 or newer, which any number of collectors may share.
+
+A hypertable of TimescaleDB, or a table partitioned by day (`postgres_schema.py` chooses), with a
+BRIN index on the start time and one unique B-tree on (trace id, span id, start time), which finds
+traces and keeps a span that comes again from being stored again, whichever collector it comes to.
+A span with the same ids and another start time is found by a look at the rows of the hour before
+and after.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.store import duplicates, ledger
+from infertrace.collector.store.accounts import updated_accounts
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
+from infertrace.collector.store.keyed_filter import KeyedText, are_in
+from infertrace.collector.store.kinds import KINDS, ColumnKind
+from infertrace.collector.store.ledger import Producer
+from infertrace.collector.store.metrics import Metric, aggregate_sql
+from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
+from infertrace.collector.store.postgres.schema import ensure_schema
+from infertrace.collector.store.postgres.span_table import (
+    COLUMNS_SQL,
+    NAMES,
+    NANOS_PER_DAY,
+    PAST_DAYS,
+)
+from infertrace.collector.store.producer_rows import (
+    PRODUCER_COLUMNS,
+    PRODUCER_NAMES,
+    producer_row,
+    producer_values,
+)
+from infertrace.collector.store.resource import KnownResources
+from infertrace.collector.store.selection import Selection
+from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
+from infertrace.collector.store.span_rows import SCHEMA, merged_rows
+from infertrace.collector.store.store import (
+    DEFAULT_QUERY_TIMEOUT_S,
+    MAX_TIME_NS,
+    Batch,
+    ModelStatistics,
+    QueryTimeoutError,
+    Retention,
+    SeriesPoint,
+    StoreError,
+)
+
+NANOS_PER_MINUTE = 60_000_000_000
+MAX_READERS = 8  # connections
+CONNECT_TIMEOUT_S = 5
+EXPORT_ROWS = 20_000  # at a time
+
+_ID_OFFSET = 1 << 63  # span ids are kept as signed numbers of the same order
+_INCOMING = (
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming ({COLUMNS_SQL}, position integer NOT NULL) "
+    "ON COMMIT DELETE ROWS"
+)
+_INSERT_NEW = """
+    INSERT INTO {table} ({names}) SELECT {names} FROM (
+        SELECT DISTINCT ON (trace_id, span_id) * FROM incoming
+        ORDER BY trace_id, span_id, position) AS firsts
+    WHERE {condition} AND NOT EXISTS (
+        SELECT FROM {source} AS known WHERE known.trace_id = firsts.trace_id
+        AND known.span_id = firsts.span_id AND known.start_time BETWEEN %s AND %s)
+    ON CONFLICT DO NOTHING RETURNING trace_id, span_id"""
+_SAVE_PRODUCER = (
+    f"INSERT INTO producers ({PRODUCER_NAMES}) "
+    f"VALUES ({', '.join(['%s'] * len(PRODUCER_COLUMNS))}) ON CONFLICT (producer_id) DO UPDATE "
+    f"SET {', '.join(f'{name} = excluded.{name}' for name in PRODUCER_COLUMNS[1:])}"
+)
+_SAVE_RESOURCE = (
+    "INSERT INTO resources (resource_id, attributes) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+)
+_FORGET_PRODUCERS = """
+    DELETE FROM producers WHERE last_seen < (
+        SELECT last_seen FROM producers ORDER BY last_seen DESC OFFSET %s LIMIT 1)"""
+_MODELS = """
+    SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
+        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY time_to_first_token_ms),
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms)
+    FROM {spans} WHERE {condition}
+    GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
+_SERIES = """
+    SELECT start_time / {step} * {step} AS step, count(*), {value}
+    FROM {spans} WHERE {condition}
+    GROUP BY 1 ORDER BY 1"""
+_QUANTILE = "percentile_cont({fraction}) WITHIN GROUP (ORDER BY {column})"
+
+
+class PostgresStore:
+    """A store in the database at a `postgresql://` URL."""
+
+    def __init__(self, url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> None:
+        self._url = url
+        self._query_timeout_s = query_timeout_s
+        self._writer: psycopg.Connection[Any] | None = None
+        self._writing = threading.Lock()
+        self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
+        self._resources = KnownResources()
+        try:
+            self._connected()
+        except psycopg.Error as error:
+            raise StoreError(f"cannot open the PostgreSQL database: {_reason(error)}") from error
+        options = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
+        self._readers = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=MAX_READERS,
+            timeout=CONNECT_TIMEOUT_S,
+            # Longer, and its pauses between two attempts would grow beyond what a reader waits.
+            reconnect_timeout=CONNECT_TIMEOUT_S,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                # Times are in the statements: a plan for any time would look at all days.
+                "prepare_threshold": None,
+                "options": f"{options} -c statement_timeout={math.ceil(query_timeout_s * 1000)}",
+            },
+            check=ConnectionPool.check_connection,
+            name="infertrace",
+            open=True,
+        )
+        # Its own lines about lost connections would be one for each attempt.
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        return ()
+
+    def describe(self) -> str:
+        """How the table of spans lies, in a few words."""
+        return self._table.describe()
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._writer is None or self._writer.closed or self._writer.broken:
+            connection = psycopg.connect(self._url, connect_timeout=CONNECT_TIMEOUT_S)
+            try:
+                self._table = ensure_schema(connection)
+                connection.execute(_INCOMING)
+                connection.commit()
+            except BaseException:
+                connection.close()
+                raise
+            self._writer = connection
+        return self._writer
+
+    def commit(self, batches: Sequence[Batch]) -> int:
+        with self._writing:
+            is_old = self._writer is not None
+            try:
+                return self._commit(batches)
+            except psycopg.Error as error:
+                # A server that was away ends the connections from before. What was committed
+                # all the same is found again.
+                if not is_old or self._writer is not None:
+                    raise StoreError(_reason(error)) from error
+            try:
+                return self._commit(batches)
+            except psycopg.Error as error:
+                raise StoreError(_reason(error)) from error
+
+    def _commit(self, batches: Sequence[Batch]) -> int:
+        try:
+            connection = self._connected()
+            with connection.transaction():
+                accounts = self._lock_accounts(connection, batches)
+                resources = self._resources.missing(batch.resource for batch in batches)
+                # In one order everywhere, so that two collectors cannot wait for each other.
+                for key in sorted(resources):
+                    connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
+                duplicate_counts = self._insert(connection, batches, accounts)
+                changed = updated_accounts(batches, duplicate_counts, accounts)
+                _save_accounts(connection, changed, has_new=bool(changed.keys() - accounts.keys()))
+        except BaseException:
+            self._table.invalidate()
+            if self._writer is not None and (self._writer.closed or self._writer.broken):
+                with suppress(psycopg.Error):
+                    self._writer.close()
+                self._writer = None
+            raise
+        self._resources.add(resources)
+        return sum(duplicate_counts)
+
+    def _lock_accounts(
+        self, connection: psycopg.Connection[Any], batches: Sequence[Batch]
+    ) -> dict[bytes, Producer]:
+        """The accounts of these producers; no other collector changes them until the commit."""
+        ids = sorted({batch.producer.producer_id for batch in batches if batch.producer})
+        if not ids:
+            return {}
+        # In one order everywhere, so that two collectors cannot wait for each other.
+        for producer_id in ids:
+            key = int.from_bytes(producer_id[:8], "big", signed=True)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        rows = connection.execute(
+            f"SELECT {PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
+        ).fetchall()
+        return {row[0]: _producer(row) for row in rows}
+
+    def _insert(
+        self,
+        connection: psycopg.Connection[Any],
+        batches: Sequence[Batch],
+        accounts: dict[bytes, Producer],
+    ) -> list[int]:
+        """Insert what is not stored yet; returns the number of duplicates for each batch."""
+        rows = [batch.rows for batch in batches]
+        group = merged_rows(rows)
+        if not len(group):
+            return [0] * len(rows)
+        targets = self._table.targets(connection, group)
+        seen = bool(add_rows(self._seen, group))
+        is_new = not seen and not may_repeat(batches, accounts)
+        if is_new and len(targets) == 1:
+            # Another collector may have them all the same; the index tells.
+            with suppress(psycopg.errors.UniqueViolation), connection.transaction():
+                _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
+                return [0] * len(rows)
+        _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
+        bounds_ns = (0, MAX_TIME_NS) if seen else look_back(group.column("start_time"))
+        inserted = {
+            (trace_id, span_id + _ID_OFFSET)
+            for table, condition in targets
+            for trace_id, span_id in connection.execute(
+                _INSERT_NEW.format(
+                    table=table, names=NAMES, condition=condition, source=self._table.source
+                ),
+                bounds_ns,
+            ).fetchall()
+        }
+        if len(inserted) == len(group):
+            return [0] * len(rows)
+        repeated = []
+        ids = zip(
+            group.column("trace_id").to_pylist(), group.column("span_id").to_pylist(), strict=True
+        )
+        for position, pair in enumerate(ids):
+            if pair in inserted:
+                inserted.remove(pair)  # the next one of the same ids is its duplicate
+            else:
+                repeated.append(position)
+        return counts_by_batch(rows, repeated)
+
+    @contextmanager
+    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with self._readers.connection() as connection:
+                yield connection
+        except psycopg.errors.QueryCanceled as error:
+            raise QueryTimeoutError(self._query_timeout_s) from error
+        except (psycopg.Error, PoolTimeout) as error:
+            raise StoreError(_reason(error)) from error
+
+    def spans(self, where: SpanFilter, limit: int) -> list[Row]:
+        return filtered_spans(where, limit, self._spans, self._matching_resources)
+
+    def _spans(
+        self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
+    ) -> list[Row]:
+        conditions: dict[str, Any] = {
+            "model_name = %s": where.model,
+            "service_name = %s": where.service,
+            "operation_name = %s": where.operation,
+            "status = %s": where.status,
+            "trace_id = %s": where.trace_id,
+            "duration_nanos >= %s": where.min_duration_ns,
+            "resource_id = ANY(%s)": None if resource_ids is None else list(resource_ids),
+        }
+        asked = {
+            name: escape(value) if isinstance(value, str) else value
+            for name, value in conditions.items()
+            if value is not None
+        }
+        condition = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
+        values = list(asked.values())
+        for name, pieces in where.pieces():
+            condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
+            values += map(escape, pieces)
+        until_ns = MAX_TIME_NS if where.until_ns is None else where.until_ns
+        if where.after is not None:
+            after = where.after
+            until_ns = min(until_ns, after.start_time_ns + 1)
+            condition += " AND (start_time < %s OR (trace_id, span_id) < (%s, %s))"
+            values += [after.start_time_ns, after.trace_id, after.span_id - _ID_OFFSET]
+        found: list[Row] = []
+        deadline = time.monotonic() + self._query_timeout_s
+        with self._reader() as connection:
+            for first, end in _windows(where.since_ns or 0, until_ns, where.trace_id is not None):
+                found += connection.execute(
+                    f"SELECT {NAMES} FROM {self._table.source} WHERE {condition} "
+                    "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT %s",
+                    [first, end, *values, limit - len(found)],
+                ).fetchall()
+                if len(found) >= limit:
+                    break
+                if time.monotonic() >= deadline:
+                    raise QueryTimeoutError(self._query_timeout_s)
+        return [_row(row) for row in found]
+
+    def trace(self, trace_id: uuid.UUID, limit: int) -> list[Row]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT {NAMES} FROM {self._table.source} WHERE trace_id = %s "
+                "ORDER BY start_time, duration_nanos DESC, span_id LIMIT %s",
+                [trace_id, limit],
+            ).fetchall()
+        return [_row(row) for row in rows]
+
+    def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
+        condition, values = selection.condition("%s", escape)
+        with self._reader() as connection:
+            query = _MODELS.format(spans=self._table.source, condition=condition)
+            rows = connection.execute(query, [*values, limit]).fetchall()
+        return [
+            ModelStatistics(unescape(name), samples, errors, *durations, *others)
+            for name, samples, errors, durations, *others in rows
+        ]
+
+    def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
+        value = aggregate_sql(metric, step_ns, _QUANTILE)
+        condition, values = selection.condition("%s", escape)
+        spans = self._table.source
+        query = _SERIES.format(spans=spans, step=int(step_ns), value=value, condition=condition)
+        with self._reader() as connection:
+            rows = connection.execute(query, values).fetchall()
+        return [SeriesPoint(*row) for row in rows]
+
+    def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
+        with (
+            self._reader() as connection,
+            connection.transaction(),
+            connection.cursor(name="infertrace_rows") as cursor,
+        ):
+            connection.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute(
+                f"SELECT {NAMES} FROM {self._table.source} "
+                "WHERE start_time >= %s AND start_time < %s",
+                [since_ns, until_ns],
+            )
+            while found := cursor.fetchmany(EXPORT_ROWS):
+                yield _batch([_row(row) for row in found])
+
+    def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
+        sql, values = [], []
+        for condition in conditions:
+            pieces = condition.pieces()
+            sql.append(f"({' OR '.join(['strpos(attributes, %s) > 0'] * len(pieces))})")
+            values += pieces
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}", values
+            ).fetchall()
+        return [key for key, attributes in rows if are_in(conditions, attributes)]
+
+    def resources(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                "SELECT resource_id, attributes FROM resources WHERE resource_id = ANY(%s)",
+                [list(ids)],
+            ).fetchall()
+        return dict(rows)
+
+    def producers(self, limit: int) -> list[Producer]:
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT {PRODUCER_NAMES} FROM producers "
+                "ORDER BY last_seen DESC, producer_id LIMIT %s",
+                [limit],
+            ).fetchall()
+        return [_producer(row) for row in rows]
+
+    def retain(self, retention: Retention) -> int:
+        with self._reader() as connection, connection.transaction():
+            # What is too old may be a lot, and nobody waits for it.
+            connection.execute("SET LOCAL statement_timeout = 0")
+            return self._table.retain(connection, retention)
+
+    def check(self) -> None:
+        with self._reader() as connection:
+            connection.execute("SELECT FROM spans LIMIT 0")
+
+    def checkpoint(self) -> None:
+        """The server does that."""
+
+    def close(self) -> None:
+        self._readers.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _copy(connection: psycopg.Connection[Any], table: str, rows: bytes) -> None:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.write(rows)
+
+
+def _save_accounts(
+    connection: psycopg.Connection[Any], accounts: Mapping[bytes, Producer], *, has_new: bool
+) -> None:
+    for producer in accounts.values():
+        row = producer_row(producer, service_name=escape(producer.service_name))
+        connection.execute(_SAVE_PRODUCER, row)
+    if has_new:
+        connection.execute(_FORGET_PRODUCERS, [ledger.MAX_PRODUCERS - 1])
+
+
+def _windows(since_ns: int, until_ns: int, whole: bool) -> Iterator[tuple[int, int]]:
+    """Times to look through one after another, the latest first, each longer than before.
+
+    BRIN finds the rows of a time, but not the newest rows.
+    """
+    length_ns, end_ns = NANOS_PER_MINUTE, until_ns
+    first_ns = min(until_ns, time.time_ns()) - length_ns
+    while not whole and first_ns > since_ns and length_ns < PAST_DAYS * NANOS_PER_DAY:
+        yield first_ns, end_ns
+        end_ns, length_ns = first_ns, length_ns * 8
+        first_ns = end_ns - length_ns
+    yield since_ns, end_ns
+
+
+def _row(row: Row) -> Row:
+    return tuple(
+        value if value is None or convert is None else convert(value)
+        for convert, value in zip(_CONVERSIONS, row, strict=True)
+    )
+
+
+def _unsigned(span_id: int) -> int:
+    return span_id + _ID_OFFSET
+
+
+def _conversion(kind: ColumnKind) -> Callable[[Any], Any] | None:
+    if kind.is_unsigned:
+        return _unsigned
+    return None if kind.postgres_bytes else unescape
+
+
+_CONVERSIONS = [_conversion(KINDS[column.kind]) for column in COLUMNS]
+
+
+def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    columns = []
+    for field, values in zip(SCHEMA, zip(*rows, strict=True), strict=True):
+        if isinstance(field.type, pa.UuidType):
+            present = [None if value is None else value.bytes for value in values]
+            ids = pa.array(present, type=pa.binary(16))
+            columns.append(pa.ExtensionArray.from_storage(field.type, ids))
+        else:
+            columns.append(pa.array(values, type=field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _producer(row: Sequence[Any]) -> Producer:
+    values = producer_values(row)
+    values["producer_id"] = bytes(values["producer_id"])
+    values["service_name"] = unescape(values["service_name"])
+    for name in ("produced", "stored", "rejected", "duplicates"):
+        values[name] = int(values[name])
+    return Producer(**values)
+
+
+def _reason(error: Exception) -> str:
+    """In one line; a connection's error names host and user, but no password."""
+    return " ".join(str(error).split()) or type(error).__name__

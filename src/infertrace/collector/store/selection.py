@@ -1,0 +1,46 @@
+"""Which spans a statistic is of: the one place that says what a request is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+ALL_OPERATIONS = "*"
+PARENT_IS_REMOTE = 0x200  # of a span's flags
+
+# Of the spans of a trace that one server makes, the first: what its client waits for.
+_REQUEST = f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0)"
+_MAX_TIME_NS = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
+
+    Without an `operation`, of these the requests: the spans that have no parent, or one in another
+    process. With one, the spans of that operation; with ALL_OPERATIONS, all of them.
+    """
+
+    since_ns: int
+    until_ns: int = _MAX_TIME_NS
+    model: str | None = None
+    operation: str | None = None
+
+    def condition(
+        self, placeholder: str, text: Callable[[str], str] = str
+    ) -> tuple[str, list[Any]]:
+        """In SQL, with the values of its placeholders; `text` is how a store writes a text."""
+        parts = [f"start_time >= {placeholder} AND start_time < {placeholder}"]
+        values: list[Any] = [self.since_ns, self.until_ns]
+        if self.model is None:
+            parts.append("model_name IS NOT NULL")
+        else:
+            parts.append(f"model_name = {placeholder}")
+            values.append(text(self.model))
+        if self.operation is None:
+            parts.append(_REQUEST)
+        elif self.operation != ALL_OPERATIONS:
+            parts.append(f"operation_name = {placeholder}")
+            values.append(text(self.operation))
+        return " AND ".join(parts), values

@@ -1,0 +1,90 @@
+"""Which spans an answer holds: the filter, its order and its paging."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.keyed_filter import KeyedText, are_in
+
+Row = tuple[Any, ...]
+"""A stored span: its values in the order of `COLUMNS`."""
+
+COLUMN_INDEX = {column.name: index for index, column in enumerate(COLUMNS)}
+
+
+@dataclass(frozen=True)
+class SpanKey:
+    """A span's place in the order of answers, which is by these fields, greatest first."""
+
+    start_time_ns: int
+    trace_id: uuid.UUID
+    span_id: int
+
+
+@dataclass(frozen=True)
+class SpanFilter:
+    """The conditions that a span has to meet; None asks for no condition.
+
+    Times are nanoseconds since 1970. `since_ns` is included, `until_ns` is not. `after` is the
+    last span of the page before. All of `tags`, `attributes` and `resource` have to hold;
+    `resource` is about the attributes of the process that recorded the span.
+    """
+
+    model: str | None = None
+    service: str | None = None
+    operation: str | None = None
+    status: str | None = None
+    trace_id: uuid.UUID | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    min_duration_ns: int | None = None
+    after: SpanKey | None = None
+    tags: Sequence[KeyedText] = ()
+    attributes: Sequence[KeyedText] = ()
+    resource: Sequence[KeyedText] = ()
+
+    def pieces(self) -> list[tuple[str, list[str]]]:
+        """For each condition on a JSON column, its name and texts of which the column has one."""
+        columns = (("tags", self.tags), ("attributes", self.attributes))
+        return [(name, condition.pieces()) for name, given in columns for condition in given]
+
+
+def span_key(row: Row) -> SpanKey:
+    """The place of a row in the order of answers."""
+    return SpanKey(*(row[COLUMN_INDEX[name]] for name in ("start_time", "trace_id", "span_id")))
+
+
+def filtered_spans(
+    where: SpanFilter,
+    limit: int,
+    query: Callable[[SpanFilter, int, Collection[uuid.UUID] | None], list[Row]],
+    matching_resources: Callable[[Sequence[KeyedText]], Collection[uuid.UUID]],
+) -> list[Row]:
+    """At most `limit` spans, newest first, by the two queries of a store.
+
+    `query` may return rows that hold the pieces of a condition and not what it asks for; these
+    are left out here. Its third argument are the ids of the resources to choose from, which
+    `matching_resources` finds, or None for all.
+    """
+    resource_ids = matching_resources(where.resource) if where.resource else None
+    if resource_ids is not None and not resource_ids:
+        return []
+    if not where.tags and not where.attributes:
+        return query(where, limit, resource_ids)
+    found: list[Row] = []
+    while True:
+        missing = limit - len(found)
+        rows = query(where, missing, resource_ids)
+        found += [
+            row
+            for row in rows
+            if are_in(where.tags, row[COLUMN_INDEX["tags"]])
+            and are_in(where.attributes, row[COLUMN_INDEX["attributes"]])
+        ]
+        if len(rows) < missing or len(found) == limit:
+            return found
+        where = replace(where, after=span_key(rows[-1]))
