@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.span import Span
 
-    Exchange = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
+    Roundtrip = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
     # The number of the last batch; one that is not delivered, and what was said of it.
-    Attendance = tuple[int, Batch | None, bytes | OSError | None]
-    Attend = Callable[..., Attendance | None]
+    LoopResult = tuple[int, Batch | None, bytes | OSError | None]
+    RunDeliveryLoop = Callable[..., LoopResult | None]
 
     class Recorder(Protocol):
         """What a backend does for one tracer: makes spans, and holds the finished ones."""
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         @property
         def record_batch(self) -> Callable[..., int]: ...
         @property
-        def attend(self) -> Attend | None:
+        def run_delivery_loop(self) -> RunDeliveryLoop | None:
             """Deliver without the GIL for as long as all goes well, if it can."""
 
         @property
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
         Recorder: type[Recorder]
         TracerBase: type[TracerBase]
 
-        exchange: Exchange | None
+        roundtrip: Roundtrip | None
         """Write parts to a socket and read the answer, all without the GIL, if it can."""
 
         def monotonic_ns(self) -> int:

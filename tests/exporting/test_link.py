@@ -31,7 +31,7 @@ def sender() -> None:
 def ends(backend: Any) -> Iterator[tuple[Callable[..., bytes], socket.socket]]:
     """The way to the other end of a socket, and that end."""
     ours, theirs = socket.socketpair()
-    way = link.choose_roundtrip(ours, backend.exchange, on_idle=lambda: False)
+    way = link.choose_roundtrip(ours, backend.roundtrip, on_idle=lambda: False)
 
     def roundtrip(parts: tuple[bytes, ...], timeout_s: float = 30) -> bytes:
         return way(parts, timeout_s)
@@ -155,7 +155,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
 
 
 def test_bad_arguments_of_the_compiled_one(backend: Any) -> None:
-    if backend.exchange is None:
+    if backend.roundtrip is None:
         return
     for arguments, error in (
         ((0, (b"",) * 5, 8, 0, 1.0), ValueError),
@@ -167,4 +167,4 @@ def test_bad_arguments_of_the_compiled_one(backend: Any) -> None:
         ((0, (b"x",), 8, 0, struct), TypeError),
     ):
         with pytest.raises(error):
-            backend.exchange(*arguments)
+            backend.roundtrip(*arguments)

@@ -116,7 +116,7 @@ def shared(tmp_path: Path) -> Iterator[Path]:
 def test_tracers_share_a_sender(new_tracer: Any, backend: Any, shared: Path) -> None:
     tracers = [new_tracer("127.0.0.1:1", export_interval_s=0.02) for _ in range(3)]
     for tracer in tracers:
-        tracer._exporter.divert(lambda: LinkTransport(SharedSender(shared), backend.exchange))
+        tracer._exporter.divert(lambda: LinkTransport(SharedSender(shared), backend.roundtrip))
     for _ in range(500):
         for tracer in tracers:
             tracer.start_span("m").end()

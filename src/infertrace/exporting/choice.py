@@ -15,7 +15,7 @@ from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
 
 if TYPE_CHECKING:
-    from infertrace.backend import Backend, Exchange
+    from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
     from infertrace.exporting.transport import Transport
     from infertrace.exporting.wire import Wire
@@ -56,7 +56,7 @@ def choose_transport(
     if settings.sender_process and launcher.is_possible():
         if settings.enabled:
             launcher.prestart()
-        return partial(_open_sender, target, backend.exchange, on_idle)
+        return partial(_open_sender, target, backend.roundtrip, on_idle)
     if threads_are_green():
         return _refuse_grpc
     from infertrace.exporting.grpc_transport import GrpcTransport
@@ -86,7 +86,7 @@ def _miss_grpc() -> Transport:
 
 
 def _open_sender(
-    target: Target, compiled: Exchange | None, on_idle: Callable[[], bool]
+    target: Target, compiled: Roundtrip | None, on_idle: Callable[[], bool]
 ) -> Transport:
     try:
         return LinkTransport(launcher.start_sender(target), compiled, on_idle)

@@ -348,5 +348,5 @@ class _Work(Work):
         self._exporter.recorder.sleep()
 
     def interrupt(self) -> None:
-        if self._exporter.recorder.attend is not None:
+        if self._exporter.recorder.run_delivery_loop is not None:
             self._exporter.recorder.interrupt()

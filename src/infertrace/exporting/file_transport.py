@@ -37,7 +37,7 @@ class Unreadable(ValueError):
 
 
 class FileTransport(Transport):
-    """Appends to the file, and makes it where there is none; its folder must be there."""
+    """Appends to a file, which it creates if need be; the folder must exist."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class FileTransport(Transport):
                         raise OSError(f"no room for a batch in {self._path}")
                     os.fsync(file.fileno())
                 except OSError:
-                    # Half a batch would hide all that come after it.
+                    # A partial batch would hide all batches after it.
                     file.truncate(start)
                     raise
         except OSError as error:
@@ -63,10 +63,10 @@ class FileTransport(Transport):
 
     @contextlib.contextmanager
     def _locked(self, needed_bytes: int) -> Iterator[BinaryIO]:
-        """The file, open, locked, at its path and with room."""
+        """The file: open, locked, still at its path, and with room."""
         while True:
             if self._file is None:
-                # Spans may hold what is for their owner's eyes only.
+                # Only the owner may read it: spans may hold private data.
                 self._file = os.fdopen(os.open(self._path, _APPEND, 0o600), "ab", buffering=0)
                 fresh = True
             else:
@@ -78,7 +78,7 @@ class FileTransport(Transport):
                 if self._is_at_its_path(file):
                     size = os.fstat(file.fileno()).st_size
                     full = size > 0 and size + needed_bytes > self._max_bytes
-                    # A batch behind one that was cut short would not be found.
+                    # A reader would not find a batch behind a partial one.
                     if not full and not (fresh and not _is_readable(self._path)):
                         yield file
                         return

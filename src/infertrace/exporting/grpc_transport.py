@@ -23,8 +23,8 @@ from infertrace.exporting.transport import Transport
 from infertrace.exporting.wire import Wire
 from infertrace.wire.retry_info import STATUS_DETAILS_KEY, retry_delay_s
 
-# What is a fault of the batch itself. All else is retried: a token, a route or an overload is
-# mended in time, and until then the buffer bounds what is held.
+# Faults of the batch itself. All other errors are retried: a token, a route or an overload gets
+# mended in time, and until then the buffer bounds how much is held.
 _REFUSED: Final = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +32,7 @@ _REFUSED: Final = frozenset(
         grpc.StatusCode.ALREADY_EXISTS,
     }
 )
-# What servers answer where a handler of theirs failed: once, or for this batch each time.
+# What servers answer when their handler fails, be it once or each time it gets this batch.
 _STUMBLED: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
 # How servers say that a request is larger than they take: gRPC in C++, Python, Go, Java, Node and
 # .NET, tonic, and our own collector. RESOURCE_EXHAUSTED with any other text is an overload.
@@ -42,17 +42,17 @@ _TOO_LARGE: Final = re.compile(
 _MAY_BE_TOO_LARGE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
 
 _CHANNEL_OPTIONS: Final = (
-    # gRPC waits up to two minutes before it dials again; the exporter's own backoff rules.
+    # By default gRPC waits up to two minutes before it dials again; the exporter has its backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Two tracers with the same options would share one connection, and its fate.
+    # Otherwise two tracers with the same options would share one connection, and its fate.
     ("grpc.use_local_subchannel_pool", 1),
 )
 _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
-# Channels that a parent process opened. gRPC must not touch them in a forked child, not
-# even to close them, so they are kept from being collected.
+# Channels that a parent process opened. gRPC must not touch them in a forked child, not even to
+# close them; this list keeps the GC from doing so.
 _inherited: list[Any] = []
 
 
@@ -103,8 +103,8 @@ class GrpcTransport(Transport):
         return self._wire.read(reply, span_count)
 
     def _reopen(self) -> None:
-        # The other end may be gone without a word. Pings would tell as late as this, and a
-        # server with gRPC's defaults closes connections over pings it finds too many.
+        # The other end may be gone without a word. Pings would notice that no earlier, and a
+        # server with gRPC's defaults closes connections that send more pings than it likes.
         self._channel.close()
         if not self._is_closed:
             self._open()

@@ -27,11 +27,11 @@ from infertrace.exporting.answer import (
 from infertrace.green_threads import threads_are_green
 
 if TYPE_CHECKING:
-    from infertrace.backend import Exchange
+    from infertrace.backend import Roundtrip
     from infertrace.exporting.envelope import Request
 
 # A request: its size, how long the collector may take for it in seconds, and its spans. The twin
-# is in csrc/recorder/handoff.h.
+# is in csrc/recorder/delivery_loop.h.
 _REQUEST: Final = struct.Struct("=Qdq")
 # An answer: its kind; spans accepted, spans rejected; seconds to wait, or NaN; size of a text.
 _ANSWER: Final = struct.Struct("=BqqdI")
@@ -52,7 +52,7 @@ _LOOK_INTERVAL_S: Final = 0.1
 _BUSY_INTERVAL_S: Final = 0.001
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
-Roundtrip = Callable[[tuple[bytes, ...], float], bytes]
+LinkRoundtrip = Callable[[tuple[bytes, ...], float], bytes]
 """Writes the parts of a request, reads the answer to it; raises OSError after so many seconds."""
 
 
@@ -118,8 +118,8 @@ def unpack_answer(answer: bytes) -> Answer:
 
 
 def choose_roundtrip(
-    connection: socket.socket, compiled: Exchange | None, on_idle: Callable[[], bool]
-) -> Roundtrip:
+    connection: socket.socket, compiled: Roundtrip | None, on_idle: Callable[[], bool]
+) -> LinkRoundtrip:
     """The best way over this socket: without the GIL where `compiled` is one.
 
     on_idle: as of `choice.choose_transport`; the compiled way does not call it.
@@ -132,7 +132,7 @@ def choose_roundtrip(
 
 
 def _roundtrip_without_gil(
-    connection: socket.socket, compiled: Exchange, parts: tuple[bytes, ...], timeout_s: float
+    connection: socket.socket, compiled: Roundtrip, parts: tuple[bytes, ...], timeout_s: float
 ) -> bytes:
     return compiled(connection.fileno(), parts, ANSWER_HEAD_BYTES, ANSWER_SIZE_AT, timeout_s)
 

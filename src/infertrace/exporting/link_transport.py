@@ -14,7 +14,7 @@ from infertrace.exporting.transport import LoopResult, Transport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from infertrace.backend import Attend, Exchange
+    from infertrace.backend import Roundtrip, RunDeliveryLoop
     from infertrace.exporting.envelope import Request
 
 # What the way to the sender and back may take on top of the request itself.
@@ -41,7 +41,7 @@ class LinkTransport(Transport):
     def __init__(
         self,
         sender: Sender,
-        compiled: Exchange | None = None,
+        compiled: Roundtrip | None = None,
         on_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sender = sender
@@ -64,7 +64,7 @@ class LinkTransport(Transport):
 
     def run_delivery_loop(
         self,
-        run: Attend,
+        run: RunDeliveryLoop,
         producer: bytes,
         resource: bytes,
         batch_sequence: int,

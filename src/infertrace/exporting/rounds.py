@@ -83,7 +83,7 @@ class Rounds:
     def _deliver_without_gil(self) -> bool:
         """Deliver while all goes well and spans come; whether that was possible."""
         transport = self._connection.transport
-        run = self._recorder.attend
+        run = self._recorder.run_delivery_loop
         delivery = self._delivery
         if (
             run is None

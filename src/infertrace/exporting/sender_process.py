@@ -33,7 +33,7 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
-    connection.setblocking(True)  # a program with green threads makes none that block
+    connection.setblocking(True)  # gevent and eventlet create only non-blocking sockets
     connection.sendall(READY)
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
     settings = _receive(connection).envelope
@@ -50,7 +50,7 @@ def main(descriptor: int) -> None:
 def _leave_with(connection: socket.socket) -> None:
     """End when the other end has closed, whatever the collector does."""
     hang_up = select.poll()
-    hang_up.register(connection, 0)  # asked or not, poll tells of a hang-up
+    hang_up.register(connection, 0)  # poll reports a hang-up without being asked
     hang_up.poll()
     time.sleep(_LAST_REQUEST_S)
     os._exit(0)
@@ -73,7 +73,7 @@ class Unusable(Transport):
 def _receive(connection: socket.socket) -> link.Received:
     received = link.receive(connection)
     if received is None:
-        os._exit(0)  # nobody is left to send for
+        os._exit(0)  # the traced process is gone
     return received
 
 

@@ -1,4 +1,4 @@
-"""Delivers what dead processes left in their spools, in their name."""
+"""Delivers the spans that dead processes left in their spools, on behalf of these processes."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Leftovers:
         """Why the last delivery ended before it was done, if it did."""
 
     def deliver(self, send: Send) -> list[tuple[Path, Drained]]:
-        """All that nobody else has locked; ends early where the collector takes nothing now.
+        """Deliver every spool that nobody has locked; stop early if the collector takes nothing.
 
-        A file that cannot be read, moved or removed is told of once, and left for the next time.
+        A file that cannot be read, moved or removed is logged once, and tried again next time.
         """
         done = []
         self.stopped_by = None
@@ -102,9 +102,9 @@ class Leftovers:
 
 
 def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
-    """Deliver what is in it and remove it.
+    """Deliver what the spool holds, and remove it.
 
-    Raises Retryable where the collector takes nothing now; then it holds what is left.
+    Raises Retryable if the collector takes nothing now; the spool then keeps what is left.
     """
     delivered = rejected = damaged = 0
     batch_sequence = spool.batch_sequence
@@ -151,7 +151,7 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
 
 
 def _batches(records: Iterator[Record], max_batch_bytes: int) -> Iterator[Batch]:
-    """Runs of records without a gap in their numbers."""
+    """Batches of records whose numbers follow one another without a gap."""
     run: list[Record] = []
     size = 0
     for record in records:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from infertrace.backend import Attend
+    from infertrace.backend import RunDeliveryLoop
     from infertrace.buffering.batch import Batch
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
@@ -42,7 +42,7 @@ class Transport(Protocol):
 
     def run_delivery_loop(
         self,
-        run: Attend,
+        run: RunDeliveryLoop,
         producer: bytes,
         resource: bytes,
         batch_sequence: int,
@@ -53,8 +53,8 @@ class Transport(Protocol):
     ) -> LoopResult | None:
         """Optional: have a recorder's delivery loop send over this connection, without the GIL.
 
-        run, and what follows it: `Recorder.attend` and its arguments. None where this transport
-        cannot, or not now.
+        run, and what follows it: `Recorder.run_delivery_loop` and its arguments. Returns None
+        where this transport cannot, or not now.
         """
         return None
 

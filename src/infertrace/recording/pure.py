@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from infertrace.span import Span as AnySpan
 
 NAME: Final = "pure"
-exchange: Final = None
+roundtrip: Final = None
 
 CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
 current: Final = CURRENT.get
@@ -596,7 +596,7 @@ class Recorder(_StartsSpans):
     """Makes spans and holds the finished ones until the exporter takes them."""
 
     # Nothing can be done without the GIL here.
-    attend = None
+    run_delivery_loop = None
     sample_process = None
     sample_gpu = None
 
