@@ -30,8 +30,9 @@ from infertrace.buffering.spool_file import (
     room_for,
 )
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
+from infertrace.exporting.answer import Answer
+from infertrace.exporting.envelope import Request
 from infertrace.exporting.spool_drain import drain
-from infertrace.exporting.transport import Answer, Request
 from infertrace.generated.span_setters import SETTERS
 from infertrace.limits import MAX_SPAN_BYTES
 
@@ -126,7 +127,7 @@ def _check(left: LeftSpool, size: int) -> None:
     assert sum(RECORD.size + len(record.span) for record in records) <= size
     sent: list[Request] = []
 
-    def send(request: Request) -> Answer:
+    def send(request: Request, span_count: int) -> Answer:
         sent.append(request)
         return Answer(1, 0, "")
 

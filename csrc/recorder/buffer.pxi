@@ -46,22 +46,22 @@ cdef class SpanBuffer:
     cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
     cdef infertrace_spool spool
     cdef bint spooled
-    cdef infertrace_handoff handoff
-    cdef Segment handed  # whose bytes the handoff has
-    cdef bint abandoned  # it was counted already, and its answer is not
-    cdef uint32_t attention
+    cdef infertrace_delivery delivery
+    cdef Segment handed  # owns the bytes that the delivery loop has
+    cdef bint abandoned  # a shutdown has counted it, so its answer is not counted
+    cdef uint32_t pending_work
     cdef uint64_t batch_sequence
     cdef bytes producer_field
 
     def __dealloc__(self):
         self.forget_spares()
         self.detach()
-        infertrace_bell_remove(&self.handoff.bell)
+        infertrace_wakeup_close(&self.delivery.wakeup)
 
     def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
         self.max_buffer_bytes = max_buffer_bytes
         self.max_batch_bytes = max_batch_bytes
-        self.handoff.attention = &self.attention
+        self.delivery.pending_work = &self.pending_work
         self.reset()
 
     cdef int reset(self) except -1:
@@ -69,9 +69,9 @@ cdef class SpanBuffer:
         self.sealed = []
         self.forget_spares()
         self.detach()
-        infertrace_bell_remove(&self.handoff.bell)
-        self.handoff.state = INFERTRACE_ABSENT
-        self.handoff.interrupted = self.attention = 0
+        infertrace_wakeup_close(&self.delivery.wakeup)
+        self.delivery.state = INFERTRACE_ABSENT
+        self.delivery.interrupted = self.pending_work = 0
         self.handed = None
         self.abandoned = False
         self.held_bytes = 0

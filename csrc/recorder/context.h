@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 && \
+#if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 &&         \
     PY_VERSION_HEX < 0x030F0000
 #define INFERTRACE_KNOWS_CONTEXTS 1
 #else

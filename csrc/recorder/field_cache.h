@@ -48,7 +48,8 @@ static inline uint8_t *infertrace_put_repeated(infertrace_cached_field *cache, u
 
 static void infertrace_clear_fields(infertrace_cached_field *cache) {
     int i;
-    for (i = 0; i < FIELD_CACHE_ENTRIES; i++) Py_CLEAR(cache[i].text);
+    for (i = 0; i < FIELD_CACHE_ENTRIES; i++)
+        Py_CLEAR(cache[i].text);
 }
 
 #endif

@@ -9,9 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "recorder/bell.h"
+#include "common/atomics.h"
 #include "common/wire_write.h"
 #include "generated/resource_tags.h"
+#include "recorder/wakeup_pipe.h"
 
 #define INFERTRACE_GPU_IDENTITY_ROOM 128
 
@@ -33,10 +34,10 @@ typedef struct {
 } infertrace_gpu_queries;
 
 typedef struct {
-    infertrace_bell bell;
+    infertrace_wakeup_pipe wakeup;
     uint32_t state; /* 1 while somebody writes or reads what follows */
     uint32_t stopped;
-    int64_t taken_at; /* 0 for never */
+    int64_t taken_at;            /* 0 for never */
     infertrace_gpu_queries told; /* what the values below are of */
     infertrace_gpu_rates rates;
     infertrace_gpu_memory memory;
@@ -57,7 +58,7 @@ static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
                                   const infertrace_gpu_queries *queries, int64_t interval_ns,
                                   int64_t until) {
     int64_t now = infertrace_monotonic_ns(), due = now;
-    while (!infertrace_read(&sample->stopped) && now < until) {
+    while (!infertrace_load_acquire(&sample->stopped) && now < until) {
         if (now >= due) {
             infertrace_gpu_rates rates = {0};
             infertrace_gpu_memory memory = {0};
@@ -67,17 +68,17 @@ static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
             if (queries->power && queries->power(queries->device, &milliwatts)) return;
             if (queries->temperature && queries->temperature(queries->device, 0, &celsius)) return;
             due = now + interval_ns;
-            if (infertrace_change(&sample->state, 0, 1)) {
+            if (infertrace_compare_exchange(&sample->state, 0, 1)) {
                 sample->told = *queries;
                 sample->rates = rates;
                 sample->memory = memory;
                 sample->milliwatts = milliwatts;
                 sample->celsius = celsius;
                 sample->taken_at = infertrace_monotonic_ns();
-                infertrace_write(&sample->state, 0);
+                infertrace_store_release(&sample->state, 0);
             }
         }
-        infertrace_bell_wait(&sample->bell, -1, due < until ? due : until);
+        infertrace_wakeup_wait(&sample->wakeup, -1, due < until ? due : until);
         now = infertrace_monotonic_ns();
     }
 }

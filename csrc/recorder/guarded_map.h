@@ -18,7 +18,9 @@ static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     (void)descriptor, (void)size, (void)start;
     return -ENOSYS;
 }
-static void infertrace_unmap_guarded(void *start) { (void)start; }
+static void infertrace_unmap_guarded(void *start) {
+    (void)start;
+}
 #else
 #include <signal.h>
 #include <sys/mman.h>
@@ -76,7 +78,8 @@ static void infertrace_on_sigbus(int number, siginfo_t *information, void *conte
 static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     void *mapped;
     int slot = 0;
-    while (slot < INFERTRACE_MAX_GUARDED_MAPS && infertrace_guarded_maps[slot].start) slot++;
+    while (slot < INFERTRACE_MAX_GUARDED_MAPS && infertrace_guarded_maps[slot].start)
+        slot++;
     if (slot == INFERTRACE_MAX_GUARDED_MAPS) return -EMFILE;
     if (!infertrace_sigbus_is_guarded) {
         struct sigaction guard = {0};

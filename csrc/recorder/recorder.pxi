@@ -29,13 +29,13 @@ cdef class Recorder:
     def __dealloc__(self):
         infertrace_clear_fields(self.operations)
         infertrace_clear_fields(self.models)
-        infertrace_bell_remove(&self.process.bell)
-        infertrace_bell_remove(&self.process.gpu.bell)
+        infertrace_wakeup_close(&self.process.wakeup)
+        infertrace_wakeup_close(&self.process.gpu.wakeup)
 
     def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
         self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)
         self.wake = wake
-        self.process.attention = &self.buffer.attention
+        self.process.pending_work = &self.buffer.pending_work
         self.enabled = True
         self.samples_all = True
         self.length_size = 1
@@ -50,8 +50,8 @@ cdef class Recorder:
         memcpy(&self.ids, PyBytes_AS_STRING(seed), sizeof(self.ids))
         self.awake = False
         self.buffer.reset()
-        infertrace_bell_remove(&self.process.bell)
-        infertrace_bell_remove(&self.process.gpu.bell)
+        infertrace_wakeup_close(&self.process.wakeup)
+        infertrace_wakeup_close(&self.process.gpu.wakeup)
         self.process.state = INFERTRACE_NO_SAMPLE
         self.process.gpu.state = self.process.gpu.taken_at = 0
 
@@ -83,7 +83,9 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end
         if pair is None:
-            infertrace_change(&self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE)
+            infertrace_compare_exchange(
+                &self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE
+            )
             self.sample_data = NULL
             self.sample_size = 0
             self.sample_pair = self.sample_field = None
@@ -178,7 +180,7 @@ cdef class Recorder:
         if self.buffer.spooled:
             infertrace_spool_settle(&self.buffer.spool, last)
 
-    def attend(
+    def run_delivery_loop(
         self,
         int descriptor,
         bytes producer not None,
@@ -195,19 +197,20 @@ cdef class Recorder:
 
         While all is accepted, and spans come. Returns the number of the last batch; one that
         was not delivered, or None; and the answer to that: bytes, an OSError where the sender
-        has ended, or None where it was not sent. None where the platform has no such way.
-        `head`, `size_at`: as of `exchange`. The other bytes follow the spans in each request.
+        has exited, or None where it was not sent. None where the platform has no such way.
+        `head`, `size_at`: as of `roundtrip`. `producer` and `resource` follow the spans in each
+        request; `batch_sequence` is the number of the batch before the first.
         """
-        return attend(
+        return run_delivery_loop(
             self, producer, resource, batch_sequence,
-            infertrace_sending(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
+            infertrace_link(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
             <int64_t>(interval_s * 1e9), <int64_t>(stay_s * 1e9),
         )
 
     def interrupt(self):
-        """Let `attend` return, or the next one."""
-        infertrace_write(&self.buffer.handoff.interrupted, 1)
-        infertrace_bell_ring(&self.buffer.handoff.bell)
+        """Let `run_delivery_loop` return, or else its next call."""
+        infertrace_store_release(&self.buffer.delivery.interrupted, 1)
+        infertrace_wakeup_notify(&self.buffer.delivery.wakeup)
 
     def sample_process(self, double interval_s, double duration_s):
         """Take samples of the process without the GIL; False where the platform has no way.
@@ -217,7 +220,7 @@ cdef class Recorder:
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
-        if infertrace_bell_hang(&self.process.bell):
+        if infertrace_wakeup_open(&self.process.wakeup):
             return False
         with nogil:
             infertrace_sample_process(&self.process, interval_ns, until)
@@ -238,22 +241,22 @@ cdef class Recorder:
         device, rates, memory, power, temperature = queries
         asked.device, asked.rates, asked.memory = <void*>device, <void*>rates, <void*>memory
         asked.power, asked.temperature = <void*>power, <void*>temperature
-        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_bell_hang(&gpu.bell):
+        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_wakeup_open(&gpu.wakeup):
             return
-        if not infertrace_change(&gpu.state, 0, 1):
+        if not infertrace_compare_exchange(&gpu.state, 0, 1):
             return
         memcpy(gpu.identity, PyBytes_AS_STRING(identity), PyBytes_GET_SIZE(identity))
         gpu.identity_size = PyBytes_GET_SIZE(identity)
-        infertrace_write(&gpu.state, 0)
+        infertrace_store_release(&gpu.state, 0)
         with nogil:
             infertrace_sample_gpu(gpu, &asked, interval_ns, until)
 
     def stop_sampling(self, bint stopped=True):
         """Let `sample_process` and `sample_gpu` return, now and always; or allow them again."""
-        infertrace_write(&self.process.stopped, stopped)
-        infertrace_write(&self.process.gpu.stopped, stopped)
-        infertrace_bell_ring(&self.process.bell)
-        infertrace_bell_ring(&self.process.gpu.bell)
+        infertrace_store_release(&self.process.stopped, stopped)
+        infertrace_store_release(&self.process.gpu.stopped, stopped)
+        infertrace_wakeup_notify(&self.process.wakeup)
+        infertrace_wakeup_notify(&self.process.gpu.wakeup)
 
     def attach_spool(self, file):
         """Keep what is held, and what will be, in this SpoolFile too."""
@@ -277,7 +280,7 @@ cdef class Recorder:
 
     def counts(self):
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""
-        collect(self.buffer)
+        count_accepted(self.buffer)
         # Read before the first object is made: making one may run a finalizer that records.
         cdef int64_t produced = self.buffer.produced
         cdef int64_t delivered = self.buffer.delivered
@@ -392,15 +395,15 @@ cdef class Recorder:
                 PyErr_Clear()
                 self.buffer.drop(INVALID, 1)
                 full = 0
-        if full or not self.awake or self.buffer.attention:
+        if full or not self.awake or self.buffer.pending_work:
             self.look_up(full)
         return 0
 
     cdef int look_up(self, bint full) except -1:
         """Do what GIL-free threads left for us, and wake the exporter if a batch is ready."""
         try:
-            if self.buffer.attention:
-                attend_to_threads(self)
+            if self.buffer.pending_work:
+                do_pending_work(self)
             if self.awake and (not full or hand_over(self)):
                 return 0
             self.awake = True

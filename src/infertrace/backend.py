@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from infertrace.span import Span
 
     Part = TypeVar("Part")
-    Exchange = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
+    Roundtrip = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
     # The number of the last batch; a batch that was not delivered, and the answer to it.
-    Attendance = tuple[int, Batch | None, bytes | OSError | None]
-    Attend = Callable[..., Attendance | None]
+    LoopResult = tuple[int, Batch | None, bytes | OSError | None]
+    RunDeliveryLoop = Callable[..., LoopResult | None]
 
     class Recorder(Protocol):
         """What a backend does for one tracer: makes spans, and holds the finished ones."""
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         @property
         def record_batch(self) -> Callable[..., int]: ...
         @property
-        def attend(self) -> Attend | None:
+        def run_delivery_loop(self) -> RunDeliveryLoop | None:
             """Deliver without the GIL for as long as all goes well, if it can."""
 
         @property
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
         def TracerBase(self) -> type[TracerBase]: ...  # noqa: N802
 
         @property
-        def exchange(self) -> Exchange | None:
+        def roundtrip(self) -> Roundtrip | None:
             """Write parts to a socket and read the answer, all without the GIL, if it can."""
 
         def monotonic_ns(self) -> int:
@@ -117,8 +117,8 @@ _NAMES: Final = (
     "Recorder",
     "TracerBase",
     "current",
-    "exchange",
     "monotonic_ns",
+    "roundtrip",
     "set_current",
 )
 

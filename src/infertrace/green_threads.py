@@ -1,8 +1,8 @@
 """Whether `threading` starts green threads here, as gevent and eventlet make it do.
 
 A green thread that waits in C, or in a system call that the library has not patched, stops all
-the others. So where threads are green, ours use only what the library patches: no waiting
-without the GIL, no calls into a GPU's driver.
+the others. So where threads are green, those of infertrace only call what the library patches: they
+do not wait without the GIL, and do not call a GPU's driver.
 """
 
 from __future__ import annotations

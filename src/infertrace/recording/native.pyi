@@ -21,8 +21,8 @@ __all__ = [
     "Span",
     "TracerBase",
     "current",
-    "exchange",
     "monotonic_ns",
+    "roundtrip",
     "set_current",
 ]
 
@@ -30,7 +30,7 @@ NAME: Final[str]
 NOOP: Final[AnySpan]
 
 def monotonic_ns() -> int: ...
-def exchange(
+def roundtrip(
     descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
 ) -> bytes: ...
 def current() -> AnySpan | None: ...
@@ -124,7 +124,7 @@ class Recorder:
     def take(self, partial: bool = True) -> Batch | None: ...
     def encode_some(self) -> bool: ...
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
-    def attend(
+    def run_delivery_loop(
         self,
         descriptor: int,
         producer: bytes,

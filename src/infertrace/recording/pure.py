@@ -45,13 +45,13 @@ __all__ = [
     "Span",
     "TracerBase",
     "current",
-    "exchange",
     "monotonic_ns",
+    "roundtrip",
     "set_current",
 ]
 
 NAME: Final = "pure"
-exchange: Final = None
+roundtrip: Final = None
 
 CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
 current: Final = CURRENT.get
@@ -608,7 +608,7 @@ class Recorder(_StartsSpans):
     """Makes spans and holds the finished ones until the exporter takes them."""
 
     # Pure Python cannot work without the GIL.
-    attend = None
+    run_delivery_loop = None
     sample_process = None
     sample_gpu = None
 
