@@ -215,8 +215,8 @@ cdef class Recorder:
     def sample_process(self, double interval_s, double duration_s):
         """Take samples of the process without the GIL; False where the platform has no way.
 
-        Returns after so many seconds, or when `stop_sampling` is called. Samples have with
-        them what `sample_gpu`, on another thread, read meanwhile.
+        Returns after `duration_s`, or when `stop_sampling` is called. Samples include what
+        `sample_gpu` has read on another thread.
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)

@@ -71,7 +71,7 @@ def forget_probes() -> None:
 
 
 class GpuProbe:
-    """Keeps NVML's handle, and calls NVML on a thread of its own.
+    """Keeps NVML's handle, and calls NVML on its own thread.
 
     A call into a driver can hang for seconds; a caller waits for half a second at most.
     """

@@ -65,7 +65,7 @@ class Tracer(TracerBase):
     flush_on_sigterm: whether SIGTERM delivers what is pending, `exit_timeout_s` at most, and
         then does what it did before; default False. Set up where the tracer is made or
         configured, which must be on the main thread.
-    sender_process: whether gRPC runs in a process of its own, which leaves the GIL to the
+    sender_process: whether gRPC runs in its own process, which leaves the GIL to the
         traced one and is safe after a fork; default True, and without effect on Windows and
         in embedded or frozen interpreters.
     certificate_file: PEM; the authorities to trust with an `https://` endpoint, in place of
@@ -217,7 +217,7 @@ class Tracer(TracerBase):
         A column is a NumPy array or any other buffer of one dimension: `start_ns` and
         `duration_ns` (as in `record`) of int64, counts (batch_size, ...) of int32 or int64,
         measures (queue_wait_time_ms, ...) of float32 or float64; docs/fields.md names all. Each
-        row is a trace of its own, unless there is a parent or a current span. A wrong value in a
+        row starts its own trace, unless there is a parent or a current span. A wrong value in a
         row is left out or clamped, as its setter does, and counted; a row with wrong times is
         counted as dropped (`invalid`).
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Upper bound on waiting for a lock whose owner may be suspended below us, for example because
 # our finalizer interrupted it.
 _PATIENCE_S = 0.1
-# Wake the exporter every so many arrivals.
+# Wake the exporter after this many arrivals.
 _WAKE_EVERY = 256
 # Above this backlog of arrivals, producers admit spans themselves,
 _MAX_BACKLOG = 4_096
@@ -148,7 +148,7 @@ class SpanBuffer:
         return bool(self._spans or self.arrivals)
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
-        """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""
+        """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         self.arrivals.append(lambda: self._settle(batch, delivered, reason))
         self._admit()
 

@@ -110,7 +110,7 @@ class ResourceSampler:
             )
 
     def _watch_gpu(self, duration_s: float) -> None:
-        """On a thread of its own: a call into a driver can hang."""
+        """On its own thread: a call into a driver can hang."""
         sample_gpu = self._recorder.sample_gpu
         if sample_gpu is None or (self._gpu_thread is not None and self._gpu_thread.is_alive()):
             return
