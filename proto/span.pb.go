@@ -49,8 +49,8 @@ type Span struct {
 	Attributes    map[string]*AttributeValue `protobuf:"bytes,13,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Events        []*Event                   `protobuf:"bytes,14,rep,name=events,proto3" json:"events,omitempty"`
 	Links         []*Link                    `protobuf:"bytes,15,rep,name=links,proto3" json:"links,omitempty"`
-	// Tags, attributes, events, links and fields that were invalid or beyond a
-	// limit, and so are not (or only clamped) on this span.
+	// Tags, attributes, events, links and fields that were invalid or beyond a limit, and so are not
+	// (or only clamped) on this span.
 	InvalidFieldCount uint32 `protobuf:"varint,16,opt,name=invalid_field_count,json=invalidFieldCount,proto3" json:"invalid_field_count,omitempty"`
 	// OTLP's: bits 0 to 7 are the W3C trace flags, 0x100 says that 0x200 is known, and 0x200 that the
 	// parent is in another process. 0 means that nothing is known.
@@ -445,26 +445,34 @@ func (x *Link) GetAttributes() map[string]*AttributeValue {
 }
 
 type InferenceContext struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	ModelName    string                 `protobuf:"bytes,1,opt,name=model_name,json=modelName,proto3" json:"model_name,omitempty"`
-	ModelVersion string                 `protobuf:"bytes,2,opt,name=model_version,json=modelVersion,proto3" json:"model_version,omitempty"`
-	BatchSize    *int32                 `protobuf:"varint,3,opt,name=batch_size,json=batchSize,proto3,oneof" json:"batch_size,omitempty"`
-	InputTokens  *int32                 `protobuf:"varint,4,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
-	OutputTokens *int32                 `protobuf:"varint,5,opt,name=output_tokens,json=outputTokens,proto3,oneof" json:"output_tokens,omitempty"`
-	// "pytorch", "tensorflow", "onnx", ...
-	Framework      string   `protobuf:"bytes,6,opt,name=framework,proto3" json:"framework,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model, as its users call it.
+	ModelName string `protobuf:"bytes,1,opt,name=model_name,json=modelName,proto3" json:"model_name,omitempty"`
+	// The version or revision of the model's weights.
+	ModelVersion string `protobuf:"bytes,2,opt,name=model_version,json=modelVersion,proto3" json:"model_version,omitempty"`
+	// How many requests ran together. 0 or more.
+	BatchSize *int32 `protobuf:"varint,3,opt,name=batch_size,json=batchSize,proto3,oneof" json:"batch_size,omitempty"`
+	// Tokens read. 0 or more.
+	InputTokens *int32 `protobuf:"varint,4,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
+	// Tokens generated. 0 or more.
+	OutputTokens *int32 `protobuf:"varint,5,opt,name=output_tokens,json=outputTokens,proto3,oneof" json:"output_tokens,omitempty"`
+	// What runs the model: `pytorch`, `tensorflow`, `onnx`, `vllm`, ...
+	Framework string `protobuf:"bytes,6,opt,name=framework,proto3" json:"framework,omitempty"`
+	// Tokens in the (mean, padded) sequence. 0 or more.
 	SequenceLength *float32 `protobuf:"fixed32,7,opt,name=sequence_length,json=sequenceLength,proto3,oneof" json:"sequence_length,omitempty"`
-	// 0 to 1.
+	// Share of the prompt that was found in the KV cache. 0 to 1.
 	CacheHitRate *float32 `protobuf:"fixed32,8,opt,name=cache_hit_rate,json=cacheHitRate,proto3,oneof" json:"cache_hit_rate,omitempty"`
-	// "preprocessing", "inference", "postprocessing".
-	PipelineStage   string   `protobuf:"bytes,9,opt,name=pipeline_stage,json=pipelineStage,proto3" json:"pipeline_stage,omitempty"`
-	QueueDepth      *int32   `protobuf:"varint,10,opt,name=queue_depth,json=queueDepth,proto3,oneof" json:"queue_depth,omitempty"`
+	// `preprocessing`, `inference`, `postprocessing`, or a name of your own.
+	PipelineStage string `protobuf:"bytes,9,opt,name=pipeline_stage,json=pipelineStage,proto3" json:"pipeline_stage,omitempty"`
+	// Requests waiting. 0 or more.
+	QueueDepth *int32 `protobuf:"varint,10,opt,name=queue_depth,json=queueDepth,proto3,oneof" json:"queue_depth,omitempty"`
+	// How long this request waited in the queue. 0 or more.
 	QueueWaitTimeMs *float32 `protobuf:"fixed32,11,opt,name=queue_wait_time_ms,json=queueWaitTimeMs,proto3,oneof" json:"queue_wait_time_ms,omitempty"`
-	// 0 to 1.
+	// Batch size over the largest possible one. 0 to 1.
 	BatchFillRatio *float32 `protobuf:"fixed32,12,opt,name=batch_fill_ratio,json=batchFillRatio,proto3,oneof" json:"batch_fill_ratio,omitempty"`
-	// From the start of the span to the first token (or the first chunk).
+	// From the start of the span to the first token (or the first chunk). 0 or more.
 	TimeToFirstTokenMs *float32 `protobuf:"fixed32,13,opt,name=time_to_first_token_ms,json=timeToFirstTokenMs,proto3,oneof" json:"time_to_first_token_ms,omitempty"`
-	// Mean time between two tokens after the first.
+	// Mean time between two tokens after the first. 0 or more.
 	InterTokenLatencyMs *float32 `protobuf:"fixed32,14,opt,name=inter_token_latency_ms,json=interTokenLatencyMs,proto3,oneof" json:"inter_token_latency_ms,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -610,7 +618,7 @@ type ResourceMetrics struct {
 	CpuUtilizationPercent *float64 `protobuf:"fixed64,5,opt,name=cpu_utilization_percent,json=cpuUtilizationPercent,proto3,oneof" json:"cpu_utilization_percent,omitempty"`
 	// Resident memory of the process.
 	MemoryHeapBytes *int64 `protobuf:"varint,6,opt,name=memory_heap_bytes,json=memoryHeapBytes,proto3,oneof" json:"memory_heap_bytes,omitempty"`
-	// How old the sample was when the span ended.
+	// How old the sample was when the span ended. 0 or more.
 	SampleAgeMs           *float32 `protobuf:"fixed32,7,opt,name=sample_age_ms,json=sampleAgeMs,proto3,oneof" json:"sample_age_ms,omitempty"`
 	GpuPowerWatts         *float64 `protobuf:"fixed64,8,opt,name=gpu_power_watts,json=gpuPowerWatts,proto3,oneof" json:"gpu_power_watts,omitempty"`
 	GpuTemperatureCelsius *float64 `protobuf:"fixed64,9,opt,name=gpu_temperature_celsius,json=gpuTemperatureCelsius,proto3,oneof" json:"gpu_temperature_celsius,omitempty"`

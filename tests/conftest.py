@@ -1,4 +1,4 @@
-"""What every test shares: the two backends, a recorder, a receiver on a real socket."""
+"""What every test shares: the backend, a recorder, a receiver on a real socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import infertrace
-from backend_recording import Recording, assert_closed, available_backends
+from backend_recording import Recording, assert_closed
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
@@ -38,6 +38,7 @@ SLOW = {
     "native/test_instruction_gate.py": "wants valgrind",
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",
+    "schema/test_new_field.py": "wants Go, and builds a package",
     "schema/test_runtime_range.py": "downloads other versions of protobuf",
     "collector/store/test_postgres_store.py": "wants PostgreSQL",
     "test_postgresql_cluster.py": "wants PostgreSQL",
@@ -70,6 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "nightly: runs with --nightly only")
+    config.addinivalue_line("markers", "backend: runs on both backends, each in its own process")
     config.addinivalue_line("markers", "slow: takes long, or needs more than a C compiler")
     for place in SLOW:
         if not (TESTS / place.partition("::")[0]).exists():
@@ -79,8 +81,11 @@ def pytest_configure(config: pytest.Config) -> None:
 # First: pytest's own hook deselects by the markers.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in filter(is_slow, items):
-        item.add_marker("slow")
+    for item in items:
+        if is_slow(item):
+            item.add_marker("slow")
+        if "backend" in getattr(item, "fixturenames", ()):
+            item.add_marker("backend")
     if not config.getoption("nightly"):
         config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("nightly")])
         items[:] = [i for i in items if not i.get_closest_marker("nightly")]
@@ -92,12 +97,10 @@ def nightly(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("nightly"))
 
 
-@pytest.fixture(params=available_backends())
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the test once on each backend."""
-    module = backends.select(request.param)
-    monkeypatch.setattr(backends, "selected", module)
-    return module
+@pytest.fixture
+def backend() -> Any:
+    """The backend of this process, for a test that `-m backend` repeats on the other one."""
+    return backends.selected
 
 
 @pytest.fixture

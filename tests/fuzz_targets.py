@@ -13,6 +13,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -29,9 +30,11 @@ from infertrace.buffering.spool_file import (
     room_for,
 )
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
+from infertrace.exporting.answer import Answer
+from infertrace.exporting.envelope import Request
 from infertrace.exporting.spool_drain import drain
-from infertrace.exporting.transport import Answer, Request
-from infertrace.recording.limits import MAX_SPAN_BYTES
+from infertrace.generated.span_setters import SETTERS
+from infertrace.limits import MAX_SPAN_BYTES
 
 _HEADER_BYTES: Final = 256
 _COUNTERS: Final = 12
@@ -124,7 +127,7 @@ def _check(left: LeftSpool, size: int) -> None:
     assert sum(RECORD.size + len(record.span) for record in records) <= size
     sent: list[Request] = []
 
-    def send(request: Request) -> Answer:
+    def send(request: Request, span_count: int) -> Answer:
         sent.append(request)
         return Answer(1, 0, "")
 
@@ -156,17 +159,12 @@ def _record(source: Source, recording: Recording) -> None:
     made = recording.start_span(
         source.value(), source.value(), tags=source.entries(), attributes=source.entries()
     )
+
+    def set_one(method: str, parameter: str) -> None:
+        getattr(made, method)(**{parameter: source.value()})
+
     setters: list[Callable[[], None]] = [
-        lambda: made.set_batch_size(source.value()),
-        lambda: made.set_tokens(input=source.value(), output=source.value()),
-        lambda: made.set_queue(depth=source.value(), wait_time_ms=source.value()),
-        lambda: made.set_sequence_length(source.value()),
-        lambda: made.set_cache_hit_rate(source.value()),
-        lambda: made.set_batch_fill_ratio(source.value()),
-        lambda: made.set_streaming(source.value(), source.value()),
-        lambda: made.set_model_version(source.value()),
-        lambda: made.set_framework(source.value()),
-        lambda: made.set_pipeline_stage(source.value()),
+        *(partial(set_one, *setter) for setter in SETTERS.values()),
         lambda: made.set_status(source.value(), source.value()),
         lambda: made.set_tag(source.value(), source.value()),
         lambda: made.set_attribute(source.value(), source.value()),

@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import types
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import infertrace
 from infertrace import backend as backends
+from infertrace.generated.span_setters import SETTERS
 
 
 def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -134,6 +137,7 @@ print([name for name in sys.modules
 def test_no_collector_module_imports_the_sdk() -> None:
     code = """
 import sys
+import types
 import infertrace.collector.server
 sdk = ("infertrace.exporting", "infertrace.resources", "infertrace.buffering.spool")
 print([name for name in sys.modules if name.startswith(sdk)])
@@ -155,10 +159,30 @@ def test_both_backends_offer_the_same(name: str) -> None:
         if inspect.isfunction(function):
             names = list(inspect.signature(function).parameters)[1:]
             if member == "start_span":
-                names = list(inspect.signature(infertrace.Tracer.start_span).parameters)[1:]
+                continue  # test_the_signature_of_start_span
             text = getattr(native, member).__doc__ or ""
             for parameter in names:
                 assert parameter in text, (member, parameter)
+
+
+def test_the_signature_of_start_span(backend: Any) -> None:
+    """Tools find it on both backends, and what replaces the method is called."""
+    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
+    parameters = inspect.signature(infertrace.Tracer.start_span).parameters
+    if backend.NAME == "native":
+        named |= SETTERS.keys()
+    else:
+        assert parameters["fields"].annotation == "Unpack[SpanFields]"
+    assert parameters.keys() - {"self", "fields"} == named
+    assert "enter it with `with`" in (infertrace.Tracer.start_span.__doc__ or "")
+    tracer = infertrace.Tracer("localhost:1")
+    try:
+        assert type(tracer) is infertrace.Tracer
+        with mock.patch.object(infertrace.Tracer, "start_span", return_value="patched"):
+            assert tracer.start_span("m") == "patched"  # type: ignore[comparison-overlap]
+        assert tracer.start_span("m").is_recording
+    finally:
+        tracer.shutdown(0)
 
 
 def test_version() -> None:
@@ -169,3 +193,10 @@ def test_version() -> None:
     )  # fmt: skip
     assert outcome.stdout.strip() in command.stdout
     assert "backend" in command.stdout
+
+
+def test_an_extension_of_other_code_is_refused() -> None:
+    module = types.SimpleNamespace(NAME="native", current=None)
+    assert backends.complete(module, ["NAME", "current"]) is module
+    with pytest.raises(ImportError, match="lacks Recorder, set_current: expected one of this"):
+        backends.complete(module, ["NAME", "Recorder", "set_current"])

@@ -60,9 +60,11 @@ def spools(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.spool"))
 
 
-def sender_of(tracer: Any) -> subprocess.Popen[bytes]:
-    process: subprocess.Popen[bytes] = tracer._exporter._transport._process._process
-    return process
+def sender_of(tracer: Any) -> int:
+    """The process that sends for this tracer, which has sent something."""
+    pid: int | None = tracer._exporter.sender_pid
+    assert pid is not None
+    return pid
 
 
 def has_ended(pid: int) -> bool:

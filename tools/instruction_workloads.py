@@ -73,9 +73,9 @@ def recorded_span(recorder: Any, times: int) -> None:
 def by_its_tracer(recorder: Any, times: int) -> None:
     """As users write it: the method is found in each turn, and takes the recorder of `self`."""
     base: Any = backend.select("native").TracerBase
-    derived = type("Tracer", (base,), {})
-    base.add_start_span(derived)
-    tracer = derived()
+    kind = type("Tracer", (base,), {})
+    base.add_start_span(kind, "")
+    tracer = kind()
     tracer._recorder = recorder
     for _ in range(times):
         with tracer.start_span("gpt-4") as span:

@@ -28,9 +28,9 @@ SANITIZERS = "address,undefined"
 SUITE = (
     "tests/recording",
     "tests/buffering",
-    "tests/exporting/test_exchange.py",
+    "tests/exporting/test_link.py",
     "tests/native/test_span_bounds.py",
-    "tests/native/test_handoff.py",
+    "tests/native/test_delivery_loop.py",
     "tests/collector/test_decoder.py",
     "tests/collector/store/test_id_filters.py",
 )

@@ -18,7 +18,7 @@ cdef enum:
     SOLE_REFERENCE = 1
 
 
-# Not tracked by the collector of cycles: making one must never run it.
+# Not tracked by the GC: allocating a segment must never run it.
 @cython.final
 @cython.internal
 @cython.no_gc
@@ -46,22 +46,22 @@ cdef class SpanBuffer:
     cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
     cdef infertrace_spool spool
     cdef bint spooled
-    cdef infertrace_handoff handoff
-    cdef Segment handed  # whose bytes the handoff has
-    cdef bint abandoned  # it was counted already, and its answer is not
-    cdef uint32_t attention
+    cdef infertrace_delivery delivery
+    cdef Segment handed  # owns the bytes that the delivery loop has
+    cdef bint abandoned  # a shutdown has counted it, so its answer is not counted
+    cdef uint32_t pending_work
     cdef uint64_t batch_sequence
     cdef bytes producer_field
 
     def __dealloc__(self):
         self.forget_spares()
         self.detach()
-        infertrace_bell_remove(&self.handoff.bell)
+        infertrace_wakeup_close(&self.delivery.wakeup)
 
     def __cinit__(self, Py_ssize_t max_buffer_bytes, Py_ssize_t max_batch_bytes):
         self.max_buffer_bytes = max_buffer_bytes
         self.max_batch_bytes = max_batch_bytes
-        self.handoff.attention = &self.attention
+        self.delivery.pending_work = &self.pending_work
         self.reset()
 
     cdef int reset(self) except -1:
@@ -69,9 +69,9 @@ cdef class SpanBuffer:
         self.sealed = []
         self.forget_spares()
         self.detach()
-        infertrace_bell_remove(&self.handoff.bell)
-        self.handoff.state = INFERTRACE_ABSENT
-        self.handoff.interrupted = self.attention = 0
+        infertrace_wakeup_close(&self.delivery.wakeup)
+        self.delivery.state = INFERTRACE_ABSENT
+        self.delivery.interrupted = self.pending_work = 0
         self.handed = None
         self.abandoned = False
         self.held_bytes = 0
@@ -182,7 +182,7 @@ cdef class SpanBuffer:
         return 0
 
     cdef Segment take(self, bint partial):
-        """The oldest segment that is full, or that holds anything; None where there is none."""
+        """The oldest full segment; with `partial`, any that holds spans. None if there is none."""
         if not self.sealed and partial:
             self.seal()
         return self.sealed.pop(0) if self.sealed else None
@@ -203,9 +203,9 @@ cdef class SpanBuffer:
                 return
 
     cdef PyObject* recycle(self) noexcept:
-        """A payload that was handed out and that nobody else holds any more, or NULL.
+        """A payload that was handed out and that only we still reference, or NULL.
 
-        Fresh pages from the kernel would cost a span more than its encoding.
+        Memory fresh from the kernel would cost a span more than its encoding.
         """
         cdef int slot
         cdef PyObject* data

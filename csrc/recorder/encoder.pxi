@@ -1,7 +1,7 @@
 # The bytes of a span; see infertrace.recording.encoder for the order of the fields.
 
-# What a span without attributes encodes to at most, but for its texts.
-cdef Py_ssize_t BASE_BYTES = 448  # with the room that a repeated field is copied in
+# Upper bound on the encoding of a span without attributes, apart from its texts.
+cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # and the room that a repeated field is copied in
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
 cdef const char* REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
@@ -40,7 +40,7 @@ cdef uint8_t* put_tags(uint8_t* p, dict tags) except NULL:
     cdef uint8_t* start
     cdef Py_ssize_t position = 0
     while PyDict_Next(tags, &position, &key, &value):
-        p[0] = 0x4A
+        p[0] = TAGS_TAG
         start = p + 1
         p = put_text(start + 1, 0x0A, <str>key)
         p = put_text(p, 0x12, <str>value)
@@ -80,12 +80,9 @@ cdef uint8_t* put_scalar(uint8_t* p, object value) except NULL:
 
 
 cdef Py_ssize_t extras_bound(Extras extras) except -1:
-    cdef Py_ssize_t bound = 0
-    for text in (
-        extras.model_version, extras.framework, extras.pipeline_stage, extras.status_message
-    ):
-        if text is not None:
-            bound += utf8_size(<str>text)
+    cdef Py_ssize_t bound = extras.inference_text_bytes()
+    if extras.status_message is not None:
+        bound += utf8_size(extras.status_message)
     bound += entries_bound(extras.tags) + entries_bound(extras.attributes)
     for _, name, attributes in extras.events or ():
         bound += ENTRY_BYTES + utf8_size(<str>name) + entries_bound(<dict>attributes)
@@ -97,7 +94,7 @@ cdef Py_ssize_t extras_bound(Extras extras) except -1:
 cdef uint8_t* put_events(uint8_t* p, list events) except NULL:
     cdef uint8_t* start
     for time_ns, name, attributes in events:
-        p[0] = 0x72
+        p[0] = EVENTS_TAG
         start = p + 1
         p = wire_uint(start + 1, 0x08, <uint64_t><int64_t>time_ns)
         p = put_text(p, 0x12, <str>name)
@@ -109,7 +106,7 @@ cdef uint8_t* put_events(uint8_t* p, list events) except NULL:
 cdef uint8_t* put_links(uint8_t* p, list links) except NULL:
     cdef uint8_t* start
     for trace_high, trace_low, span_id, attributes in links:
-        p[0] = 0x7A
+        p[0] = LINKS_TAG
         start = p + 1
         p = start + 1
         p[0] = 0x0A
@@ -129,81 +126,55 @@ cdef inline uint8_t* put_measure(uint8_t* p, uint8_t tag, float value) noexcept:
 
 
 cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
-    cdef uint32_t present = span.present
     cdef uint8_t* start
     if (
         span.model is None
-        and not present
+        and not span.present
         and (span.extras is None or not span.extras.has_inference_text())
     ):
         return p
-    p[0] = 0x52
+    p[0] = INFERENCE_TAG
     start = p + 1
     p = start + 1
     if span.model is not None:
-        p = infertrace_put_repeated(span.recorder.models, p, 0x0A, span.model)
-    if span.extras is not None and span.extras.model_version:
-        p = put_text(p, 0x12, span.extras.model_version)
-    if present & HAS_BATCH_SIZE:
-        p = wire_uint(p, 0x18, span.batch_size)
-    if present & HAS_INPUT_TOKENS:
-        p = wire_uint(p, 0x20, span.input_tokens)
-    if present & HAS_OUTPUT_TOKENS:
-        p = wire_uint(p, 0x28, span.output_tokens)
-    if span.extras is not None and span.extras.framework:
-        p = put_text(p, 0x32, span.extras.framework)
-    if present & HAS_SEQUENCE_LENGTH:
-        p = put_measure(p, 0x3D, span.sequence_length)
-    if present & HAS_CACHE_HIT_RATE:
-        p = put_measure(p, 0x45, span.cache_hit_rate)
-    if span.extras is not None and span.extras.pipeline_stage:
-        p = put_text(p, 0x4A, span.extras.pipeline_stage)
-    if present & HAS_QUEUE_DEPTH:
-        p = wire_uint(p, 0x50, span.queue_depth)
-    if present & HAS_QUEUE_WAIT_TIME:
-        p = put_measure(p, 0x5D, span.queue_wait_time_ms)
-    if present & HAS_BATCH_FILL_RATIO:
-        p = put_measure(p, 0x65, span.batch_fill_ratio)
-    if present & HAS_TIME_TO_FIRST_TOKEN:
-        p = put_measure(p, 0x6D, span.time_to_first_token_ms)
-    if present & HAS_INTER_TOKEN_LATENCY:
-        p = put_measure(p, 0x75, span.inter_token_latency_ms)
+        p = infertrace_put_repeated(span.recorder.models, p, MODEL_NAME_TAG, span.model)
+    p = put_fields(p, span)
     return wire_close(start, 1, p)
 
 
 cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     """Write a finished span as one entry of SendSpanBatchRequest.spans."""
-    # Attributes of attributes, not locals: Cython counts a reference for each local.
+    # Attribute chains, not locals: Cython counts a reference for each local.
     cdef uint8_t* start
     cdef int start_size
     cdef double age_ms
     p[0] = 0x0A
     start = p + 1
     p = start + span.recorder.length_size
-    p[0] = 0x0A
+    p[0] = TRACE_ID_TAG
     p[1] = 16
     p = wire_id(wire_id(p + 2, span.trace_high), span.trace_low)
-    p[0] = 0x12
+    p[0] = SPAN_ID_TAG
     p[1] = 8
     p = wire_id(p + 2, span.id)
     if span.parent_id:
-        p[0] = 0x1A
+        p[0] = PARENT_SPAN_ID_TAG
         p[1] = 8
         p = wire_id(p + 2, span.parent_id)
     memcpy(p, span.recorder.service_data, span.recorder.service_size)
     p += span.recorder.service_size
-    p = infertrace_put_repeated(span.recorder.operations, p, 0x2A, span.operation)
-    p[0] = 0x30
+    p = infertrace_put_repeated(span.recorder.operations, p, OPERATION_NAME_TAG, span.operation)
+    p[0] = START_TIME_UNIX_NANO_TAG
     p = wire_time(p + 1, <uint64_t>(span.start + span.recorder.anchor))
     if span.duration:
-        p = wire_uint(p, 0x38, <uint64_t>span.duration)
+        p = wire_uint(p, DURATION_NANOS_TAG, <uint64_t>span.duration)
     if span.status == STATUS_OK:
         memcpy(p, b"\x42\x02OK", 4)
         p += 4
     elif span.status == STATUS_ERROR:
-        p = wire_bytes(p, 0x42, b"ERROR", 5)
+        p = wire_bytes(p, STATUS_TAG, b"ERROR", 5)
     else:
-        p = wire_bytes(p, 0x42, b"CANCELLED", 9)
+        p = wire_bytes(p, STATUS_TAG, b"CANCELLED", 9)
     if span.extras is not None and span.extras.tags is not None:
         p = put_tags(p, span.extras.tags)
     p = put_inference(p, span)
@@ -214,20 +185,20 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p = wire_float(p, <float>(age_ms if age_ms > 0 else 0.0))
     if span.extras is not None:
         if span.extras.status_message:
-            p = put_text(p, 0x62, span.extras.status_message)
-        p = put_attributes(p, 0x6A, span.extras.attributes)
+            p = put_text(p, STATUS_MESSAGE_TAG, span.extras.status_message)
+        p = put_attributes(p, ATTRIBUTES_TAG, span.extras.attributes)
         if span.extras.events is not None:
             p = put_events(p, span.extras.events)
         if span.extras.links is not None:
             p = put_links(p, span.extras.links)
     if span.invalid_fields:
-        p[0] = 0x80
-        p[1] = 0x01
+        p[0] = INVALID_FIELD_COUNT_TAG & 0xFF
+        p[1] = INVALID_FIELD_COUNT_TAG >> 8
         p = wire_varint(p + 2, span.invalid_fields)
     if span.parent_is_remote:
         memcpy(p, REMOTE_PARENT_FLAGS, 4)
         p += 4
-    # Most spans of a program are alike: the next one's length will take as many bytes.
+    # Most spans of a program are alike, so the next length is guessed to take as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)
     return wire_close(start, start_size, p)

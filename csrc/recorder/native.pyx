@@ -4,8 +4,8 @@
 
 Behaves as infertrace.recording.pure does, and writes the same bytes; one test suite
 runs on both. Its critical sections are those between two operations that can run
-Python code: they hold the GIL and allocate no object that the collector of cycles
-tracks, so neither a thread, nor a signal handler, nor a finalizer sees them half done.
+Python code: they hold the GIL and allocate no object that the GC tracks, so neither a thread,
+nor a signal handler, nor a finalizer sees them half done.
 """
 
 cimport cython
@@ -29,13 +29,13 @@ import contextvars
 import os
 import time
 
+from infertrace import limits
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import failure, invalid_values, values
-from infertrace.recording.context import TraceContext, parse_traceparent
 from infertrace.recording.initial import fill
-from infertrace.recording import limits
+from infertrace.trace_context import TraceContext, parse_traceparent
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
@@ -96,26 +96,30 @@ cdef extern from "common/clock.h":
     int64_t infertrace_monotonic_ns() nogil
     int64_t infertrace_wall_ns() nogil
 
-cdef extern from "recorder/exchange.h":
+cdef extern from "recorder/roundtrip.h":
     struct iovec:
         void* iov_base
         size_t iov_len
-    ptrdiff_t infertrace_exchange(
-        int descriptor, iovec* parts, int count, char* answer,
+    ptrdiff_t infertrace_roundtrip(
+        int fd, iovec* parts, int count, char* answer,
         size_t room, size_t head, size_t size_at, int64_t deadline
     ) nogil
 
-cdef extern from "recorder/bell.h":
-    ctypedef struct infertrace_bell:
-        pass
-    int infertrace_bell_hang(infertrace_bell* bell) noexcept
-    void infertrace_bell_remove(infertrace_bell* bell) noexcept
-    void infertrace_bell_ring(infertrace_bell* bell) noexcept
-    uint32_t infertrace_read(const uint32_t* word) noexcept
-    void infertrace_write(uint32_t* word, uint32_t value) noexcept
-    bint infertrace_change(uint32_t* word, uint32_t before, uint32_t after) noexcept
+cdef extern from "common/atomics.h":
+    uint32_t infertrace_load_acquire(const uint32_t* word) noexcept
+    void infertrace_store_release(uint32_t* word, uint32_t value) noexcept
+    bint infertrace_compare_exchange(
+        uint32_t* word, uint32_t expected, uint32_t desired
+    ) noexcept
 
-cdef extern from "recorder/handoff.h":
+cdef extern from "recorder/wakeup_pipe.h":
+    ctypedef struct infertrace_wakeup_pipe:
+        pass
+    int infertrace_wakeup_open(infertrace_wakeup_pipe* wakeup) noexcept
+    void infertrace_wakeup_close(infertrace_wakeup_pipe* wakeup) noexcept
+    void infertrace_wakeup_notify(infertrace_wakeup_pipe* wakeup) noexcept
+
+cdef extern from "recorder/delivery_loop.h":
     enum:
         INFERTRACE_ABSENT
         INFERTRACE_IDLE
@@ -127,25 +131,25 @@ cdef extern from "recorder/handoff.h":
     struct infertrace_request:
         uint64_t size
         double timeout_s
-    ctypedef struct infertrace_handoff:
-        infertrace_bell bell
+        int64_t span_count
+    ctypedef struct infertrace_delivery:
+        infertrace_wakeup_pipe wakeup
         uint32_t state, interrupted
-        uint32_t* attention
+        uint32_t* pending_work
         infertrace_request request
         const char* payload
         const char* resource
         size_t payload_size, resource_size
         uint8_t* trailer
         size_t trailer_size
-        int64_t span_count
         ptrdiff_t answer_size
         char* answer
-    ctypedef struct infertrace_sending:
-        int descriptor
+    ctypedef struct infertrace_link:
+        int fd
         size_t head, size_at
         int64_t timeout_ns
-    int infertrace_attend(
-        infertrace_handoff* handoff, const infertrace_sending* sending,
+    int infertrace_run_delivery_loop(
+        infertrace_delivery* delivery, const infertrace_link* link,
         int64_t interval_ns, int64_t until
     ) noexcept nogil
 
@@ -157,7 +161,7 @@ cdef extern from "recorder/gpu_sample.h":
         void* power
         void* temperature
     ctypedef struct infertrace_gpu_sample:
-        infertrace_bell bell
+        infertrace_wakeup_pipe wakeup
         uint32_t state, stopped
         int64_t taken_at
         uint8_t* identity
@@ -175,9 +179,9 @@ cdef extern from "recorder/process_sample.h":
         INFERTRACE_NEW_SAMPLE
         INFERTRACE_BUSY_SAMPLE
     ctypedef struct infertrace_process_sample:
-        infertrace_bell bell
+        infertrace_wakeup_pipe wakeup
         uint32_t state, stopped
-        uint32_t* attention
+        uint32_t* pending_work
         const char* metrics
         size_t size
         int64_t taken_at
@@ -236,7 +240,7 @@ if PyInterpreterState_Get() != PyInterpreterState_Main():
 
 __all__ = [
     "NAME", "NOOP", "Recorder", "Span", "TracerBase",
-    "current", "exchange", "monotonic_ns", "set_current",
+    "current", "monotonic_ns", "roundtrip", "set_current",
 ]
 
 NAME = "native"
@@ -253,6 +257,7 @@ include "context.pxi"
 include "span.pxi"
 include "encoder.pxi"
 include "record.pxi"
+include "../generated/recorder_fields.pxi"
 include "recorder.pxi"
-include "exchange.pxi"
-include "handoff.pxi"
+include "roundtrip.pxi"
+include "delivery_loop.pxi"

@@ -1,7 +1,7 @@
 /* CPU time and memory of this process, read by a thread without the GIL, with the GPU's sample.
  *
- * The twin of infertrace.resources.process. A reading waits, encoded, until who ends the next
- * span takes it.
+ * The twin of infertrace.resources.process. The encoded sample is published; the next
+ * thread that ends a span picks it up.
  */
 #ifndef INFERTRACE_PROCESS_SAMPLE_H
 #define INFERTRACE_PROCESS_SAMPLE_H
@@ -10,21 +10,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "recorder/bell.h"
-#include "recorder/gpu_sample.h"
+#include "common/atomics.h"
 #include "common/wire_write.h"
+#include "generated/resource_tags.h"
+#include "recorder/gpu_sample.h"
+#include "recorder/wakeup_pipe.h"
 
 enum { INFERTRACE_NO_SAMPLE, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE };
 
 #define INFERTRACE_SAMPLE_ROOM 256
-/* A driver that answers later than this is as good as none. */
+/* Readings of a driver that answers later than this are left out. */
 #define INFERTRACE_GPU_PATIENCE_NS 500000000
 
 typedef struct {
-    infertrace_bell bell;
+    infertrace_wakeup_pipe wakeup;
     uint32_t state;
     uint32_t stopped;
-    uint32_t *attention; /* set where who ends the next span has something to do */
+    uint32_t *pending_work; /* nonzero: the thread that ends the next span has something to do */
     uint8_t metrics[INFERTRACE_SAMPLE_ROOM];
     size_t size;
     int64_t taken_at;
@@ -41,7 +43,7 @@ static void infertrace_sample_process(infertrace_process_sample *sample, int64_t
 #include <time.h>
 #include <unistd.h>
 
-static int64_t infertrace_processor_ns(void) {
+static int64_t infertrace_cpu_ns(void) {
     struct timespec used;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
     return (int64_t)used.tv_sec * 1000000000LL + used.tv_nsec;
@@ -64,41 +66,43 @@ static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_
                                   int64_t resident, int64_t gpu_since) {
     uint8_t *end = sample->metrics;
     infertrace_gpu_sample *gpu = &sample->gpu;
-    int has_gpu = infertrace_change(&gpu->state, 0, 1);
+    int has_gpu = infertrace_compare_exchange(&gpu->state, 0, 1);
     int fresh = has_gpu && gpu->taken_at > gpu_since;
     if (fresh) end = infertrace_put_gpu(end, gpu);
-    *end++ = 0x29;
+    *end++ = INFERTRACE_CPU_UTILIZATION_PERCENT_TAG;
     end = wire_double(end, cpu_percent);
-    if (resident >= 0) end = wire_uint(end, 0x30, (uint64_t)resident);
+    if (resident >= 0) end = wire_uint(end, INFERTRACE_MEMORY_HEAP_BYTES_TAG, (uint64_t)resident);
     if (fresh) end = infertrace_put_gpu_power(end, gpu);
-    if (has_gpu) infertrace_write(&gpu->state, 0);
+    if (has_gpu) infertrace_store_release(&gpu->state, 0);
     sample->size = (size_t)(end - sample->metrics);
 }
 
 /* Read at each interval until it is stopped, or until that moment. */
 static void infertrace_sample_process(infertrace_process_sample *sample, int64_t interval_ns,
                                       int64_t until) {
-    int64_t last = infertrace_monotonic_ns(), last_used = infertrace_processor_ns();
+    int64_t last = infertrace_monotonic_ns(), last_used = infertrace_cpu_ns();
     int64_t due = last + interval_ns;
     int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    while (!infertrace_read(&sample->stopped)) {
+    while (!infertrace_load_acquire(&sample->stopped)) {
         int64_t now = infertrace_monotonic_ns();
         if (now >= due) {
-            int64_t used = infertrace_processor_ns(), resident = infertrace_resident_bytes(statm);
-            if (infertrace_change(&sample->state, INFERTRACE_NO_SAMPLE, INFERTRACE_BUSY_SAMPLE) ||
-                infertrace_change(&sample->state, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE)) {
-                infertrace_put_sample(
-                    sample, 100.0 * (double)(used - last_used) / (double)(now - last), resident,
-                    now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
+            int64_t used = infertrace_cpu_ns(), resident = infertrace_resident_bytes(statm);
+            if (infertrace_compare_exchange(&sample->state, INFERTRACE_NO_SAMPLE,
+                                            INFERTRACE_BUSY_SAMPLE) ||
+                infertrace_compare_exchange(&sample->state, INFERTRACE_NEW_SAMPLE,
+                                            INFERTRACE_BUSY_SAMPLE)) {
+                infertrace_put_sample(sample,
+                                      100.0 * (double)(used - last_used) / (double)(now - last),
+                                      resident, now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
                 sample->taken_at = now;
-                infertrace_write(&sample->state, INFERTRACE_NEW_SAMPLE);
-                infertrace_write(sample->attention, 1);
+                infertrace_store_release(&sample->state, INFERTRACE_NEW_SAMPLE);
+                infertrace_store_release(sample->pending_work, 1);
             }
             last = now, last_used = used;
             due = now + interval_ns;
         }
         if (now >= until) break;
-        infertrace_bell_wait(&sample->bell, -1, due < until ? due : until);
+        infertrace_wakeup_wait(&sample->wakeup, -1, due < until ? due : until);
     }
     if (statm >= 0) close(statm);
 }

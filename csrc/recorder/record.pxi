@@ -1,14 +1,5 @@
 # Spans that have finished already: one, or a batch of them from columns.
 
-cdef enum:
-    MAX_COLUMNS = 12
-
-assert (
-    len(("start_ns", "duration_ns") + batch_columns.COUNT_COLUMNS + batch_columns.MEASURE_COLUMNS)
-    <= <Py_ssize_t>MAX_COLUMNS
-)
-
-
 cdef struct Column:
     const char* data
     Py_ssize_t stride
@@ -70,39 +61,6 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
             span.invalid_fields += 1
         (<int32_t*>column.field)[0] = <int32_t>integer
     span.present |= column.presence
-
-
-cdef int bind(Span span, str name, Column* column) except -1:
-    """Let a column fill its field of `span`."""
-    column.real = True
-    column.upper = FLOAT32_MAX
-    if name == "sequence_length":
-        column.field, column.presence = &span.sequence_length, HAS_SEQUENCE_LENGTH
-    elif name == "cache_hit_rate":
-        column.field, column.presence = &span.cache_hit_rate, HAS_CACHE_HIT_RATE
-        column.upper = 1.0
-    elif name == "queue_wait_time_ms":
-        column.field, column.presence = &span.queue_wait_time_ms, HAS_QUEUE_WAIT_TIME
-    elif name == "batch_fill_ratio":
-        column.field, column.presence = &span.batch_fill_ratio, HAS_BATCH_FILL_RATIO
-        column.upper = 1.0
-    elif name == "time_to_first_token_ms":
-        column.field, column.presence = &span.time_to_first_token_ms, HAS_TIME_TO_FIRST_TOKEN
-    elif name == "inter_token_latency_ms":
-        column.field, column.presence = &span.inter_token_latency_ms, HAS_INTER_TOKEN_LATENCY
-    else:
-        column.real = False
-        if name == "batch_size":
-            column.field, column.presence = &span.batch_size, HAS_BATCH_SIZE
-        elif name == "input_tokens":
-            column.field, column.presence = &span.input_tokens, HAS_INPUT_TOKENS
-        elif name == "output_tokens":
-            column.field, column.presence = &span.output_tokens, HAS_OUTPUT_TOKENS
-        elif name == "queue_depth":
-            column.field, column.presence = &span.queue_depth, HAS_QUEUE_DEPTH
-        else:
-            column.field, column.presence = NULL, 0  # start_ns, duration_ns
-    return 0
 
 
 cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:

@@ -29,13 +29,13 @@ cdef class Recorder:
     def __dealloc__(self):
         infertrace_clear_fields(self.operations)
         infertrace_clear_fields(self.models)
-        infertrace_bell_remove(&self.process.bell)
-        infertrace_bell_remove(&self.process.gpu.bell)
+        infertrace_wakeup_close(&self.process.wakeup)
+        infertrace_wakeup_close(&self.process.gpu.wakeup)
 
     def __init__(self, *, max_buffer_bytes, max_batch_bytes, wake):
         self.buffer = SpanBuffer.__new__(SpanBuffer, max_buffer_bytes, max_batch_bytes)
         self.wake = wake
-        self.process.attention = &self.buffer.attention
+        self.process.pending_work = &self.buffer.pending_work
         self.enabled = True
         self.samples_all = True
         self.length_size = 1
@@ -50,8 +50,8 @@ cdef class Recorder:
         memcpy(&self.ids, PyBytes_AS_STRING(seed), sizeof(self.ids))
         self.awake = False
         self.buffer.reset()
-        infertrace_bell_remove(&self.process.bell)
-        infertrace_bell_remove(&self.process.gpu.bell)
+        infertrace_wakeup_close(&self.process.wakeup)
+        infertrace_wakeup_close(&self.process.gpu.wakeup)
         self.process.state = INFERTRACE_NO_SAMPLE
         self.process.gpu.state = self.process.gpu.taken_at = 0
 
@@ -65,7 +65,7 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end = head
         if encoded:
-            end = wire_uint(head, 0x22, len(encoded))
+            end = wire_uint(head, SERVICE_NAME_TAG, len(encoded))
         field = PyBytes_FromStringAndSize(<const char*>head, end - head) + encoded
         self.service = name
         self.service_field = field
@@ -83,15 +83,18 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end
         if pair is None:
-            infertrace_change(&self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE)
+            infertrace_compare_exchange(
+                &self.process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_NO_SAMPLE
+            )
             self.sample_data = NULL
             self.sample_size = 0
             self.sample_pair = self.sample_field = None
             return
         metrics, sampled_at = pair
         # The age follows as the message's last field: one tag byte and four of a float.
-        end = wire_uint(head, 0x5A, len(metrics) + 5)
-        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics + b"\x3d"
+        end = wire_uint(head, RESOURCES_TAG, len(metrics) + 5)
+        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics
+        field += bytes((SAMPLE_AGE_MS_TAG,))
         self.sampled_at = sampled_at
         self.sample_pair = pair
         self.sample_field = field
@@ -159,17 +162,17 @@ cdef class Recorder:
     def take(self, bint partial=True):
         """The oldest finished spans, encoded, as one Batch; None where there is none.
 
-        Without `partial`, also where what there is does not fill a batch yet.
+        Without `partial`, None until they fill a batch.
         """
         segment = self.buffer.take(partial)
         return None if segment is None else self.buffer.as_batch(segment)
 
     def encode_some(self):
-        """Nothing: what waits is encoded already."""
+        """Nothing: spans are encoded when they end."""
         return False
 
     def settle(self, batch, delivered, reason):
-        """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
+        """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
         self.buffer.settle(
             len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
@@ -177,7 +180,7 @@ cdef class Recorder:
         if self.buffer.spooled:
             infertrace_spool_settle(&self.buffer.spool, last)
 
-    def attend(
+    def run_delivery_loop(
         self,
         int descriptor,
         bytes producer not None,
@@ -194,19 +197,20 @@ cdef class Recorder:
 
         While all is accepted, and spans come. Returns the number of the last batch; one that
         was not delivered, or None; and the answer to that: bytes, an OSError where the sender
-        has ended, or None where it was not sent. None where the platform has no such way.
-        `head`, `size_at`: as of `exchange`. The other bytes follow the spans in each request.
+        has exited, or None where it was not sent. None where the platform has no such way.
+        `head`, `size_at`: as of `roundtrip`. `producer` and `resource` follow the spans in each
+        request; `batch_sequence` is the number of the batch before the first.
         """
-        return attend(
+        return run_delivery_loop(
             self, producer, resource, batch_sequence,
-            infertrace_sending(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
+            infertrace_link(descriptor, head, size_at, <int64_t>(timeout_s * 1e9)),
             <int64_t>(interval_s * 1e9), <int64_t>(stay_s * 1e9),
         )
 
     def interrupt(self):
-        """Let `attend` return, or the next one."""
-        infertrace_write(&self.buffer.handoff.interrupted, 1)
-        infertrace_bell_ring(&self.buffer.handoff.bell)
+        """Let `run_delivery_loop` return, or else its next call."""
+        infertrace_store_release(&self.buffer.delivery.interrupted, 1)
+        infertrace_wakeup_notify(&self.buffer.delivery.wakeup)
 
     def sample_process(self, double interval_s, double duration_s):
         """Take samples of the process without the GIL; False where the platform has no way.
@@ -216,7 +220,7 @@ cdef class Recorder:
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
-        if infertrace_bell_hang(&self.process.bell):
+        if infertrace_wakeup_open(&self.process.wakeup):
             return False
         with nogil:
             infertrace_sample_process(&self.process, interval_ns, until)
@@ -237,22 +241,22 @@ cdef class Recorder:
         device, rates, memory, power, temperature = queries
         asked.device, asked.rates, asked.memory = <void*>device, <void*>rates, <void*>memory
         asked.power, asked.temperature = <void*>power, <void*>temperature
-        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_bell_hang(&gpu.bell):
+        if len(identity) > INFERTRACE_GPU_IDENTITY_ROOM or infertrace_wakeup_open(&gpu.wakeup):
             return
-        if not infertrace_change(&gpu.state, 0, 1):
+        if not infertrace_compare_exchange(&gpu.state, 0, 1):
             return
         memcpy(gpu.identity, PyBytes_AS_STRING(identity), PyBytes_GET_SIZE(identity))
         gpu.identity_size = PyBytes_GET_SIZE(identity)
-        infertrace_write(&gpu.state, 0)
+        infertrace_store_release(&gpu.state, 0)
         with nogil:
             infertrace_sample_gpu(gpu, &asked, interval_ns, until)
 
     def stop_sampling(self, bint stopped=True):
         """Let `sample_process` and `sample_gpu` return, now and always; or allow them again."""
-        infertrace_write(&self.process.stopped, stopped)
-        infertrace_write(&self.process.gpu.stopped, stopped)
-        infertrace_bell_ring(&self.process.bell)
-        infertrace_bell_ring(&self.process.gpu.bell)
+        infertrace_store_release(&self.process.stopped, stopped)
+        infertrace_store_release(&self.process.gpu.stopped, stopped)
+        infertrace_wakeup_notify(&self.process.wakeup)
+        infertrace_wakeup_notify(&self.process.gpu.wakeup)
 
     def attach_spool(self, file):
         """Keep what is held, and what will be, in this SpoolFile too."""
@@ -276,7 +280,7 @@ cdef class Recorder:
 
     def counts(self):
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""
-        collect(self.buffer)
+        count_accepted(self.buffer)
         # Read before the first object is made: making one may run a finalizer that records.
         cdef int64_t produced = self.buffer.produced
         cdef int64_t delivered = self.buffer.delivered
@@ -391,15 +395,15 @@ cdef class Recorder:
                 PyErr_Clear()
                 self.buffer.drop(INVALID, 1)
                 full = 0
-        if full or not self.awake or self.buffer.attention:
+        if full or not self.awake or self.buffer.pending_work:
             self.look_up(full)
         return 0
 
     cdef int look_up(self, bint full) except -1:
-        """Do for the threads what they have not the GIL for, and wake who has a batch to take."""
+        """Do what GIL-free threads left for us, and wake the exporter if a batch is ready."""
         try:
-            if self.buffer.attention:
-                attend_to_threads(self)
+            if self.buffer.pending_work:
+                do_pending_work(self)
             if self.awake and (not full or hand_over(self)):
                 return 0
             self.awake = True
@@ -420,48 +424,18 @@ cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
     return filling != <PyObject*>None and filling != <PyObject*>recorder.buffer.filling
 
 
-# The keywords of start_span, in the order of the places below.
-cdef tuple START_KEYWORDS = (
-    "model_name", "operation_name", "parent", "links", "tags", "attributes",
-    "model_version", "framework", "pipeline_stage",
-    "batch_size", "input_tokens", "output_tokens", "queue_depth",
-    "sequence_length", "cache_hit_rate", "queue_wait_time_ms", "batch_fill_ratio",
-)
-
-cdef enum StartKeyword:
-    MODEL_NAME
-    OPERATION_NAME
-    PARENT
-    LINKS
-    TAGS
-    ATTRIBUTES
-    MODEL_VERSION
-    FRAMEWORK
-    PIPELINE_STAGE
-    BATCH_SIZE
-    INPUT_TOKENS
-    OUTPUT_TOKENS
-    QUEUE_DEPTH
-    SEQUENCE_LENGTH
-    CACHE_HIT_RATE
-    QUEUE_WAIT_TIME
-    BATCH_FILL_RATIO
-    START_KEYWORD_COUNT
-
-assert len(START_KEYWORDS) == <Py_ssize_t>START_KEYWORD_COUNT
-
 cdef str DEFAULT_OPERATION = "inference"
 
 
-cdef int place_of(object name) except -1:
-    cdef int place
+cdef int keyword_of(object name) except -1:
+    cdef int keyword
     # The interpreter interns the names in a call: most are found by identity.
-    for place in range(<int>START_KEYWORD_COUNT):
-        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, place):
-            return place
-    for place in range(<int>START_KEYWORD_COUNT):
-        if name == START_KEYWORDS[place]:
-            return place
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, keyword):
+            return keyword
+    for keyword in range(<int>START_KEYWORD_COUNT):
+        if name == START_KEYWORDS[keyword]:
+            return keyword
     raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
 
 
@@ -470,96 +444,50 @@ cdef int place_of(object name) except -1:
 cdef object start_span(
     Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
 ):
-    cdef PyObject* given[<int>START_KEYWORD_COUNT]
-    cdef Py_ssize_t number, keywords = 0 if names is NULL else len(<tuple>names)
-    cdef int place
-    cdef object span
-    if positional > 2:
-        raise TypeError(
-            f"start_span() takes at most 2 positional arguments ({positional} given)"
-        )
-    if not keywords:
+    if names is NULL and positional <= 2:
         return self.begin(
             arguments[0] if positional > 0 else NULL,
             arguments[1] if positional > 1 else NULL,
             NULL,
             False,
         )
+    return start_span_with_keywords(
+        self, arguments, positional, () if names is NULL else <tuple>names
+    )
+
+
+cdef object start_span_with_keywords(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, tuple names
+):
+    cdef PyObject* given[<int>START_KEYWORD_COUNT]
+    cdef int keywords[<int>START_KEYWORD_COUNT]
+    cdef Py_ssize_t number
+    cdef int keyword
+    cdef object span
+    if positional > 2:
+        raise TypeError(
+            f"start_span() takes at most 2 positional arguments ({positional} given)"
+        )
     memset(given, 0, sizeof(given))
     for number in range(positional):
         given[number] = arguments[number]
-    for number in range(keywords):
-        place = place_of(<object>PyTuple_GET_ITEM(<tuple>names, number))
-        if given[place] is not NULL:
+    for number in range(len(names)):
+        keyword = keyword_of(<object>PyTuple_GET_ITEM(names, number))
+        if given[keyword] is not NULL:
             raise TypeError(
-                f"start_span() got multiple values for argument {START_KEYWORDS[place]!r}"
+                f"start_span() got multiple values for argument {START_KEYWORDS[keyword]!r}"
             )
-        given[place] = arguments[positional + number]
+        given[keyword] = arguments[positional + number]
+        keywords[number] = keyword
     span = self.begin(
-        given[<int>MODEL_NAME], given[<int>OPERATION_NAME], given[<int>PARENT], False
+        given[<int>KEYWORD_MODEL_NAME],
+        given[<int>KEYWORD_OPERATION_NAME],
+        given[<int>KEYWORD_PARENT],
+        False,
     )
     if type(span) is Span:
-        set_fields(<Span>span, given)
+        set_fields(<Span>span, given, keywords, len(names))
     return span
-
-
-cdef int set_fields(Span span, PyObject** given) except -1:
-    """Set what was given under the keywords that are fields of the span; None is nothing."""
-    cdef int place
-    cdef PyObject* value
-    cdef bint rare = False
-    for place in range(<int>LINKS, <int>START_KEYWORD_COUNT):
-        value = given[place]
-        if value is NULL or value == <PyObject*>None:
-            continue
-        if place == BATCH_SIZE:
-            span.put_count("batch_size", <object>value, &span.batch_size, HAS_BATCH_SIZE)
-        elif place == INPUT_TOKENS:
-            span.put_count("input_tokens", <object>value, &span.input_tokens, HAS_INPUT_TOKENS)
-        elif place == OUTPUT_TOKENS:
-            span.put_count("output_tokens", <object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
-        elif place == QUEUE_DEPTH:
-            span.put_count("queue_depth", <object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
-        elif place == SEQUENCE_LENGTH:
-            span.put_measure(
-                "sequence_length",
-                <object>value,
-                &span.sequence_length,
-                FLOAT32_MAX,
-                HAS_SEQUENCE_LENGTH,
-            )
-        elif place == CACHE_HIT_RATE:
-            span.put_measure(
-                "cache_hit_rate", <object>value, &span.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE
-            )
-        elif place == QUEUE_WAIT_TIME:
-            span.put_measure(
-                "queue_wait_time_ms",
-                <object>value,
-                &span.queue_wait_time_ms,
-                FLOAT32_MAX,
-                HAS_QUEUE_WAIT_TIME,
-            )
-        elif place == BATCH_FILL_RATIO:
-            span.put_measure(
-                "batch_fill_ratio", <object>value, &span.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO
-            )
-        elif place == MODEL_VERSION:
-            span.set_model_version(<object>value)
-        elif place == FRAMEWORK:
-            span.set_framework(<object>value)
-        elif place == PIPELINE_STAGE:
-            span.set_pipeline_stage(<object>value)
-        else:
-            rare = True
-    if rare:
-        fill(
-            span,
-            object_or_none(given[<int>TAGS]),
-            object_or_none(given[<int>ATTRIBUTES]),
-            object_or_none(given[<int>LINKS]),
-        )
-    return 0
 
 
 cdef inline object object_or_none(PyObject* value):
@@ -569,21 +497,27 @@ cdef inline object object_or_none(PyObject* value):
 cdef class TracerBase:
     """What a tracer is derived from: start_span() as a method of its type.
 
-    To find the recorder's own as an attribute of each tracer shows in the cost of a span.
+    Looking up a method of the recorder through an attribute would show in the cost of a span.
     """
 
     cdef public Recorder _recorder
 
     @staticmethod
-    def add_start_span(type derived):
-        """Make it a method of that very type: the interpreter calls an inherited one slower."""
+    def add_start_span(type tracer, str documentation not None):
+        """Add the method to that very type: the interpreter calls an inherited one more slowly."""
+        global start_span_of_tracer_documentation
+        start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
         infertrace_add_method(
-            derived,
+            tracer,
             "start_span",
             <infertrace_fast_method><void*>start_span_of_tracer,
-            START_SPAN_DOCUMENTATION,
+            start_span_of_tracer_documentation,
             &start_span_of_tracer_definition,
         )
+
+
+# The method's definition points into it.
+cdef bytes start_span_of_tracer_documentation = b""
 
 
 cdef object start_span_of_tracer(
@@ -594,23 +528,17 @@ cdef object start_span_of_tracer(
     return start_span(self._recorder, arguments, positional, names)
 
 
-cdef const char* START_SPAN_DOCUMENTATION = (
-    b"start_span(model_name=None, operation_name=\"inference\", *, parent=None, links=None, "
-    b"tags=None, attributes=None, model_version=None, framework=None, pipeline_stage=None, "
-    b"batch_size=None, input_tokens=None, output_tokens=None, sequence_length=None, "
-    b"cache_hit_rate=None, queue_depth=None, queue_wait_time_ms=None, batch_fill_ratio=None)"
-)
 cdef PyMethodDef start_span_definition, start_span_of_tracer_definition
 infertrace_add_method(
     Recorder,
     "start_span",
     <infertrace_fast_method><void*>start_span,
-    START_SPAN_DOCUMENTATION,
+    START_SPAN_SIGNATURE,
     &start_span_definition,
 )
 
 
-# Called as a function that raises nothing: a try block costs as much as the encoding.
+# Declared noexcept, and checked by hand: a try block costs as much as the encoding.
 cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
     return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
 

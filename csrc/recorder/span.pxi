@@ -1,39 +1,40 @@
 # The span: what infertrace.recording.pure.Span is, in C.
 
 cdef enum:
-    HAS_BATCH_SIZE = 1
-    HAS_INPUT_TOKENS = 2
-    HAS_OUTPUT_TOKENS = 4
-    HAS_SEQUENCE_LENGTH = 8
-    HAS_CACHE_HIT_RATE = 16
-    HAS_QUEUE_DEPTH = 32
-    HAS_QUEUE_WAIT_TIME = 64
-    HAS_BATCH_FILL_RATIO = 128
-    HAS_TIME_TO_FIRST_TOKEN = 256
-    HAS_INTER_TOKEN_LATENCY = 512
-
-cdef enum:
     STATUS_OK
     STATUS_ERROR
     STATUS_CANCELLED
 
 
-# What few spans have, so that the others neither set nor clear it.
+# What few spans have; the others need neither set nor clear it.
 @cython.final
 @cython.internal
 @cython.no_gc
 cdef class Extras:
-    cdef str model_version, framework, pipeline_stage, status_message
+    cdef str status_message
     cdef dict tags, attributes
     cdef list events, links
+
+    # generated: text_members
+    cdef str model_version, framework, pipeline_stage
 
     cdef inline bint has_inference_text(self):
         return bool(self.model_version or self.framework or self.pipeline_stage)
 
+    cdef inline Py_ssize_t inference_text_bytes(self) except -1:
+        cdef Py_ssize_t size = 0
+        if self.model_version is not None:
+            size += utf8_size(self.model_version)
+        if self.framework is not None:
+            size += utf8_size(self.framework)
+        if self.pipeline_stage is not None:
+            size += utf8_size(self.pipeline_stage)
+        return size
+    # end of what is generated
 
-# The garbage collector does not track a span: it holds texts, numbers, its recorder and the
-# span around it. None of these can lead back to it, since only the first entry of a span
-# decides which span is around it.
+
+# The GC does not track a span: it holds texts, numbers, its recorder and the span around it. None
+# of these can lead back to it, since only its first entry decides which span is around it.
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
@@ -48,11 +49,89 @@ cdef class Span:
     cdef uint64_t trace_high, trace_low, id, parent_id
     cdef int64_t start, duration
     cdef uint32_t present, invalid_fields
+    cdef uint8_t status
+    cdef bint ended, entered, parent_is_remote
+
+    # generated: span_fields
     cdef int32_t batch_size, input_tokens, output_tokens, queue_depth
     cdef float sequence_length, cache_hit_rate, queue_wait_time_ms, batch_fill_ratio
     cdef float time_to_first_token_ms, inter_token_latency_ms
-    cdef uint8_t status
-    cdef bint ended, entered, parent_is_remote
+
+    def set_model_version(self, version):
+        cdef str text = self.cleaned_text("model_version", version)
+        if text is not None:
+            self.more().model_version = text
+
+    def set_batch_size(self, size):
+        self.put_count("batch_size", size, &self.batch_size, HAS_BATCH_SIZE)
+
+    def set_tokens(self, input=None, output=None):
+        if input is not None:
+            self.put_count("input_tokens", input, &self.input_tokens, HAS_INPUT_TOKENS)
+        if output is not None:
+            self.put_count("output_tokens", output, &self.output_tokens, HAS_OUTPUT_TOKENS)
+
+    def set_framework(self, framework):
+        cdef str text = self.cleaned_text("framework", framework)
+        if text is not None:
+            self.more().framework = text
+
+    def set_sequence_length(self, length):
+        self.put_measure(
+            "sequence_length",
+            length,
+            &self.sequence_length,
+            FLOAT32_MAX,
+            HAS_SEQUENCE_LENGTH,
+        )
+
+    def set_cache_hit_rate(self, rate):
+        self.put_measure("cache_hit_rate", rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
+
+    def set_pipeline_stage(self, stage):
+        cdef str text = self.cleaned_text("pipeline_stage", stage)
+        if text is not None:
+            self.more().pipeline_stage = text
+
+    def set_queue(self, depth=None, wait_time_ms=None):
+        if depth is not None:
+            self.put_count("queue_depth", depth, &self.queue_depth, HAS_QUEUE_DEPTH)
+        if wait_time_ms is not None:
+            self.put_measure(
+                "queue_wait_time_ms",
+                wait_time_ms,
+                &self.queue_wait_time_ms,
+                FLOAT32_MAX,
+                HAS_QUEUE_WAIT_TIME_MS,
+            )
+
+    def set_batch_fill_ratio(self, ratio):
+        self.put_measure(
+            "batch_fill_ratio",
+            ratio,
+            &self.batch_fill_ratio,
+            1.0,
+            HAS_BATCH_FILL_RATIO,
+        )
+
+    def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
+        if time_to_first_token_ms is not None:
+            self.put_measure(
+                "time_to_first_token_ms",
+                time_to_first_token_ms,
+                &self.time_to_first_token_ms,
+                FLOAT32_MAX,
+                HAS_TIME_TO_FIRST_TOKEN_MS,
+            )
+        if inter_token_latency_ms is not None:
+            self.put_measure(
+                "inter_token_latency_ms",
+                inter_token_latency_ms,
+                &self.inter_token_latency_ms,
+                FLOAT32_MAX,
+                HAS_INTER_TOKEN_LATENCY_MS,
+            )
+    # end of what is generated
 
     @property
     def trace_id(self):
@@ -81,73 +160,6 @@ cdef class Span:
     @property
     def propagates(self):
         return True
-
-    def set_model_version(self, version):
-        cdef str text = self.cleaned_text("model_version", version)
-        if text is not None:
-            self.more().model_version = text
-
-    def set_framework(self, framework):
-        cdef str text = self.cleaned_text("framework", framework)
-        if text is not None:
-            self.more().framework = text
-
-    def set_pipeline_stage(self, stage):
-        cdef str text = self.cleaned_text("pipeline_stage", stage)
-        if text is not None:
-            self.more().pipeline_stage = text
-
-    def set_batch_size(self, size):
-        self.put_count("batch_size", size, &self.batch_size, HAS_BATCH_SIZE)
-
-    def set_tokens(self, input=None, output=None):
-        if input is not None:
-            self.put_count("input_tokens", input, &self.input_tokens, HAS_INPUT_TOKENS)
-        if output is not None:
-            self.put_count("output_tokens", output, &self.output_tokens, HAS_OUTPUT_TOKENS)
-
-    def set_sequence_length(self, length):
-        self.put_measure(
-            "sequence_length", length, &self.sequence_length, FLOAT32_MAX, HAS_SEQUENCE_LENGTH
-        )
-
-    def set_cache_hit_rate(self, rate):
-        self.put_measure("cache_hit_rate", rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
-
-    def set_batch_fill_ratio(self, ratio):
-        self.put_measure(
-            "batch_fill_ratio", ratio, &self.batch_fill_ratio, 1.0, HAS_BATCH_FILL_RATIO
-        )
-
-    def set_queue(self, depth=None, wait_time_ms=None):
-        if depth is not None:
-            self.put_count("queue_depth", depth, &self.queue_depth, HAS_QUEUE_DEPTH)
-        if wait_time_ms is not None:
-            self.put_measure(
-                "queue_wait_time_ms",
-                wait_time_ms,
-                &self.queue_wait_time_ms,
-                FLOAT32_MAX,
-                HAS_QUEUE_WAIT_TIME,
-            )
-
-    def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
-        if time_to_first_token_ms is not None:
-            self.put_measure(
-                "time_to_first_token_ms",
-                time_to_first_token_ms,
-                &self.time_to_first_token_ms,
-                FLOAT32_MAX,
-                HAS_TIME_TO_FIRST_TOKEN,
-            )
-        if inter_token_latency_ms is not None:
-            self.put_measure(
-                "inter_token_latency_ms",
-                inter_token_latency_ms,
-                &self.inter_token_latency_ms,
-                FLOAT32_MAX,
-                HAS_INTER_TOKEN_LATENCY,
-            )
 
     def set_tag(self, key, text):
         cdef Extras extras = self.more()
@@ -248,8 +260,8 @@ cdef class Span:
         return make_current(cell, self)
 
     cdef int refuse_second_entry(self) except -1:
-        # What is current stays so: to remember it as the span around this one could close a
-        # circle, and to restore another context's on leaving would mix up traces.
+        # A second entry leaves the current span alone: to remember it as the parent could close a
+        # cycle, and to restore another context's span on exit would mix up traces.
         self.refuse("with", self, invalid_values.ONE_BLOCK)
         return 0
 
@@ -269,7 +281,7 @@ cdef class Span:
         return self.finish()
 
     cdef inline int forget_ended(self) except -1:
-        """Keep no span that has ended as the one around this: they would make a chain."""
+        """Replace an ended `previous`: keeping it would grow a chain of ended spans."""
         if type(self.previous) is Span and (<Span>self.previous).ended:
             self.previous = live(self.previous)
         return 0
@@ -457,13 +469,8 @@ cdef class NoopSpan:
     def propagates(self):
         return self.root
 
+    # generated: noop_setters
     def set_model_version(self, version):
-        pass
-
-    def set_framework(self, framework):
-        pass
-
-    def set_pipeline_stage(self, stage):
         pass
 
     def set_batch_size(self, size):
@@ -472,20 +479,27 @@ cdef class NoopSpan:
     def set_tokens(self, input=None, output=None):
         pass
 
+    def set_framework(self, framework):
+        pass
+
     def set_sequence_length(self, length):
         pass
 
     def set_cache_hit_rate(self, rate):
         pass
 
-    def set_batch_fill_ratio(self, ratio):
+    def set_pipeline_stage(self, stage):
         pass
 
     def set_queue(self, depth=None, wait_time_ms=None):
         pass
 
+    def set_batch_fill_ratio(self, ratio):
+        pass
+
     def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
         pass
+    # end of what is generated
 
     def set_tag(self, key, text):
         pass
@@ -597,7 +611,7 @@ cdef object live_around(Span ended):
     cdef object span = ended.previous, following
     while type(span) is Span and (<Span>span).ended:
         span = (<Span>span).previous
-    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    # Path compression: no chain of ended spans is walked twice.
     while ended.previous is not span:
         following = ended.previous
         ended.previous = span

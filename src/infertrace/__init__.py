@@ -1,8 +1,8 @@
 """infertrace traces machine-learning inference from inside latency-sensitive loops."""
 
 from infertrace import backend as _backend
+from infertrace.current import current_span
 from infertrace.gpu import get_gpu_metrics
-from infertrace.recording.current import current_span
 from infertrace.tracer import Tracer, configure, trace_inference
 
 TYPE_CHECKING = False

@@ -1,8 +1,8 @@
 """Whether `threading` starts green threads here, as gevent and eventlet make it do.
 
 A green thread that waits in C, or in a system call that the library has not patched, stops all
-the others. So where threads are green, ours use only what the library patches: no waiting
-without the GIL, no calls into a GPU's driver.
+the others. So where threads are green, those of infertrace only call what the library patches: they
+do not wait without the GIL, and do not call a GPU's driver.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ from types import BuiltinFunctionType
 
 
 def threads_are_green() -> bool:
-    """Asked anew each time: a program may patch `threading` after a tracer was made."""
+    """Checked on each call: a program may patch `threading` after it made a tracer."""
     return type(_thread.start_new_thread) is not BuiltinFunctionType

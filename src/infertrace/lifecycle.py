@@ -1,4 +1,4 @@
-"""What every tracer's exporter goes through with its process: forks, SIGTERM, the exit."""
+"""Ties the exporters of all tracers to the life of their process: forks, SIGTERM, the exit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Final, Protocol
 
     class Exporter(Protocol):
-        """What is asked of an exporter at these moments."""
+        """What this module asks of an exporter."""
 
         @property
         def exit_timeout_s(self) -> float: ...
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 
 _LAST_OF_WORKER: Final = -1000
-# How long the exit waits for one exporter before it looks at the others again.
+# How long the exit waits for one exporter before it checks the others again.
 _TURN_S: Final = 0.1
 
 _exporters: weakref.WeakSet[Exporter] = weakref.WeakSet()
-# Not shut down, or dropped by the program with spans still on their way: kept, so that an
-# exporter that goes out of scope loses nothing.
+# Exporters that are not shut down, and those that the program dropped with spans still pending:
+# this reference keeps them alive, so an exporter that goes out of scope loses nothing.
 _open_exporters: set[Exporter] = set()
 _worker_pid = 0
 
@@ -60,7 +60,7 @@ def keep_open(exporter: Exporter) -> None:
 
 
 def let_go(exporter: Exporter) -> None:
-    """Nothing is left to deliver; safe to call from a finalizer."""
+    """Keep an exporter no longer, since nothing is left to deliver; a `__del__` may call this."""
     _open_exporters.discard(exporter)
 
 
@@ -70,7 +70,8 @@ def shut_down(exporters: Iterable[Exporter], timeout_s: float) -> None:
     waiting = list(exporters)
     for exporter in waiting:
         exporter.begin_shutdown(deadline)
-    # Who has delivered says so to its collector; it must not wait for one that cannot.
+    # An exporter that has delivered everything says goodbye to its collector; it must not wait
+    # for another one that cannot deliver.
     while waiting:
         remaining_s = deadline - time.monotonic()
         for exporter in waiting.copy():
@@ -97,7 +98,7 @@ def _shut_down_with_worker() -> None:
     if modules["multiprocessing.process"].parent_process() is None:
         return
     _worker_pid = os.getpid()
-    # After what the program itself has registered there.
+    # It runs after whatever the program itself has registered there.
     modules["multiprocessing.util"].Finalize(None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER)
 
 

@@ -1,19 +1,23 @@
-"""The span, as its user sees it. Both backends implement this protocol."""
+"""The span, as its user sees it. Both backends implement this protocol.
+
+The setters of single fields come from proto/fields.toml.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from infertrace.recording.context import TraceContext
+from infertrace.generated.span_setters import FieldSetters, SpanFields
+from infertrace.trace_context import TraceContext
 
 Scalar: TypeAlias = "str | bool | int | float"
-"""What an attribute holds: text, truth, a 64-bit integer or a finite float."""
+"""What an attribute holds: a string, a bool, a 64-bit integer or a finite float."""
 
 
 @runtime_checkable
-class Span(Protocol):
+class Span(FieldSetters, Protocol):
     """One operation of a model server, timed from `Tracer.start_span()` to its end.
 
     Use it as a `with` or `async with` block, which makes it the current span of the
@@ -52,40 +56,6 @@ class Span(Protocol):
     def propagates(self) -> bool:
         """Whether this span becomes the current one when it is entered."""
 
-    def set_model_version(self, version: str) -> None:
-        """The version or revision of the model's weights."""
-
-    def set_framework(self, framework: str) -> None:
-        """What runs the model: `pytorch`, `tensorflow`, `onnx`, `vllm`, ..."""
-
-    def set_pipeline_stage(self, stage: str) -> None:
-        """`preprocessing`, `inference`, `postprocessing`, or a name of your own."""
-
-    def set_batch_size(self, size: int) -> None:
-        """How many requests ran together; 0 or more."""
-
-    def set_tokens(self, input: int | None = None, output: int | None = None) -> None:
-        """Tokens read and tokens generated; 0 or more, None leaves one as it is."""
-
-    def set_sequence_length(self, length: float) -> None:
-        """Tokens in the (mean, padded) sequence; 0 or more."""
-
-    def set_cache_hit_rate(self, rate: float) -> None:
-        """Share of the prompt that was found in the KV cache; 0 to 1."""
-
-    def set_batch_fill_ratio(self, ratio: float) -> None:
-        """Batch size over the largest possible one; 0 to 1."""
-
-    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None:
-        """Requests waiting (0 or more), and how long this one waited (milliseconds)."""
-
-    def set_streaming(
-        self,
-        time_to_first_token_ms: float | None = None,
-        inter_token_latency_ms: float | None = None,
-    ) -> None:
-        """Milliseconds from start to first token, and the mean between two tokens after it."""
-
     def set_tag(self, key: str, text: str) -> None:
         """A text to search by; at most 128 on a span, the last value of a key counts."""
 
@@ -102,7 +72,7 @@ class Span(Protocol):
         """Add an `exception` event with type, message and stack; the status stays."""
 
     def set_status(self, status: str, message: str | None = None) -> None:
-        """`OK`, `ERROR` or `CANCELLED`, and a word for people."""
+        """Set `OK`, `ERROR` or `CANCELLED`, and a message for people."""
 
     def end(self) -> None:
         """End a span that was not entered; a second call does nothing."""
@@ -123,3 +93,17 @@ class Span(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None: ...
+
+
+class SpanKeywords(SpanFields, total=False):
+    """What a span may be given when it is made, beside its names and its parent."""
+
+    links: Iterable[Span | str] | None
+    tags: Mapping[str, str] | None
+    attributes: Mapping[str, Scalar] | None
+
+
+class StartSpanKeywords(SpanKeywords, total=False):
+    """All keywords of `Tracer.start_span`."""
+
+    parent: Span | str | None

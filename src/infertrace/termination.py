@@ -3,8 +3,8 @@
 A server handles SIGTERM by finishing the requests in flight. Some servers, uvicorn among them,
 then restore the handler that was there before theirs, which is often the default, and raise the
 signal again: that ends the process on the spot, past everything that would have delivered the
-spans of these last requests. So from the first SIGTERM on, a default action that is restored for
-it is ours: deliver, then die by the signal.
+spans of these last requests. So from the first SIGTERM on, a server that restores the default
+action gets ours in its place: deliver, then die by the signal.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def set_up(deliver: Callable[[bool], object]) -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     global _is_passing_on
-    # A handler that was set after ours, and before ours was set again, may pass on to ours.
+    # A handler that the program set between two calls of set_up() may call ours in turn.
     previous = _first_previous if _is_passing_on else _previous
     if previous is signal.SIG_DFL:
         _on_last_sigterm(number, frame)
@@ -77,7 +77,7 @@ def _keep_default_from_losing_spans(signalnum: int, handler: Any) -> Any:
 
 
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
-    # Whoever signals a group, and a server that passes it on, signal twice.
+    # A signal to the process group, and a server that forwards it, arrive as two signals.
     _set_handler(number, signal.SIG_IGN)
     try:
         _deliver(True)

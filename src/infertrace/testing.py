@@ -20,10 +20,11 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from infertrace.exporting.transport import Answer, Request
+from infertrace.exporting.answer import Answer
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.transport import Transport
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.generated.span_pb2 import Span as EncodedSpan
-from infertrace.recording.limits import INT32_MAX
 from infertrace.span import Scalar
 from infertrace.tracer import Tracer
 
@@ -224,20 +225,20 @@ class _Memory:
         self.requests: list[bytes] = []
 
 
-class _MemoryTransport:
+class _MemoryTransport(Transport):
     """Takes every request."""
 
     def __init__(self, memory: _Memory) -> None:
         self._memory = memory
 
-    def send(self, request: Request, timeout_s: float) -> Answer:
+    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         self._memory.requests.append(b"".join(request))
-        return Answer(INT32_MAX, 0, "")
+        return Answer(span_count, 0, "")
 
     def close(self) -> None:
         pass
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         pass
 
 
@@ -279,7 +280,7 @@ def _recorded(span: EncodedSpan) -> RecordedSpan:
 
 def _set_fields(message: Message) -> dict[str, Any]:
     """What is set in the message. A 32-bit float is the shortest that is the same: 0.9."""
-    # Which has 64-bit integers as text.
+    # protobuf's JSON mapping writes 64-bit integers as strings.
     shown = MessageToDict(message, preserving_proto_field_name=True)
     return {
         descriptor.name: type(value)(shown[descriptor.name])

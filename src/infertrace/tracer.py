@@ -7,20 +7,25 @@ import threading
 import weakref
 
 from infertrace import backend
-from infertrace.recording.decorator import traced
+from infertrace.decorator import traced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Final, ParamSpec, TypeVar, overload
+    from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
+
+    from typing_extensions import Unpack
 
     from infertrace.buffering.ledger import Ledger
     from infertrace.configuration import Settings
-    from infertrace.span import Scalar, Span
+    from infertrace.generated.span_setters import SpanColumns, SpanFields
+    from infertrace.span import Scalar, Span, SpanKeywords, StartSpanKeywords
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    TracerBase: TypeAlias = object
 else:
+    TracerBase = backend.selected.TracerBase
 
     def overload(function):
         return function
@@ -33,7 +38,7 @@ _SHUTDOWN_TIMEOUT_S: Final = 10.0
 _FIXED: Final = ("max_buffer_bytes", "max_batch_bytes", "spool_dir")
 
 
-class Tracer:
+class Tracer(TracerBase):
     """Makes spans and ships them in the background.
 
     Every setting may also come from the environment: an argument goes before
@@ -42,7 +47,7 @@ class Tracer:
 
     endpoint: `HOST:PORT` or `http://HOST:PORT` in the clear, `https://HOST:PORT` over
         TLS, or `file:///PATH`, a file for `infertrace replay`; default `localhost:4317`.
-    service_name: what the spans are from; default `unknown_service`.
+    service_name: which service the spans come from; default `unknown_service`.
     resource_attributes: texts that describe this process, sent once per batch.
     headers: gRPC metadata for each request, such as credentials.
     sample_rate: share of the traces to record, 0 to 1, decided where a trace starts;
@@ -104,7 +109,7 @@ class Tracer:
         arguments = dict(locals())
         del arguments["self"]
         self._arguments = arguments
-        # Here and not at the first span: it takes the GIL, and gRPC for 80 ms in slices.
+        # Here, not at the first span: these imports hold the GIL, gRPC's for 80 ms in slices.
         from infertrace.configuration import resolve
         from infertrace.exporting.exporter import Exporter
 
@@ -113,17 +118,8 @@ class Tracer:
         self._exporter = Exporter(backend.selected, self._settings)
         self._recorder = self._exporter.recorder
         self._apply()
-        # Once nobody can reach this tracer any more; at the exit, lifecycle.py does it.
+        # For a tracer that the program drops; at the exit, lifecycle.py shuts all of them down.
         weakref.finalize(self, self._exporter.retire).atexit = False
-        if type(self).start_span is Tracer.start_span:
-            # The pure backend; as below.
-            self.start_span = self._recorder.start_span  # type: ignore[method-assign]
-        if type(self).record_batch is Tracer.record_batch:
-            self.record_batch = self._recorder.record_batch  # type: ignore[method-assign]
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> Tracer:
-        derived = _with_method_of_backend(cls)
-        return super(Tracer, derived).__new__(derived)
 
     def configure(self, **settings: Any) -> Tracer:
         """Change settings; returns this tracer.
@@ -157,23 +153,14 @@ class Tracer:
         links: Iterable[Span | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
-        model_version: str | None = None,
-        framework: str | None = None,
-        pipeline_stage: str | None = None,
-        batch_size: int | None = None,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        sequence_length: float | None = None,
-        cache_hit_rate: float | None = None,
-        queue_depth: int | None = None,
-        queue_wait_time_ms: float | None = None,
-        batch_fill_ratio: float | None = None,
+        **fields: Unpack[SpanFields],
     ) -> Span:
         """Start a span now; enter it with `with`, or end it with `end()`.
 
         parent: a span, or the `traceparent` of a span elsewhere; default the current span.
-        The other keywords set what the span's setters of these names set. A wrong value
-        never raises; it is left out or clamped, and counted.
+        links: other spans, or their `traceparent`. tags, attributes: as the span's setters.
+        fields: model_version, batch_size, input_tokens and what else docs/fields.md names, as
+        the span's setters. A wrong value never raises; it is left out or clamped, and counted.
         """
         return self._recorder.start_span(
             model_name,
@@ -182,17 +169,7 @@ class Tracer:
             links=links,
             tags=tags,
             attributes=attributes,
-            model_version=model_version,
-            framework=framework,
-            pipeline_stage=pipeline_stage,
-            batch_size=batch_size,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            sequence_length=sequence_length,
-            cache_hit_rate=cache_hit_rate,
-            queue_depth=queue_depth,
-            queue_wait_time_ms=queue_wait_time_ms,
-            batch_fill_ratio=batch_fill_ratio,
+            **fields,
         )
 
     def record(
@@ -205,7 +182,7 @@ class Tracer:
         parent: Span | str | None = None,
         status: str = "OK",
         status_message: str | None = None,
-        **fields: Any,
+        **fields: Unpack[SpanKeywords],
     ) -> Span:
         """Record one span that has finished already, and return it.
 
@@ -233,24 +210,16 @@ class Tracer:
         start_ns: Any,
         duration_ns: Any,
         parent: Span | str | None = None,
-        batch_size: Any = None,
-        input_tokens: Any = None,
-        output_tokens: Any = None,
-        queue_depth: Any = None,
-        sequence_length: Any = None,
-        cache_hit_rate: Any = None,
-        queue_wait_time_ms: Any = None,
-        batch_fill_ratio: Any = None,
-        time_to_first_token_ms: Any = None,
-        inter_token_latency_ms: Any = None,
+        **columns: Unpack[SpanColumns],
     ) -> int:
         """Record one finished span for each row of some columns; returns how many.
 
         A column is a NumPy array or any other buffer of one dimension: `start_ns` and
-        `duration_ns` (as in `record`) of int64, counts of int32 or int64, the others of
-        float32 or float64. Each row is a trace of its own, unless there is a parent or a
-        current span. A wrong value in a row is left out or clamped, as its setter does, and
-        counted; a row with wrong times is counted as dropped (`invalid`).
+        `duration_ns` (as in `record`) of int64, counts (batch_size, ...) of int32 or int64,
+        measures (queue_wait_time_ms, ...) of float32 or float64; docs/fields.md names all. Each
+        row is a trace of its own, unless there is a parent or a current span. A wrong value in a
+        row is left out or clamped, as its setter does, and counted; a row with wrong times is
+        counted as dropped (`invalid`).
 
         Raises TypeError or ValueError that names the column of a wrong type or shape; then
         nothing has been recorded.
@@ -261,23 +230,17 @@ class Tracer:
             start_ns=start_ns,
             duration_ns=duration_ns,
             parent=parent,
-            batch_size=batch_size,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            queue_depth=queue_depth,
-            sequence_length=sequence_length,
-            cache_hit_rate=cache_hit_rate,
-            queue_wait_time_ms=queue_wait_time_ms,
-            batch_fill_ratio=batch_fill_ratio,
-            time_to_first_token_ms=time_to_first_token_ms,
-            inter_token_latency_ms=inter_token_latency_ms,
+            **columns,
         )
 
     @overload
     def trace_inference(self, model: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def trace_inference(
-        self, model: str | None = None, operation_name: str = "inference", **fields: Any
+        self,
+        model: str | None = None,
+        operation_name: str = "inference",
+        **fields: Unpack[StartSpanKeywords],
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def trace_inference(
         self, model: Any = None, operation_name: str = "inference", **fields: Any
@@ -295,7 +258,7 @@ class Tracer:
         return lambda function: traced(function, start_span, model, operation_name, fields)
 
     def stats(self) -> Ledger:
-        """What became of the spans so far: `produced = delivered + pending + sum of dropped`."""
+        """The ledger so far: `produced = delivered + pending + sum of dropped`."""
         return self._exporter.ledger()
 
     def flush(self, timeout: float = _FLUSH_TIMEOUT_S) -> bool:
@@ -323,24 +286,8 @@ class Tracer:
             termination.set_up(lifecycle.deliver_at_sigterm)
 
 
-def _with_method_of_backend(kind: type[Tracer]) -> type[Tracer]:
-    """The class with the backend's own start_span(), unless it has been overridden.
-
-    The method of the class only documents and types it: its frame would cost as much as the
-    span.
-    """
-    base: Any = backend.selected.TracerBase
-    if base is None or kind.start_span is not Tracer.start_span:
-        return kind
-    derived = _derived.get((base, kind))
-    if derived is None:
-        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-        derived = _derived[base, kind] = type(kind.__name__, (kind, base), names)
-        base.add_start_span(derived)
-    return derived
-
-
-_derived: dict[tuple[type, type[Tracer]], type[Tracer]] = {}
+# The backend's own method replaces the one above, whose extra call would double a span's cost.
+backend.selected.TracerBase.add_start_span(Tracer, Tracer.start_span.__doc__ or "")
 
 
 def default_tracer() -> Tracer:
@@ -373,7 +320,7 @@ def configure(**settings: Any) -> Tracer:
 def trace_inference(model: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def trace_inference(
-    model: str | None = None, operation_name: str = "inference", **fields: Any
+    model: str | None = None, operation_name: str = "inference", **fields: Unpack[StartSpanKeywords]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def trace_inference(model: Any = None, operation_name: str = "inference", **fields: Any) -> Any:
     """`Tracer.trace_inference` on the default tracer."""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from drawn_fields import any_message
 from infertrace import backend
 from infertrace.collector.ingest import decoder_choice, pure_decoder, wire_fields
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
@@ -50,36 +51,8 @@ SCALAR = st.one_of(
 ATTRIBUTES = st.dictionaries(TEXT, SCALAR, max_size=4)
 
 
-def optional(**fields: Any) -> Any:
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-INFERENCE = optional(
-    **dict.fromkeys(("model_name", "model_version", "framework", "pipeline_stage"), TEXT),
-    **dict.fromkeys(("batch_size", "input_tokens", "output_tokens", "queue_depth"), INT32),
-    **dict.fromkeys(
-        (
-            "sequence_length",
-            "cache_hit_rate",
-            "queue_wait_time_ms",
-            "batch_fill_ratio",
-            "time_to_first_token_ms",
-            "inter_token_latency_ms",
-        ),
-        FLOAT,
-    ),
-).map(lambda fields: InferenceContext(**fields))
-RESOURCES = optional(
-    gpu_utilization_percent=DOUBLE,
-    gpu_memory_used_bytes=INT64,
-    gpu_memory_total_bytes=INT64,
-    gpu_device_id=TEXT,
-    cpu_utilization_percent=DOUBLE,
-    memory_heap_bytes=INT64,
-    sample_age_ms=FLOAT,
-    gpu_power_watts=DOUBLE,
-    gpu_temperature_celsius=DOUBLE,
-).map(lambda fields: ResourceMetrics(**fields))
+INFERENCE = any_message(InferenceContext)
+RESOURCES = any_message(ResourceMetrics)
 EVENT = st.builds(Event, time_unix_nano=INT64, name=TEXT, attributes=ATTRIBUTES)
 LINK = st.builds(Link, trace_id=st.binary(max_size=20), span_id=st.binary(), attributes=ATTRIBUTES)
 MOSTLY_GOOD: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from grpc_receiver import Receiver
-from infertrace.exporting.exporter import Exporter
+from infertrace.exporting.own_spool import OwnSpool
 from infertrace.resources.process import ProcessMeter
 from traced_program import wait_until
 
@@ -24,11 +24,11 @@ def test_an_unforeseen_error_stops_nothing(
     caplog: pytest.LogCaptureFixture,
     error: type[Exception],
 ) -> None:
-    def fail(self: Any) -> None:
+    def fail(self: Any, send: Any) -> None:
         raise error("a\nb")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "infertrace"):
-        patch.setattr(Exporter, "_deliver_leftovers", fail)
+        patch.setattr(OwnSpool, "deliver_leftovers", fail)
         tracer.start_span("m").end()
         wait_until(lambda: tracer.stats()["thread_failures"] >= 2)
     for _ in range(10):

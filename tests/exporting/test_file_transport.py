@@ -16,8 +16,8 @@ import pytest
 from google.protobuf.internal.decoder import _DecodeVarint32  # type: ignore[attr-defined]
 
 from backend_recording import assert_closed
+from infertrace.exporting.answer import Retryable
 from infertrace.exporting.file_transport import FileTransport, Unreadable, read_batches
-from infertrace.exporting.transport import Retryable
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -74,7 +74,7 @@ def test_a_full_file_is_renamed_and_nothing_is_lost(path: Path) -> None:
         SendSpanBatchRequest(batch_sequence=number, producer_id=bytes(90)) for number in range(50)
     ]
     for request in sent:
-        transport.send((request.SerializeToString(),), 1)
+        transport.send((request.SerializeToString(),), 0, 1)
     transport.close()
     moved = len(list(path.parent.iterdir())) - 1
     assert moved > 1
@@ -86,7 +86,7 @@ def test_a_full_file_is_renamed_and_nothing_is_lost(path: Path) -> None:
 def test_a_batch_larger_than_a_file_still_goes(path: Path) -> None:
     transport = FileTransport(path, max_bytes=10)
     for size in (100, 200):
-        transport.send((bytes(size // 2), bytes(size // 2)), 1)
+        transport.send((bytes(size // 2), bytes(size // 2)), 0, 1)
     transport.close()
     assert list(read_batches(path)) == [bytes(200)]
     assert list(read_batches(path.with_name(f"{path.name}.1"))) == [bytes(100)]
@@ -98,7 +98,7 @@ from pathlib import Path
 from infertrace.exporting.file_transport import FileTransport
 transport = FileTransport(Path(sys.argv[1]), max_bytes=20_000)
 for number in range(300):
-    transport.send((f"{sys.argv[2]} {number} ".encode() * 20,), 1)
+    transport.send((f"{sys.argv[2]} {number} ".encode() * 20,), 0, 1)
 """
 
 
@@ -114,11 +114,11 @@ def test_processes_share_a_file(path: Path) -> None:
 
 def test_a_file_taken_away_is_made_anew(path: Path) -> None:
     transport = FileTransport(path)
-    transport.send((b"first",), 1)
+    transport.send((b"first",), 0, 1)
     taken = path.rename(path.with_name("taken"))
-    transport.send((b"second",), 1)
+    transport.send((b"second",), 0, 1)
     path.unlink()
-    transport.send((b"third",), 1)
+    transport.send((b"third",), 0, 1)
     transport.close()
     assert list(read_batches(taken)) == [b"first"]
     assert list(read_batches(path)) == [b"third"]
@@ -127,12 +127,12 @@ def test_a_file_taken_away_is_made_anew(path: Path) -> None:
 @pytest.mark.parametrize("missing", [1, 301], ids=["within the batch", "within its length"])
 def test_after_a_killed_writer_comes_another_file(path: Path, missing: int) -> None:
     first = FileTransport(path)
-    first.send((b"whole",), 1)
-    first.send((bytes(300),), 1)
+    first.send((b"whole",), 0, 1)
+    first.send((bytes(300),), 0, 1)
     first.close()
     os.truncate(path, path.stat().st_size - missing)
     second = FileTransport(path)
-    second.send((b"later",), 1)
+    second.send((b"later",), 0, 1)
     second.close()
     assert list(read_batches(path)) == [b"later"]
     damaged = read_batches(path.with_name(f"{path.name}.1"))
@@ -194,7 +194,7 @@ def test_a_file_of_something_else(path: Path) -> None:
 
 def test_a_folder_is_retried(tmp_path: Path) -> None:
     with pytest.raises(Retryable, match="Is a directory"):
-        FileTransport(tmp_path).send((b"",), 1)
+        FileTransport(tmp_path).send((b"",), 0, 1)
 
 
 @pytest.mark.parametrize("bad", ["file://relative", "file:///folder/", "file://", "file:x"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from grpc_receiver import Receiver
-from infertrace.exporting import process_transport
+from infertrace.exporting import launcher
 from traced_program import has_ended, run_program, sender_of, wait_until
 
 
@@ -39,7 +39,7 @@ def test_the_traced_process_loads_neither_grpc_nor_protobuf(
 def test_shutdown_leaves_no_process(tracer: Any) -> None:
     tracer.start_span("m").end()
     assert tracer.flush(30)
-    pid = sender_of(tracer).pid
+    pid = sender_of(tracer)
     tracer.shutdown()
     assert not Path(f"/proc/{pid}").exists()
 
@@ -51,13 +51,13 @@ def test_signals_to_a_whole_group_leave_it_its_work(backend: Any, receiver: Rece
         tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=3600)
         tracer.start_span("m").end()
         assert tracer.flush(30)
-        sender = tracer._exporter._transport._process._process
-        assert os.getpgid(sender.pid) != os.getpgid(0)
-        sender.send_signal(signal.SIGTERM)
-        sender.send_signal(signal.SIGINT)
+        sender = tracer._exporter.sender_pid
+        assert os.getpgid(sender) != os.getpgid(0)
+        os.kill(sender, signal.SIGTERM)
+        os.kill(sender, signal.SIGINT)
         tracer.start_span("m").end()
         assert tracer.flush(30)
-        assert tracer._exporter._transport._process.pid == sender.pid
+        assert tracer._exporter.sender_pid == sender
     """
     done = run_program(backend, program)
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_credentials_are_in_neither_arguments_nor_environment(
     assert tracer.flush(30)
     assert receiver.metadata[0]["authorization"] == "Bearer s3cret"
     for name in ("cmdline", "environ"):
-        assert b"s3cret" not in Path(f"/proc/{sender_of(tracer).pid}/{name}").read_bytes()
+        assert b"s3cret" not in Path(f"/proc/{sender_of(tracer)}/{name}").read_bytes()
 
 
 @pytest.mark.parametrize("why", ["no process can be started", "it cannot import infertrace"])
@@ -87,12 +87,12 @@ def test_without_a_sender_the_spans_wait_for_one(
     def fail(*_: Any, **__: Any) -> None:
         raise BlockingIOError("Resource temporarily unavailable")
 
-    process_transport.end_spare()
+    launcher.end_prestarted()
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "infertrace"):
         if why == "no process can be started":
             patch.setattr(subprocess, "Popen", fail)
         else:
-            patch.setattr(process_transport, "_PROGRAM", "raise SystemExit(3)")
+            patch.setattr(launcher, "_PROGRAM", "raise SystemExit(3)")
         tracer.start_span("m").end()
         assert not tracer.flush(2)
         (said,) = caplog.messages
@@ -117,7 +117,7 @@ def test_out_of_descriptors(backend: Any, receiver: Receiver) -> None:
                 taken.append(socket.socket())
         except OSError:
             pass
-        tracer._exporter._transport._process._process.kill()
+        os.kill(tracer._exporter.sender_pid, 9)
         for _ in range(20):
             tracer.start_span("m").end()
             time.sleep(0.02)
@@ -139,7 +139,7 @@ def test_a_process_that_gave_up_its_rights(backend: Any, receiver: Receiver) -> 
         tracer = infertrace.Tracer("{receiver.endpoint}", export_interval_s=0.05)
         tracer.start_span("m").end()
         assert tracer.flush(60)
-        pid = tracer._exporter._transport._process.pid
+        pid = tracer._exporter.sender_pid
         os.kill = None  # nothing here may rely on it
         import subprocess
         def refuse(self):
@@ -177,11 +177,11 @@ def test_setuid(backend: Any, receiver: Receiver) -> None:
 def test_an_embedded_interpreter_is_not_started_again(
     monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
-    assert process_transport.is_possible()
+    assert launcher.is_possible()
     monkeypatch.setattr(sys, "executable", executable)
-    assert not process_transport.is_possible()
+    assert not launcher.is_possible()
 
 
 def test_a_frozen_program_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    assert not process_transport.is_possible()
+    assert not launcher.is_possible()

@@ -45,17 +45,22 @@ def test_a_clean_end_leaves_nothing(new_tracer: Any, receiver: Receiver, tmp_pat
 
 
 def test_a_batch_on_its_way_at_the_end_of_a_shutdown_is_left(
-    new_tracer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_tracer: Any, receiver: Receiver, tmp_path: Path
 ) -> None:
-    tracer = new_tracer(NOBODY, spool_dir=tmp_path)
-    exporter = tracer._exporter
-    monkeypatch.setattr(exporter, "_start", lambda: None)
+    arrived, released = threading.Event(), threading.Event()
+
+    def hold(request: Any, context: Any) -> Any:
+        arrived.set()
+        assert released.wait(60)
+        return Receiver.accept(request, context)
+
+    receiver.answer = hold
+    tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path)
     tracer.start_span("m").end()
-    assert exporter._take(partial=True)
-    exporter._stopping, exporter._deadline = True, 0.0
-    exporter._deliver()  # as its own thread would, at that moment
+    assert arrived.wait(60)
+    assert not tracer.shutdown(0)
+    released.set()
     assert tracer.stats()["pending"] == 1
-    tracer.shutdown(0)
     assert_closed(tracer.stats())
     assert len(spools(tmp_path)) == 1
 

@@ -19,6 +19,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from infertrace import Tracer, backend
+from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS, TEXT_FIELDS
+from infertrace.generated.span_setters import SETTERS
 
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BYTES = 64 * 1024
@@ -64,6 +66,13 @@ HOSTILE = (
 )
 
 
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(TEXT_FIELDS, SNOWMAN),
+    **dict.fromkeys(COUNT_FIELDS, NUMBER),
+    **dict.fromkeys(MEASURE_FIELDS, REAL),
+}
+
+
 def bare(start: Any) -> None:
     with start(MODEL):
         pass
@@ -71,16 +80,8 @@ def bare(start: Any) -> None:
 
 def setters(start: Any) -> None:
     with start(MODEL, KEY) as span:
-        span.set_batch_size(NUMBER)
-        span.set_tokens(input=NUMBER, output=NUMBER)
-        span.set_queue(NUMBER, REAL)
-        span.set_sequence_length(REAL)
-        span.set_cache_hit_rate(REAL)
-        span.set_batch_fill_ratio(REAL)
-        span.set_streaming(REAL, REAL)
-        span.set_model_version(TEXT)
-        span.set_framework(SNOWMAN)
-        span.set_pipeline_stage(TEXT)
+        for field, (method, parameter) in SETTERS.items():
+            getattr(span, method)(**{parameter: FIELDS[field]})
         span.set_status("ERROR", TEXT)
 
 
@@ -91,15 +92,7 @@ def fields_at_start(start: Any) -> None:
         tags={KEY: TEXT},
         attributes=ATTRIBUTES,
         links=[LINK],
-        model_version=TEXT,
-        framework=SNOWMAN,
-        pipeline_stage=TEXT,
-        batch_size=NUMBER,
-        input_tokens=NUMBER,
-        output_tokens=NUMBER,
-        queue_depth=NUMBER,
-        sequence_length=REAL,
-        queue_wait_time_ms=REAL,
+        **FIELDS,
     ):
         pass
 

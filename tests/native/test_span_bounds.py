@@ -12,23 +12,14 @@ from typing import Any
 import pytest
 
 from backend_recording import Recording
+from drawn_fields import LONGEST_NUMBERS
 from infertrace import backend as backends
-from infertrace.recording.limits import FLOAT32_MAX, INT32_MAX, INT64_MIN, MAX_ENTRIES
+from infertrace.generated.field_names import TEXT_FIELDS
+from infertrace.limits import INT64_MIN, MAX_ENTRIES
 
 LONG = "\N{SNOWMAN}" * 1000
 KEYS = [f"{number:03}" for number in range(MAX_ENTRIES)]
-# Each of the longest encoding of its kind.
-NUMBERS = {
-    "batch_size": INT32_MAX,
-    "input_tokens": INT32_MAX,
-    "output_tokens": INT32_MAX,
-    "queue_depth": INT32_MAX,
-    "sequence_length": FLOAT32_MAX,
-    "cache_hit_rate": 1.0,
-    "queue_wait_time_ms": FLOAT32_MAX,
-    "batch_fill_ratio": 1.0,
-}
-TEXTS = {"model_version": LONG, "framework": LONG, "pipeline_stage": LONG}
+TEXTS = dict.fromkeys(TEXT_FIELDS, LONG)
 PARENT = f"00-{'f' * 32}-{'f' * 16}-01"
 
 
@@ -39,7 +30,6 @@ def recording() -> Recording:
 
 
 def set_the_rest(span: Any) -> None:
-    span.set_streaming(FLOAT32_MAX, FLOAT32_MAX)
     span.set_status("CANCELLED", LONG)
 
 
@@ -54,7 +44,7 @@ def add_links(span: Any) -> None:
 
 
 FILLS: dict[str, tuple[dict[str, Any], Callable[[Any], None]]] = {
-    "fields": ({**NUMBERS, **TEXTS}, set_the_rest),
+    "fields": ({**LONGEST_NUMBERS, **TEXTS}, set_the_rest),
     "one-letter tags": ({"tags": dict.fromkeys("abcdefgh", "x")}, lambda span: None),
     "empty tags": ({"tags": dict.fromkeys(KEYS, "")}, lambda span: None),
     "long tags": ({"tags": {LONG: LONG, LONG[1:]: LONG}}, lambda span: None),

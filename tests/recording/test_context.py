@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertrace import current_span
-from infertrace.recording.context import TraceContext, parse_traceparent
+from infertrace.trace_context import TraceContext, parse_traceparent
 
 
 def parents(recording: Any) -> dict[str, str | None]:

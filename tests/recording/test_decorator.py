@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infertrace import current_span
-from infertrace.recording.decorator import traced
+from infertrace.decorator import traced
 
 
 @pytest.fixture

@@ -11,15 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend_recording import Recording, available_backends
+from drawn_fields import VALID_FIELDS
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
 from infertrace.recording import encoder, pure
-from infertrace.recording.context import TraceContext
+from infertrace.trace_context import TraceContext
+from infertrace.wire.protobuf import varint
 
 TEXT = st.text(max_size=40) | st.text(min_size=100, max_size=300)
-INT32 = st.integers(0, 2**31 - 1)
-FLOAT32 = st.floats(0, 2.0**99, width=32)
-RATIO = st.floats(0, 1, width=32)
 SCALARS = st.one_of(
     TEXT,
     st.booleans(),
@@ -30,27 +29,13 @@ ATTRIBUTES = st.dictionaries(TEXT.filter(bool), SCALARS, max_size=4)
 TRACEPARENTS = st.builds(
     "00-{:032x}-{:016x}-01".format, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1)
 )
-FIELDS = {
-    "model_version": TEXT,
-    "framework": TEXT,
-    "pipeline_stage": TEXT,
-    "batch_size": INT32,
-    "input_tokens": INT32,
-    "output_tokens": INT32,
-    "sequence_length": FLOAT32,
-    "cache_hit_rate": RATIO,
-    "queue_depth": INT32,
-    "queue_wait_time_ms": FLOAT32,
-    "batch_fill_ratio": RATIO,
-}
 SPANS = st.fixed_dictionaries(
     {
         "service": TEXT,
         "model": st.none() | TEXT,
         "operation": TEXT.filter(bool),
         "parent": st.none() | TRACEPARENTS,
-        "fields": st.fixed_dictionaries({}, optional=FIELDS),
-        "streaming": st.none() | st.tuples(FLOAT32, FLOAT32),
+        "fields": st.fixed_dictionaries({}, optional=VALID_FIELDS),
         "tags": st.dictionaries(TEXT.filter(bool), TEXT, max_size=4),
         "attributes": ATTRIBUTES,
         "events": st.lists(st.tuples(TEXT.filter(bool), ATTRIBUTES), max_size=3),
@@ -82,8 +67,6 @@ def record(recording: Recording, drawn: dict[str, Any]) -> Any:
     span = recording.start_span(
         drawn["model"], drawn["operation"], parent=drawn["parent"], **drawn["fields"]
     )
-    if drawn["streaming"]:
-        span.set_streaming(*drawn["streaming"])
     for key, text in drawn["tags"].items():
         span.set_tag(key, text)
     for key, value in drawn["attributes"].items():
@@ -143,15 +126,12 @@ def test_protobuf_reads_back_what_was_recorded(name: str, drawn: dict[str, Any])
     assert sent.service_name == drawn["service"]
     assert sent.operation_name == drawn["operation"]
     assert sent.inference.model_name == (drawn["model"] or "")
-    for field in FIELDS:
+    for field in VALID_FIELDS:
         kept = getattr(sent.inference, field)
         if field in drawn["fields"]:
             assert kept == drawn["fields"][field]
         elif not isinstance(kept, str):
             assert not sent.inference.HasField(field)
-    if drawn["streaming"]:
-        assert sent.inference.time_to_first_token_ms == drawn["streaming"][0]
-        assert sent.inference.inter_token_latency_ms == drawn["streaming"][1]
     assert dict(sent.tags) == drawn["tags"]
     assert read(sent.attributes) == drawn["attributes"]
     assert [(event.name, read(event.attributes)) for event in sent.events] == drawn["events"]
@@ -186,7 +166,7 @@ def context(traceparent: str) -> TraceContext:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 16_383, 16_384, 2**63 - 1, -1, -(2**63)])
 def test_varints_at_their_edges(value: int) -> None:
-    message = span_pb2.Span.FromString(b"\x38" + encoder.varint(value))
+    message = span_pb2.Span.FromString(b"\x38" + varint(value))
     assert message.duration_nanos == value
 
 

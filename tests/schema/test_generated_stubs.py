@@ -16,7 +16,7 @@ def test_stubs_are_fresh() -> None:
         stop = pytest.fail if os.environ.get("CI") else pytest.skip
         stop("go is not on PATH: install Go 1.24 or newer to check the generated stubs")
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "generate_stubs.py", "--check"],
+        [sys.executable, ROOT / "tools" / "generate.py", "--check"],
         capture_output=True,
         text=True,
         check=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from infertrace.wire.protobuf import read_varint
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple
@@ -27,15 +29,9 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     count = span_count // 2
     position = 0
     for _ in range(count):
-        # One entry: the tag byte 0x0a, a varint length, so many bytes.
-        position += 1
-        size = shift = 0
-        while payload[position] & 0x80:
-            size |= (payload[position] & 0x7F) << shift
-            shift += 7
-            position += 1
-        size |= payload[position] << shift
-        position += 1 + size
+        # An entry: the tag byte 0x0a, a size, and that many bytes.
+        size, position = read_varint(payload, position + 1)
+        position += size
     return (
         Batch(payload[:position], count, first),
         Batch(payload[position:], span_count - count, first + count),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final, Literal, TypedDict
 
     DropReason = Literal["buffer_full", "oversize", "invalid", "rejected", "shutdown"]
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         invalid_fields: int
         """Values that were left out or clamped on otherwise recorded spans."""
         thread_failures: int
-        """Errors of infertrace's own after which its background threads went on."""
+        """Unforeseen errors of infertrace that its background threads survived."""
 
 
 DROP_REASONS: Final[tuple[DropReason, ...]] = (
@@ -40,3 +41,9 @@ DROP_REASONS: Final[tuple[DropReason, ...]] = (
 `rejected`: the collector refused it for good.
 `shutdown`: the tracer was shut down before it could be delivered, or had been already.
 """
+
+
+def dropped_by_reason(counts: Iterable[int]) -> dict[DropReason, int]:
+    """A recorder's counts, in the order of `DROP_REASONS`, as `Ledger.dropped` has them."""
+    by_reason = zip(DROP_REASONS, counts, strict=True)
+    return {reason: count for reason, count in by_reason if count}

@@ -1,8 +1,9 @@
-"""A spool: a file that holds the finished spans which are not settled yet.
+"""A spool: a file that holds the finished spans which are not settled (acknowledged or dropped).
 
 What a process wrote to it is in the page cache, so it outlives the process, however that ends.
-Not a crash of the machine: nothing here waits for a disk. The compiled backend maps it into
-memory (csrc/recorder/spool.h), and survives that somebody cuts it short; the pure one writes to it.
+It does not outlive a crash of the machine: nothing here waits for a disk. The compiled backend
+maps the file into memory (csrc/recorder/spool.h), and survives its truncation; the pure one writes
+to it.
 
 The format, in the byte order of the machine: a header, then a ring of records. A place in the
 ring is a number of bytes that only grows, taken modulo the ring's size. A record is a commit word,
@@ -49,7 +50,7 @@ def room_for(size: int) -> int:
 
 
 class SpoolFile:
-    """Made and held by a live process, which has it locked.
+    """The spool of a live process, which holds a lock on it.
 
     Raises OSError where there is no room on the disk, or no right to write.
     """
@@ -59,23 +60,23 @@ class SpoolFile:
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = directory / f"{os.getpid()}-{producer_id.hex()}{SUFFIX}"
-        # With room for a resource that grows by a change of the configuration.
+        # A spare page, in case the configuration changes and the resource grows.
         header_bytes = (-(-(RESOURCE_AT + len(resource)) // _PAGE_BYTES) + 1) * _PAGE_BYTES
         self.header_bytes = header_bytes
         ring_bytes = int(max_buffer_bytes * _FRAMED_SHARE) & ~7
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        unfinished = self.path.with_suffix(UNFINISHED_SUFFIX)  # which no drainer looks for
+        unfinished = self.path.with_suffix(UNFINISHED_SUFFIX)  # no drainer looks for that suffix
         self.size_bytes = header_bytes + ring_bytes
         self.descriptor = os.open(unfinished, flags, 0o600)
-        # Between the thread that exports and one that shuts down: the number of a closed
-        # descriptor may be another file's.
+        # The exporter's thread writes while another thread may shut down; once the descriptor is
+        # closed, its number may be that of another file.
         self._guard = threading.Lock()
         self._is_open = True
         self.failure: OSError | None = None
-        """Why it could not be written to, if it could not."""
+        """The error of a write that failed, if one did."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A sparse file on a full disk would end the process at the first write to it.
+            # On a full disk, the first write to a mapped sparse file would kill the process.
             _allocate(self.descriptor, self.size_bytes)
             self.seed = int.from_bytes(os.urandom(4), "little")
             self.set_resource(resource)
@@ -85,7 +86,7 @@ class SpoolFile:
             self._write(header, 0)
             unfinished.rename(self.path)
         except BaseException:
-            self.forget()
+            self.after_fork_in_child()
             unfinished.unlink(missing_ok=True)
             raise
 
@@ -101,18 +102,18 @@ class SpoolFile:
                 magic = os.pread(self.descriptor, len(MAGIC), 0)
         except OSError:
             return False
-        # One that was cut short and grew again reads as zeros.
+        # A file that was truncated and grew again reads as zeros.
         return status.st_size >= self.size_bytes and status.st_nlink > 0 and magic == MAGIC
 
     def set_resource(self, resource: bytes) -> None:
-        """What goes with the spans; one that is too large for the header is left out."""
+        """Store the resource of the spans; leave out one that does not fit into the header."""
         self._write(_WORD.pack(0), RESOURCE_SIZE_AT)
         if RESOURCE_AT + len(resource) <= self.header_bytes:
             self._write(resource, RESOURCE_AT)
             self._write(_WORD.pack(len(resource)), RESOURCE_SIZE_AT)
 
     def set_batch_sequence(self, number: int) -> None:
-        """The number of the batch that is being sent."""
+        """Store the number of the batch that is being sent."""
         self._write(COUNTER.pack(number), BATCH_AT)
 
     def _write(self, content: bytes, at: int) -> None:
@@ -121,7 +122,7 @@ class SpoolFile:
                 os.pwrite(self.descriptor, content, at)
 
     def close(self, *, keep: bool) -> None:
-        """Let go of it; with `keep` another process may deliver what it holds."""
+        """Close the file; with `keep`, leave it to another process to deliver."""
         if not keep:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -130,15 +131,15 @@ class SpoolFile:
                 self._is_open = False
                 os.close(self.descriptor)
 
-    def forget(self) -> None:
-        """In a forked child: leave it to the parent, which has it locked."""
-        self._guard = threading.Lock()  # a thread of the parent's may have held it
+    def after_fork_in_child(self) -> None:
+        """Close this copy of the descriptor; the parent holds the lock and uses the file."""
+        self._guard = threading.Lock()  # a thread of the parent may have held the old one
         self.close(keep=True)
 
 
 def _allocate(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS: written once, so that the room is there
+    else:  # macOS: write every byte once, which allocates the blocks
         for start in range(0, size, 1 << 20):
             os.pwrite(descriptor, bytes(min(1 << 20, size - start)), start)

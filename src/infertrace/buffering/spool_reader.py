@@ -1,4 +1,4 @@
-"""Reads what a dead process left in its spool, whatever state it is in."""
+"""Reads what a dead process left in its spool, however damaged the file is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from infertrace.buffering.spool_file import (
     UNFINISHED_SUFFIX,
     room_for,
 )
-from infertrace.recording.limits import MAX_SPAN_BYTES
+from infertrace.limits import MAX_SPAN_BYTES
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
@@ -37,7 +37,7 @@ _MAX_FILE_BYTES: Final = 2 * 1024**3
 # A multiple of the alignment, and more than a header with its resource.
 _WINDOW_BYTES: Final = 1024 * 1024
 _ALIGNMENT: Final = 8
-# No process counts so far; the wire holds 63 bits.
+# More than any process counts to; the wire holds 63 bits.
 _MAX_COUNT: Final = 2**62
 _COMMITTED: Final = COMMITTED.to_bytes(4, sys.byteorder)
 
@@ -50,7 +50,7 @@ class Record(NamedTuple):
     """As it is sent: one entry of `SendSpanBatchRequest.spans`."""
 
 
-# These have a sequence number: they were in the buffer.
+# Spans dropped for this reason have a sequence number, since they had been in the buffer.
 _DROPPED_LATER: Final = "rejected"
 
 
@@ -59,10 +59,10 @@ class DamagedSpoolError(Exception):
 
 
 class LeftSpool:
-    """A spool whose owner is gone; locked while this object is in use.
+    """A spool whose owner is gone; locked while this object is open.
 
-    Raises BlockingIOError where the owner lives or another process drains it, and
-    DamagedSpoolError.
+    Raises BlockingIOError where the owner lives or another process drains it, FileNotFoundError
+    where another process has drained it, and DamagedSpoolError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class LeftSpool:
         size = os.fstat(self._descriptor).st_size
         if not RESOURCE_AT <= size <= _MAX_FILE_BYTES:
             raise DamagedSpoolError(f"{self.path}: {size} bytes are no spool")
-        # Not mapped, since it may be cut short meanwhile; nor read whole, since it may be large.
+        # Neither mapped, since somebody may truncate it, nor read whole, since it may be large.
         head = os.pread(self._descriptor, min(size, _WINDOW_BYTES), 0)
         if len(head) < RESOURCE_AT:
             raise DamagedSpoolError(f"{self.path}: {len(head)} bytes are no spool")
@@ -105,7 +105,7 @@ class LeftSpool:
         """The encoded field `SendSpanBatchRequest.resource`."""
         self._start = start
         self._capacity = capacity
-        # A file that was cut short has the ring that is there.
+        # Of a truncated file, the part of the ring that is left.
         self._ring_bytes = min(capacity, size - start)
         self._window = b""
         self._window_at = 0
@@ -117,19 +117,19 @@ class LeftSpool:
         return self.last_sequence + early
 
     def records(self) -> Iterator[Record]:
-        """What was not settled, in order; what is torn or damaged is passed over."""
+        """The spans that were not settled, in order; skips what is torn or damaged."""
         expected = self.settled_sequence + 1
         head = self._head % self._capacity if self._capacity else 0
         for at, end in ((head, self._ring_bytes), (0, min(head, self._ring_bytes))):
             while at < end:
                 record = self._record_at(at)
                 if record is None:
-                    # The end, or damage: a whole record further on tells.
+                    # The end or damage: look for another whole record further on.
                     at = self._next_word(at + _ALIGNMENT, end)
                     continue
                 at += room_for(len(record.span))
-                if record.sequence >= expected:  # else it is from an earlier round
-                    # The kill may have come between a record and the count of it.
+                if record.sequence >= expected:  # else it is left from an earlier round
+                    # The owner may have been killed after the record, before it counted it.
                     self.last_sequence = max(self.last_sequence, record.sequence)
                     yield record
                     expected = record.sequence + 1
@@ -159,7 +159,7 @@ class LeftSpool:
         return Record(sequence, record[RECORD.size :])
 
     def _read_ring(self, at: int, size: int) -> bytes:
-        """Those bytes of the ring; fewer where it ends, or was cut short."""
+        """Those bytes of the ring; fewer where it ends or was truncated."""
         size = min(size, self._ring_bytes - at)
         offset = at - self._window_at
         if not 0 <= offset <= len(self._window) - size:
@@ -173,14 +173,14 @@ class LeftSpool:
         return self._window[offset : offset + max(size, 0)]
 
     def settle(self, sequence: int, batch_sequence: int) -> None:
-        """Remember that the spans up to this one are settled, should this process end too."""
+        """Store that the spans up to this one are settled, in case this process is killed too."""
         os.pwrite(self._descriptor, COUNTER.pack(sequence), SETTLED_AT)
         os.pwrite(self._descriptor, COUNTER.pack(batch_sequence), BATCH_AT)
         self.settled_sequence, self.batch_sequence = sequence, batch_sequence
 
     def remove(self) -> None:
-        """Nothing is left in it."""
-        self.path.unlink(missing_ok=True)  # somebody may have cleaned up meanwhile
+        """Delete the file, of which all is settled."""
+        self.path.unlink(missing_ok=True)  # somebody may have deleted it
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -207,7 +207,7 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def _remove_unfinished(path: Path) -> None:
-    # A live process locks its file just after it has made it.
+    # A live process locks its file just after it has created it.
     if time.time() - path.stat().st_mtime < _UNFINISHED_AGE_S:
         return
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

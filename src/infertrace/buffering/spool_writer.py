@@ -29,17 +29,17 @@ _WORDS = struct.Struct("=II")
 
 
 class SpoolWriter:
-    """One thread at a time. Where the disk takes no more, the file is told, and nothing is kept."""
+    """For one thread at a time. A failed write raises nothing; it becomes the file's `failure`."""
 
     def __init__(self, file: SpoolFile) -> None:
         self._file = file
-        # A duplicate, since the file may be closed while a thread is about to write.
+        # A duplicate: another thread may close the file while this one is about to write.
         self._descriptor = os.dup(file.descriptor)
         self._seed = file.seed
         self._start = file.header_bytes
         self._capacity = file.size_bytes - file.header_bytes
         self._head = self._tail = 0
-        # Where each record that is not settled ends, with its number.
+        # The number of each record that is not settled, and where it ends.
         self._records: deque[tuple[int, int]] = deque()
 
     def append(self, span: bytes, sequence: int) -> bool:
@@ -68,7 +68,7 @@ class SpoolWriter:
         """The spans up to this one need not be kept any longer."""
         while self._records and self._records[0][0] <= sequence:
             self._head = self._records.popleft()[1]
-        # In this order: a reader passes over records that the sequence says are settled.
+        # In this order: a reader skips records that the sequence says are settled.
         self._write(COUNTER.pack(sequence), SETTLED_AT)
         self._write(COUNTER.pack(self._head), HEAD_AT)
 

@@ -144,11 +144,11 @@ def _gpu(index: int) -> Finding:
 
 
 def _sender(settings: Settings) -> Finding:
-    from infertrace.exporting import process_transport
+    from infertrace.exporting import launcher
 
     if not settings.sender_process:
         return Finding("sender process", NOTE, "switched off: gRPC runs in the traced process")
-    if not process_transport.is_possible():
+    if not launcher.is_possible():
         return Finding("sender process", NOTE, "not possible here: gRPC runs in the traced process")
     return Finding("sender process", OK, "possible")
 
@@ -174,19 +174,24 @@ def _reach(settings: Settings, timeout_s: float) -> Finding:
 
 
 def _protocol(settings: Settings, timeout_s: float) -> Finding:
+    from infertrace.exporting.answer import SendError
     from infertrace.exporting.grpc_transport import GrpcTransport
-    from infertrace.exporting.transport import SendError, Target
+    from infertrace.exporting.infertrace_wire import InfertraceWire
+    from infertrace.exporting.target import Target
 
     refusals = []
-    for protocol, method in (("infertrace", None), ("OTLP", _OTLP_METHOD)):
-        target = Target.of(settings)
-        transport = GrpcTransport(target, method) if method else GrpcTransport(target)
+    # An empty message is one of both protocols, and so is an empty answer.
+    for protocol, wire in (
+        ("infertrace", InfertraceWire()),
+        ("OTLP", InfertraceWire(grpc_method=_OTLP_METHOD)),
+    ):
+        transport = GrpcTransport(Target.of(settings), wire)
         try:
-            transport.send((b"",), timeout_s)
+            transport.send((b"",), 0, timeout_s)
         except SendError as error:
             refusals.append(f"{protocol}: {error}")
         else:
-            if method is None:
+            if protocol == "infertrace":
                 return Finding("protocol", OK, "infertrace's over gRPC")
             refusals.append("it answers OTLP, which infertrace does not send")
         finally:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infertrace.exporting.transport import Answer, Transport
+    from infertrace.exporting.answer import Answer
+    from infertrace.exporting.transport import Transport
 
 USAGE_ERROR = 2
 SEND_TIMEOUT_S = 30.0
@@ -43,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from infertrace import backend
     from infertrace.configuration import resolve
+    from infertrace.exporting.answer import SendError
+    from infertrace.exporting.choice import choose_transport
     from infertrace.exporting.file_transport import Unreadable, read_batches
-    from infertrace.exporting.transport import SendError, choose_transport
 
     try:
         settings = resolve({"endpoint": args.to, "sender_process": False}, os.environ)
@@ -78,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _send(transport: Transport, request: bytes, patience_s: float) -> Answer:
-    from infertrace.exporting.transport import Retryable
+    from infertrace.exporting.answer import Retryable
+    from infertrace.exporting.envelope import count_spans
 
+    span_count = count_spans(request)
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return transport.send((request,), SEND_TIMEOUT_S)
+            return transport.send((request,), span_count, SEND_TIMEOUT_S)
         except Retryable as error:
             if time.monotonic() >= deadline:
                 raise

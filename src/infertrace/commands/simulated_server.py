@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import Final, NamedTuple
 
-from infertrace.recording.current import current_span
+from infertrace.current import current_span
 from infertrace.tracer import Tracer
 
 _IDLE_S: Final = 0.001

@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """Deliver all that no live process owns; 0 when nothing of it is left."""
     from infertrace import backend
     from infertrace.configuration import resolve
-    from infertrace.exporting.transport import SendError, choose_transport
+    from infertrace.exporting.answer import SendError
+    from infertrace.exporting.choice import choose_transport
 
     try:
         settings = resolve(
@@ -54,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
         return _fail(f"{settings.endpoint}: {error}")
     leftovers = Leftovers(directory, settings.max_batch_bytes)
     try:
-        done = leftovers.deliver(lambda request: transport.send(request, options.timeout))
+        done = leftovers.deliver(
+            lambda request, span_count: transport.send(request, span_count, options.timeout)
+        )
     finally:
         transport.close()
     for path, drained in done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from infertrace.exporting.transport import Retryable
+from infertrace.exporting.answer import Retryable
 
 
 class BearerToken:
@@ -17,7 +17,7 @@ class BearerToken:
         self._version: tuple[int, ...] = ()
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What to send along; raises Retryable where the file cannot be read."""
+        """The metadata of the next request; raises Retryable if the file cannot be read."""
         if self._file is not None:
             try:
                 self._read(self._file)
@@ -27,7 +27,7 @@ class BearerToken:
         return (("authorization", f"Bearer {self._token}"),) if self._token else ()
 
     def has_changed(self) -> bool:
-        """Whether the file holds another token than the one that was sent last."""
+        """Whether the file holds a token other than the last one sent."""
         before = self._token
         try:
             self.metadata()
@@ -36,7 +36,7 @@ class BearerToken:
         return self._token != before
 
     def _read(self, file: str) -> None:
-        state = os.stat(file)  # noqa: PTH116 - of each request
+        state = os.stat(file)  # noqa: PTH116 - faster, and done for each request
         version = (state.st_ino, state.st_size, state.st_mtime_ns)
         if version != self._version:
             self._token = Path(file).read_text("ascii").strip()

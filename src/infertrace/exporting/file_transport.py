@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from infertrace.exporting.transport import Answer, Request, Retryable
-from infertrace.recording.encoder import varint
-from infertrace.recording.limits import INT32_MAX
+from infertrace.exporting.answer import Answer, Retryable
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.transport import Transport
+from infertrace.wire.protobuf import varint
 
 try:
     import fcntl
@@ -32,18 +33,18 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Unreadable(ValueError):
-    """Not whole batches to the end: who wrote the file was killed, or it holds something else."""
+    """The file ends in a partial batch (its writer was killed), or is not a file of batches."""
 
 
-class FileTransport:
-    """Appends to the file, and makes it where there is none; its folder must be there."""
+class FileTransport(Transport):
+    """Appends to a file, which it creates if need be; the folder must exist."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._file: BinaryIO | None = None
 
-    def send(self, request: Request, timeout_s: float) -> Answer:
+    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         record = b"".join((varint(sum(map(len, request))), *request))
         try:
             with self._locked(len(record)) as file:
@@ -53,20 +54,19 @@ class FileTransport:
                         raise OSError(f"no room for a batch in {self._path}")
                     os.fsync(file.fileno())
                 except OSError:
-                    # Half a batch would hide all that come after it.
+                    # A partial batch would hide all batches after it.
                     file.truncate(start)
                     raise
         except OSError as error:
             raise Retryable(str(error)) from None
-        # The file takes them all, and only the exporter knows how many there are.
-        return Answer(INT32_MAX, 0, "")
+        return Answer(span_count, 0, "")
 
     @contextlib.contextmanager
     def _locked(self, needed_bytes: int) -> Iterator[BinaryIO]:
-        """The file, open, locked, at its path and with room."""
+        """The file: open, locked, still at its path, and with room."""
         while True:
             if self._file is None:
-                # Spans may hold what is for their owner's eyes only.
+                # Only the owner may read it: spans may hold private data.
                 self._file = os.fdopen(os.open(self._path, _APPEND, 0o600), "ab", buffering=0)
                 fresh = True
             else:
@@ -78,7 +78,7 @@ class FileTransport:
                 if self._is_at_its_path(file):
                     size = os.fstat(file.fileno()).st_size
                     full = size > 0 and size + needed_bytes > self._max_bytes
-                    # A batch behind one that was cut short would not be found.
+                    # A reader would not find a batch behind a partial one.
                     if not full and not (fresh and not _is_readable(self._path)):
                         yield file
                         return
@@ -107,7 +107,7 @@ class FileTransport:
         if file is not None:
             file.close()
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         self.close()
 
 

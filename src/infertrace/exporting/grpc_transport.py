@@ -1,4 +1,4 @@
-"""Batches over gRPC, to `infertrace.v1.CollectorService`."""
+"""Batches over gRPC."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from infertrace.exporting.bearer_token import BearerToken
-from infertrace.exporting.transport import (
+from infertrace.exporting.answer import (
     Answer,
     Overloaded,
     Refused,
-    Request,
     Retryable,
     Stumbled,
-    Target,
     TooLarge,
 )
-from infertrace.generated.span_pb2 import SendSpanBatchResponse
+from infertrace.exporting.bearer_token import BearerToken
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.target import Target
+from infertrace.exporting.transport import Transport
+from infertrace.exporting.wire import Wire
+from infertrace.wire.retry_info import STATUS_DETAILS_KEY, retry_delay_s
 
-_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
-
-# What is a fault of the batch itself. All else is retried: a token, a route or an overload is
-# mended in time, and until then the buffer bounds what is held.
+# Faults of the batch itself. All other errors are retried: a token, a route or an overload gets
+# mended in time, and until then the buffer bounds how much is held.
 _REFUSED: Final = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,7 +32,7 @@ _REFUSED: Final = frozenset(
         grpc.StatusCode.ALREADY_EXISTS,
     }
 )
-# What servers answer where a handler of theirs failed: once, or for this batch each time.
+# What servers answer when their handler fails, be it once or each time it gets this batch.
 _STUMBLED: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
 # How servers say that a request is larger than they take: gRPC in C++, Python, Go, Java, Node and
 # .NET, tonic, and our own collector. RESOURCE_EXHAUSTED with any other text is an overload.
@@ -42,29 +41,27 @@ _TOO_LARGE: Final = re.compile(
 )
 _MAY_BE_TOO_LARGE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
 
-_RETRY_INFO_TYPE: Final = "type.googleapis.com/google.rpc.RetryInfo"
-
 _CHANNEL_OPTIONS: Final = (
-    # gRPC waits up to two minutes before it dials again; the exporter's own backoff rules.
+    # By default gRPC waits up to two minutes before it dials again; the exporter has its backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Two tracers with the same options would share one connection, and its fate.
+    # Otherwise two tracers with the same options would share one connection, and its fate.
     ("grpc.use_local_subchannel_pool", 1),
 )
 _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
-# Channels that a parent process opened. gRPC must not touch them in a forked child, not
-# even to close them, so they are kept from being collected.
+# Channels that a parent process opened. gRPC must not touch them in a forked child, not even to
+# close them; this list keeps the GC from doing so.
 _inherited: list[Any] = []
 
 
-class GrpcTransport:
+class GrpcTransport(Transport):
     """Raises OSError where a file with a certificate or a key cannot be read."""
 
-    def __init__(self, target: Target, method: str = _METHOD) -> None:
+    def __init__(self, target: Target, wire: Wire) -> None:
         self._target = target
-        self._method = method
+        self._wire = wire
         self._token = BearerToken(target.token, target.token_file)
         self._compression = grpc.Compression.Gzip if target.compression == "gzip" else None
         self._is_closed = False
@@ -79,18 +76,20 @@ class GrpcTransport:
             if self._target.tls
             else grpc.insecure_channel(self._target.address, options)
         )
-        # Requests are bytes already, and answers are read below.
-        self._send: Any = self._channel.unary_unary(self._method)
+        # Without serializers: the wire deals in bytes.
+        self._send: Any = self._channel.unary_unary(self._wire.grpc_method)
 
-    def send(self, request: Request, timeout_s: float) -> Answer:
+    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
+        encoded = self._wire.encode(request)
+        if encoded is None:
+            return Answer(span_count, 0, "")
         try:
             reply = self._send(
-                b"".join(request),
+                b"".join(encoded),
                 timeout=timeout_s,
                 metadata=(*self._target.headers.items(), *self._token.metadata()),
                 compression=self._compression,
             )
-            answer = SendSpanBatchResponse.FromString(reply)
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -101,13 +100,11 @@ class GrpcTransport:
         except ValueError:
             # The channel was closed under the call.
             raise Retryable("the connection was closed") from None
-        except DecodeError:
-            raise Refused("the answer is not of the infertrace protocol") from None
-        return Answer(answer.accepted_count, answer.rejected_count, answer.rejection_reason)
+        return self._wire.read(reply, span_count)
 
     def _reopen(self) -> None:
-        # The other end may be gone without a word. Pings would tell as late as this, and a
-        # server with gRPC's defaults closes connections over pings it finds too many.
+        # The other end may be gone without a word. Pings would notice that no earlier, and a
+        # server with gRPC's defaults closes connections that send more pings than it likes.
         self._channel.close()
         if not self._is_closed:
             self._open()
@@ -116,7 +113,7 @@ class GrpcTransport:
         self._is_closed = True
         self._channel.close()
 
-    def forget(self) -> None:
+    def after_fork_in_child(self) -> None:
         _inherited.append(self._channel)
 
 
@@ -147,58 +144,8 @@ def _translated(error: Any) -> Retryable | TooLarge | Refused:
 
 
 def _retry_after_s(error: Any) -> float | None:
-    """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one.
-
-    Source: google/rpc/status.proto (details = 3) and error_details.proto (retry_delay = 1).
-    """
+    """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one."""
     for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            try:
-                return _retry_delay_s(value)
-            except (DecodeError, ValueError):
-                return None
+        if key == STATUS_DETAILS_KEY:
+            return retry_delay_s(value)
     return None
-
-
-def _retry_delay_s(status: bytes) -> float | None:
-    from google.protobuf.any_pb2 import Any as AnyMessage
-    from google.protobuf.duration_pb2 import Duration
-
-    for detail in _submessages(status, 3):
-        packed = AnyMessage.FromString(detail)
-        if packed.type_url == _RETRY_INFO_TYPE:
-            for delay in _submessages(packed.value, 1):
-                duration = Duration.FromString(delay)
-                return float(duration.seconds + duration.nanos / 1e9)
-    return None
-
-
-def _submessages(message: bytes, number: int) -> list[bytes]:
-    """The length-delimited occurrences of a field; google.rpc's types are in no dependency."""
-    found = []
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        if key & 7 == 0:
-            _, position = _varint(message, position)
-        elif key & 7 == 2:
-            size, position = _varint(message, position)
-            if key >> 3 == number:
-                found.append(message[position : position + size])
-            position += size
-        else:
-            raise ValueError("a wire type that google.rpc.Status does not use")
-    return found
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("truncated")
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position

@@ -10,7 +10,7 @@ _MAX_CHARACTERS: Final = 500
 def one_line(text: str) -> str:
     """The text, at most 500 characters of it, with all that does not print as escapes.
 
-    A peer's text may hold line breaks, which forge a log's lines, and a terminal's commands.
+    A peer's text may hold line breaks, which forge log lines, and escape sequences of terminals.
     """
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()

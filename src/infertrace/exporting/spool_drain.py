@@ -1,4 +1,4 @@
-"""Delivers what dead processes left in their spools, in their name."""
+"""Delivers the spans that dead processes left in their spools, on behalf of these processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from infertrace.buffering.spool_reader import (
     left_in,
     remove_unfinished,
 )
-from infertrace.exporting import request_header
+from infertrace.exporting import envelope
+from infertrace.exporting.answer import Answer, Refused, Retryable, TooLarge
+from infertrace.exporting.envelope import Producer, Request
 from infertrace.exporting.log_text import one_line
-from infertrace.exporting.transport import Answer, Refused, Request, Retryable, TooLarge
 
 logger = logging.getLogger("infertrace")
 
-Send = Callable[[Request], Answer]
+Send = Callable[[Request, int], Answer]
+"""Sends an envelope with that many spans, as `Transport.send` does."""
 
 _DAMAGED_SUFFIX: Final = ".damaged"
 
@@ -46,9 +48,9 @@ class Leftovers:
         """Why the last delivery ended before it was done, if it did."""
 
     def deliver(self, send: Send) -> list[tuple[Path, Drained]]:
-        """All that nobody else has locked; ends early where the collector takes nothing now.
+        """Deliver every spool that nobody has locked; stop early if the collector takes nothing.
 
-        A file that cannot be read, moved or removed is told of once, and left for the next time.
+        A file that cannot be read, moved or removed is logged once, and tried again next time.
         """
         done = []
         self.stopped_by = None
@@ -100,23 +102,20 @@ class Leftovers:
 
 
 def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
-    """Deliver what is in it and remove it.
+    """Deliver what the spool holds, and remove it.
 
-    Raises Retryable where the collector takes nothing now; then it holds what is left.
+    Raises Retryable if the collector takes nothing now; the spool then keeps what is left.
     """
     delivered = rejected = damaged = 0
     batch_sequence = spool.batch_sequence
 
-    def header(first: int, *, final: bool = False) -> bytes:
+    def producer() -> Producer:
         dropped: dict[str, int] = {why: count for why, count in spool.dropped.items() if count}
         if rejected:
             dropped["rejected"] = dropped.get("rejected", 0) + rejected
         if damaged:
             dropped["damaged"] = damaged
-        ledger = request_header.counters(
-            spool.producer_id, batch_sequence, first, spool.produced, dropped, final=final
-        )
-        return ledger + spool.resource
+        return Producer(spool.producer_id, batch_sequence, spool.produced, dropped, spool.resource)
 
     for batch in _batches(spool.records(), max_batch_bytes):
         damaged += batch.first_span_sequence - spool.settled_sequence - 1
@@ -125,7 +124,8 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
         while parts:
             part = parts[0]
             try:
-                answer = send((part.payload, header(part.first_span_sequence)))
+                request = envelope.encode(part.payload, part.first_span_sequence, producer())
+                answer = send(request, part.span_count)
             except TooLarge:
                 if part.span_count > 1:
                     parts[:1] = halves(part)
@@ -143,7 +143,7 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
     damaged += max(spool.last_sequence - spool.settled_sequence, 0)
     batch_sequence += 1
     try:
-        send((header(0, final=True),))
+        send(envelope.goodbye(producer()), 0)
     except (Refused, TooLarge) as error:
         logger.warning("%s: its ledger is refused: %s", spool.path, one_line(str(error)))
     spool.remove()
@@ -151,7 +151,7 @@ def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
 
 
 def _batches(records: Iterator[Record], max_batch_bytes: int) -> Iterator[Batch]:
-    """Runs of records without a gap in their numbers."""
+    """Batches of records whose numbers follow one another without a gap."""
     run: list[Record] = []
     size = 0
     for record in records:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
@@ -15,16 +17,6 @@ _TIME_BYTES: Final = 8
 # Prefixes of the struct module that mean this machine's byte order.
 _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 
-COUNT_COLUMNS: Final = ("batch_size", "input_tokens", "output_tokens", "queue_depth")
-MEASURE_COLUMNS: Final = (
-    "sequence_length",
-    "cache_hit_rate",
-    "queue_wait_time_ms",
-    "batch_fill_ratio",
-    "time_to_first_token_ms",
-    "inter_token_latency_ms",
-)
-
 
 def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str, memoryview]:
     """Views of all columns that were given, checked.
@@ -33,8 +25,8 @@ def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str,
     one of another shape; the text names the column, what was expected and what it got.
     """
     for name in columns:
-        if name not in COUNT_COLUMNS and name not in MEASURE_COLUMNS:
-            allowed = ", ".join(COUNT_COLUMNS + MEASURE_COLUMNS)
+        if name not in COUNT_FIELDS and name not in MEASURE_FIELDS:
+            allowed = ", ".join((*COUNT_FIELDS, *MEASURE_FIELDS))
             raise TypeError(f"record_batch: {name!r} is no column; expected one of {allowed}")
     found = {
         "start_ns": _view("start_ns", start_ns),
@@ -62,9 +54,9 @@ def _view(name: str, column: Any) -> memoryview:
     if view.ndim != 1:
         raise ValueError(f"record_batch: column {name!r}: expected one dimension, got {view.ndim}")
     code = view.format.lstrip(_NATIVE_ORDER)
-    if name in MEASURE_COLUMNS:
+    if name in MEASURE_FIELDS:
         fits, expected = code in _REALS, "float32 or float64"
-    elif name in COUNT_COLUMNS:
+    elif name in COUNT_FIELDS:
         fits, expected = code in _INTEGERS, "int32 or int64"
     else:
         fits, expected = code in _INTEGERS and view.itemsize == _TIME_BYTES, "int64"

@@ -2,14 +2,17 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Unpack, disjoint_base
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DropReason
 from infertrace.buffering.spool_file import SpoolFile
-from infertrace.recording.context import TraceContext
+from infertrace.generated.pure_fields import NoopFieldSetters as FieldSetters
+from infertrace.generated.span_setters import SpanColumns, SpanFields
 from infertrace.recording.values import Scalar
 from infertrace.span import Span as AnySpan
+from infertrace.span import SpanKeywords
+from infertrace.trace_context import TraceContext
 
 __all__ = [
     "NAME",
@@ -18,8 +21,8 @@ __all__ = [
     "Span",
     "TracerBase",
     "current",
-    "exchange",
     "monotonic_ns",
+    "roundtrip",
     "set_current",
 ]
 
@@ -27,14 +30,14 @@ NAME: Final[str]
 NOOP: Final[AnySpan]
 
 def monotonic_ns() -> int: ...
-def exchange(
+def roundtrip(
     descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
 ) -> bytes: ...
 def current() -> AnySpan | None: ...
 def set_current(span: AnySpan | None) -> None: ...
 
 @final
-class Span:
+class Span(FieldSetters):
     @property
     def trace_id(self) -> str: ...
     @property
@@ -49,20 +52,6 @@ class Span:
     def context(self) -> TraceContext: ...
     @property
     def propagates(self) -> bool: ...
-    def set_model_version(self, version: str) -> None: ...
-    def set_framework(self, framework: str) -> None: ...
-    def set_pipeline_stage(self, stage: str) -> None: ...
-    def set_batch_size(self, size: int) -> None: ...
-    def set_tokens(self, input: int | None = None, output: int | None = None) -> None: ...
-    def set_sequence_length(self, length: float) -> None: ...
-    def set_cache_hit_rate(self, rate: float) -> None: ...
-    def set_batch_fill_ratio(self, ratio: float) -> None: ...
-    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None: ...
-    def set_streaming(
-        self,
-        time_to_first_token_ms: float | None = None,
-        inter_token_latency_ms: float | None = None,
-    ) -> None: ...
     def set_tag(self, key: str, text: str) -> None: ...
     def set_attribute(self, key: str, value: Scalar) -> None: ...
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None: ...
@@ -108,17 +97,7 @@ class Recorder:
         links: Iterable[AnySpan | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
-        model_version: str | None = None,
-        framework: str | None = None,
-        pipeline_stage: str | None = None,
-        batch_size: int | None = None,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        sequence_length: float | None = None,
-        cache_hit_rate: float | None = None,
-        queue_depth: int | None = None,
-        queue_wait_time_ms: float | None = None,
-        batch_fill_ratio: float | None = None,
+        **fields: Unpack[SpanFields],
     ) -> Any: ...
     def record(
         self,
@@ -130,7 +109,7 @@ class Recorder:
         parent: AnySpan | str | None = None,
         status: str = "OK",
         status_message: str | None = None,
-        **fields: Any,
+        **fields: Unpack[SpanKeywords],
     ) -> Any: ...
     def record_batch(
         self,
@@ -140,12 +119,12 @@ class Recorder:
         start_ns: Any,
         duration_ns: Any,
         parent: AnySpan | str | None = None,
-        **columns: Any,
+        **columns: Unpack[SpanColumns],
     ) -> int: ...
     def take(self, partial: bool = True) -> Batch | None: ...
     def encode_some(self) -> bool: ...
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
-    def attend(
+    def run_delivery_loop(
         self,
         descriptor: int,
         producer: bytes,
@@ -175,4 +154,4 @@ class Recorder:
 class TracerBase:
     _recorder: Recorder
     @staticmethod
-    def add_start_span(derived: type) -> None: ...
+    def add_start_span(tracer: type, documentation: str) -> None: ...

@@ -1,6 +1,6 @@
 """The pure backend: records on the caller's thread, encodes on the exporter's.
 
-The reference for what csrc/recorder/native.pyx does; one test suite runs on both.
+The reference for csrc/recorder/native.pyx; one test suite runs on both.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from _random import Random
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic_ns
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.pure import SpanBuffer
-from infertrace.recording import columns as batch_columns
-from infertrace.recording import encoder, failure, invalid_values, values
-from infertrace.recording.context import TraceContext, parse_traceparent
-from infertrace.recording.initial import fill
-from infertrace.recording.limits import (
-    FLOAT32_MAX,
+from infertrace.generated.field_names import TEXT_FIELDS
+from infertrace.generated.pure_fields import FIELD_SETTERS, FieldSetters, NoopFieldSetters
+from infertrace.limits import (
     INT32_MAX,
     INT64_MAX,
     MAX_ENTRIES,
     MAX_TEXT_BYTES,
     MIN_START_UNIX_NS,
 )
+from infertrace.recording import columns as batch_columns
+from infertrace.recording import encoder, failure, invalid_values, values
+from infertrace.recording.initial import fill
+from infertrace.trace_context import TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
@@ -37,9 +38,20 @@ if TYPE_CHECKING:
     from infertrace.recording.values import Scalar
     from infertrace.span import Span as AnySpan
 
+__all__ = [
+    "NAME",
+    "NOOP",
+    "Recorder",
+    "Span",
+    "TracerBase",
+    "current",
+    "monotonic_ns",
+    "roundtrip",
+    "set_current",
+]
+
 NAME: Final = "pure"
-TracerBase: Final = None
-exchange: Final = None
+roundtrip: Final = None
 
 CURRENT: Final[ContextVar[AnySpan | None]] = ContextVar("infertrace_current_span", default=None)
 current: Final = CURRENT.get
@@ -48,7 +60,7 @@ current: Final = CURRENT.get
 def set_current(span: AnySpan | None) -> None:
     """Make `span` (or None) the current one of this context."""
     if type(span) is Span and span._previous is NOOP:
-        # Entered later, it would take a span inside of it for the one around it.
+        # Mark it as entered: a later `with` must not take a span inside of it for its parent.
         span._previous = None
     _make_current(span)
 
@@ -58,8 +70,8 @@ if sys.version_info >= (3, 12):
 else:
 
     def _make_current(span: AnySpan | None) -> None:
-        # The garbage collector may run while the map of variables is copied, and a finalizer that
-        # sets a variable then frees that map under the copier.
+        # The GC may run while CPython copies the map of variables; a finalizer that sets a variable
+        # would then free that map in mid-copy.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -71,21 +83,21 @@ else:
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 
-# What a span without attributes takes at most, but for its texts: its encoding is smaller
-# than the objects that it is until then.
+# Upper bound on a span without attributes, apart from its texts. It covers the Python objects,
+# which are larger than their encoding.
 _BASE_BYTES: Final = 768
 # Keys, tags and lengths around one map entry, event or link.
 _ENTRY_BYTES: Final = 48
-# Above this bound the span is encoded at once to learn its true size, so that both
-# backends drop the same spans as `oversize`.
+# A span above this bound is encoded at once to learn its exact size, so that both backends
+# drop the same spans as `oversize`.
 _EXACT_FROM_BYTES: Final = 16 * 1024
 _ALL_TRACES: Final = 2**64
 _DEFAULT_OPERATION: Final = "inference"
-# Characters of a model or an operation name up to which a span is light.
+# A span with a longer model or operation name counts as heavy.
 _LIGHT_TEXT: Final = 128
 
 
-class Span:
+class Span(FieldSetters):
     """One operation. See `infertrace.Span` for what each method takes."""
 
     __slots__ = (
@@ -103,12 +115,12 @@ class Span:
         "_trace_id",
     )
 
-    # What few spans set: the others share these, which costs them nothing.
+    # Class attributes: a span that does not set them pays nothing for them.
     _attributes: dict[str, Scalar] | None = None
     _duration: int = 0
     _events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
     _heavy: bool = False
-    """Whether texts or entries of any length were set; a light span is of bounded size."""
+    """Whether texts or entries of unbounded size were set; else the size of the span is bounded."""
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
     _parent_is_remote: bool = False
@@ -122,7 +134,6 @@ class Span:
     _parent_id: int
     _model: str | None
     _operation: str
-    _fields: dict[str, Any]
     _previous: Any
     """The span around this one, or None; NOOP, which is never current, until it is entered."""
     _sample: tuple[bytes, int] | None
@@ -164,59 +175,6 @@ class Span:
     @property
     def propagates(self) -> bool:
         return True
-
-    def set_model_version(self, version: str) -> None:
-        self._set_text("model_version", version)
-
-    def set_framework(self, framework: str) -> None:
-        self._set_text("framework", framework)
-
-    def set_pipeline_stage(self, stage: str) -> None:
-        self._set_text("pipeline_stage", stage)
-
-    def set_batch_size(self, size: int) -> None:
-        # Here and below the usual case is written out: a call would double its cost.
-        if type(size) is int and 0 <= size <= INT32_MAX and not self._ended:
-            self._fields["batch_size"] = size
-        else:
-            self._set_count("batch_size", size)
-
-    def set_tokens(self, input: int | None = None, output: int | None = None) -> None:
-        if input is not None:
-            if type(input) is int and 0 <= input <= INT32_MAX and not self._ended:
-                self._fields["input_tokens"] = input
-            else:
-                self._set_count("input_tokens", input)
-        if output is not None:
-            if type(output) is int and 0 <= output <= INT32_MAX and not self._ended:
-                self._fields["output_tokens"] = output
-            else:
-                self._set_count("output_tokens", output)
-
-    def set_sequence_length(self, length: float) -> None:
-        self._set_measure("sequence_length", length, FLOAT32_MAX)
-
-    def set_cache_hit_rate(self, rate: float) -> None:
-        self._set_measure("cache_hit_rate", rate, 1.0)
-
-    def set_batch_fill_ratio(self, ratio: float) -> None:
-        self._set_measure("batch_fill_ratio", ratio, 1.0)
-
-    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None:
-        if depth is not None:
-            self._set_count("queue_depth", depth)
-        if wait_time_ms is not None:
-            self._set_measure("queue_wait_time_ms", wait_time_ms, FLOAT32_MAX)
-
-    def set_streaming(
-        self,
-        time_to_first_token_ms: float | None = None,
-        inter_token_latency_ms: float | None = None,
-    ) -> None:
-        if time_to_first_token_ms is not None:
-            self._set_measure("time_to_first_token_ms", time_to_first_token_ms, FLOAT32_MAX)
-        if inter_token_latency_ms is not None:
-            self._set_measure("inter_token_latency_ms", inter_token_latency_ms, FLOAT32_MAX)
 
     def set_tag(self, key: str, text: str) -> None:
         if self._tags is None:
@@ -307,8 +265,8 @@ class Span:
 
     def __enter__(self) -> Span:
         if self._previous is not NOOP:
-            # What is current stays so: to remember it as the span around this one could close a
-            # circle, and to restore another context's on leaving would mix up traces.
+            # A second entry leaves the current span alone: to remember it as the parent could
+            # close a cycle, and to restore another context's span would mix up traces.
             self._refuse("with", self, invalid_values.ONE_BLOCK)
             return self
         previous: Any = CURRENT.get()
@@ -328,7 +286,7 @@ class Span:
         try:
             previous = self._previous
             if previous is not None and previous._ended:
-                # Ended spans, kept as the ones around others, would make a chain.
+                # Keeping an ended span as `previous` would grow a chain of them.
                 previous = self._previous = _live(previous)
             if CURRENT.get() is self:
                 _make_current(previous)
@@ -344,7 +302,7 @@ class Span:
             if full or not recorder._awake:
                 recorder._call_exporter()
         except (RecursionError, MemoryError):
-            # Here only what needs no frame of Python: whoever comes next counts the span.
+            # Only what needs no Python frame; the next thread that gets the lock counts the span.
             if CURRENT.get() is self:
                 CURRENT.set(self._previous)
             if not counted:
@@ -373,7 +331,7 @@ class Span:
             self.record_exception(error)
 
     def _size(self) -> int:
-        """At least the bytes that the encoder will write for this span; exact for a large one."""
+        """Upper bound on the encoded size in bytes; exact for a large span."""
         size = _BASE_BYTES + _utf8(self._operation) + _utf8(self._recorder.service_name)
         if self._model:
             size += _utf8(self._model)
@@ -381,7 +339,7 @@ class Span:
             size += _utf8(self._status_message)
         if self._sample is not None:
             size += len(self._sample[0])
-        for name in ("model_version", "framework", "pipeline_stage"):
+        for name in TEXT_FIELDS:
             if name in self._fields:
                 size += _utf8(self._fields[name])
         if self._tags or self._attributes:
@@ -464,29 +422,11 @@ class Span:
             self._invalid += fields
 
 
-_FIELD_SETTERS: Final[Mapping[str, Callable[[Span, Any], None]]] = {
-    "model_version": Span.set_model_version,
-    "framework": Span.set_framework,
-    "pipeline_stage": Span.set_pipeline_stage,
-    "batch_size": Span.set_batch_size,
-    "input_tokens": Span.set_tokens,
-    "output_tokens": lambda span, count: span.set_tokens(output=count),
-    "sequence_length": Span.set_sequence_length,
-    "cache_hit_rate": Span.set_cache_hit_rate,
-    "queue_depth": Span.set_queue,
-    "queue_wait_time_ms": lambda span, wait: span.set_queue(wait_time_ms=wait),
-    "batch_fill_ratio": Span.set_batch_fill_ratio,
-}
 _CONTAINERS: Final = ("tags", "attributes", "links")
-_COLUMN_SETTERS: Final[Mapping[str, Callable[[Span, Any], None]]] = {
-    **_FIELD_SETTERS,
-    "time_to_first_token_ms": Span.set_streaming,
-    "inter_token_latency_ms": lambda span, it: span.set_streaming(inter_token_latency_ms=it),
-}
 _new: Final = object.__new__
 
 
-class NoopSpan:
+class NoopSpan(NoopFieldSetters):
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
     Shared. The one that is `root` stands at the root of a trace that is not sampled, and
@@ -513,20 +453,6 @@ class NoopSpan:
     def propagates(self) -> bool:
         return self._root
 
-    def set_model_version(self, version: str) -> None: ...
-    def set_framework(self, framework: str) -> None: ...
-    def set_pipeline_stage(self, stage: str) -> None: ...
-    def set_batch_size(self, size: int) -> None: ...
-    def set_tokens(self, input: int | None = None, output: int | None = None) -> None: ...
-    def set_sequence_length(self, length: float) -> None: ...
-    def set_cache_hit_rate(self, rate: float) -> None: ...
-    def set_batch_fill_ratio(self, ratio: float) -> None: ...
-    def set_queue(self, depth: int | None = None, wait_time_ms: float | None = None) -> None: ...
-    def set_streaming(
-        self,
-        time_to_first_token_ms: float | None = None,
-        inter_token_latency_ms: float | None = None,
-    ) -> None: ...
     def set_tag(self, key: str, text: str) -> None: ...
     def set_attribute(self, key: str, value: Scalar) -> None: ...
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None: ...
@@ -567,13 +493,134 @@ NOOP: Final = NoopSpan(root=False)
 _UNSAMPLED_ROOT: Final = NoopSpan(root=True)
 
 
-class Recorder:
+class _StartsSpans:
+    """What has a recorder: the recorder itself, and a tracer.
+
+    One method serves both: a call from one to the other would show in the cost of a span.
+    """
+
+    __slots__ = ()
+    _recorder: Any
+
+    def start_span(
+        self,
+        model_name: str | None = None,
+        operation_name: str = _DEFAULT_OPERATION,
+        *,
+        parent: AnySpan | str | None = None,
+        **fields: Any,
+    ) -> Span | NoopSpan:
+        """As `Tracer.start_span`, which names the fields."""
+        if fields:
+            for name in fields:
+                if name not in FIELD_SETTERS and name not in _CONTAINERS:
+                    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
+        recorder = self._recorder
+        if not recorder.enabled:
+            return NOOP
+        invalid = 0
+        context = None
+        current: Any = CURRENT.get()
+        is_remote = False
+        if parent is not None:
+            context = _context_of(parent)
+            if context is None:
+                invalid += 1
+                invalid_values.notice("parent", parent, invalid_values.PARENT, recorder._wake)
+            else:
+                is_remote = type(parent) is str
+        if context is None and current is not None:
+            context = current.context
+        if context is None:
+            trace_id, parent_id = recorder._random_bits(128) or 1, 0
+            if not recorder._samples_all and trace_id % _ALL_TRACES >= recorder._sample_bound:
+                return _UNSAMPLED_ROOT
+        elif context.sampled:
+            trace_id, parent_id = context.trace_id, context.span_id
+        else:
+            return NOOP if current is not None else _UNSAMPLED_ROOT
+
+        span = _new(Span)
+        if model_name is not None and (
+            type(model_name) is not str or not model_name.isascii() or len(model_name) > _LIGHT_TEXT
+        ):
+            given = model_name
+            model_name, as_given = values.text(given)
+            if not as_given:
+                invalid += 1
+                invalid_values.notice("model_name", given, invalid_values.TEXT, recorder._wake)
+            span._heavy = True
+        if operation_name is not _DEFAULT_OPERATION and (
+            type(operation_name) is not str
+            or not operation_name.isascii()
+            or not 0 < len(operation_name) <= _LIGHT_TEXT
+        ):
+            cleaned, as_given = values.key(operation_name)
+            if not as_given:
+                invalid += 1
+                invalid_values.notice(
+                    "operation_name", operation_name, invalid_values.KEY, recorder._wake
+                )
+            operation_name = cleaned or _DEFAULT_OPERATION
+            span._heavy = True
+        span._recorder = recorder
+        span._trace_id = trace_id
+        span._span_id = recorder._random_bits(64) or recorder.new_span_id()
+        span._parent_id = parent_id
+        span._model = model_name
+        span._operation = operation_name
+        span._fields = {}
+        span._previous = NOOP
+        span._ended = 0
+        if is_remote:
+            span._parent_is_remote = True
+        if invalid:
+            span._invalid = invalid
+        span._start = monotonic_ns()
+        if fields:
+            for name, value in fields.items():
+                if value is not None and name in FIELD_SETTERS:
+                    FIELD_SETTERS[name](span, value)
+            tags, attributes, links = map(fields.get, _CONTAINERS)
+            if tags is not None or attributes is not None or links is not None:
+                fill(span, tags, attributes, links)
+        return span
+
+
+class TracerBase(_StartsSpans):
+    """What a tracer is derived from."""
+
+    __slots__ = ()
+    _recorder: Recorder
+
+    @staticmethod
+    def add_start_span(tracer: Any, documentation: str) -> None:
+        """Make it a method of that class, with this documentation."""
+        own = _StartsSpans.start_span
+        method = FunctionType(own.__code__, own.__globals__, "start_span", own.__defaults__)
+        method.__kwdefaults__ = own.__kwdefaults__
+        method.__doc__ = documentation
+        method.__dict__["__wrapped__"] = tracer.start_span  # which has the signature
+        tracer.start_span = method
+
+
+class Recorder(_StartsSpans):
     """Makes spans and holds the finished ones until the exporter takes them."""
 
-    # Nothing can be done without the GIL here.
-    attend = None
+    # Pure Python cannot work without the GIL.
+    run_delivery_loop = None
     sample_process = None
     sample_gpu = None
+
+    def interrupt(self) -> None:
+        """Nothing: there is nothing to interrupt."""
+
+    def stop_sampling(self, stopped: bool = True) -> None:
+        """Nothing, for the same reason."""
+
+    @property
+    def _recorder(self) -> Recorder:
+        return self
 
     def __init__(
         self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
@@ -607,89 +654,6 @@ class Recorder:
     def new_span_id(self) -> int:
         """The next of this process's span ids, 1 to 2**64 - 1."""
         return self._random_bits(64) or self.new_span_id()
-
-    def start_span(
-        self,
-        model_name: str | None = None,
-        operation_name: str = _DEFAULT_OPERATION,
-        *,
-        parent: AnySpan | str | None = None,
-        **fields: Any,
-    ) -> Span | NoopSpan:
-        """As `Tracer.start_span`, which names the fields."""
-        if fields:
-            for name in fields:
-                if name not in _FIELD_SETTERS and name not in _CONTAINERS:
-                    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
-        if not self.enabled:
-            return NOOP
-        invalid = 0
-        context = None
-        current: Any = CURRENT.get()
-        is_remote = False
-        if parent is not None:
-            context = _context_of(parent)
-            if context is None:
-                invalid += 1
-                invalid_values.notice("parent", parent, invalid_values.PARENT, self._wake)
-            else:
-                is_remote = type(parent) is str
-        if context is None and current is not None:
-            context = current.context
-        if context is None:
-            trace_id, parent_id = self._random_bits(128) or 1, 0
-            if not self._samples_all and trace_id % _ALL_TRACES >= self._sample_bound:
-                return _UNSAMPLED_ROOT
-        elif context.sampled:
-            trace_id, parent_id = context.trace_id, context.span_id
-        else:
-            return NOOP if current is not None else _UNSAMPLED_ROOT
-
-        span = _new(Span)
-        if model_name is not None and (
-            type(model_name) is not str or not model_name.isascii() or len(model_name) > _LIGHT_TEXT
-        ):
-            given = model_name
-            model_name, as_given = values.text(given)
-            if not as_given:
-                invalid += 1
-                invalid_values.notice("model_name", given, invalid_values.TEXT, self._wake)
-            span._heavy = True
-        if operation_name is not _DEFAULT_OPERATION and (
-            type(operation_name) is not str
-            or not operation_name.isascii()
-            or not 0 < len(operation_name) <= _LIGHT_TEXT
-        ):
-            cleaned, as_given = values.key(operation_name)
-            if not as_given:
-                invalid += 1
-                invalid_values.notice(
-                    "operation_name", operation_name, invalid_values.KEY, self._wake
-                )
-            operation_name = cleaned or _DEFAULT_OPERATION
-            span._heavy = True
-        span._recorder = self
-        span._trace_id = trace_id
-        span._span_id = self._random_bits(64) or self.new_span_id()
-        span._parent_id = parent_id
-        span._model = model_name
-        span._operation = operation_name
-        span._fields = {}
-        span._previous = NOOP
-        span._ended = 0
-        if is_remote:
-            span._parent_is_remote = True
-        if invalid:
-            span._invalid = invalid
-        span._start = monotonic_ns()
-        if fields:
-            for name, value in fields.items():
-                if value is not None and name in _FIELD_SETTERS:
-                    _FIELD_SETTERS[name](span, value)
-            tags, attributes, links = map(fields.get, _CONTAINERS)
-            if tags is not None or attributes is not None or links is not None:
-                fill(span, tags, attributes, links)
-        return span
 
     def record(
         self,
@@ -726,7 +690,7 @@ class Recorder:
     ) -> int:
         """As `Tracer.record_batch`, which names the columns."""
         views = batch_columns.views(start_ns, duration_ns, columns)
-        setters = [_COLUMN_SETTERS[name] for name in list(views)[2:]]
+        setters = [FIELD_SETTERS[name] for name in list(views)[2:]]
         recorded = 0
         for start, duration, *values_of_row in zip(
             *map(batch_columns.numbers, views.values()), strict=True
@@ -747,7 +711,7 @@ class Recorder:
             invalid_values.notice("duration_ns", value, invalid_values.DURATION, self._wake)
 
     def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> bool:
-        """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+        """Buffer a span with these times; with invalid ones, count it as dropped: False."""
         if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
             span._ended = span._start
             self._buffer.count_unencodable(span)
@@ -830,7 +794,7 @@ def _context_of(other: object) -> TraceContext | None:
     if type(other) is str:
         return parse_traceparent(other)
     kind = type(other)
-    # Not `in`: a metaclass of the user's own may raise where it is compared.
+    # Not `in`: comparing may call a user's metaclass, which may raise.
     return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
 
 
@@ -839,7 +803,7 @@ def _live(span: Any) -> Any:
     found = span
     while found is not None and found._ended:
         found = found._previous
-    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    # Path compression: no chain of ended spans is walked twice.
     while span is not found:
         following, span._previous = span._previous, found
         span = following
@@ -847,7 +811,7 @@ def _live(span: Any) -> Any:
 
 
 def _weight(entries: Mapping[str, object] | None) -> int:
-    """At least the bytes of these map entries."""
+    """Upper bound on the encoded bytes of these map entries."""
     if not entries:
         return 0
     texts = (value for value in entries.values() if type(value) is str)

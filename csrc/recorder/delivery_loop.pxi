@@ -1,4 +1,5 @@
-# What those with the GIL do for the threads that deliver and sample without it.
+# The half of the delivery loop that holds the GIL: hands it batches and counts its results; takes
+# samples too. delivery_loop.h has the states, and which thread owns which field.
 
 cdef enum:
     CLOCK_STEP_NS = 50_000_000
@@ -20,25 +21,26 @@ assert (
 )
 
 
-cdef int attend_to_threads(Recorder recorder) except -1:
-    # First: what comes from now on asks again.
-    infertrace_change(&recorder.buffer.attention, 1, 0)
-    collect(recorder.buffer)
+cdef int do_pending_work(Recorder recorder) except -1:
+    """What threads without the GIL left for the thread that ends a span."""
+    # Cleared first: work that comes from now on sets it again.
+    infertrace_compare_exchange(&recorder.buffer.pending_work, 1, 0)
+    count_accepted(recorder.buffer)
     hand_over(recorder)
     take_sample(recorder)
     return 0
 
 
-cdef int collect(SpanBuffer buffer) except -1:
-    """Count the batch that was accepted, if there is one."""
+cdef int count_accepted(SpanBuffer buffer) except -1:
+    """Count the batch that was accepted, if there is one: ANSWERED becomes IDLE."""
     cdef Segment segment
-    if infertrace_read(&buffer.handoff.state) != INFERTRACE_ANSWERED:
+    if infertrace_load_acquire(&buffer.delivery.state) != INFERTRACE_ANSWERED:
         return 0
     if not buffer.abandoned:
         segment = buffer.handed
         buffer.settle(segment.used, segment.span_count, segment.span_count, REJECTED)
         if buffer.spooled:
-            # In one step: to go through its records would hold a span up.
+            # In one step: going through its records would hold a span up.
             infertrace_spool_settle_to(
                 &buffer.spool,
                 segment.first_sequence + segment.span_count - 1,
@@ -46,15 +48,15 @@ cdef int collect(SpanBuffer buffer) except -1:
             )
         buffer.keep_for_reuse(segment)
     buffer.handed = None
-    infertrace_write(&buffer.handoff.state, INFERTRACE_IDLE)
+    infertrace_store_release(&buffer.delivery.state, INFERTRACE_IDLE)
     return 0
 
 
 cdef bint hand_over(Recorder recorder) except -1:
-    """Give the thread what it waits for; False where no thread attends."""
+    """Give the loop what it waits for: IDLE or WANTED becomes FILLED; False where it is ABSENT."""
     cdef SpanBuffer buffer = recorder.buffer
-    cdef infertrace_handoff* handoff = &buffer.handoff
-    cdef uint32_t state = infertrace_read(&handoff.state)
+    cdef infertrace_delivery* delivery = &buffer.delivery
+    cdef uint32_t state = infertrace_load_acquire(&delivery.state)
     cdef Segment segment
     if state == INFERTRACE_WANTED:
         follow_wall_clock(recorder)
@@ -65,20 +67,20 @@ cdef bint hand_over(Recorder recorder) except -1:
         return True
     buffer.handed = segment
     buffer.abandoned = False
-    handoff.payload = BytesData(segment.data)
-    handoff.payload_size = segment.used
-    handoff.span_count = segment.span_count
-    handoff.trailer_size = put_trailer(handoff.trailer, buffer, segment) - handoff.trailer
-    handoff.request.size = (
-        handoff.payload_size + handoff.trailer_size + handoff.resource_size
+    delivery.payload = BytesData(segment.data)
+    delivery.payload_size = segment.used
+    delivery.request.span_count = segment.span_count
+    delivery.trailer_size = put_trailer(delivery.trailer, buffer, segment) - delivery.trailer
+    delivery.request.size = (
+        delivery.payload_size + delivery.trailer_size + delivery.resource_size
     )
-    infertrace_write(&handoff.state, INFERTRACE_FILLED)
-    infertrace_bell_ring(&handoff.bell)
+    infertrace_store_release(&delivery.state, INFERTRACE_FILLED)
+    infertrace_wakeup_notify(&delivery.wakeup)
     return True
 
 
 cdef uint8_t* put_trailer(uint8_t* p, SpanBuffer buffer, Segment segment) noexcept:
-    """As infertrace.exporting.request_header.counters."""
+    """As infertrace.exporting.envelope.encode."""
     cdef int reason
     cdef Py_ssize_t size
     cdef PyObject* field
@@ -107,36 +109,38 @@ cdef void follow_wall_clock(Recorder recorder) noexcept:
         recorder.anchor = anchor
 
 
-cdef object attend(
+cdef object run_delivery_loop(
     Recorder recorder, bytes producer, bytes resource, uint64_t batch_sequence,
-    infertrace_sending sending, int64_t interval_ns, int64_t stay_ns,
+    infertrace_link link, int64_t interval_ns, int64_t stay_ns,
 ):
     cdef SpanBuffer buffer = recorder.buffer
-    cdef infertrace_handoff* handoff = &buffer.handoff
+    cdef infertrace_delivery* delivery = &buffer.delivery
     cdef int64_t until = infertrace_monotonic_ns() + stay_ns
     cdef Segment segment
     cdef bint ended
-    # Another thread that attends would share this one's requests and answers.
-    if infertrace_read(&handoff.state) != INFERTRACE_ABSENT or infertrace_bell_hang(&handoff.bell):
+    # A second thread in the loop would share the first one's requests and answers.
+    if infertrace_load_acquire(&delivery.state) != INFERTRACE_ABSENT:
+        return None
+    if infertrace_wakeup_open(&delivery.wakeup):
         return None
     buffer.producer_field = producer
     buffer.batch_sequence = batch_sequence
-    handoff.request.timeout_s = sending.timeout_ns / 1e9
-    handoff.resource = PyBytes_AS_STRING(resource)
-    handoff.resource_size = PyBytes_GET_SIZE(resource)
-    infertrace_write(&handoff.state, INFERTRACE_IDLE)
+    delivery.request.timeout_s = link.timeout_ns / 1e9
+    delivery.resource = PyBytes_AS_STRING(resource)
+    delivery.resource_size = PyBytes_GET_SIZE(resource)
+    infertrace_store_release(&delivery.state, INFERTRACE_IDLE)
     hand_over(recorder)
     with nogil:
-        ended = infertrace_attend(handoff, &sending, interval_ns, until)
-    collect(buffer)
+        ended = infertrace_run_delivery_loop(delivery, &link, interval_ns, until)
+    count_accepted(buffer)
     answer = OSError(EPIPE, os.strerror(EPIPE)) if ended else None
-    if infertrace_read(&handoff.state) == INFERTRACE_FAILED:
-        if handoff.answer_size < 0:
-            answer = OSError(-handoff.answer_size, os.strerror(-handoff.answer_size))
+    if infertrace_load_acquire(&delivery.state) == INFERTRACE_FAILED:
+        if delivery.answer_size < 0:
+            answer = OSError(-delivery.answer_size, os.strerror(-delivery.answer_size))
         else:
-            answer = PyBytes_FromStringAndSize(handoff.answer, handoff.answer_size)
-    infertrace_write(&handoff.state, INFERTRACE_ABSENT)
-    infertrace_write(&handoff.interrupted, 0)
+            answer = PyBytes_FromStringAndSize(delivery.answer, delivery.answer_size)
+    infertrace_store_release(&delivery.state, INFERTRACE_ABSENT)
+    infertrace_store_release(&delivery.interrupted, 0)
     segment, buffer.handed = buffer.handed, None
     if segment is None or buffer.abandoned:
         return buffer.batch_sequence, None, answer if ended else None
@@ -144,9 +148,9 @@ cdef object attend(
 
 
 cdef int abandon(SpanBuffer buffer) except -1:
-    """Count what the thread has not delivered yet as dropped; it may still arrive."""
+    """Count the batch that is on its way as dropped; it may still arrive."""
     cdef Segment segment = buffer.handed
-    collect(buffer)
+    count_accepted(buffer)
     if buffer.handed is not None and not buffer.abandoned:
         buffer.abandoned = True
         buffer.settle(segment.used, segment.span_count, 0, SHUTDOWN)
@@ -156,9 +160,9 @@ cdef int abandon(SpanBuffer buffer) except -1:
 cdef int take_sample(Recorder recorder) except -1:
     """Let the spans that end carry the newest sample of the process."""
     cdef infertrace_process_sample* process = &recorder.process
-    if infertrace_change(&process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE):
+    if infertrace_compare_exchange(&process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE):
         recorder.sample = (
             PyBytes_FromStringAndSize(process.metrics, process.size), process.taken_at
         )
-        infertrace_write(&process.state, INFERTRACE_NO_SAMPLE)
+        infertrace_store_release(&process.state, INFERTRACE_NO_SAMPLE)
     return 0

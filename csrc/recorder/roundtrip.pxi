@@ -1,11 +1,11 @@
-# What the exporter says to the sender process, without the GIL.
+# A request to the sender process and its answer, without the GIL.
 
 cdef enum:
     MAX_PARTS = 4
     ANSWER_ROOM = 8192
 
 
-def exchange(int descriptor, tuple parts, size_t head, size_t size_at, double timeout_s):
+def roundtrip(int descriptor, tuple parts, size_t head, size_t size_at, double timeout_s):
     """Write the parts (four bytes objects at most), read an answer; raises OSError.
 
     The answer is `head` bytes, and as many more as the 32-bit number at `size_at` says.
@@ -24,7 +24,7 @@ def exchange(int descriptor, tuple parts, size_t head, size_t size_at, double ti
         vectors[count].iov_len = PyBytes_GET_SIZE(part)
         count += 1
     with nogil:
-        outcome = infertrace_exchange(
+        outcome = infertrace_roundtrip(
             descriptor, vectors, count, answer, ANSWER_ROOM, head, size_at, deadline
         )
     if outcome < 0:

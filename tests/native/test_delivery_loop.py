@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -17,21 +19,21 @@ from backend_recording import KIB, Recording
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.exporting import request_header
-from infertrace.exporting.process_transport import (
-    ACCEPTED,
-    ANSWER,
-    ANSWER_SIZE_AT,
-    REFUSED,
-    REQUEST,
-)
+from infertrace.exporting import envelope, link
+from infertrace.exporting.answer import Answer, Refused
+from infertrace.exporting.delivery import Delivery
 from infertrace.generated import span_pb2
+from traced_program import sender_of, wait_until
 
 PRODUCER_ID = bytes(range(16))
-PRODUCER = request_header.producer(PRODUCER_ID)
+PRODUCER = envelope.encode_producer_id(PRODUCER_ID)
 SPANS = 50
 PATIENCE_S = 30
 FOREVER_S = 1e9
+
+wants_a_native_tracer = pytest.mark.skipif(
+    backends.selected.NAME != "native", reason="the tracers of this process are pure"
+)
 
 
 @pytest.fixture
@@ -40,8 +42,8 @@ def recording() -> Recording:
     return Recording(backends.select("native"), max_buffer_bytes=256 * KIB)
 
 
-class Attended:
-    """A recorder with a thread that attends, and the test in place of the sender process."""
+class Looping:
+    """A recorder with a thread in its loop, and the test in place of the sender process."""
 
     def __init__(self, recording: Recording) -> None:
         self.recorder = recording.recorder
@@ -50,35 +52,39 @@ class Attended:
         self.sender.settimeout(PATIENCE_S)
         self._pool = ThreadPoolExecutor(1)
 
-    def attend(
+    def run_loop(
         self, *, interval_s: float = FOREVER_S, stay_s: float = FOREVER_S, batches: int = 0
     ) -> Future[Any]:
-        attending = self._pool.submit(
-            self.recorder.attend,
+        running = self._pool.submit(
+            self.recorder.run_delivery_loop,
             self.ours.fileno(),
             PRODUCER,
             b"",
             batches,
-            head=ANSWER.size,
-            size_at=ANSWER_SIZE_AT,
+            head=link.ANSWER_HEAD_BYTES,
+            size_at=link.ANSWER_SIZE_AT,
             timeout_s=PATIENCE_S,
             interval_s=interval_s,
             stay_s=stay_s,
         )
         time.sleep(0.01)  # the most likely order, but any is right
-        return attending
+        return running
 
     def record(self, spans: int = 1) -> None:
         for _ in range(spans):
             self.start_span("m").end()
 
     def receive(self) -> span_pb2.SendSpanBatchRequest:
-        size, _ = REQUEST.unpack(self.sender.recv(REQUEST.size, socket.MSG_WAITALL))
-        body = self.sender.recv(size, socket.MSG_WAITALL)
-        return span_pb2.SendSpanBatchRequest.FromString(body)
+        received = link.receive(self.sender)
+        assert received is not None
+        request = span_pb2.SendSpanBatchRequest.FromString(received.envelope)
+        assert received.span_count == len(request.spans)
+        assert received.timeout_s == PATIENCE_S
+        return request
 
-    def answer(self, accepted: int, kind: int = ACCEPTED) -> bytes:
-        raw = ANSWER.pack(kind, accepted, 0, 0.0, 0)
+    def answer(self, outcome: int | Refused) -> bytes:
+        """outcome: so many spans are accepted, or none is."""
+        raw = link.pack_answer(Answer(outcome, 0, "") if isinstance(outcome, int) else outcome)
         self.sender.sendall(raw)
         return raw
 
@@ -100,8 +106,8 @@ class Attended:
 
 
 @pytest.fixture
-def attended(recording: Recording) -> Iterator[Attended]:
-    made = Attended(recording)
+def looping(recording: Recording) -> Iterator[Looping]:
+    made = Looping(recording)
     yield made
     made.close()
 
@@ -117,154 +123,154 @@ def assert_ledger(recorder: Any, **expected: int) -> None:
     assert {name: found[name] for name in expected} == expected
 
 
-def test_batches_at_each_interval(attended: Attended) -> None:
-    attending = attended.attend(interval_s=0.02, batches=7)
+def test_batches_at_each_interval(looping: Looping) -> None:
+    running = looping.run_loop(interval_s=0.02, batches=7)
     first_span = 1
     for batch in range(8, 11):
-        while not (request := attended_request(attended)).spans:
+        while not (request := next_request(looping)).spans:
             pass
         assert request.producer_id == PRODUCER_ID
         assert request.batch_sequence == batch
         assert request.first_span_sequence == first_span
         assert request.produced_count >= first_span + len(request.spans) - 1
         first_span += len(request.spans)
-        attended.answer(len(request.spans))
-    attended.recorder.interrupt()
-    assert attending.result(PATIENCE_S) == (10, None, None)
-    assert_ledger(attended.recorder, delivered=first_span - 1)
+        looping.answer(len(request.spans))
+    looping.recorder.interrupt()
+    assert running.result(PATIENCE_S) == (10, None, None)
+    assert_ledger(looping.recorder, delivered=first_span - 1)
 
 
-def attended_request(attended: Attended) -> span_pb2.SendSpanBatchRequest:
+def next_request(looping: Looping) -> span_pb2.SendSpanBatchRequest:
     """The next request, of a program that goes on recording until it comes."""
-    attended.sender.settimeout(0.0005)
+    looping.sender.settimeout(0.0005)
     while True:
-        attended.record()
+        looping.record()
         with contextlib.suppress(TimeoutError):
-            attended.sender.recv(1, socket.MSG_PEEK)
-            attended.sender.settimeout(PATIENCE_S)
-            return attended.receive()
+            looping.sender.recv(1, socket.MSG_PEEK)
+            looping.sender.settimeout(PATIENCE_S)
+            return looping.receive()
 
 
 def test_a_full_batch_waits_for_no_interval(recording: Recording) -> None:
-    small = Attended(Recording(backends.select("native"), max_batch_bytes=1 * KIB))
+    small = Looping(Recording(backends.select("native"), max_batch_bytes=1 * KIB))
     try:
-        small.attend()
+        small.run_loop()
         small.record(SPANS)
         spans = small.receive().spans
         assert 1 < len(spans) < SPANS
         small.answer(len(spans))
-        assert len(attended_request(small).spans) > 1
-        small.answer(0, REFUSED)
+        assert len(next_request(small).spans) > 1
+        small.answer(Refused("no"))
     finally:
         small.close()
 
 
-@pytest.mark.parametrize(("accepted", "kind"), [(SPANS - 1, ACCEPTED), (0, ACCEPTED), (0, REFUSED)])
-def test_what_is_not_accepted_comes_back(attended: Attended, accepted: int, kind: int) -> None:
-    attending = attended.attend(interval_s=0.01)
-    spans = attended_request(attended).spans
-    accepted = min(accepted, len(spans) - 1)
-    raw = attended.answer(accepted, kind)
-    sequence, batch, answer = attending.result(PATIENCE_S)
+@pytest.mark.parametrize("outcome", [SPANS - 1, 0, Refused("no")], ids=str)
+def test_what_is_not_accepted_comes_back(looping: Looping, outcome: int | Refused) -> None:
+    running = looping.run_loop(interval_s=0.01)
+    spans = next_request(looping).spans
+    accepted = min(outcome, len(spans) - 1) if isinstance(outcome, int) else 0
+    raw = looping.answer(outcome if isinstance(outcome, Refused) else accepted)
+    sequence, batch, answer = running.result(PATIENCE_S)
     assert (sequence, batch.span_count, batch.first_span_sequence) == (1, len(spans), 1)
     assert answer == raw
-    assert_ledger(attended.recorder, delivered=0)
-    attended.recorder.settle(batch, accepted, "rejected")
-    assert_ledger(attended.recorder, delivered=accepted, rejected=len(spans) - accepted)
+    assert_ledger(looping.recorder, delivered=0)
+    looping.recorder.settle(batch, accepted, "rejected")
+    assert_ledger(looping.recorder, delivered=accepted, rejected=len(spans) - accepted)
 
 
-def test_a_sender_that_ends_while_idle(attended: Attended) -> None:
-    attending = attended.attend()
-    attended.sender.close()
-    sequence, batch, answer = attending.result(PATIENCE_S)
+def test_a_sender_that_ends_while_idle(looping: Looping) -> None:
+    running = looping.run_loop()
+    looping.sender.close()
+    sequence, batch, answer = running.result(PATIENCE_S)
     assert (sequence, batch) == (0, None)
     assert isinstance(answer, OSError)
 
 
-def test_a_sender_that_ends_with_a_batch_in_flight(attended: Attended) -> None:
-    attending = attended.attend(interval_s=0.01)
-    spans = attended_request(attended).spans
-    attended.sender.close()
-    _, batch, answer = attending.result(PATIENCE_S)
+def test_a_sender_that_ends_with_a_batch_in_flight(looping: Looping) -> None:
+    running = looping.run_loop(interval_s=0.01)
+    spans = next_request(looping).spans
+    looping.sender.close()
+    _, batch, answer = running.result(PATIENCE_S)
     assert batch.span_count == len(spans)
     assert isinstance(answer, OSError)
-    assert_ledger(attended.recorder, delivered=0)
+    assert_ledger(looping.recorder, delivered=0)
 
 
-def test_an_interruption_is_not_lost(attended: Attended) -> None:
-    attended.recorder.interrupt()
-    assert attended.attend().result(PATIENCE_S) == (0, None, None)
-    attending = attended.attend()
-    attended.recorder.interrupt()
-    assert attending.result(PATIENCE_S) == (0, None, None)
+def test_an_interruption_is_not_lost(looping: Looping) -> None:
+    looping.recorder.interrupt()
+    assert looping.run_loop().result(PATIENCE_S) == (0, None, None)
+    running = looping.run_loop()
+    looping.recorder.interrupt()
+    assert running.result(PATIENCE_S) == (0, None, None)
 
 
-def test_a_silent_program_gets_its_thread_back(attended: Attended) -> None:
-    attended.record(SPANS)
+def test_a_silent_program_gets_its_thread_back(looping: Looping) -> None:
+    looping.record(SPANS)
     # Nobody ends a span that could hand them over: the thread takes the GIL, and them.
-    assert attended.attend(interval_s=0.01).result(PATIENCE_S) == (0, None, None)
-    batch = attended.recorder.take()
+    assert looping.run_loop(interval_s=0.01).result(PATIENCE_S) == (0, None, None)
+    batch = looping.recorder.take()
     assert batch.span_count == SPANS
 
 
-def test_it_stays_no_longer_than_it_should(attended: Attended) -> None:
-    assert attended.attend(stay_s=0.01).result(PATIENCE_S) == (0, None, None)
+def test_it_stays_no_longer_than_it_should(looping: Looping) -> None:
+    assert looping.run_loop(stay_s=0.01).result(PATIENCE_S) == (0, None, None)
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_what_is_discarded_in_flight_is_counted_once(attended: Attended, answered: bool) -> None:
-    attending = attended.attend(interval_s=0.01)
-    sent = len(attended_request(attended).spans)
-    produced = attended.recorder.counts()[0]
-    attended.recorder.close()
-    attended.recorder.discard()
-    assert_ledger(attended.recorder, pending=0, shutdown=produced)
+def test_what_is_discarded_in_flight_is_counted_once(looping: Looping, answered: bool) -> None:
+    running = looping.run_loop(interval_s=0.01)
+    sent = len(next_request(looping).spans)
+    produced = looping.recorder.counts()[0]
+    looping.recorder.close()
+    looping.recorder.discard()
+    assert_ledger(looping.recorder, pending=0, shutdown=produced)
     if answered:
-        attended.answer(sent)
-        attended.recorder.interrupt()
+        looping.answer(sent)
+        looping.recorder.interrupt()
     else:
-        attended.sender.close()
-    assert attending.result(PATIENCE_S) == (1, None, None)
-    assert_ledger(attended.recorder, pending=0, delivered=0, shutdown=produced)
+        looping.sender.close()
+    assert running.result(PATIENCE_S) == (1, None, None)
+    assert_ledger(looping.recorder, pending=0, delivered=0, shutdown=produced)
 
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_the_ledger_is_exact_under_threads(recording: Recording, threads: int) -> None:
-    attended = Attended(
+    looping = Looping(
         Recording(backends.select("native"), max_buffer_bytes=64 * KIB, max_batch_bytes=4 * KIB)
     )
     done = threading.Event()
     each = 16_000 // threads
     try:
         with ThreadPoolExecutor(threads + 1) as pool:
-            delivering = pool.submit(attended.deliver_what_comes, done)
-            attending = attended.attend(interval_s=0.001)
-            for recorded in [pool.submit(attended.record, each) for _ in range(threads)]:
+            delivering = pool.submit(looping.deliver_what_comes, done)
+            running = looping.run_loop(interval_s=0.001)
+            for recorded in [pool.submit(looping.record, each) for _ in range(threads)]:
                 recorded.result()
             time.sleep(0.1)
-            attended.recorder.interrupt()
-            _, batch, _ = attending.result(PATIENCE_S)
+            looping.recorder.interrupt()
+            _, batch, _ = running.result(PATIENCE_S)
             done.set()
             delivered = delivering.result()
-        produced, counted, pending, dropped, _ = attended.recorder.counts()
+        produced, counted, pending, dropped, _ = looping.recorder.counts()
         assert produced == each * threads == counted + pending + sum(dropped)
         assert counted == delivered > 0
         assert pending == (batch.span_count if batch else 0) + sum(
-            taken.span_count for taken in iter(attended.recorder.take, None)
+            taken.span_count for taken in iter(looping.recorder.take, None)
         )
     finally:
-        attended.close()
+        looping.close()
 
 
-def test_the_wall_clock_is_followed(attended: Attended) -> None:
+def test_the_wall_clock_is_followed(looping: Looping) -> None:
     hour_ns = 3_600 * 10**9
-    attended.recorder.anchor -= hour_ns
-    attended.attend(interval_s=0.01)
+    looping.recorder.anchor -= hour_ns
+    looping.run_loop(interval_s=0.01)
     before = time.time_ns()
-    first = attended_request(attended)
-    attended.answer(len(first.spans))
-    second = attended_request(attended)
-    attended.answer(0, REFUSED)
+    first = next_request(looping)
+    looping.answer(len(first.spans))
+    second = next_request(looping)
+    looping.answer(Refused("no"))
     assert first.spans[0].start_time_unix_nano < before - hour_ns / 2
     assert second.spans[-1].start_time_unix_nano >= before
 
@@ -291,19 +297,19 @@ def test_the_process_is_sampled(recording: Recording) -> None:
     assert not recording.take_one().HasField("resources")
 
 
+@wants_a_native_tracer
 def test_the_exporter_needs_no_gil(
     recording: Recording, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "selected", backends.select("native"))
     tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.02)
     taken: list[Any] = []
-    take: Callable[..., Any] = tracer._exporter._take
+    take: Callable[..., Any] = Delivery.take
 
     def note_and_take(*given: Any) -> Any:
         taken.append(given)
         return take(*given)
 
-    monkeypatch.setattr(tracer._exporter, "_take", note_and_take)
+    monkeypatch.setattr(Delivery, "take", note_and_take)
     try:
         first = len(receiver.requests)
         deadline = time.monotonic() + PATIENCE_S
@@ -321,22 +327,16 @@ def test_the_exporter_needs_no_gil(
         tracer.shutdown()
 
 
-def test_a_sender_that_dies_while_idle_is_let_go(
-    recording: Recording, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backends, "selected", backends.select("native"))
+@wants_a_native_tracer
+def test_a_sender_that_dies_while_idle_is_let_go(recording: Recording, receiver: Receiver) -> None:
     tracer: Any = infertrace.Tracer(receiver.endpoint, export_interval_s=0.05)
     try:
         for spans in (1, 2):
             tracer.start_span("m").end()
             assert tracer.flush(PATIENCE_S)
             assert tracer.stats()["delivered"] == spans
-            transport = tracer._exporter._transport
-            transport._process._process.kill()
+            os.kill(sender_of(tracer), signal.SIGKILL)
             # A thread that attended to a socket without another end would do so without end.
-            deadline = time.monotonic() + PATIENCE_S
-            while tracer._exporter._transport is transport and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert tracer._exporter._transport is None
+            wait_until(lambda: tracer._exporter.sender_pid is None)
     finally:
         tracer.shutdown()

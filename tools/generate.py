@@ -1,8 +1,11 @@
-"""Regenerates everything that is generated from the schemas, or checks that it is fresh.
+"""Regenerates everything that is generated, or checks that it is fresh.
 
-    python tools/generate_stubs.py            # writes the stubs
-    python tools/generate_stubs.py --check    # exits 1 and names the stale files
+    python tools/generate.py            # writes what has changed, and names it
+    python tools/generate.py --check    # exits 1 and names the stale files
 
+From proto/fields.toml: the messages in proto/span.proto, the setters, keywords and tables of both
+backends, the tables of the decoder, the columns of the stores, docs/fields.md, and what the tests
+of the schema keep of each field.
 From proto/span.proto: the Python stubs in src/infertrace/generated/ and the Go stubs in proto/.
 From tests/schema/span_v0.proto: its descriptor set, which the compatibility tests load.
 
@@ -18,8 +21,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+from generator import c_code, cython_code, documentation, field_table, protocol_buffers, python_code
+from generator.field_table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATORS = ROOT / "build" / "stub-generators"
@@ -32,7 +39,30 @@ HOST_PYTHONS = ("python3.12", "python3.11", "python3.10", "python3.9", "python3.
 PROTOC_GEN_GO_VERSION = "v1.36.11"
 PROTOC_GEN_GO_GRPC_VERSION = "v1.6.1"
 
+TABLE = ROOT / "proto" / "fields.toml"
+PROTO = "proto/span.proto"
+
+# Written whole from the table of fields.
+FROM_TABLE: Final[Mapping[str, Callable[[Table], str]]] = {
+    "csrc/generated/decoder_fields.h": c_code.decoder_fields,
+    "csrc/generated/resource_tags.h": c_code.resource_tags,
+    "csrc/generated/recorder_fields.pxi": cython_code.recorder_fields,
+    "docs/fields.md": documentation.fields_page,
+    "src/infertrace/generated/field_names.py": python_code.field_names,
+    "src/infertrace/generated/pure_fields.py": python_code.pure_fields,
+    "src/infertrace/generated/span_setters.py": python_code.span_setters,
+    "src/infertrace/generated/stored_fields.py": python_code.stored_columns,
+}
+# Where the table's part is put into what is there.
+COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
+    "csrc/recorder/span.pxi": cython_code.span_with_fields,
+    PROTO: protocol_buffers.proto_with_messages,
+    "tests/schema/field_numbers.json": protocol_buffers.extended_promises,
+    "tests/schema/full_batch.json": protocol_buffers.extended_batch,
+}
 GENERATED_PATTERNS = (
+    *FROM_TABLE,
+    *COMPLETED,
     "src/infertrace/generated/*_pb2*",
     "proto/*.pb.go",
     "tests/schema/*.binpb",
@@ -107,16 +137,33 @@ def install_go_plugins() -> Path:
     return home
 
 
+def write_fields(destination: Path) -> None:
+    """Writes what comes from the table of fields below `destination`."""
+    table = field_table.read(TABLE)
+    texts = {name: made(table) for name, made in FROM_TABLE.items()}
+    for name, completed in COMPLETED.items():
+        texts[name] = completed((ROOT / name).read_text(encoding="utf-8"), table)
+    for name, text in texts.items():
+        (destination / name).parent.mkdir(parents=True, exist_ok=True)
+        (destination / name).write_text(text, encoding="utf-8")
+    format_python(destination / "src")
+
+
+def format_python(folder: Path) -> None:
+    settings = ROOT / "pyproject.toml"
+    run([sys.executable, "-m", "ruff", "format", "--quiet", "--config", settings, folder])
+
+
 def generate(destination: Path, python: str | None) -> None:
     """Writes all generated files below `destination`, laid out as in the repository."""
     protoc = [str(install_protoc(python)), "-c", RUN_PROTOC]
     plugins = install_go_plugins()
-    for directory in ("src", "proto", "tests/schema"):
-        (destination / directory).mkdir(parents=True)
+    (destination / "src").mkdir()
+    write_fields(destination)
     run(
         [
             *protoc,
-            f"-Iinfertrace/generated={ROOT / 'proto'}",
+            f"-Iinfertrace/generated={destination / 'proto'}",
             f"--python_out={destination / 'src'}",
             f"--pyi_out={destination / 'src'}",
             f"--grpc_python_out={destination / 'src'}",
@@ -153,7 +200,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch), arguments.python)
+        try:
+            generate(Path(scratch), arguments.python)
+        except field_table.TableError as error:
+            sys.exit(f"{TABLE.name}: {error}")
         fresh = generated_files(Path(scratch))
     present = generated_files(ROOT)
     stale = sorted(
@@ -161,10 +211,11 @@ def main() -> None:
     )
     if arguments.check:
         if stale:
-            sys.exit(f"stale, run `python tools/generate_stubs.py`: {', '.join(stale)}")
+            sys.exit(f"stale, run `python tools/generate.py`: {', '.join(stale)}")
         return
     for name in stale:
         if name in fresh:
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_bytes(fresh[name])
         else:
             (ROOT / name).unlink()

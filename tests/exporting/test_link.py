@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from infertrace.exporting.process_transport import ANSWER, ANSWER_SIZE_AT, ProcessTransport
+from infertrace.exporting import link
+from infertrace.exporting.answer import (
+    Answer,
+    Overloaded,
+    Refused,
+    Retryable,
+    Stumbled,
+    TooLarge,
+)
 
 
 @pytest.fixture
@@ -19,33 +27,26 @@ def sender() -> None:
     """No exporter runs here."""
 
 
-Exchange = Callable[[tuple[bytes, ...], float], bytes]
-
-
 @pytest.fixture
-def ends(backend: Any) -> Iterator[tuple[Exchange, socket.socket]]:
+def ends(backend: Any) -> Iterator[tuple[Callable[..., bytes], socket.socket]]:
     """The way to the other end of a socket, and that end."""
     ours, theirs = socket.socketpair()
-    transport = ProcessTransport.__new__(ProcessTransport)
-    transport._socket = ours
-    transport._meanwhile = lambda: False
-    way = backend.exchange or transport._exchange_in_python
+    way = link.choose_roundtrip(ours, backend.roundtrip, on_idle=lambda: False)
 
-    def exchange(parts: tuple[bytes, ...], timeout_s: float = 30) -> bytes:
-        answer: bytes = way(ours.fileno(), parts, ANSWER.size, ANSWER_SIZE_AT, timeout_s)
-        return answer
+    def roundtrip(parts: tuple[bytes, ...], timeout_s: float = 30) -> bytes:
+        return way(parts, timeout_s)
 
     with ours, theirs:
-        yield exchange, theirs
+        yield roundtrip, theirs
 
 
 def answer_of(text: bytes) -> bytes:
-    return ANSWER.pack(0, 1, 2, 0.5, len(text)) + text
+    return link.pack_answer(Answer(1, 2, text.decode()))
 
 
 @pytest.mark.parametrize("size", [0, 1, 300_000, 4 * 1024 * 1024])
 def test_parts_of_any_size(ends: Any, size: int) -> None:
-    exchange, theirs = ends
+    roundtrip, theirs = ends
     payload = random.Random(size).randbytes(size)
     received = []
 
@@ -55,14 +56,14 @@ def test_parts_of_any_size(ends: Any, size: int) -> None:
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert exchange((b"abc", payload, b"def")) == answer_of(b"text")
+    assert roundtrip((b"abc", payload, b"def")) == answer_of(b"text")
     thread.join()
     assert received == [b"abc" + payload + b"def"]
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"y" * 4096])
 def test_an_answer_in_pieces(ends: Any, text: bytes) -> None:
-    exchange, theirs = ends
+    roundtrip, theirs = ends
     whole = answer_of(text)
 
     def answer() -> None:
@@ -73,49 +74,88 @@ def test_an_answer_in_pieces(ends: Any, text: bytes) -> None:
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert exchange((b"abc",)) == whole
+    assert roundtrip((b"abc",)) == whole
     thread.join()
 
 
 def test_nobody_reads(ends: Any) -> None:
-    exchange, _ = ends
+    roundtrip, _ = ends
     with pytest.raises(OSError, match=r"\w"):
-        exchange((bytes(8 * 1024 * 1024),), 0.05)
+        roundtrip((bytes(8 * 1024 * 1024),), 0.05)
 
 
 def test_nobody_answers(ends: Any) -> None:
-    exchange, _ = ends
+    roundtrip, _ = ends
     with pytest.raises(OSError, match=r"\w"):
-        exchange((b"abc",), 0.05)
+        roundtrip((b"abc",), 0.05)
 
 
 @pytest.mark.parametrize("part", [b"", answer_of(b"text")[:-1], answer_of(b"")[:5]])
 def test_the_other_end_closes(ends: Any, part: bytes) -> None:
-    exchange, theirs = ends
+    roundtrip, theirs = ends
     theirs.sendall(part)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(OSError, match=r"\w"):
-        exchange((b"abc",))
+        roundtrip((b"abc",))
 
 
 def test_the_other_end_is_gone(ends: Any) -> None:
     """No SIGPIPE, whatever the program does with that."""
-    exchange, theirs = ends
+    roundtrip, theirs = ends
     theirs.close()
     with pytest.raises(OSError, match=r"\w"):
-        exchange((b"abc",))
+        roundtrip((b"abc",))
 
 
 def test_an_answer_that_is_too_large(ends: Any) -> None:
     """Not memory for whatever a number says."""
-    exchange, theirs = ends
-    theirs.sendall(ANSWER.pack(0, 0, 0, 0.0, 2**32 - 1))
+    roundtrip, theirs = ends
+    theirs.sendall(answer_of(b"")[: link.ANSWER_SIZE_AT] + b"\xff" * 4)
     with pytest.raises(OSError, match=r"\w"):
-        exchange((b"abc",), 0.2)
+        roundtrip((b"abc",), 0.2)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Answer(3, 1, "one has no name"),
+        TooLarge("a"),
+        Refused("b"),
+        Overloaded("c"),
+        Stumbled("d"),
+        Retryable("e"),
+        Retryable("f", 1.5),
+        Retryable("é" * 4096),
+    ],
+    ids=str,
+)
+def test_what_the_sender_met_is_what_the_traced_process_reads(outcome: Any) -> None:
+    packed = link.pack_answer(outcome)
+    if isinstance(outcome, Answer):
+        assert link.unpack_answer(packed) == outcome
+        return
+    with pytest.raises(type(outcome)) as raised:
+        link.unpack_answer(packed)
+    assert str(outcome).startswith(str(raised.value))
+    assert getattr(raised.value, "retry_after_s", None) == getattr(outcome, "retry_after_s", None)
+
+
+def test_an_error_that_nobody_foresaw_is_worth_another_try() -> None:
+    with pytest.raises(Retryable, match="ValueError: no"):
+        link.unpack_answer(link.pack_answer(ValueError("no")))
+
+
+def test_a_request_arrives_as_it_was_sent() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.sendall(b"".join(link.frame((b"ab", b"", b"cd"), 7, 2.5)))
+        assert link.receive(theirs) == (b"abcd", 7, 2.5)
+        assert link.receive(theirs) is None
 
 
 def test_bad_arguments_of_the_compiled_one(backend: Any) -> None:
-    if backend.exchange is None:
+    if backend.roundtrip is None:
         return
     for arguments, error in (
         ((0, (b"",) * 5, 8, 0, 1.0), ValueError),
@@ -127,4 +167,4 @@ def test_bad_arguments_of_the_compiled_one(backend: Any) -> None:
         ((0, (b"x",), 8, 0, struct), TypeError),
     ):
         with pytest.raises(error):
-            backend.exchange(*arguments)
+            backend.roundtrip(*arguments)

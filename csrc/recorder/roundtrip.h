@@ -3,8 +3,8 @@
  * Each call into the kernel from Python hands the GIL over and asks for it back, which the
  * traced loop feels. POSIX only.
  */
-#ifndef INFERTRACE_EXCHANGE_H
-#define INFERTRACE_EXCHANGE_H
+#ifndef INFERTRACE_ROUNDTRIP_H
+#define INFERTRACE_ROUNDTRIP_H
 
 #include <errno.h>
 #include <stddef.h>
@@ -13,19 +13,19 @@
 #include "common/clock.h"
 
 #if defined(_WIN32)
-#define INFERTRACE_HAS_EXCHANGE 0
+#define INFERTRACE_HAS_ROUNDTRIP 0
 struct iovec {
     void *iov_base;
     size_t iov_len;
 };
-static ptrdiff_t infertrace_exchange(int descriptor, struct iovec *parts, int count, char *answer,
-                                     size_t room, size_t head, size_t size_at, int64_t deadline) {
-    (void)descriptor, (void)parts, (void)count, (void)answer;
+static ptrdiff_t infertrace_roundtrip(int fd, struct iovec *parts, int count, char *answer,
+                                      size_t room, size_t head, size_t size_at, int64_t deadline) {
+    (void)fd, (void)parts, (void)count, (void)answer;
     (void)room, (void)head, (void)size_at, (void)deadline;
     return -ENOSYS;
 }
 #else
-#define INFERTRACE_HAS_EXCHANGE 1
+#define INFERTRACE_HAS_ROUNDTRIP 1
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,8 +35,8 @@ static ptrdiff_t infertrace_exchange(int descriptor, struct iovec *parts, int co
 #define MSG_NOSIGNAL 0
 #endif
 
-static int infertrace_wait_for(int descriptor, short events, int64_t deadline) {
-    struct pollfd waited = {descriptor, events, 0};
+static int infertrace_wait_for(int fd, short events, int64_t deadline) {
+    struct pollfd waited = {fd, events, 0};
     int64_t left_ms = (deadline - infertrace_monotonic_ns()) / 1000000;
     int ready = poll(&waited, 1, left_ms > 0 ? (int)left_ms : 0);
     if (ready < 0) return errno == EINTR ? 0 : -errno;
@@ -46,19 +46,19 @@ static int infertrace_wait_for(int descriptor, short events, int64_t deadline) {
 /* Write all parts (and use them up), then read until `head` bytes and as many more as the 32-bit
  * number at `size_at` says; the size of the answer, or a negative errno. -EPIPE: the other side has
  * closed. -EMSGSIZE: the answer is larger than `room`. Needs no GIL. */
-static ptrdiff_t infertrace_exchange(int descriptor, struct iovec *parts, int count, char *answer,
-                                     size_t room, size_t head, size_t size_at, int64_t deadline) {
+static ptrdiff_t infertrace_roundtrip(int fd, struct iovec *parts, int count, char *answer,
+                                      size_t room, size_t head, size_t size_at, int64_t deadline) {
     size_t have = 0, wanted = head;
     while (count) {
         struct msghdr message = {0};
         ssize_t sent;
         message.msg_iov = parts;
         message.msg_iovlen = count;
-        sent = sendmsg(descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0) {
             int outcome;
             if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return -errno;
-            outcome = infertrace_wait_for(descriptor, POLLOUT, deadline);
+            outcome = infertrace_wait_for(fd, POLLOUT, deadline);
             if (outcome) return outcome;
             continue;
         }
@@ -72,10 +72,10 @@ static ptrdiff_t infertrace_exchange(int descriptor, struct iovec *parts, int co
         }
     }
     while (have < wanted) {
-        int outcome = infertrace_wait_for(descriptor, POLLIN, deadline);
+        int outcome = infertrace_wait_for(fd, POLLIN, deadline);
         ssize_t got;
         if (outcome) return outcome;
-        got = recv(descriptor, answer + have, room - have, MSG_DONTWAIT);
+        got = recv(fd, answer + have, room - have, MSG_DONTWAIT);
         if (got == 0) return -EPIPE;
         if (got < 0) {
             if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return -errno;

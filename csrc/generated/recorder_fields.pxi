@@ -1,0 +1,230 @@
+# Generated from proto/fields.toml by tools/generate.py, which is where to change it.
+cdef enum:
+    HAS_BATCH_SIZE = 1
+    HAS_INPUT_TOKENS = 2
+    HAS_OUTPUT_TOKENS = 4
+    HAS_QUEUE_DEPTH = 8
+    HAS_SEQUENCE_LENGTH = 16
+    HAS_CACHE_HIT_RATE = 32
+    HAS_QUEUE_WAIT_TIME_MS = 64
+    HAS_BATCH_FILL_RATIO = 128
+    HAS_TIME_TO_FIRST_TOKEN_MS = 256
+    HAS_INTER_TOKEN_LATENCY_MS = 512
+
+cdef enum:
+    TRACE_ID_TAG = 0x000a
+    SPAN_ID_TAG = 0x0012
+    PARENT_SPAN_ID_TAG = 0x001a
+    SERVICE_NAME_TAG = 0x0022
+    OPERATION_NAME_TAG = 0x002a
+    START_TIME_UNIX_NANO_TAG = 0x0030
+    DURATION_NANOS_TAG = 0x0038
+    STATUS_TAG = 0x0042
+    STATUS_MESSAGE_TAG = 0x0062
+    INFERENCE_TAG = 0x0052
+    RESOURCES_TAG = 0x005a
+    TAGS_TAG = 0x004a
+    ATTRIBUTES_TAG = 0x006a
+    EVENTS_TAG = 0x0072
+    LINKS_TAG = 0x007a
+    INVALID_FIELD_COUNT_TAG = 0x0180
+    FLAGS_TAG = 0x01c0
+    MODEL_NAME_TAG = 0x000a
+    SAMPLE_AGE_MS_TAG = 0x003d
+
+cdef enum:
+    MAX_COLUMNS = 12  # with start_ns and duration_ns
+    FIELDS_BYTES = 66  # of all fields, but for the letters of texts
+
+
+cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
+    """Write the fields of InferenceContext but for the model's name."""
+    cdef uint32_t present = span.present
+    if span.extras is not None and span.extras.model_version:
+        p = put_text(p, 0x12, span.extras.model_version)
+    if present & HAS_BATCH_SIZE:
+        p = wire_uint(p, 0x18, span.batch_size)
+    if present & HAS_INPUT_TOKENS:
+        p = wire_uint(p, 0x20, span.input_tokens)
+    if present & HAS_OUTPUT_TOKENS:
+        p = wire_uint(p, 0x28, span.output_tokens)
+    if span.extras is not None and span.extras.framework:
+        p = put_text(p, 0x32, span.extras.framework)
+    if present & HAS_SEQUENCE_LENGTH:
+        p = put_measure(p, 0x3D, span.sequence_length)
+    if present & HAS_CACHE_HIT_RATE:
+        p = put_measure(p, 0x45, span.cache_hit_rate)
+    if span.extras is not None and span.extras.pipeline_stage:
+        p = put_text(p, 0x4A, span.extras.pipeline_stage)
+    if present & HAS_QUEUE_DEPTH:
+        p = wire_uint(p, 0x50, span.queue_depth)
+    if present & HAS_QUEUE_WAIT_TIME_MS:
+        p = put_measure(p, 0x5D, span.queue_wait_time_ms)
+    if present & HAS_BATCH_FILL_RATIO:
+        p = put_measure(p, 0x65, span.batch_fill_ratio)
+    if present & HAS_TIME_TO_FIRST_TOKEN_MS:
+        p = put_measure(p, 0x6D, span.time_to_first_token_ms)
+    if present & HAS_INTER_TOKEN_LATENCY_MS:
+        p = put_measure(p, 0x75, span.inter_token_latency_ms)
+    return p
+
+
+cdef int bind(Span span, str name, Column* column) except -1:
+    """Let a column fill its field of `span`."""
+    column.real = True
+    column.upper = FLOAT32_MAX
+    if name == "sequence_length":
+        column.field, column.presence = &span.sequence_length, HAS_SEQUENCE_LENGTH
+    elif name == "cache_hit_rate":
+        column.field, column.presence = &span.cache_hit_rate, HAS_CACHE_HIT_RATE
+        column.upper = 1.0
+    elif name == "queue_wait_time_ms":
+        column.field, column.presence = &span.queue_wait_time_ms, HAS_QUEUE_WAIT_TIME_MS
+    elif name == "batch_fill_ratio":
+        column.field, column.presence = &span.batch_fill_ratio, HAS_BATCH_FILL_RATIO
+        column.upper = 1.0
+    elif name == "time_to_first_token_ms":
+        column.field, column.presence = &span.time_to_first_token_ms, HAS_TIME_TO_FIRST_TOKEN_MS
+    elif name == "inter_token_latency_ms":
+        column.field, column.presence = &span.inter_token_latency_ms, HAS_INTER_TOKEN_LATENCY_MS
+    else:
+        column.real = False
+        if name == "batch_size":
+            column.field, column.presence = &span.batch_size, HAS_BATCH_SIZE
+        elif name == "input_tokens":
+            column.field, column.presence = &span.input_tokens, HAS_INPUT_TOKENS
+        elif name == "output_tokens":
+            column.field, column.presence = &span.output_tokens, HAS_OUTPUT_TOKENS
+        elif name == "queue_depth":
+            column.field, column.presence = &span.queue_depth, HAS_QUEUE_DEPTH
+        else:
+            column.field, column.presence = NULL, 0  # start_ns, duration_ns
+    return 0
+
+
+# The keywords of start_span, in the order of the enum below.
+cdef tuple START_KEYWORDS = (
+    "model_name", "operation_name", "parent", "links", "tags", "attributes", "model_version",
+    "framework", "pipeline_stage", "batch_size", "input_tokens", "output_tokens", "queue_depth",
+    "sequence_length", "cache_hit_rate", "queue_wait_time_ms", "batch_fill_ratio",
+    "time_to_first_token_ms", "inter_token_latency_ms",
+)
+
+cdef enum StartKeyword:
+    KEYWORD_MODEL_NAME
+    KEYWORD_OPERATION_NAME
+    KEYWORD_PARENT
+    KEYWORD_LINKS
+    KEYWORD_TAGS
+    KEYWORD_ATTRIBUTES
+    KEYWORD_MODEL_VERSION
+    KEYWORD_FRAMEWORK
+    KEYWORD_PIPELINE_STAGE
+    KEYWORD_BATCH_SIZE
+    KEYWORD_INPUT_TOKENS
+    KEYWORD_OUTPUT_TOKENS
+    KEYWORD_QUEUE_DEPTH
+    KEYWORD_SEQUENCE_LENGTH
+    KEYWORD_CACHE_HIT_RATE
+    KEYWORD_QUEUE_WAIT_TIME_MS
+    KEYWORD_BATCH_FILL_RATIO
+    KEYWORD_TIME_TO_FIRST_TOKEN_MS
+    KEYWORD_INTER_TOKEN_LATENCY_MS
+    START_KEYWORD_COUNT
+
+
+cdef int set_fields(
+    Span span, PyObject** given, const int* keywords, Py_ssize_t count
+) except -1:
+    """Set the fields that were given as keywords; None leaves a field as it is."""
+    cdef int keyword
+    cdef Py_ssize_t number
+    cdef PyObject* value
+    cdef bint rare = False
+    for number in range(count):
+        keyword = keywords[number]
+        value = given[keyword]
+        if keyword < KEYWORD_LINKS or value == <PyObject*>None:
+            continue
+        if keyword == KEYWORD_BATCH_SIZE:
+            span.put_count("batch_size", <object>value, &span.batch_size, HAS_BATCH_SIZE)
+        elif keyword == KEYWORD_INPUT_TOKENS:
+            span.put_count("input_tokens", <object>value, &span.input_tokens, HAS_INPUT_TOKENS)
+        elif keyword == KEYWORD_OUTPUT_TOKENS:
+            span.put_count("output_tokens", <object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
+        elif keyword == KEYWORD_QUEUE_DEPTH:
+            span.put_count("queue_depth", <object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
+        elif keyword == KEYWORD_SEQUENCE_LENGTH:
+            span.put_measure(
+                "sequence_length",
+                <object>value,
+                &span.sequence_length,
+                FLOAT32_MAX,
+                HAS_SEQUENCE_LENGTH,
+            )
+        elif keyword == KEYWORD_CACHE_HIT_RATE:
+            span.put_measure(
+                "cache_hit_rate",
+                <object>value,
+                &span.cache_hit_rate,
+                1.0,
+                HAS_CACHE_HIT_RATE,
+            )
+        elif keyword == KEYWORD_QUEUE_WAIT_TIME_MS:
+            span.put_measure(
+                "queue_wait_time_ms",
+                <object>value,
+                &span.queue_wait_time_ms,
+                FLOAT32_MAX,
+                HAS_QUEUE_WAIT_TIME_MS,
+            )
+        elif keyword == KEYWORD_BATCH_FILL_RATIO:
+            span.put_measure(
+                "batch_fill_ratio",
+                <object>value,
+                &span.batch_fill_ratio,
+                1.0,
+                HAS_BATCH_FILL_RATIO,
+            )
+        elif keyword == KEYWORD_TIME_TO_FIRST_TOKEN_MS:
+            span.put_measure(
+                "time_to_first_token_ms",
+                <object>value,
+                &span.time_to_first_token_ms,
+                FLOAT32_MAX,
+                HAS_TIME_TO_FIRST_TOKEN_MS,
+            )
+        elif keyword == KEYWORD_INTER_TOKEN_LATENCY_MS:
+            span.put_measure(
+                "inter_token_latency_ms",
+                <object>value,
+                &span.inter_token_latency_ms,
+                FLOAT32_MAX,
+                HAS_INTER_TOKEN_LATENCY_MS,
+            )
+        elif keyword == KEYWORD_MODEL_VERSION:
+            span.set_model_version(<object>value)
+        elif keyword == KEYWORD_FRAMEWORK:
+            span.set_framework(<object>value)
+        elif keyword == KEYWORD_PIPELINE_STAGE:
+            span.set_pipeline_stage(<object>value)
+        else:
+            rare = True
+    if rare:
+        fill(
+            span,
+            object_or_none(given[<int>KEYWORD_TAGS]),
+            object_or_none(given[<int>KEYWORD_ATTRIBUTES]),
+            object_or_none(given[<int>KEYWORD_LINKS]),
+        )
+    return 0
+
+
+# What inspect.signature() reads.
+cdef const char* START_SPAN_SIGNATURE = (
+    b"start_span($self, model_name=None, operation_name='inference', *, parent=None, "
+    b"links=None, tags=None, attributes=None, model_version=None, framework=None, "
+    b"pipeline_stage=None, batch_size=None, input_tokens=None, output_tokens=None, "
+    b"queue_depth=None, sequence_length=None, cache_hit_rate=None, queue_wait_time_ms=None, "
+    b"batch_fill_ratio=None, time_to_first_token_ms=None, inter_token_latency_ms=None)\n--\n\n"
+)

@@ -1,0 +1,358 @@
+"""The delivery of one batch after another: send, retry, split, acknowledge.
+
+Knows no thread, no socket and no clock but those that it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Protocol
+
+from infertrace.buffering.batch import halves
+from infertrace.buffering.ledger import dropped_by_reason
+from infertrace.exporting import envelope
+from infertrace.exporting.answer import Disconnected, Overloaded, Refused, Stumbled, TooLarge
+from infertrace.exporting.connection import State
+from infertrace.exporting.log_text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infertrace.buffering.batch import Batch
+    from infertrace.buffering.ledger import DropReason
+    from infertrace.exporting.answer import Answer
+    from infertrace.exporting.connection import Connection
+    from infertrace.exporting.envelope import Producer, Request
+
+logger = logging.getLogger("infertrace")
+
+SEND_TIMEOUT_S: Final = 10.0
+_MIN_SEND_TIMEOUT_S: Final = 0.05
+_FIRST_BACKOFF_S: Final = 0.2
+_MAX_BACKOFF_S: Final = 5.0
+_MAX_RETRY_AFTER_S: Final = 30.0
+_FLUSH_BACKOFF_S: Final = 0.1
+# Pause between encoding steps so that the traced loop gets the GIL.
+_ENCODING_PAUSE_S: Final = 0.001
+# Answers in a row after which a batch is split, or a single span goes behind the others, in case
+# it is the batch that a server cannot take.
+_MAX_STUMBLES: Final = 5
+_MAX_OVERLOADS: Final = 3
+
+
+class BatchSource(Protocol):
+    """What a delivery asks of a recorder; see `backend.Recorder`."""
+
+    def take(self, partial: bool = True) -> Batch | None: ...
+    def encode_some(self) -> bool: ...
+    def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
+
+
+class Spool(Protocol):
+    """What a delivery asks of the spool; see `own_spool.OwnSpool`."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it keeps what is not acknowledged at the end."""
+
+    def set_batch_sequence(self, number: int) -> None: ...
+
+
+class Clock(Protocol):
+    """Time as a delivery sees it."""
+
+    def now(self) -> float:
+        """Seconds from an arbitrary origin; never goes back."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return after this time, or earlier."""
+
+
+class SystemClock(Clock):
+    """`wait` is the exporter thread's, which others can wake."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        self._wait = wait
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, timeout_s: float) -> None:
+        self._wait(timeout_s)
+
+
+class OutOfTimeError(Exception):
+    """The caller's thread, borrowed for delivery, has reached its deadline."""
+
+
+class _Unacknowledged(Enum):
+    """What becomes of a batch that is neither delivered nor refused."""
+
+    SPLIT = auto()
+    """It is sent again in halves."""
+    LATER = auto()
+    """The collector stumbles over this span: others go first. Where they are accepted, and it is
+    not even then, it is that span's fault."""
+    GIVEN_UP = auto()
+    """The end of a shutdown found it on its way."""
+
+
+class Delivery:
+    """Takes batches from the recorder, and has each of them acknowledged or dropped.
+
+    One thread at a time delivers. Any thread may ask it to hurry or to stop.
+    """
+
+    def __init__(
+        self,
+        recorder: BatchSource,
+        connection: Connection,
+        spool: Spool,
+        *,
+        producer_id: bytes,
+        resource: bytes,
+        clock: Clock,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._recorder = recorder
+        self._connection = connection
+        self._spool = spool
+        self._clock = clock
+        self._jitter = jitter
+        self.resource = resource
+        """As `envelope.encode_resource` gives it."""
+        self.start_anew(producer_id)
+
+    def start_anew(self, producer_id: bytes) -> None:
+        """Forget all batches, as a forked child must: they are its parent's."""
+        self.producer_id = producer_id
+        self.batch_sequence = 0
+        """The number of the last batch."""
+        self.renew_locks()
+        self.unacknowledged: list[Batch] = []
+        """The parts of the batch that is being delivered."""
+        self.flush_requests = 0
+        """How many callers wait for what is pending."""
+        self.is_stopping = False
+        self.deadline = float("inf")
+        """When a shutdown gives up (seconds of the clock)."""
+        self.caller_deadline = float("inf")
+        """Until when the caller's thread is borrowed for delivery."""
+        self._accepted_requests = 0
+        # By the number of a single span, how many requests were accepted when it was put off.
+        self._suspects: dict[int, int] = {}
+        self._has_told_of_rejection = False
+
+    def renew_locks(self) -> None:
+        """As is needed after `threading` was patched: locks made before stop all green threads."""
+        self.progress = threading.Condition()
+        """Guards `unacknowledged`, and tells those who flush that something was acknowledged."""
+
+    def request_flush(self) -> None:
+        """Cut pauses short, and send what does not fill a batch, until `end_flush`."""
+        with self.progress:
+            self.flush_requests += 1
+
+    def end_flush(self) -> None:
+        with self.progress:
+            # None is left where a signal handler has forked this thread meanwhile.
+            self.flush_requests = max(self.flush_requests - 1, 0)
+
+    def tell_of_progress(self) -> None:
+        """Have those who flush look again at what is pending."""
+        with self.progress:
+            self.progress.notify_all()
+
+    def take(self, partial: bool) -> bool:
+        """Whether there is a batch to deliver; a shutdown finds it either here or in the buffer."""
+        with self.progress:
+            if self.is_stopping:
+                return False
+            if not self.unacknowledged:
+                batch = self._recorder.take(partial)
+                if batch is None:
+                    return False
+                self.unacknowledged = [batch]
+                self.batch_sequence += 1
+        return True
+
+    def _take_more(self) -> None:
+        """Another batch before the one that is not acknowledged; `progress` is held."""
+        batch = None if self.is_stopping else self._recorder.take(True)
+        if batch is not None:
+            self.unacknowledged.insert(0, batch)
+            self.batch_sequence += 1
+
+    def deliver_all(self, *, partial: bool) -> None:
+        """All full batches; or what there is, up to one that is not full."""
+        while self.take(partial):
+            self.deliver()
+            if partial and not self.flush_requests:
+                return
+
+    def deliver_sent(self, batch: Batch, outcome: Callable[[], Answer] | None) -> None:
+        """Go on with a batch that was taken elsewhere, and sent if there is an outcome.
+
+        outcome: answers, or raises, as `Connection.send` does.
+        """
+        with self.progress:
+            self.unacknowledged = [batch]
+        self.deliver(outcome)
+
+    def deliver(self, first_outcome: Callable[[], Answer] | None = None) -> None:
+        """Send what was taken until all of it is acknowledged or dropped.
+
+        Raises OutOfTimeError at the caller's deadline, and keeps what is left.
+        """
+        self._spool.set_batch_sequence(self.batch_sequence)
+        while unacknowledged := self.unacknowledged:
+            part = unacknowledged[0]
+            outcome = self._send_until_acknowledged(part, first_outcome)
+            first_outcome = None
+            with self.progress:
+                if part not in self.unacknowledged:  # a shutdown has counted it
+                    return
+                if outcome is _Unacknowledged.GIVEN_UP:
+                    if self._spool.is_open:  # which keeps it
+                        return
+                    del self.unacknowledged[0]
+                    self._recorder.settle(part, 0, "shutdown")
+                    self.progress.notify_all()
+                elif outcome is _Unacknowledged.LATER:
+                    self.unacknowledged.append(self.unacknowledged.pop(0))
+                    if len(self.unacknowledged) == 1:
+                        self._take_more()
+                elif outcome is _Unacknowledged.SPLIT:
+                    self.unacknowledged[:1] = halves(part)
+                else:
+                    del self.unacknowledged[0]
+                    self._recorder.settle(part, *outcome)
+                    self.progress.notify_all()
+
+    def abandon(self) -> None:
+        """Drop what is not acknowledged; a spool keeps it."""
+        with self.progress:
+            abandoned, self.unacknowledged = self.unacknowledged, []
+            if not self._spool.is_open:
+                for part in abandoned:
+                    self._recorder.settle(part, 0, "shutdown")
+
+    def _send_until_acknowledged(
+        self, batch: Batch, first_outcome: Callable[[], Answer] | None
+    ) -> tuple[int, DropReason] | _Unacknowledged:
+        """How many spans were delivered and why the others not, or what is to be done with it.
+
+        first_outcome: what became of it already, where it was sent.
+        """
+        request = envelope.encode(batch.payload, batch.first_span_sequence, self._producer())
+        backoff_s = _FIRST_BACKOFF_S
+        stumbles = overloads = 0
+        while True:
+            outcome, first_outcome = first_outcome, None
+            try:
+                answer = outcome() if outcome is not None else self.send(request, batch.span_count)
+            except TooLarge as error:
+                if batch.span_count > 1:
+                    return _Unacknowledged.SPLIT
+                return self._refuse(error)
+            except Refused as error:
+                return self._refuse(error)
+            except Exception as error:
+                # Also what no transport foresaw: a thread that died would lose everything.
+                if self.is_stopping and self._clock.now() >= self.deadline:
+                    return _Unacknowledged.GIVEN_UP
+                if isinstance(error, Disconnected):
+                    self._connection.disconnect()
+                self._connection.change_state(
+                    State.DOWN,
+                    logging.WARNING,
+                    f"cannot deliver spans, will keep trying: {error}",
+                )
+                if self._clock.now() >= self.caller_deadline:
+                    raise OutOfTimeError from None
+                stumbles = stumbles + 1 if isinstance(error, Stumbled) else 0
+                overloads += isinstance(error, Overloaded)
+                if batch.span_count > 1 and (
+                    stumbles >= _MAX_STUMBLES or overloads >= _MAX_OVERLOADS
+                ):
+                    return _Unacknowledged.SPLIT
+                if stumbles >= _MAX_STUMBLES:
+                    number = batch.first_span_sequence
+                    if self._accepted_requests == self._suspects.setdefault(
+                        number, self._accepted_requests
+                    ):
+                        return _Unacknowledged.LATER
+                    del self._suspects[number]
+                    return self._refuse(error)
+                self._pause(backoff_s, getattr(error, "retry_after_s", None))
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+            else:
+                return self._accept(batch, answer)
+
+    def _accept(self, batch: Batch, answer: Answer) -> tuple[int, DropReason]:
+        self._connection.change_state(State.UP, logging.INFO, "spans are being delivered")
+        self._accepted_requests += 1
+        self._suspects.pop(batch.first_span_sequence, None)
+        accepted = max(0, min(answer.accepted_count, batch.span_count))
+        if accepted < batch.span_count:
+            self._tell_of_rejection(batch.span_count - accepted, answer.rejection_reason)
+        return accepted, "rejected"
+
+    def _refuse(self, error: Exception) -> tuple[int, DropReason]:
+        self._connection.change_state(State.REFUSED, logging.WARNING, f"spans are refused: {error}")
+        return 0, "rejected"
+
+    def _tell_of_rejection(self, spans: int, reason: str) -> None:
+        if not self._has_told_of_rejection:
+            self._has_told_of_rejection = True
+            logger.warning(
+                "%s: rejected %d spans (said once, counted always): %s",
+                self._connection.endpoint,
+                spans,
+                one_line(reason) or "no reason given",
+            )
+
+    def send(self, request: Request, span_count: int) -> Answer:
+        """Send one request, once; raises what `Transport.send` raises."""
+        left_s = min(self.deadline, self.caller_deadline) - self._clock.now()
+        timeout_s = max(min(SEND_TIMEOUT_S, left_s), _MIN_SEND_TIMEOUT_S)
+        return self._connection.send(request, span_count, timeout_s)
+
+    def say_goodbye(self) -> None:
+        """Tell the collector that this producer is complete, when there is one to tell."""
+        if self._connection.state is State.UP and self._clock.now() < self.deadline:
+            self.batch_sequence += 1
+            with contextlib.suppress(Exception):
+                self.send(envelope.goodbye(self._producer()), 0)
+
+    def _producer(self) -> Producer:
+        produced, _, _, dropped, _ = self._recorder.counts()
+        return envelope.Producer(
+            self.producer_id,
+            self.batch_sequence,
+            produced,
+            dropped_by_reason(dropped),
+            self.resource,
+        )
+
+    def _pause(self, backoff_s: float, retry_after_s: float | None) -> None:
+        delay_s = self._jitter(backoff_s / 2, backoff_s)
+        if retry_after_s is not None:
+            delay_s = min(max(retry_after_s, delay_s), _MAX_RETRY_AFTER_S)
+        began = self._clock.now()
+        while not self.is_stopping:
+            # Full batches wake this thread too: only a flush or a shutdown cuts the pause short.
+            is_short = self.flush_requests and retry_after_s is None
+            end = began + (min(delay_s, _FLUSH_BACKOFF_S) if is_short else delay_s)
+            remaining_s = end - self._clock.now()
+            if remaining_s <= 0:
+                return
+            if self._recorder.encode_some():
+                remaining_s = min(remaining_s, _ENCODING_PAUSE_S)
+            self._clock.wait(remaining_s)

@@ -1,0 +1,35 @@
+"""infertrace's own protocol: proto/span.proto."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from infertrace.exporting.answer import Answer, Refused
+from infertrace.exporting.envelope import Request
+from infertrace.exporting.wire import Wire
+from infertrace.generated.span_pb2 import SendSpanBatchResponse
+
+_GRPC_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
+
+
+class InfertraceWire(Wire):
+    """Takes the envelope as it is."""
+
+    def __init__(self, grpc_method: str = _GRPC_METHOD) -> None:
+        self._grpc_method = grpc_method
+
+    @property
+    def grpc_method(self) -> str:
+        return self._grpc_method
+
+    def encode(self, request: Request) -> tuple[bytes, ...]:
+        return request
+
+    def read(self, reply: bytes, span_count: int) -> Answer:
+        try:
+            answer = SendSpanBatchResponse.FromString(reply)
+        except DecodeError:
+            raise Refused("the answer is not of the infertrace protocol") from None
+        return Answer(answer.accepted_count, answer.rejected_count, answer.rejection_reason)

@@ -1,0 +1,164 @@
+"""The fields in Python: setters, keywords, tables of the encoder and of the stores."""
+
+from __future__ import annotations
+
+from generator.field_table import Field, Method, Table
+
+HEADER = '''"""{purpose}
+
+Generated from proto/fields.toml by tools/generate.py, which is where to change it.
+"""
+
+from __future__ import annotations
+
+'''
+UPPER_VALUES = {"INT32_MAX": "2**31 - 1", "FLOAT32_MAX": "3.4028234663852886e38"}
+
+
+def field_names(table: Table) -> str:
+    """What both backends need where infertrace is imported, so without any import."""
+    uppers = "".join(f'    "{it.name}": {_upper(it)},\n' for it in table.measures)
+    return (
+        HEADER.format(purpose="The fields that a span's user sets, by kind.")
+        + "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Final\n\n"
+        + _names("TEXT_FIELDS", table.settable("text"))
+        + _names("COUNT_FIELDS", table.settable("count"))
+        + f"MEASURE_FIELDS: Final = {{\n{uppers}}}\n"
+        + '"""Each with its largest value."""\n'
+    )
+
+
+def _names(constant: str, fields: list[Field]) -> str:
+    names = "".join(f'    "{it.name}",\n' for it in fields)
+    return f"{constant}: Final = (\n{names})\n"
+
+
+def _upper(it: Field) -> str:
+    return UPPER_VALUES.get(it.kind.upper, it.kind.upper) if it.kind_name == "measure" else "1.0"
+
+
+def _parameters(method: Method, annotations: bool = True) -> str:
+    def parameter(it: Field) -> str:
+        name, kind = it.method[1], it.kind.python
+        if method.is_single:
+            return f"{name}: {kind}" if annotations else name
+        return f"{name}: {kind} | None = None" if annotations else f"{name}=None"
+
+    return ", ".join(["self", *map(parameter, method.fields)])
+
+
+def span_setters(table: Table) -> str:
+    """The Protocol of the setters, and the keywords with their types."""
+    lines = [
+        HEADER.format(purpose="The setters of a span and the keywords of a tracer, with types.")
+        + "from typing import Any, Final, Protocol, TypedDict\n\n",
+        "class FieldSetters(Protocol):",
+        '    """One setter for each field, or for some that belong together."""',
+    ]
+    for method in table.methods:
+        lines += [
+            "",
+            f"    def {method.name}({_parameters(method)}) -> None:",
+            f'        """{method.documentation}"""',
+        ]
+    lines += ["", "", "class SpanFields(TypedDict, total=False):"]
+    lines += ['    """Fields as keywords; None leaves one out."""', ""]
+    lines += [f"    {it.name}: {it.kind.python} | None" for it in table.keywords]
+    lines += ["", "", "class SpanColumns(TypedDict, total=False):"]
+    lines += ['    """Columns of numbers as keywords; None leaves one out."""', ""]
+    lines += [f"    {it.name}: Any" for it in table.keywords if it.kind_name != "text"]
+    lines += ["", "", "SETTERS: Final = {"]
+    lines += [f'    "{it.name}": {it.method!r},' for it in table.keywords]
+    lines += ["}", '"""By field, the method of a span that sets it, and its parameter."""']
+    return "\n".join(lines) + "\n"
+
+
+def pure_fields(table: Table) -> str:
+    """The setters of the pure backend, and the tables of its encoder."""
+    lines = [
+        HEADER.format(purpose="The fields of the pure backend's spans: setters and tables.")
+        + "from collections.abc import Callable, Mapping\n"
+        + "from typing import TYPE_CHECKING, Any, Final\n\n"
+        + "Setter = Callable[[Any, Any], None]\n\n",
+        "class FieldSetters:",
+        '    """What a span of the pure backend is derived from."""',
+        "",
+        "    __slots__ = ()",
+        "    _ended: int",
+        "    _fields: dict[str, Any]",
+        "    if TYPE_CHECKING:",
+        "        def _set_text(self, field: str, value: object) -> None: ...",
+        "        def _set_count(self, field: str, value: object) -> None: ...",
+        "        def _set_measure(self, field: str, value: object, upper: float) -> None: ...",
+    ]
+    for method in table.methods:
+        lines += ["", f"    def {method.name}({_parameters(method)}) -> None:"]
+        for it in method.fields:
+            body = _pure_body(it)
+            if not method.is_single:
+                lines.append(f"        if {it.method[1]} is not None:")
+                body = [f"    {line}" for line in body]
+            lines += body
+    lines += ["", "", "class NoopFieldSetters:"]
+    lines += ['    """What a span that records nothing is derived from."""', ""]
+    lines += ["    __slots__ = ()"]
+    for method in table.methods:
+        lines.append(f"    def {method.name}({_parameters(method)}) -> None: ...")
+    lines += ["", "", "FIELD_SETTERS: Final[Mapping[str, Setter]] = {"]
+    for it in table.keywords:
+        name, parameter = it.method
+        is_first = next(one for one in table.methods if one.name == name).fields[0] is it
+        setter = f"lambda span, value: span.{name}({parameter}=value)"
+        lines.append(f'    "{it.name}": {f"FieldSetters.{name}" if is_first else setter},')
+    lines += ["}", ""]
+    lines += [f"{it.name.upper()}_TAG: Final = {it.tag!r}" for it in table.tagged_by_name]
+    lines += ["", "INFERENCE_FIELDS: Final = ("]
+    for it in table.by_number("InferenceContext"):
+        if it.is_set_by_users:
+            lines.append(f'    ("{it.name}", {it.tag!r}, {it.kind.python}),')
+    lines += [")", '"""Name, tag and type, in the order of the numbers."""', ""]
+    lines += ["RESOURCE_FIELDS: Final = ("]
+    for it in table.by_number("ResourceMetrics"):
+        if it.name != "sample_age_ms":  # comes with the span
+            lines.append(f'    ("{it.name}", {it.tag!r}, {it.kind.python}),')
+    lines += [")"]
+    return "\n".join(lines) + "\n"
+
+
+def _pure_body(it: Field) -> list[str]:
+    parameter = it.method[1]
+    if it.kind_name == "text":
+        return [f'        self._set_text("{it.name}", {parameter})']
+    if it.kind_name == "count":
+        kind, lowest, upper, rest = "int", "0", UPPER_VALUES["INT32_MAX"], "_set_count"
+        arguments = f'"{it.name}", {parameter}'
+    else:
+        kind, lowest, upper, rest = "float", "0.0", _upper(it), "_set_measure"
+        arguments = f'"{it.name}", {parameter}, {upper}'
+    # The usual case is written out: a call would double its cost.
+    return [
+        f"        if type({parameter}) is {kind} and {lowest} <= {parameter} <= {upper} "
+        "and not self._ended:",
+        f'            self._fields["{it.name}"] = {parameter}',
+        "        else:",
+        f"            self.{rest}({arguments})",
+    ]
+
+
+def stored_columns(table: Table) -> str:
+    """The columns of the table of spans."""
+    lines = [
+        HEADER.format(purpose="The fields of a span that are columns in a store.")
+        + "from typing import Final\n",
+        "STORED_FIELDS: Final = (",
+    ]
+    for path, it in table.columns:
+        shown = it.shown or it.allowed
+        row = (it.column_name, it.kind.column, path, shown, it.answer, it.required)
+        lines.append(f"    {row!r},")
+    lines += [
+        ")",
+        '"""Name, kind, path in the message Span, what an answer shows, the key in an answer where',
+        'it is another one, and whether each span has it."""',
+    ]
+    return "\n".join(lines) + "\n"
