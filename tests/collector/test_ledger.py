@@ -1,4 +1,4 @@
-"""The collector knows how complete its data is: retries, gaps, drops, the end."""
+"""The collector reports how complete its data is: retries, gaps, drops, the end."""
 
 from __future__ import annotations
 
