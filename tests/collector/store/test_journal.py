@@ -182,6 +182,7 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
         ),
         ({"number": 1, "columns": ["tags"] * 5, **NOTHING_ELSE}, None),
         ({"number": 1, "columns": ["tags"], "runs": {"producer_id": [[1, "xx"]]}}, None),
+        ({"number": 1, "columns": [], **NOTHING_ELSE, "runs": {"unheard_of": [[1, None]]}}, None),
         ({"number": 1}, None),
         ([1, [400], []], None),
         ("text", None),

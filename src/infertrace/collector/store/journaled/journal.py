@@ -198,7 +198,7 @@ def _entry(body: bytes) -> Entry:
     found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
     present = dict(zip(schema.names, found.columns, strict=True))
     for name, runs in described["runs"].items():
-        present[name] = _of_runs(runs)
+        present[SCHEMA.field(name).name] = _of_runs(runs)  # KeyError for an unknown column
     columns = [
         present[column.name] if column.name in present else pa.nulls(len(found), column.type)
         for column in SCHEMA
