@@ -18,7 +18,7 @@ cdef struct Column:
     const uint8_t* values
     const uint8_t* text
     int size  # bytes of a value; 0: text
-    bint is_id  # an unsigned number, moved so that its order is that of a signed one
+    bint is_id  # unsigned: shifted into the range of a signed number, in the same order
 
 
 cdef inline bint _present(const Column* column, Py_ssize_t row) noexcept nogil:

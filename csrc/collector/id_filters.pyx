@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Which ids have been here, in bounded memory and without an object for each.
+"""Filters of ids, in bounded memory and without an object for each id.
 
 Behaves as infertrace.collector.store.pure_id_filters does.
 """
@@ -30,7 +30,7 @@ cdef uint64_t _trace_fingerprint(const uint8_t* trace_id) noexcept nogil:
 
 
 cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noexcept nogil:
-    """64 bits of the 192; never 0, which means free."""
+    """64 bits for the 192 of both ids; never 0, which marks a free slot."""
     cdef uint64_t span, mixed
     memcpy(&span, span_id, 8)
     mixed = _mixed(span ^ _trace_fingerprint(trace_id))
@@ -71,7 +71,7 @@ cdef class DuplicateFilter:
         return False
 
     cdef bint _add(self, uint64_t wanted) noexcept nogil:
-        """Whether it was there already."""
+        """Add a fingerprint; returns whether it was there already."""
         cdef size_t slot
         if self._holds(self._newer, wanted) or self._holds(self._older, wanted):
             return True
@@ -89,8 +89,8 @@ cdef class DuplicateFilter:
     def add(self, const uint8_t[::1] trace_ids, const uint8_t[::1] span_ids):
         """add(trace_ids, span_ids) -> list[int]: remember spans, 16 and 8 bytes each.
 
-        Returns the positions of those that have probably been added before: all that were, of the
-        last so many, and once in a blue moon another one.
+        Returns the positions of those that have probably been added before: no false negatives
+        within the last `capacity`; false positives with probability 2**-64 per pair compared.
         """
         cdef size_t count = span_ids.shape[0] // 8, place
         cdef list seen = []
@@ -109,9 +109,9 @@ cdef size_t _FILTER_BITS = 1 << 22
 
 @cython.final
 cdef class TraceFilter:
-    """A Bloom filter of trace ids: it may take a strange one for known, never the reverse.
+    """A Bloom filter of trace ids: false positives, but no false negatives.
 
-    Made for some 260,000 ids: then 0.3 % of the strange ones pass. 512 KiB.
+    Sized for some 260,000 ids: then 0.3 % of other ids pass. Takes 512 KiB.
     """
 
     cdef uint64_t* _words

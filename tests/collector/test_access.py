@@ -81,7 +81,7 @@ def test_beyond_this_machine_with_a_token(open_client: OpenClient) -> None:
 
 
 def test_a_foreign_host_name(client: Client) -> None:
-    """What DNS rebinding looks like from here."""
+    """A request as DNS rebinding makes it."""
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::2]:80"):
         answer = client.http.get("/spans", headers={"Host": host})
         assert (answer.status_code, list(answer.json())) == (403, ["error"])
@@ -146,14 +146,14 @@ def test_a_producer_that_does_not_come_to_its_point(
         with socket.create_connection((host, int(port))) as connection:
             connection.settimeout(30)
             connection.sendall(sent)
-            while not ends(connection):  # it may send its settings first
+            while not ends(connection):  # the server may send its settings first
                 pass
         client = open_client(collector.grpc_address, collector.http_address)
         assert client.send(new_span()).accepted_count == 1
 
 
 def half_sent(client: Client) -> Any:
-    """A call whose request never comes: as a stream, which is the same on the wire."""
+    """A call whose request never arrives: opened as a stream, which is the same on the wire."""
     call: Any = client.channel.stream_unary("/infertrace.v1.CollectorService/SendSpanBatch")
     return call.future(iter(threading.Event().wait, True), timeout=60)
 
@@ -161,7 +161,7 @@ def half_sent(client: Client) -> Any:
 def test_requests_that_do_not_come_to_their_end(
     open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They come to as many as are read at once, and more; nobody else has to wait for them."""
+    """More of them than there are places do not keep another call waiting."""
     monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 0.2)
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
         client = open_client(collector.grpc_address, collector.http_address)
@@ -185,7 +185,7 @@ def test_a_second_slow_request_on_one_connection(
     with connect(client) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = b""
-        while not answer.endswith(b'{"status":"ok"}'):  # head and body may come apart
+        while not answer.endswith(b'{"status":"ok"}'):  # head and body may arrive separately
             received = connection.recv(4_096)
             assert received, answer
             answer += received
@@ -200,7 +200,7 @@ def test_headers_that_do_not_end(client: Client) -> None:
 
 
 def test_too_many_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that has waited longest for its client goes."""
+    """The server closes the one that has waited longest for its client."""
     client.http.close()
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
     with connect(client) as first, connect(client) as second:

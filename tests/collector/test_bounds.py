@@ -1,4 +1,4 @@
-"""Memory has an end, whoever sends or asks: bombs, names without number, slow readers."""
+"""Memory is bounded under any load: bombs, unlimited distinct names, slow readers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from infertrace.collector.server import Collector
 MIB = 1024 * 1024
 SPANS, BATCH = 1_000_000, 20_000
 MAX_METRICS_BYTES = 20_000
-# What the names themselves take in rows that wait for the database; objects kept for each of
-# them would be several times that.
+# What the names take in rows that wait for the database; an object kept for each of them would take
+# several times as much.
 MORE_FOR_NAMES_MIB = 250
 
 COLLECT = (
@@ -38,7 +38,7 @@ COLLECT = (
 
 @contextmanager
 def running(store_url: str) -> Iterator[tuple[int, list[str]]]:
-    """A collector in a process of its own, whose memory is then its own: its id and addresses."""
+    """The process id and addresses of a collector whose memory can be measured by itself."""
     popen = subprocess.Popen(
         [sys.executable, "-c", COLLECT, store_url],
         stdin=subprocess.PIPE,
@@ -138,7 +138,7 @@ def test_a_reader_that_does_not_read(
             assert connection.recv(1) == b"H"
             received = 1
             assert lost.wait(60)
-            # Now it reads: there is what the kernel held, and no more.
+            # Now it reads: it gets what the kernel had buffered, and no more.
             with suppress(ConnectionResetError):
                 while some := connection.recv(65_536):
                     received += len(some)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from google.protobuf.message import Message
 
-from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.columns import COLUMNS, Kind
+from infertrace.collector.store.kinds import KINDS
+from infertrace.collector.store.span_rows import SCHEMA
 from infertrace.generated.span_pb2 import InferenceContext, ResourceMetrics, Span
 
 
@@ -21,3 +25,10 @@ def test_every_field_of_a_span_has_one_column() -> None:
 def test_names_and_keys_are_unique() -> None:
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
     assert len({column.key for column in COLUMNS}) == len(COLUMNS)
+
+
+def test_every_kind_has_one_entry() -> None:
+    assert set(KINDS) == set(get_args(Kind))
+    for kind in KINDS.values():
+        width_bytes = 0 if kind.arrow == SCHEMA.field("status").type else kind.arrow.bit_width // 8
+        assert kind.postgres_bytes == width_bytes

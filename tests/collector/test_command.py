@@ -33,7 +33,7 @@ WAIT_S = 60
 
 
 class Process:
-    """`infertrace collector` as a process of its own."""
+    """`infertrace collector` as a separate process."""
 
     def __init__(self, *arguments: str) -> None:
         self.popen = subprocess.Popen(
@@ -171,7 +171,7 @@ def test_what_was_acknowledged_survives_a_kill(
         url = answer.links.get("next", {}).get("url")
     assert acknowledged <= stored
     (account,) = reader.get("/ledger")["producers"]
-    assert account["stored"] == len(stored)  # the account is of the same transaction
+    assert account["stored"] == len(stored)  # the same transaction wrote the account
     assert again.end(signal.SIGTERM)[0] == 0
 
 
@@ -339,7 +339,7 @@ def test_a_failed_start_lets_go_of_its_ports() -> None:
 def test_a_full_disk_is_survived(
     start: Callable[..., Process], file_url: str, open_client: OpenClient, new_span: NewSpan
 ) -> None:
-    """Nothing is acknowledged while the file cannot grow, and ingest goes on when it can."""
+    """Nothing is acknowledged while the file cannot grow; ingest continues once it can."""
     resource = pytest.importorskip("resource")
     if not hasattr(resource, "prlimit"):
         pytest.skip("the limits of another process cannot be set here")
@@ -372,7 +372,7 @@ def test_a_full_disk_is_survived(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of a few megabytes."""
+    """A separate file system of a few megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
@@ -392,7 +392,7 @@ def test_a_disk_that_is_really_full(
     new_span: NewSpan,
     killed: bool,
 ) -> None:
-    """The same with a real one: what was acknowledged is there when there is room again."""
+    """The same on a real full disk: acknowledged spans are there once it has room again."""
     url = f"duckdb:///{small_disk / 'spans.duckdb'}"
     process = start(url)
     client = open_client(*process.ready())

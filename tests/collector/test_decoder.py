@@ -113,7 +113,7 @@ def delimited(payload: bytes, tag: int = 0x0A) -> bytes:
 
 
 def varint(value: int, at_least_bytes: int = 1) -> bytes:
-    """Also longer than need be, as protobuf allows."""
+    """Also in more bytes than needed, as protobuf allows."""
     out = bytearray()
     while value > 0x7F or len(out) + 1 < at_least_bytes:
         out.append(value & 0x7F | 0x80)
@@ -129,7 +129,7 @@ def test_spans(native: Any, spans: list[Span]) -> None:
 
 @given(st.lists(SPAN, min_size=1, max_size=3), st.data())
 def test_damaged_spans(native: Any, spans: list[Span], data: st.DataObject) -> None:
-    """Each span by itself, so that the damage meets its inside and not only the request's."""
+    """Each span by itself, so that the damage also falls inside of it."""
     raw = b""
     for span in spans:
         damaged = bytearray(span.SerializeToString(deterministic=True))

@@ -1,4 +1,4 @@
-"""One row for each (trace id, span id), the first that came, whatever comes again and when."""
+"""One row for each (trace id, span id): the first that arrived, however often it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans by what they hold under a key: a tag, an attribute, an attribute of the resource."""
+"""Spans by the value under a key: a tag, an attribute, an attribute of the resource."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOSTILE = [
 
 
 def asked(client: Client, **filters: Any) -> list[int]:
-    """The numbers of the spans found, which are tags, the newest first."""
+    """The numbers of the spans found, which they have as tags, newest first."""
     return [int(span["tags"]["n"]) for span in client.get("/spans", **filters)]
 
 

@@ -1,4 +1,4 @@
-"""Health turns false when the store does, and true again."""
+"""Health follows the store: it fails with it and recovers with it."""
 
 from __future__ import annotations
 

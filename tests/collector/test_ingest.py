@@ -1,4 +1,4 @@
-"""What goes in comes out: every field, absent apart from zero, types and digits kept."""
+"""Every field that is sent is answered: absent is not zero, types and digits stay."""
 
 from __future__ import annotations
 

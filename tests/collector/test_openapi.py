@@ -1,4 +1,4 @@
-"""What the OpenAPI document says holds of a running collector, whatever is asked of it."""
+"""A running collector behaves as its OpenAPI document says, for all requests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_route_keeps_to_its_description(address: Collector, collector_clie
 
 
 @given(
-    # A client takes "." and ".." out of a path before it asks.
+    # An HTTP client removes "." and ".." from a path before it sends it.
     name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
         lambda name: name not in (".", "..")
     ),
@@ -88,7 +88,7 @@ def test_hostile_models_match_exactly(client: Client, new_span: NewSpan) -> None
         client.send(new_span(inference=context, start_time_unix_nano=now))
     for name in names:
         path = f"/models/{quote(name, safe='')}"
-        if name != "..":  # a client takes it for a step up
+        if name != "..":  # an HTTP client resolves it
             assert client.get(f"{path}/latency", window="1h")["sample_count"] == 1
             (point,) = client.get(f"{path}/series", metric="spans_per_second")["points"]
             assert point["sample_count"] == 1

@@ -1,4 +1,4 @@
-"""Whoever holds calls or connections takes no place from those that send; overload has an end."""
+"""Held calls and connections take no place from calls that send; overload is temporary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from infertrace.generated.span_pb2 import SendSpanBatchRequest
 
 
 def await_calls(count: int, client: Client) -> None:
-    """Until that many have arrived."""
+    """Wait until that many calls have arrived."""
     name = "infertrace_collector_requests_total "
     deadline = time.monotonic() + 60
     arrived = 0.0
@@ -56,7 +56,7 @@ def test_held_calls_take_no_place(
 def test_calls_that_are_given_up_give_their_places_back(
     open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that have one, and those that wait; by themselves, and with their connection."""
+    """Calls with a place and calls that wait, cancelled alone or with their connection."""
     monkeypatch.setattr(service, "READING_PLACES", 4)
     monkeypatch.setattr(service, "READING_TURN_S", 60.0)
     monkeypatch.setattr(service, "REQUEST_TIMEOUT_S", 60.0)
@@ -74,7 +74,7 @@ def test_calls_that_are_given_up_give_their_places_back(
 
 
 def test_held_connections_leave_files_to_open(open_client: OpenClient, new_span: NewSpan) -> None:
-    """A collector of whatever soft limit, which a thousand connections would reach."""
+    """A collector raises a soft limit that a thousand connections would reach."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
@@ -93,7 +93,7 @@ def test_held_connections_leave_files_to_open(open_client: OpenClient, new_span:
 def test_a_refusal_for_want_of_room_says_when_to_come_again(
     open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest of those that wait goes; what is refused is no fault of its spans."""
+    """The oldest waiting call is refused, in a way that lets the sender retry."""
     monkeypatch.setattr(service, "READING_PLACES", 1)
     monkeypatch.setattr(service, "MAX_WAITING_CALLS", 1)
     monkeypatch.setattr(service, "READING_TURN_S", 60.0)
@@ -155,7 +155,7 @@ def test_held_connections_keep_no_reader_out(
             held = stack.enter_context(socket.create_connection(client.http_address, 30))
             held.sendall(sent)
             if sent.endswith(b"\r\n\r\n"):
-                # While it is being answered, it is not held.
+                # A connection that is being answered is not idle.
                 assert held.recv(1) == b"H"
         for _ in range(20):
             answer = httpx.get(f"{url}/health", timeout=30, trust_env=False)
@@ -163,7 +163,7 @@ def test_held_connections_keep_no_reader_out(
 
 
 def test_a_request_without_a_host(client: Client) -> None:
-    """HTTP/1.0 may leave it out, and so say nothing of who the client believes to ask."""
+    """HTTP/1.0 allows a request without the header, which does not tell which host it is for."""
     with socket.create_connection(client.http_address, 30) as connection:
         connection.sendall(b"GET /ledger HTTP/1.0\r\n\r\n")
         answer = b""

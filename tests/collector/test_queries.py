@@ -79,7 +79,7 @@ def test_status_trace_and_duration_filters(client: Client, new_span: NewSpan) ->
     assert found(min_duration_ms="1.000001") == {ids[1], ids[2]}
     assert found(min_duration_ms=2.5) == {ids[2]}
     assert found(min_duration_ms=0, status="OK", service="server", model="gpt-4") == {ids[0]}
-    assert found(status="", model="") == set(ids)  # blank is not given
+    assert found(status="", model="") == set(ids)  # a blank value counts as absent
 
 
 def test_time_filters(client: Client, new_span: NewSpan) -> None:
@@ -131,7 +131,7 @@ def pages(client: Client, **parameters: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
 def test_pages_neither_skip_nor_repeat(client: Client, new_span: NewSpan, limit: int) -> None:
     moment = time.time_ns()
-    # Many share a start time, and some a trace: the order has to go on by the ids.
+    # Many share a start time, and some a trace: the ids have to complete the order.
     spans = [new_span(start_time_unix_nano=moment + n // 5) for n in range(25)]
     spans += [new_span(start_time_unix_nano=moment, trace_id=b"t" * 16) for _ in range(5)]
     client.send(*spans)
@@ -322,7 +322,7 @@ def test_series(client: Client, new_span: NewSpan) -> None:
 
 
 def test_statistics_are_of_requests(client: Client, new_span: NewSpan) -> None:
-    """As examples/llm.py makes them: one request of 18 s, and what happened in it, on two hosts."""
+    """As examples/llm.py records them: one request of 18 s, and its spans on two hosts."""
     moment = time.time_ns() - 60 * 10**9
     request = new_span(
         operation_name="chat", start_time_unix_nano=moment, duration_nanos=18 * 10**9
@@ -411,7 +411,7 @@ def test_percentiles_of_what_a_client_waits_for(client: Client, new_span: NewSpa
                 ),
             )
         )
-    client.send(new_span(start_time_unix_nano=moment))  # does not say it
+    client.send(new_span(start_time_unix_nano=moment))  # has no value
     expected = {
         f"{name}_{percentile}_ms": pytest.approx(factor * value)
         for name, factor in (("time_to_first_token", 1), ("queue_wait_time", 10))

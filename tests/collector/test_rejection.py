@@ -1,4 +1,4 @@
-"""A bad span costs nobody else, a bad request is told why, and neither costs memory."""
+"""A bad span does not affect others, a bad request is told why, and neither costs memory."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_producer_id_of_the_wrong_length(client: Client, new_span: NewSpan) ->
 
 
 def test_random_bytes_raise_nothing_else(new_span: NewSpan) -> None:
-    """Every request is decoded or refused by RequestError, whatever it holds."""
+    """Every request is decoded or refused by RequestError, whatever its bytes are."""
     source = random.Random(20261122)
     valid = SendSpanBatchRequest(
         spans=[new_span(tags={"k": "v"}) for _ in range(3)], producer_id=b"p" * 16
@@ -164,7 +164,7 @@ def test_a_thousand_concurrent_calls(client: Client, new_span: NewSpan) -> None:
 
 
 class HeldStore(JournaledStore):
-    """A store that commits when it is told to."""
+    """A store whose commits wait for permission."""
 
     def __init__(self) -> None:
         super().__init__(DuckDBDatabase(None, 30.0), None)
@@ -214,7 +214,7 @@ def test_overload_says_when_to_come_again(
         assert retry_info.retry_delay.ToMilliseconds() == service.RETRY_DELAY_S * 1_000
         held_store.permission.set_result(None)
         assert first.result(30).accepted_count == 9
-        # The room is free again.
+        # The committed batch has released its room.
         assert client.send(*[new_span()] * 9).accepted_count == 9
 
 
@@ -251,7 +251,7 @@ def test_a_store_that_fails(
 def test_a_store_that_is_slower_than_what_comes_in(
     file_url: str, open_client: OpenClient, new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is bounded, the sender is told when to come again, and what waited gets stored."""
+    """Memory is bounded, the sender is told when to retry, and the waiting spans get stored."""
     may_apply = threading.Event()
     insert = DuckDBDatabase._insert
 
@@ -292,7 +292,7 @@ def test_one_batch_that_cannot_be_stored_fails_alone(
     new_span: NewSpan,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Batches that share a transaction with it are committed without it."""
+    """Batches that shared its transaction are committed without it."""
     original = JournaledStore.commit
 
     def commit(self: JournaledStore, batches: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a producer says of itself comes back with its spans."""
+"""The attributes of a producer's resource are answered with its spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that ends by an error nobody foresaw is replaced, and whoever asks is told."""
+"""A thread that an unforeseen error ends is replaced, and health and metrics report it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAY = 86_400_000_000_000
 
 
 class Fault:
-    """Raises in place of a method, `times` times or as long as it is told to."""
+    """Raises instead of calling a method, `times` times or while `left` is positive."""
 
     def __init__(self, real: Callable[..., Any], times: float) -> None:
         self.real = real
@@ -130,7 +130,7 @@ def test_moving_the_journal(
 def test_what_was_committed_is_not_applied_again(
     open_collector: Callable[..., Client], new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread ends between the commit and what it would have noted of it."""
+    """The thread ends after the commit, before it notes what it committed."""
     real = DuckDBDatabase.apply
     times = 2
 
@@ -207,7 +207,7 @@ def test_writing(
     new_span: NewSpan,
     times: int,
 ) -> None:
-    """A batch in the hands of a thread that ends is refused, and can come again."""
+    """A batch that a thread was writing when it ended is refused, and can be sent again."""
     fault = broken(GroupCommit, "_commit", times)
     client = open_collector("duckdb")
     span = new_span()
@@ -217,6 +217,7 @@ def test_writing(
         assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
     assert fault.raised == times
     assert client.send(span).accepted_count == 1
+    wait_until(lambda: client.http.get("/health").status_code == 200)
     found = client.get("/health")
     assert found == {"status": "ok", "threads": {"store": {"restarts": times, "error": None}}}
     text = client.http.get("/metrics").text
@@ -238,7 +239,8 @@ def test_health_while_nothing_is_written(
         "threads": {"store": {"restarts": 1, "error": "MemoryError"}},
     }
     client.send(new_span())
-    assert client.get("/health")["status"] == "ok"
+    # The thread settles a batch before it notes that it does well.
+    wait_until(lambda: client.http.get("/health").status_code == 200)
 
 
 def test_time_limits(broken: Callable[..., Fault]) -> None:
@@ -252,7 +254,7 @@ def test_time_limits(broken: Callable[..., Fault]) -> None:
         slow.set()
         raise Interrupted
 
-    for _ in range(3):  # what it calls may raise, and the next one is interrupted all the same
+    for _ in range(3):  # an interrupt that raises does not prevent the next one
         with pytest.raises(TimeoutError), limits.limit(interrupt):  # noqa: PT012
             assert slow.wait(PATIENCE_S)
             raise InterruptedError
@@ -273,7 +275,7 @@ def test_answers(
             found = client.get("/health")
         except OSError:
             return False
-        except Exception:  # a connection that ends with its server
+        except Exception:  # the connection ended with its server
             return False
         return bool(found.get("threads"))
 
@@ -286,7 +288,7 @@ def test_answers(
 def test_taking_spans_in(
     open_collector: Callable[..., Client], new_span: NewSpan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop of gRPC goes on in another thread, with the same server."""
+    """Another thread continues the loop of gRPC, with the same server."""
     servers: list[GrpcServer] = []
     real = GrpcServer.start
 
@@ -308,7 +310,7 @@ def test_taking_spans_in(
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even its replacement cannot begin; whoever looks after it tries again."""
+    """No thread can be started, not even the replacement; `ensure` tries again."""
     ran: list[int] = []
 
     def work(thread: BackgroundThread) -> None:

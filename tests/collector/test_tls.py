@@ -1,4 +1,4 @@
-"""TLS and mutual TLS for gRPC: who may connect, and what the tracer's own side makes of it."""
+"""TLS and mutual TLS for gRPC: which clients can connect, and how a tracer reacts."""
 
 from __future__ import annotations
 

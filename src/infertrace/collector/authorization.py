@@ -1,4 +1,4 @@
-"""The token that opens a collector that listens beyond this machine."""
+"""The token that clients need for a collector that listens beyond this machine."""
 
 from __future__ import annotations
 

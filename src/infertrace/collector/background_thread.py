@@ -1,4 +1,4 @@
-"""Threads that go on: one that ends by an error nobody foresaw is replaced, and that is said."""
+"""Threads that survive: where an unforeseen error ends one, another replaces it and logs that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST_DELAY_S = 0.1  # before the next thread; twice as long each time, until one does well
+FIRST_DELAY_S = 0.1  # before the next thread; doubles until one succeeds
 MAX_DELAY_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ThreadState:
-    """How a thread fares: `error` is the kind of what ended the last one, None if it does well."""
+    """`error` is the type of what ended the last thread, None once its successor has succeeded."""
 
     name: str
     restarts: int
@@ -23,10 +23,10 @@ class ThreadState:
 
 
 class BackgroundThread:
-    """Runs `work` until it returns; where it raises, another thread runs it again after a while.
+    """Runs `work` until it returns; where it raises, another thread runs it again after a delay.
 
-    `work` is given this object, and says by `does_well` that a part of it has come to its end.
-    Each kind of error is logged once. No method raises.
+    `work` gets this object, and calls `does_well` after each part of its work that succeeded.
+    Each type of error is logged once. No method raises.
     """
 
     def __init__(self, name: str, work: Callable[[BackgroundThread], None]) -> None:
@@ -42,7 +42,7 @@ class BackgroundThread:
         self._is_done = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start the first thread."""
         self._begin(0.0)
 
     def _begin(self, delay_s: float) -> None:
@@ -53,12 +53,12 @@ class BackgroundThread:
         self._thread = thread
         try:
             thread.start()
-        except RuntimeError as error:  # there are no more threads to be had
+        except RuntimeError as error:  # the process may have no more threads
             self._thread = None
             self._note(error)
 
     def ensure(self) -> None:
-        """Replace the thread if even the replacement of one has failed."""
+        """Start a thread where an earlier attempt to replace one has failed."""
         thread = self._thread
         if self._restarts and not self._is_done and not self._stopping.is_set():
             with self._lock:
@@ -66,19 +66,19 @@ class BackgroundThread:
                     self._begin(0.0)
 
     def does_well(self) -> None:
-        """What failed before works again."""
+        """Note that the work succeeded; ends the state of failure."""
         if self._error is not None:
             _log.info("the thread %s works again", self._name)
             self._error = None
             self._delay_s = FIRST_DELAY_S
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Replace it no more, and wait until it has ended; False if that took too long."""
+        """Replace no further thread, and wait for the last one; False if that took too long."""
         self._stopping.set()
         return self.join(timeout_s)
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until its work has come to an end; False if that took too long."""
+        """Wait until `work` has returned; False if that took too long."""
         while (thread := self._thread) is not None:
             thread.join(timeout_s)
             if thread.is_alive():
@@ -95,7 +95,7 @@ class BackgroundThread:
 
     @property
     def state(self) -> ThreadState:
-        """How it fares now."""
+        """The state as of now."""
         return ThreadState(self._name, self._restarts, self._error)
 
     def _run(self, delay_s: float) -> None:
@@ -104,7 +104,7 @@ class BackgroundThread:
         try:
             self._work(self)
             self._is_done = True
-        except BaseException as error:  # whatever it is, there has to be a thread
+        except BaseException as error:  # the work needs a thread, whatever the error was
             self._note(error)
             if not self._stopping.is_set():
                 delay_s, self._delay_s = self._delay_s, min(2 * self._delay_s, MAX_DELAY_S)

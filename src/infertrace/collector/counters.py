@@ -1,4 +1,4 @@
-"""What a collector has done since it started, as `/metrics` tells it."""
+"""Counts of what a collector has done since it started, for `/metrics`."""
 
 from __future__ import annotations
 

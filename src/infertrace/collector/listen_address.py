@@ -42,7 +42,7 @@ class ListenAddress:
 
 
 class AddressError(OSError):
-    """Another process listens there already, or the address is not one of this machine."""
+    """Another process listens there, or the address is not one of this machine."""
 
     def __init__(self, protocol: Literal["grpc", "http"], address: ListenAddress) -> None:
         super().__init__(f"cannot listen on {address}: in use already, or not of this machine")

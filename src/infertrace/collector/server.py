@@ -23,7 +23,7 @@ from infertrace.collector.store.store import (
 )
 from infertrace.collector.tls import TlsFiles
 
-STOP_GRACE_S = 5.0  # for the calls in progress, and again for what is queued
+STOP_GRACE_S = 5.0  # for the calls in progress, and again for the queued batches
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,9 @@ class Collector:
 
     Addresses are `HOST:PORT`, where port 0 takes a free one; a malformed one raises ValueError at
     once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
-    this machine without a token, AddressError for one that cannot be listened on, and StoreError
-    for a store that cannot be opened, and TlsFileError for a file of `tls`. A query
-    that takes longer than `query_timeout_s` seconds is interrupted. A collector can be started
-    once.
+    this machine without a token, AddressError where it cannot listen, StoreError where the store
+    cannot be opened, and TlsFileError for a file of `tls`. The store interrupts a query that takes
+    longer than `query_timeout_s` seconds. A collector can be started once.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Collector:
                 )
         credentials = None if self._tls is None else self._tls.credentials()
         with ExitStack() as stack:
-            # The ports come first: a store is not created by a collector that cannot run.
+            # The ports come first: a collector that cannot run must not create a store.
             try:
                 http_server = HttpServer(self._http.host, self._http.port)
             except OSError as error:
@@ -117,7 +116,7 @@ class Collector:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """Finish the calls in progress, write what is queued, close; at most some 15 seconds."""
+        """Finish the calls in progress, write the queued batches, close; at most about 15 s."""
         self._stack.close()
 
     def __enter__(self) -> Collector:

@@ -1,4 +1,4 @@
-"""Ends what takes too long: a query, a request that does not come to its end."""
+"""Interrupts blocks that run for too long, such as queries."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _AGAIN_S = 0.05
 
 @dataclass(eq=False)
 class _Block:
-    deadline: float
+    deadline_s: float
     interrupt: Callable[[], object]
     was_interrupted: bool = False
 
 
 class TimeLimits:
-    """One thread for all: to start one for each would make each wait for its start.
+    """Watches all blocks with one thread: a thread for each would delay each by its start.
 
-    `error` makes what is raised, of the limit in seconds.
+    An interrupted block raises `error(timeout_s)`.
     """
 
     def __init__(self, timeout_s: float, error: Callable[[float], Exception]) -> None:
@@ -38,7 +38,7 @@ class TimeLimits:
 
     @contextmanager
     def limit(self, interrupt: Callable[[], object]) -> Iterator[None]:
-        """Call `interrupt` when the block takes too long, which then raises the error."""
+        """Call `interrupt` when the block takes too long, which has to make it raise."""
         block = _Block(time.monotonic() + self._timeout_s, interrupt)
         with self._changed:
             self._blocks[block] = None
@@ -59,7 +59,7 @@ class TimeLimits:
                 del self._blocks[block]
 
     def close(self) -> None:
-        """End the thread; blocks still there may take as long as they like."""
+        """End the thread; it interrupts no block any more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -72,17 +72,17 @@ class TimeLimits:
                 if self._is_idle:
                     self._changed.wait()
                     continue
-                # One that comes later ends later, so nobody has to wake this thread for it.
-                due = next(iter(self._blocks)).deadline - time.monotonic()
+                # A later block has a later deadline, so it does not have to wake this thread.
+                due = next(iter(self._blocks)).deadline_s - time.monotonic()
                 if due > 0:
                     self._changed.wait(due)
                     continue
                 now = time.monotonic()
                 for block in self._blocks:
-                    if block.deadline <= now:
+                    if block.deadline_s <= now:
                         block.was_interrupted = True
-                        with suppress(Exception):  # of a block that ends just now
+                        with suppress(Exception):  # the block may be ending just now
                             block.interrupt()
                 thread.does_well()
-                # Again, because between two statements there is nothing to interrupt.
+                # Interrupt again later: between two statements of a block it has no effect.
                 self._changed.wait(_AGAIN_S)

@@ -13,7 +13,7 @@ TlsFile = Literal["certificate", "key", "client_authority"]
 
 
 class TlsFileError(ValueError):
-    """A file of TLS cannot be read, or is not what it should be; `file` says which."""
+    """A file of TLS cannot be read or has the wrong content; `file` says which."""
 
     def __init__(self, file: TlsFile, reason: object) -> None:
         super().__init__(str(reason))
@@ -32,7 +32,7 @@ class TlsFiles:
     client_authority: Path | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What gRPC takes; raises TlsFileError."""
+        """The credentials for the gRPC server; raises TlsFileError."""
         authority = None if self.client_authority is None else self._read("client_authority")
         pair = (self._read("key"), self._read("certificate"))
         self._check(authority)
@@ -45,10 +45,10 @@ class TlsFiles:
             raise TlsFileError(file, error) from error
 
     def _check(self, authority: bytes | None) -> None:
-        """What gRPC would take, and say of it that it cannot listen."""
+        """Validate here: gRPC accepts bad files and then only reports that it cannot listen."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # Without a password, a key that needs one would ask for it at the terminal.
+            # Given no password, OpenSSL would ask for one at the terminal.
             context.load_cert_chain(self.certificate, self.key, password="")
         except (ssl.SSLError, ValueError):
             raise TlsFileError(

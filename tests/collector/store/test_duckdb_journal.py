@@ -1,4 +1,4 @@
-"""The journal before the database: nothing lost, nothing twice, and answers that show no seam."""
+"""The journal before the database: nothing is lost or stored twice, and no answer shows it."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def open_store(path: Path) -> Iterator[Callable[..., JournaledStore]]:
 
 @pytest.fixture
 def lazy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows stay in memory until something asks for room, order or an end."""
+    """Rows stay in memory until the store has to apply them: for room, a drain or the end."""
     monkeypatch.setattr(applier, "APPLY_INTERVAL_S", NEVER_S)
 
 
 def killed(path: Path, to: Path) -> Path:
-    """What a kill now would leave."""
+    """A copy of the files that a kill at this moment would leave."""
     to.mkdir()
     for file in path.parent.glob("spans.duckdb*"):
         if file.is_file():
@@ -86,7 +86,9 @@ def test_a_kill_before_the_database_has_it(open_store: Any, path: Path, tmp_path
     again = open_store(left)
     assert len(again.spans(SpanFilter(), 100)) == 10
     assert again.producers(10)[0].stored == 10
-    again.commit([batch_of(spans[6:], PRODUCER, 7)])  # the answer was lost, so it comes again
+    again.commit(
+        [batch_of(spans[6:], PRODUCER, 7)]
+    )  # the answer was lost, so the producer sends it again
     assert len(again.spans(SpanFilter(), 100)) == 10
     assert again.producers(10)[0].duplicates == 4
 
@@ -95,7 +97,7 @@ def test_a_kill_before_the_database_has_it(open_store: Any, path: Path, tmp_path
 def test_a_kill_between_the_database_and_the_journal(
     open_store: Any, path: Path, tmp_path: Path
 ) -> None:
-    """The entries are in both; the number that the database keeps says so."""
+    """The entries are in both; the number in the database tells."""
     store = open_store()
     store.commit([batch_of([new_span() for _ in range(4)], PRODUCER, 1)])
     store.checkpoint()
@@ -111,7 +113,7 @@ def test_a_kill_between_the_database_and_the_journal(
 def test_queries_come_before_the_database(open_store: Any) -> None:
     store = open_store()
     store.commit([batch_of([new_span()])])
-    store.checkpoint()  # so that the thread has begun
+    store.checkpoint()  # so that the thread is running
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     theirs = os.getpriority(os.PRIO_PROCESS, store.threads[0].native_id)
     assert theirs == min(own + applier.NICENESS_STEP, 19)
@@ -137,7 +139,7 @@ def test_answers_are_the_same_on_both_sides_of_the_database(open_store: Any) -> 
             trace_id=trace if n % 5 == 0 else None,
             status=("OK", "ERROR")[n % 2],
             duration_nanos=n * 1_000_000,
-            # Some start together, so that the ids decide.
+            # Some start at the same time, so that the ids decide.
             start_time_unix_nano=START_NS + n // 4,
             tags={"n": str(n), "odd": str(n % 2)},
             attributes={"n": AttributeValue(int_value=n % 7)},
@@ -228,8 +230,8 @@ def test_duplicates_of_all_ages(open_store: Any, monkeypatch: pytest.MonkeyPatch
     store.checkpoint()
     recent = [new_span() for _ in range(3)]
     assert store.commit([batch_of([*recent, recent[0]], PRODUCER, 47)]) == 1
-    assert store.commit([batch_of(old, PRODUCER, 1)]) == 6  # its numbers give it away
-    assert store.commit([batch_of(old)]) == 6  # nothing says that it is new
+    assert store.commit([batch_of(old, PRODUCER, 1)]) == 6  # its sequence numbers tell
+    assert store.commit([batch_of(old)]) == 6  # nothing proves that it is new
     assert store.commit([batch_of(recent), batch_of([old[2], recent[1], new_span()])]) == 5
     assert len(store.spans(SpanFilter(), 100)) == 50
 
@@ -242,7 +244,7 @@ def test_ids_are_remembered_across_a_restart(open_store: Any) -> None:
     store.checkpoint()
     store.close()
     again = open_store()
-    # Later than the look-back reaches: only the memory of the ids finds these.
+    # Beyond the reach of the look-back: only the remembered ids find these.
     day = 86_400_000_000_000
     moved = [new_span(span_id=s.span_id, trace_id=s.trace_id) for s in spans]
     for span in moved:
@@ -253,7 +255,7 @@ def test_ids_are_remembered_across_a_restart(open_store: Any) -> None:
 def test_a_database_that_cannot_be_written(
     open_store: Any, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Acknowledged spans wait, memory stays bounded, health says so, and then it goes on."""
+    """Acknowledged spans wait, memory stays bounded, health fails; then the store recovers."""
     monkeypatch.setattr(applier, "APPLY_INTERVAL_S", 0.001)
     monkeypatch.setattr(applier, "RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 0.05)
@@ -294,7 +296,7 @@ def test_a_database_that_cannot_be_written(
 
 
 def test_files_are_private(open_store: Any, path: Path, tmp_path: Path) -> None:
-    """Whenever DuckDB makes its log anew."""
+    """Also when DuckDB creates its log again."""
     before = os.umask(0o022)
     try:
         store = open_store()

@@ -1,4 +1,4 @@
-"""What is exported is what is stored, read back by another engine."""
+"""Another engine reads from an export exactly what is stored."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_same_rows_come_back(
             span.start_time_unix_nano,
         )
         assert row[4] == name
-        assert row[5] == name or name is None  # which engines write in several ways
+        assert row[5] == name or name is None  # engines differ in how they write it
         assert row[6] == f'{{"n":"{span.tags["n"]}"}}'
         assert row[7] == '[{"time":"1970-01-01T00:00:00.000000000Z","name":"e"}]'
         assert row[8] == span.start_time_unix_nano // 1_000

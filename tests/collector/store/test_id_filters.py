@@ -1,4 +1,4 @@
-"""The last so many ids are known again; what is older may be forgotten."""
+"""The filters recognise the newest ids; they may forget older ones."""
 
 from __future__ import annotations
 

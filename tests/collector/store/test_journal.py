@@ -1,4 +1,4 @@
-"""What was appended is read again, whatever a kill or a full disk did to the end of it."""
+"""Appended entries are read again, whatever a kill or a full disk did to the end of a file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_runs_of_producers(tmp_path: Path) -> None:
-    """What all spans of a request share is written once for each run of them."""
+    """Values that all spans of a request share are written once for each run of spans."""
     path = tmp_path / "spans.duckdb"
     attributes = {"k": AttributeValue(string_value="v")}
     batches = [
@@ -113,7 +113,7 @@ def test_files_are_removed_when_nothing_in_them_is_wanted(
         opened.append(entry(number))
     opened.truncate_through(3)
     assert [it.number for it in read(path)] == [4, 5]
-    opened.truncate_through(5)  # the last one is still written to
+    opened.truncate_through(5)  # the last file is still open
     assert [it.number for it in read(path)] == [5]
     opened.clear()
     assert not list(tmp_path.iterdir())
@@ -157,7 +157,7 @@ def put(path: Path, described: Any, rows: bytes) -> None:
 
 
 def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
-    """It has the places of columns and accounts, of which there were fewer."""
+    """It has the indices of its columns, and accounts as lists; there were fewer of both."""
     path = tmp_path / "spans.duckdb"
     expected = entry(7)
     names = expected.rows.schema.names[:37]
@@ -182,6 +182,7 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
         ),
         ({"number": 1, "columns": ["tags"] * 5, **NOTHING_ELSE}, None),
         ({"number": 1, "columns": ["tags"], "runs": {"producer_id": [[1, "xx"]]}}, None),
+        ({"number": 1, "columns": [], **NOTHING_ELSE, "runs": {"unheard_of": [[1, None]]}}, None),
         ({"number": 1}, None),
         ([1, [400], []], None),
         ("text", None),

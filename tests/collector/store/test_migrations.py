@@ -1,4 +1,4 @@
-"""A store of an older infertrace is brought up to date when it is opened, with what is in it."""
+"""Opening a store of an older infertrace brings it up to date, with the spans in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from store_batches import batch_of, new_span
 
 PRODUCER = b"p" * 16
 GPU_1 = {"host.name": AttributeValue(string_value="gpu-1")}
-# TimescaleDB drops no column by which it compresses, which the name of the model is.
+# Not the model's name: TimescaleDB cannot drop a column by which it compresses.
 NULLABLE = [c.name for c in COLUMNS if not c.required and c.name != "model_name"]
 LATER = ["flags", "producer_id", "resource_id"]  # than the first version
 DATABASES = ["duckdb", *kinds()]
@@ -65,7 +65,7 @@ def execute(url: str, statements: Callable[[bool], Sequence[str]]) -> list[Any]:
 
 
 def changed_columns(url: str, changes: Sequence[str]) -> None:
-    """Alter the table of spans, and what else has its columns."""
+    """Alter the table of spans, and the relations that share its columns."""
 
     def statements(has_view: bool) -> Iterator[str]:
         if has_view:
@@ -150,7 +150,7 @@ def test_spans_that_only_the_journal_has(
 def test_columns_of_a_newer_infertrace(
     kind: str, opened: Any, new_store_url: Callable[[str], str]
 ) -> None:
-    """They stay empty in what this one writes, and keep what is in them."""
+    """They are NULL in the rows that this one writes, and stay."""
     url = new_store_url(kind)
     opened(url).close()
     changed_columns(url, ["ADD COLUMN tomorrow integer"])
@@ -160,7 +160,7 @@ def test_columns_of_a_newer_infertrace(
     assert [len(row) for row in store.spans(SpanFilter(), 10)] == [len(COLUMNS)] * 2
     store.close()
     assert execute(url, lambda _: ["SELECT tomorrow FROM spans"]) == [(None,)] * 2
-    without(url, ["queue_depth"])  # a column of both is added beside it
+    without(url, ["queue_depth"])  # which the next opening adds beside it
     again = opened(url)
     assert len(again.spans(SpanFilter(), 10)) == 2
     again.close()

@@ -1,4 +1,4 @@
-"""No character in the name of a database is special, whatever it means elsewhere."""
+"""No character in the name of a database is special, although it is to shells or SQL."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_only_what_is_numbered_is_a_journal(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its journal has cannot be known, so the store is not opened without it."""
+    """Its journal cannot be read, so the store must not be opened without it."""
 
     def refuse(self: Path) -> Iterator[Path]:
         raise PermissionError(13, "Permission denied")

@@ -112,7 +112,7 @@ def test_the_same_rows_come_back(
 
 
 def test_several_collectors_take_the_same_batches(open_store: Any) -> None:
-    """Each batch comes to every collector, in another order: it is stored, and counted, once."""
+    """Every collector gets each batch, in another order: it is stored and counted once."""
     stores = [open_store() for _ in range(3)]
     batches = [
         batch_of([new_span() for _ in range(20)], PRODUCER, 1 + 20 * number) for number in range(12)
@@ -125,7 +125,9 @@ def test_several_collectors_take_the_same_batches(open_store: Any) -> None:
                 try:
                     store.commit([batch])
                     break
-                except StoreError:  # a deadlock ends one of two: the producer tries again
+                except (
+                    StoreError
+                ):  # a deadlock ended one of two transactions: a producer would retry
                     assert time.monotonic() < deadline
 
     threads = [threading.Thread(target=send, args=(s, 4 * n)) for n, s in enumerate(stores)]
@@ -141,7 +143,7 @@ def test_several_collectors_take_the_same_batches(open_store: Any) -> None:
 
 
 def wait_until_readable(store: PostgresStore) -> None:
-    """The pool of the readers comes back on its own, after a pause or two."""
+    """The pool of readers reconnects by itself, after a pause."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -217,7 +219,7 @@ def test_days_have_tables_and_strange_times_share_one(open_store: Any, postgresq
     assert store.commit([batch_of([*spans, spans[2]])]) == 2
     assert store.commit([batch_of(spans)]) == len(spans)
     assert [row[5] for row in store.spans(SpanFilter(), 10)] == times[::-1]
-    # The same ids, with a time that belongs to the other table.
+    # The same ids, with a time that belongs into the other table.
     moved = [
         new_span(trace_id=span.trace_id, span_id=span.span_id, start_time_unix_nano=other)
         for span, other in ((spans[0], START_NS), (spans[3], 7))
@@ -247,7 +249,7 @@ def hypertable_store(new_store_url: Any) -> Iterator[tuple[PostgresStore, Any]]:
 
 
 def run_policy(connection: Any, name: str) -> None:
-    """Now, instead of when the server's scheduler would."""
+    """Run a policy now instead of waiting for the server's scheduler."""
     ((job,),) = connection.execute(
         "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'spans' "
         "AND proc_name = %s",
@@ -279,7 +281,7 @@ def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: A
     assert states.count(True) >= 3
     assert not states[-1]
     assert answers() == before
-    # What comes again, and what comes late, meets compressed days.
+    # Duplicates and late spans fall into compressed days.
     late = new_span(start_time_unix_nano=START_NS - 5 * day)
     assert store.commit([batch_of([*spans, late])]) == len(spans)
     assert store.commit([batch_of([late], PRODUCER, 1)]) == 1
@@ -289,7 +291,7 @@ def test_days_are_compressed_and_still_one_row_for_each_span(hypertable_store: A
 
 
 def test_much_comes_late_to_a_compressed_day(hypertable_store: Any) -> None:
-    """What is there is looked up, not decompressed: the server's limit to that does not matter."""
+    """Stored spans are looked up without decompression, on which the server has a limit."""
     store, connection = hypertable_store
     database = connection.info.dbname
     limit = "timescaledb.max_tuples_decompressed_per_dml_transaction"
@@ -300,7 +302,7 @@ def test_much_comes_late_to_a_compressed_day(hypertable_store: Any) -> None:
     run_policy(connection, "policy_compression")
     again = PostgresStore(f"postgresql://tests@127.0.0.1:{connection.info.port}/{database}")
     late = [new_span(start_time_unix_nano=then + n % 50) for n in range(500)]
-    # Its numbers say that it is new, so only the index tells that it is not.
+    # Its sequence numbers claim that it is new; only the index tells that it is not.
     again.commit([batch_of([new_span()], PRODUCER, 1)])
     assert again.commit([batch_of([*late, spans[7]], PRODUCER, 2)]) == 1
     assert len(ids(again)) == 3_501
@@ -363,7 +365,7 @@ def test_a_query_that_takes_too_long(postgresql_url: str) -> None:
 def test_a_day_that_began_among_the_others(
     open_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows for it came when it was too far away for a partition; later ones join them."""
+    """Its first rows came when it was too far away for a partition; later ones join them."""
     store = open_store()
     with monkeypatch.context() as then:
         then.setattr(day_partitions, "PAST_DAYS", -1)

@@ -1,4 +1,4 @@
-"""Resources: stored once, found with their spans wherever these are, and after an upgrade."""
+"""Resources: stored once, and found with their spans, in the database or not yet in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is too old or too much goes, the oldest first, and nothing else."""
+"""Spans beyond the age or the size are deleted, the oldest first, and no others."""
 
 from __future__ import annotations
 

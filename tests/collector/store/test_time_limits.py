@@ -1,4 +1,4 @@
-"""Only what takes too long is interrupted, and never after it has ended."""
+"""Only blocks that take too long are interrupted, and never after their end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_another_error_stays_what_it_is() -> None:
 
 
 def test_a_statement_that_begins_after_the_time() -> None:
-    """The interruption came while nothing ran, and comes again."""
+    """An interrupt that comes while nothing runs is repeated."""
     timeouts = TimeLimits(TIMEOUT_S, QueryTimeoutError)
     connection = duckdb.connect()
     with (  # noqa: PT012

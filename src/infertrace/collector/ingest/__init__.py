@@ -1,1 +1,1 @@
-"""Takes batches of spans in over gRPC."""
+"""Receives batches of spans over gRPC, decodes them and hands them to the store."""

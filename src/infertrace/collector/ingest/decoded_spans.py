@@ -1,4 +1,4 @@
-"""What a decoder makes of the bytes of a request."""
+"""The result of decoding the bytes of a request, by either decoder."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Decoder(Protocol):
     NAME: str
 
     def decode(self, raw: bytes) -> DecodedSpans:
-        """The spans of a request's bytes; raises RequestError for one that is refused whole."""
+        """Decode the spans of a request; raises RequestError where all of it is refused."""
 
 
 def select(name: str) -> Decoder:

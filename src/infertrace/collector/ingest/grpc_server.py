@@ -1,4 +1,4 @@
-"""Where gRPC listens: an event loop in a thread, and the limits of what it takes."""
+"""The gRPC server: an event loop in a thread, and the limits of what it accepts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from infertrace.collector.listen_address import AddressError, ListenAddress
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-MAX_CALLS_PER_CONNECTION = 1_024  # a client waits with further ones
-# That are not yet taken over from gRPC, which from 1,000 on would refuse some at random, and
-# would not say when to come again.
+MAX_CALLS_PER_CONNECTION = 1_024  # a client queues further ones itself
+# Calls that gRPC has not handed over yet. By default it refuses some at random from 1,000 on,
+# without a time to retry after.
 MAX_ARRIVING_CALLS = 8_192
-HANDSHAKE_TIMEOUT_MS = 10_000  # for a connection to say that it speaks HTTP/2, or TLS
-IDLE_MS = 300_000  # without a call, until a connection is closed; a producer opens another one
-KEEPALIVE_MS = 60_000  # finds producers whose machine went away
+HANDSHAKE_TIMEOUT_MS = 10_000  # for the handshake of TLS or HTTP/2
+IDLE_MS = 300_000  # without a call, then the connection is closed; a producer opens another one
+KEEPALIVE_MS = 60_000  # detects producers whose machine is gone
 MIN_PING_INTERVAL_MS = 10_000
 
 _SERVICE_NAME = "infertrace.v1.CollectorService"
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 def require_free(address: ListenAddress) -> None:
-    """Raise AddressError if `address` is taken; gRPC itself reports that in lines of its own."""
+    """Raise AddressError if `address` is taken; gRPC would log that in its own format."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         socket.create_server((address.host, address.port), family=family).close()
@@ -41,7 +41,7 @@ def require_free(address: ListenAddress) -> None:
 
 
 class GrpcServer:
-    """Listens from the moment it is made, answers from `start` on; in the clear or with TLS."""
+    """Listens once constructed, answers once started; with TLS where it has credentials."""
 
     def __init__(
         self, address: ListenAddress, credentials: grpc.ServerCredentials | None = None
@@ -72,7 +72,7 @@ class GrpcServer:
                 ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
                 ("grpc.server.max_pending_requests", MAX_ARRIVING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_ARRIVING_CALLS),
-                # Otherwise a second collector would silently take half of the calls.
+                # With it, a second collector on this port would silently get half of the calls.
                 ("grpc.so_reuseport", 0),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
                 ("grpc.max_connection_idle_ms", IDLE_MS),
@@ -86,7 +86,7 @@ class GrpcServer:
         return self._server.add_secure_port(str(address), credentials)
 
     def start(self, service: CollectorService) -> None:
-        """Begin to answer."""
+        """Start answering calls with `service`."""
         handlers = {
             "SendSpan": _handler(service.send_span, SendSpanResponse.SerializeToString),
             "SendSpanBatch": _handler(
@@ -100,7 +100,7 @@ class GrpcServer:
         self._run(self._server.start())
 
     def stop(self, grace_s: float) -> None:
-        """Take no new call, and give those in progress `grace_s` seconds."""
+        """Accept no new call, and give those in progress `grace_s` seconds."""
         assert self._server is not None
         self._run(self._server.stop(grace_s))
         self._end_loop()
@@ -110,7 +110,7 @@ class GrpcServer:
 
     def _end_loop(self) -> None:
         async def forget() -> None:
-            # What gRPC has on the loop has to go before it.
+            # gRPC's objects use the loop when they are destroyed, so they have to go first.
             self._server = None
 
         self._run(forget())
@@ -123,7 +123,7 @@ def _handler(
     method: Callable[[AsyncIterator[bytes], Context], Awaitable[Response]],
     serialize: Callable[[Response], bytes],
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    # No deserializer: the bytes are examined before they become objects.
+    # No deserializer: the service checks the bytes before they become objects.
     return grpc.stream_unary_rpc_method_handler(
         method, request_deserializer=None, response_serializer=serialize
     )

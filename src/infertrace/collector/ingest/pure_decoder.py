@@ -29,7 +29,7 @@ def decode(raw: bytes) -> DecodedSpans:
 def _spans(raw: bytes, fields: RequestFields) -> Sequence[Span | None]:
     try:
         spans = SendSpanBatchRequest.FromString(raw).spans
-        # A span whose tag is longer than need be is none of those that were counted.
+        # `request_fields` does not count a span whose tag is encoded in more bytes than needed.
         if len(spans) == len(fields.spans):
             return list(spans)
     except DecodeError:

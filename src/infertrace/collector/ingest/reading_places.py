@@ -1,9 +1,9 @@
-"""Whose request is read: a bounded number of them, so that their bytes are bounded too.
+"""Bounds how many request bodies are read at once, and so the memory that they take.
 
-gRPC does not say whether a body that has not come is on its way or held back. So one peer, which
-is one connection, gets a share of the places at most; where others wait, a call has its place for
-a short turn; and the one that came last is let in first: a sender that sends needs milliseconds,
-and what is held open piles up behind it.
+gRPC does not tell whether a body that is missing is on its way or held back. So one peer, which is
+one connection, gets at most a share of the places; while others wait, a call keeps its place for a
+short turn only; and the newest call enters first: a sender that really sends needs milliseconds,
+and calls that are held open pile up behind it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Body = TypeVar("Body")
 
 
 class NoPlaceError(Exception):
-    """There was none in time, or others needed it; the sender should come again."""
+    """No place became free in time, or another call needed it; the sender should retry."""
 
 
 class SlowBodyError(Exception):
-    """The body had its place, and did not come in time."""
+    """The call had a place, and its body did not arrive in time."""
 
 
 @dataclass(frozen=True)
 class PlaceLimits:
-    """At most `max_waiting` calls wait for one of `count` places; beyond that the oldest goes.
+    """At most `max_waiting` calls wait for one of `count` places; beyond that the oldest fails.
 
-    A call has `timeout_s` seconds until its body is there, of which `turn_s` seconds with a place
-    are its own.
+    The body of a call has to arrive within `timeout_s` seconds. Once it has a place, the call
+    keeps it for at least `turn_s` of them.
     """
 
     count: int
@@ -45,35 +45,35 @@ class PlaceLimits:
 class _Call:
     peer: str
     let_in: asyncio.Future[bool]
-    """false: it has to go"""
+    """False: the call fails, as too many wait."""
     evicted: asyncio.Future[None]
-    turn_ends: float = 0.0
+    turn_ends_s: float = 0.0
 
 
 class ReadingPlaces:
-    """All on one event loop."""
+    """Admits calls to the places; all methods run on one event loop."""
 
     def __init__(self, limits: PlaceLimits) -> None:
         self._limits = limits
         self._free = limits.count
         self._taken: Counter[str] = Counter()  # places, by peer
-        # Both in the order of time.
+        # Both with the oldest first.
         self._waiting: dict[_Call, None] = {}
         self._reading: dict[_Call, None] = {}
         self._next_look: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
     async def read(self, peer: str, receive: Callable[[], Awaitable[Body]]) -> AsyncIterator[Body]:
-        """What `receive` brings; the place is given back after the block.
+        """The body that `receive` returns; the place is free again after the block.
 
         Raises NoPlaceError and SlowBodyError.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.timeout_s
+        deadline_s = loop.time() + self._limits.timeout_s
         call = _Call(peer, loop.create_future(), loop.create_future())
         try:
             await self._enter(call)
-            yield await self._received(call, receive, deadline)
+            yield await self._received(call, receive, deadline_s)
         finally:
             if call.let_in.done() and call.let_in.result():
                 self._free += 1
@@ -97,21 +97,20 @@ class ReadingPlaces:
             raise NoPlaceError("too many requests at once")
 
     async def _received(
-        self, call: _Call, receive: Callable[[], Awaitable[Body]], deadline: float
+        self, call: _Call, receive: Callable[[], Awaitable[Body]], deadline_s: float
     ) -> Body:
         loop = asyncio.get_running_loop()
-        # Left to itself where the call ends first: cancelled, it would free the memory that gRPC
-        # still writes to.
+        # Not cancelled where the call ends first: that would free memory that gRPC still writes to.
         receiving = asyncio.ensure_future(receive())
         receiving.add_done_callback(_heed)
-        call.turn_ends = loop.time() + self._limits.turn_s
+        call.turn_ends_s = loop.time() + self._limits.turn_s
         self._reading[call] = None
         try:
             self._look()
             ends: set[asyncio.Future[Any]] = {receiving, call.evicted}
             await asyncio.wait(
                 ends,
-                timeout=deadline - loop.time(),
+                timeout=deadline_s - loop.time(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
@@ -123,7 +122,7 @@ class ReadingPlaces:
         raise SlowBodyError("the request did not come to its end")
 
     def _look(self) -> None:
-        """Let in whoever can be; where somebody cannot, end the oldest turn that is in the way."""
+        """Admit calls while places are free; for those left, end the oldest turns that are over."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -142,13 +141,13 @@ class ReadingPlaces:
         for call in in_the_way[: len(self._waiting)]:
             if call.evicted.done():
                 continue
-            if call.turn_ends > now:
-                self._next_look = loop.call_later(call.turn_ends - now, self._look)
+            if call.turn_ends_s > now:
+                self._next_look = loop.call_later(call.turn_ends_s - now, self._look)
                 return
             call.evicted.set_result(None)
 
 
 def _heed(receiving: asyncio.Future[Body]) -> None:
-    """Of an ended call nobody asks for the outcome, and asyncio would log that."""
+    """Retrieve the outcome of an ended call: asyncio logs exceptions that nothing retrieves."""
     if not receiving.cancelled():
         receiving.exception()

@@ -18,7 +18,7 @@ from infertrace.collector.store.store import Batch
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 
 PRODUCER_ID_BYTES = 16
-MAX_SPAN_SEQUENCE = 2**63 - 1  # beyond it a number is not one that was counted up to
+MAX_SPAN_SEQUENCE = 2**63 - 1  # no producer counts further
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DecodedRequest:
 
 def decode_span(raw: bytes) -> DecodedRequest:
     """Decode a SendSpanRequest; raises RequestError."""
-    # As protobuf has it, the last occurrence of a field that is not repeated counts.
+    # In protobuf, the last occurrence of a field that is not repeated wins.
     return _decoded(decoder_choice.selected.decode(last_span(raw)), None, None)
 
 

@@ -1,4 +1,4 @@
-"""The status details that tell a producer when to come again.
+"""The status details that tell a producer when to retry.
 
 `grpc-status-details-bin` carries a google.rpc.Status (code = 1, message = 2, details = 3), whose
 details hold a google.rpc.RetryInfo (retry_delay = 1), each wrapped in an Any:

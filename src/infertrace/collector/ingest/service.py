@@ -1,4 +1,4 @@
-"""The gRPC service: a request in, its spans durable, the answer out."""
+"""The gRPC service: answers a request once its spans are durable."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from infertrace.collector.store.group_commit import GroupCommit, OverloadError
 from infertrace.collector.store.store import StoreBusyError, StoreError
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
 
-# Times the size of a message, it bounds the memory of what has not come to its end.
+# READING_PLACES x MAX_MESSAGE_BYTES bounds the memory of the bodies that are being read.
 READING_PLACES = 64
 PLACES_PER_CONNECTION = 16
-MAX_WAITING_CALLS = 4_096  # for a place; each has some 64 KiB
-READING_TURN_S = 1.0  # for a body to come while others wait
-REQUEST_TIMEOUT_S = 10.0  # for a body to come, with the wait for a place
+MAX_WAITING_CALLS = 4_096  # for a place; each takes some 64 KiB
+READING_TURN_S = 1.0  # for a body to arrive while other calls wait
+REQUEST_TIMEOUT_S = 10.0  # for a body to arrive, including the wait for a place
 COMMIT_TIMEOUT_S = 10
 RETRY_DELAY_S = 1
 DECODING_THREADS = max(2, min(16, os.cpu_count() or 1))
@@ -46,9 +46,9 @@ Taken = tuple[DecodedRequest, "Future[None] | None"]
 class CollectorService:
     """Answers the two calls of the contract, on the bytes of a request.
 
-    On the wire, a call with one request is a stream of one. As a stream, who sends it is known
-    before its body is read, and a body that does not come to its end can be refused here. A call
-    whose body has not come, or whose spans are being stored, takes no thread.
+    On the wire, a call with one request is a stream of one. Handled as a stream, it is authorized
+    before its body is read, and the service itself can refuse a body that does not arrive in full.
+    A call takes no thread while its body arrives or while its spans are being stored.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CollectorService:
         self._logged: set[type[Exception]] = set()
 
     def close(self) -> None:
-        """End the threads; after this, no call is answered."""
+        """End the threads that decode; no call may follow."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send_span(self, requests: AsyncIterator[bytes], context: Context) -> SendSpanResponse:
@@ -96,7 +96,7 @@ class CollectorService:
         context: Context,
         decode: Callable[[bytes], DecodedRequest],
     ) -> DecodedRequest:
-        """What a request was decoded to, once it is durable; every failure ends the call."""
+        """The decoded request, once it is durable; every failure ends the call."""
         self._counters.add(requests=1)
         if self._token is not None and not self._token.permits(
             dict(context.invocation_metadata() or ()).get("authorization")
@@ -118,14 +118,14 @@ class CollectorService:
                 ((STATUS_DETAILS_KEY, retry_details(str(error), RETRY_DELAY_S)),),
             )
         except TimeoutError as error:
-            # It may be stored yet; the retry is then a duplicate, which the store recognises.
+            # The spans may still get stored; the store then recognises the retry as a duplicate.
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
         except StoreError as error:
             _log.error("spans could not be stored: %s", error)
             reason = "the spans could not be stored"
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, reason)
         except Exception as error:
-            # To gRPC it would be UNKNOWN, which says nothing about whether to come again.
+            # gRPC would answer UNKNOWN, which does not tell the producer whether to retry.
             self._log_once(error)
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, "the collector failed")
 
@@ -142,7 +142,7 @@ class CollectorService:
             decoded, done = await loop.run_in_executor(self._threads, self._take, raw, decode)
         if done is not None:
             durable = asyncio.wrap_future(done)
-            # What is queued for the store cannot be taken back, so neither is this cancelled.
+            # The queued batch cannot be taken back, so the wait for it is not cancelled either.
             await asyncio.wait({durable}, timeout=COMMIT_TIMEOUT_S)
             if not durable.done():
                 raise TimeoutError(f"the store took longer than {COMMIT_TIMEOUT_S} s")
@@ -160,7 +160,7 @@ class CollectorService:
             return decoded, self._writer.submit(batch, reservation)
 
     def _log_once(self, error: Exception) -> None:
-        """With its traceback, the first of its type."""
+        """Log the first error of each type, with its traceback."""
         if type(error) not in self._logged:
             self._logged.add(type(error))
             _log.error("a request failed, as others may after it", exc_info=error)

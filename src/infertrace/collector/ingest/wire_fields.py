@@ -25,7 +25,7 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class RequestFields:
-    """Where the spans lie in a request, and the bytes of all that is not a span."""
+    """The positions of the spans in a request, and the bytes of its other fields."""
 
     spans: list[slice]
     others: bytes
@@ -60,7 +60,7 @@ def request_fields(raw: bytes) -> RequestFields:
 
 
 def last_span(raw: bytes) -> bytes:
-    """The request with only its last span; with a malformed one where there is none."""
+    """The request reduced to its last span, or to a malformed one where it has none."""
     fields = request_fields(raw)
     if not fields.spans:
         return bytes((_SPAN_TAG, 1, 0))
@@ -73,7 +73,7 @@ def last_span(raw: bytes) -> bytes:
 
 
 def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
-    # Counting bytes is cheap and never too low; walking every span is needed only beyond that.
+    # A count of bytes is cheap and never too low; only where it exceeds the limit, walk the spans.
     if raw.count(_EVENT_TAG) + raw.count(_LINK_TAG) <= MAX_EVENTS_AND_LINKS:
         return
     count = 0

@@ -1,1 +1,1 @@
-"""Answers questions about stored spans over HTTP."""
+"""Answers queries about stored spans over HTTP."""

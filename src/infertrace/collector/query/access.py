@@ -1,4 +1,4 @@
-"""Who may ask, and how many at once; what every request passes before its route."""
+"""Access control and the limit of concurrent requests, before any route."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_CONCURRENT_REQUESTS = 32
-OPEN_PATHS = frozenset({"/health"})  # a liveness probe holds no token
+OPEN_PATHS = frozenset({"/health"})  # a liveness probe has no token
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class AccessMiddleware:
     """ASGI middleware.
 
-    With a token, every path but the open ones asks for it. Without one the collector is on
+    With a token, every path but the open ones requires it. Without one the collector is on
     loopback, and a request must name a loopback host: a web page that points its own host name
     at 127.0.0.1 (DNS rebinding) could otherwise read the spans through its visitor's browser.
     """
@@ -34,7 +34,7 @@ class AccessMiddleware:
             await refusal(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # Answered as GET is; the server leaves the body out.
+            # The routes answer it as GET; the server leaves the body out.
             scope = {**scope, "method": "GET"}
         self._in_progress += 1
         try:

@@ -1,4 +1,4 @@
-"""The query API: its routes, behind access control, with errors that all read alike."""
+"""The query API: its routes, its access control, and one form for all errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def create_app(
     threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
 ) -> FastAPI:
-    """The application; `permits` judges the `authorization` header, None asks for none."""
+    """The application; `permits` checks the `authorization` header, None requires none."""
     app = FastAPI(
         title="infertrace collector",
         description="Stored inference spans. Every error is a JSON object with the key `error`.",
-        docs_url=None,  # these pages load their scripts from elsewhere
+        docs_url=None,  # the pages for it load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
     )

@@ -24,7 +24,7 @@ def flat_span(row: Row) -> dict[str, Any]:
 
 
 def flat_spans_with_resources(store: SpanReader, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as `flat_span` has them, and in `resource` the attributes of the resource of each."""
+    """Rows as JSON types, each with the attributes of its resource under `resource`."""
     ids = {row[_RESOURCE_ID] for row in rows} - {None}
     found = store.resources(ids) if ids else {}
     resources = {key: json.loads(attributes) for key, attributes in found.items()}

@@ -19,7 +19,7 @@ from infertrace.collector.background_thread import BackgroundThread
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 32 * 1024
 REQUEST_TIMEOUT_S = 10  # for a client to send its whole request
-ANSWER_TIMEOUT_S = 30  # for a client to take what waits to be sent
+ANSWER_TIMEOUT_S = 30  # for a client to read what waits to be sent
 KEEP_ALIVE_S = 15
 START_TIMEOUT_S = 30
 
@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes connections whose client is too slow, and beyond the limit those that wait longest.
+    """Closes connections of slow clients, and beyond the limit those that have waited longest.
 
-    uvicorn bounds the pause between two requests, but not the time that one request takes to
-    come, nor that of an answer to go.
+    uvicorn bounds the pause between two requests, but neither the time in which a request has to
+    arrive, nor that in which a client has to read the answer.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -75,7 +75,7 @@ class BoundedProtocol(H11Protocol):
             self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
 
     def _make_room(self) -> None:
-        """End the connection that has waited longest for its client; this one has not."""
+        """End the connection that has waited longest for its client; a new one has not waited."""
         waiting = [
             (timer.when(), connection.transport)
             for connection in self.connections
@@ -83,7 +83,7 @@ class BoundedProtocol(H11Protocol):
             and (timer := connection._deadline or connection._taken) is not None
             and not connection.transport.is_closing()
         ]
-        # An aborted one leaves the connections a moment later.
+        # An aborted connection stays in `connections` for a moment.
         _, transport = min(waiting, key=itemgetter(0), default=(0.0, self.transport))
         transport.abort()
 
@@ -111,7 +111,7 @@ class _ThreadedServer(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            # Where an error ended it, uvicorn has closed nothing.
+            # After an error, uvicorn leaves its sockets open.
             for server in self.servers if self.started else ():
                 server.close()
             for connection in list(self.server_state.connections):
@@ -119,13 +119,13 @@ class _ThreadedServer(uvicorn.Server):
 
 
 class HttpServer:
-    """Listens from the moment it is made, which raises OSError; answers from `start` on."""
+    """Listens once constructed, which may raise OSError; answers once started."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-        # asyncio does this only where a socket names its protocol, which this one does not: head
-        # and body of an answer would wait 40 ms for each other. What is accepted inherits it.
+        # asyncio sets this only on sockets that name their protocol, which this one does not.
+        # Without it, the body of an answer waits 40 ms for its head. Accepted sockets inherit it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._server: _ThreadedServer | None = None
@@ -158,14 +158,14 @@ class HttpServer:
             self._is_ready.set()
 
         self._server = _ThreadedServer(self._config, is_ready)
-        # A copy, since a server closes what it was given.
+        # A copy, since the server closes the socket that it gets.
         with self._socket.dup() as copy:
             self._server.run([copy])
         if not self._is_stopping:
             raise RuntimeError("the HTTP server ended by itself")
 
     def stop(self, grace_s: float) -> None:
-        """Take no new request, and give those in progress `grace_s` seconds."""
+        """Accept no new request, and give those in progress `grace_s` seconds."""
         self._is_stopping = True
         if self._server is None:
             return
@@ -175,5 +175,5 @@ class HttpServer:
             _log.warning("the HTTP server did not stop within %s s", grace_s)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()

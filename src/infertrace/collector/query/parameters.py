@@ -16,13 +16,16 @@ from starlette.datastructures import QueryParams
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.metrics import METRICS
 from infertrace.collector.store.span_filter import SpanKey
-from infertrace.collector.store.timestamps import NANOS_PER_SECOND, parse_rfc3339
+from infertrace.collector.store.timestamps import (
+    MAX_UNIX_NANOS,
+    NANOS_PER_MS,
+    NANOS_PER_SECOND,
+    parse_rfc3339,
+)
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 MAX_KEYED = 16  # conditions on keys in one request
-MAX_UNIX_NANOS = 2**63 - 1
-NANOS_PER_MS = 1_000_000
 STATUSES = ("OK", "ERROR", "CANCELLED")
 
 _NANOS_PER_UNIT = {
@@ -38,7 +41,7 @@ _MISSING_PLUS = re.compile(r" (?=\d\d:\d\d$)")
 
 
 class ParameterError(ValueError):
-    """A parameter of a request is wrong; the text is for whoever sent it."""
+    """A parameter of a request is wrong; the answer shows the text to the client."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def parse_trace_id(text: str) -> uuid.UUID:
 
 
 def format_cursor(key: SpanKey) -> str:
-    """An opaque text for the place after a span."""
+    """An opaque text for the position after a span."""
     plain = f"{key.start_time_ns}/{key.trace_id.hex}/{key.span_id:x}"
     return urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 

@@ -1,4 +1,4 @@
-"""The counters of a collector, and its process, for Prometheus."""
+"""The counters of a collector, and metrics of its process, for Prometheus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GAUGES = {"pending_bytes": "Bytes of requests waiting for their commit."}
 
 
 class PrometheusMetrics(Collector):
-    """No label is a name that a span brings: a million models make no series here."""
+    """No label is taken from a span: a million models would make as many series."""
 
     def __init__(self, counters: Counters, threads: Sequence[BackgroundThread]) -> None:
         self._counters = counters
@@ -36,7 +36,7 @@ class PrometheusMetrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """All metrics, as a scrape reads them."""
+        """All metrics in the text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.collector.store.ledger import Producer
-from infertrace.collector.store.store import MAX_TIME_NS, Batch
+from infertrace.collector.store.store import Batch
+from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
 REMEMBERED_SPANS = 1_000_000  # whose ids a store keeps in memory, at least
 LOOK_BACK_NS = 3_600_000_000_000
@@ -45,7 +46,7 @@ def may_repeat(batches: Sequence[Batch], accounts: Mapping[bytes, Producer]) -> 
 def look_back(start_times: pa.Array) -> tuple[int, int]:
     """The first and the last start time, in nanoseconds since 1970, to look at for duplicates."""
     found = pc.min_max(start_times).as_py()
-    return found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, MAX_TIME_NS)
+    return found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, MAX_UNIX_NANOS)
 
 
 def counts_by_batch(batches: Sequence[pa.RecordBatch], positions: Iterable[int]) -> list[int]:

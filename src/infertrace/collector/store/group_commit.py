@@ -19,7 +19,7 @@ MAX_GROUP_SPANS = 100_000  # in one transaction
 
 
 class OverloadError(Exception):
-    """More bytes wait for the store than may; the sender should come again later."""
+    """Too many bytes wait for the store; the sender should retry later."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Pending:
 
 
 class GroupCommit:
-    """Writes batches to a store from a thread of its own."""
+    """Writes batches to a store from one thread."""
 
     def __init__(
         self, store: SpanWriter, counters: Counters, max_pending_bytes: int = MAX_PENDING_BYTES
@@ -58,7 +58,7 @@ class GroupCommit:
 
     @contextmanager
     def reserve(self, byte_count: int) -> Iterator[Reservation]:
-        """Room for a request of `byte_count` bytes, to be taken before it is decoded.
+        """Reserve room for a request of `byte_count` bytes, before it is decoded.
 
         A submitted request keeps its room until it is durable or has failed. Raises OverloadError.
         """
@@ -121,22 +121,22 @@ class GroupCommit:
                 span_count += len(following.batch.rows)
             try:
                 if not self._commit(group):
-                    # What one batch cannot do must not fail its neighbours.
+                    # A batch that cannot be written must not fail its neighbours.
                     for pending in group:
                         self._commit([pending])
             finally:
-                # Whatever ended this thread, nobody waits in vain.
+                # Whatever ended this thread, no request may wait for it forever.
                 for pending in group:
                     self._settle(pending, StoreError("the thread that writes has ended"))
             thread.does_well()
 
     def _commit(self, group: list[_Pending]) -> bool:
-        """Settle all of a group; False where one of several may be what failed it."""
+        """Write a group and settle its batches; False where one of several may have failed it."""
         failure: Exception | None = None
         duplicates = 0
         try:
             duplicates = self._store.commit([pending.batch for pending in group])
-        except Exception as error:  # whatever it is, this thread has to go on
+        except Exception as error:  # whatever it is, this thread has to continue
             failure = error if isinstance(error, StoreError) else StoreError(repr(error))
         if failure is not None:
             self._counters.add(commit_failures=1)

@@ -1,4 +1,4 @@
-"""The one place that chooses how ids are remembered."""
+"""Filters of ids in bounded memory, and the one place that chooses their backend."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class DuplicateFilter(Protocol):
-    """Remembers the last so many spans; the module of a backend has a class of this name."""
+    """Remembers the newest spans; the module of a backend has a class of this name."""
 
     def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
-        """Remember spans; the positions of those that have (probably) been added before."""
+        """Remember spans; returns the positions of those that have (probably) been added before."""
 
 
 class TraceFilter(Protocol):
-    """Some trace ids; one that was added is never denied."""
+    """A Bloom filter of trace ids: no false negatives."""
 
     def add(self, trace_ids: Any) -> None:
         """Add ids of 16 bytes each."""

@@ -1,8 +1,8 @@
-"""Conditions on what spans hold under keys: tags, attributes, the attributes of a resource.
+"""Conditions on values under keys: tags, attributes, the attributes of a resource.
 
 Stores keep these as the text of a JSON object, without spaces. A search for a piece of that text
-finds every span that is asked for, in any database, and only in contrived cases another one; so
-what it finds is judged again here, by the values themselves.
+works in any database and finds every matching span, and in contrived cases another one; so this
+module checks the rows that were found again, by the values themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3
 
 @dataclass(frozen=True)
 class KeyedText:
-    """That a value is this text, or, if it is none, is written so.
+    """A condition: the value under a key is this text, or is written so where it is no text.
 
     `true` and `false` are booleans as well as texts. A number is also found by other digits of the
     same number: `1`, `1.0` and `1e0`.
@@ -27,7 +27,7 @@ class KeyedText:
     text: str
 
     def pieces(self) -> list[str]:
-        """Texts of which one is in every JSON object that has the value."""
+        """Texts one of which is in every JSON object that has the value."""
         key = json.dumps(self.key, ensure_ascii=False)
         found = [f"{key}:{json.dumps(self.text, ensure_ascii=False)}"]
         for literal in self._literals():
@@ -35,14 +35,14 @@ class KeyedText:
         return found
 
     def is_in(self, values: Mapping[str, object]) -> bool:
-        """Whether the value is among these."""
+        """Whether the condition holds of these values."""
         value = values.get(self.key)
         if isinstance(value, str):
             return value == self.text
         return value is not None and json.dumps(value) in self._literals()
 
     def _literals(self) -> list[str]:
-        """How JSON writes what is not a text."""
+        """The text as JSON writes a boolean or a number."""
         if self.text in ("true", "false"):
             return [self.text]
         if not _NUMBER.fullmatch(self.text):
@@ -58,7 +58,7 @@ class KeyedText:
 
 
 def are_in(conditions: Sequence[KeyedText], text: str | None) -> bool:
-    """Whether all hold of a JSON object."""
+    """Whether all conditions hold of the text of a JSON object."""
     if not conditions:
         return True
     values = {} if text is None else json.loads(text)

@@ -11,9 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from infertrace.collector.store.columns import Kind
-from infertrace.collector.store.timestamps import format_rfc3339
-
-NANOS_PER_MS = 1_000_000
+from infertrace.collector.store.timestamps import NANOS_PER_MS, format_rfc3339
 
 _FLOAT32 = struct.Struct("f")
 

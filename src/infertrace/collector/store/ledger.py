@@ -1,4 +1,4 @@
-"""What the collector knows of one producer: how many of its spans are stored, and how it knows."""
+"""The account of one producer: how many of its spans are stored, lost or still to come."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-MAX_PRODUCERS = 10_000  # accounts that a store keeps; those seen last stay
+from infertrace.collector.store.timestamps import NANOS_PER_SECOND
+
+MAX_PRODUCERS = 10_000  # accounts that a store keeps: those of the producers seen last
 MAX_INTERVALS = 1_000  # of received sequence numbers, for one producer
 MAX_DROP_REASONS = 32  # for one producer
 MAX_NAME_CHARACTERS = 256  # of a service name or a drop reason
 SILENT_AFTER_S = 60  # without a batch, a producer that has not finished counts as silent
-NANOS_PER_SECOND = 1_000_000_000
 
 Interval = tuple[int, int]
 """First and last sequence number, both included."""
@@ -19,7 +20,7 @@ Interval = tuple[int, int]
 
 @dataclass(frozen=True)
 class ProducerReport:
-    """What a batch says of its producer; the counters are cumulative, as of the batch's making."""
+    """What a batch reports of its producer; the counters are cumulative, as of its making."""
 
     producer_id: bytes
     service_name: str
@@ -56,8 +57,8 @@ class Producer:
     ) -> Producer:
         """The account after one more batch of `span_count` spans is durable.
 
-        A batch that comes again, whole or in part, counts by its sequence numbers and so only
-        once. `duplicates` is the number of its valid spans that were stored before.
+        A batch that is sent again, in full or in part, counts by its sequence numbers, so once.
+        `duplicates` is the number of its valid spans that were stored before.
         """
         received = self.received
         stored = span_count - len(rejected_positions) - duplicates
@@ -85,23 +86,23 @@ class Producer:
         )
 
     def has_received(self, first: int, span_count: int) -> bool:
-        """Whether any of the spans numbered from `first` on may have come before."""
+        """Whether any of `span_count` spans numbered from `first` on has been received."""
         wanted = (first, first + span_count - 1)
         return _missing(self.received, wanted) < span_count
 
     @property
     def lost(self) -> int:
-        """Spans that will never come: dropped by the producer or rejected here.
+        """Spans that will never arrive: dropped by the producer or rejected here.
 
-        The producer counts a rejection as a drop as soon as it hears of it; the larger of the
-        two numbers is the one that is up to date.
+        The producer counts a rejection as a drop once it gets the answer; the larger of the two
+        numbers is up to date.
         """
         by_producer = sum(count for reason, count in self.dropped.items() if reason != "rejected")
         return by_producer + max(self.rejected, self.dropped.get("rejected", 0))
 
     @property
     def pending(self) -> int:
-        """Spans that the producer had not delivered when it last said how many it has made."""
+        """Spans that the producer had not delivered as of its last report."""
         return max(0, self.produced - self.stored - self.lost)
 
     @property
@@ -115,7 +116,7 @@ class Producer:
         return self.finished and self.stored >= self.produced
 
     def state(self, now_ns: int) -> Literal["active", "finished", "silent"]:
-        """Whether more is to be expected; `now_ns` is nanoseconds since 1970."""
+        """Whether to expect further batches; `now_ns` is nanoseconds since 1970."""
         if self.finished:
             return "finished"
         silent = now_ns - self.last_seen_ns > SILENT_AFTER_S * NANOS_PER_SECOND
@@ -123,7 +124,7 @@ class Producer:
 
     @property
     def gaps(self) -> list[Interval]:
-        """Sequence numbers that entered the producer's buffer before others that came."""
+        """Sequence numbers that have not been received although later ones have."""
         gaps = []
         expected = 1
         for first, last in self.received:

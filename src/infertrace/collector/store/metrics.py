@@ -1,4 +1,4 @@
-"""What can be asked of a model over time: the one declaration that stores and answers share."""
+"""The metrics of a model over time: the one declaration that stores and answers share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Aggregate = Literal["quantile", "mean", "rate", "error_share"]
-"""Interpolated, at `fraction`; of the values that are there; the sum for each second of a step
-(of 1 for each span without a column); the spans with status ERROR among all, 0 to 1."""
+"""`quantile` is interpolated, at `fraction`. `mean` is of the values that are present. `rate` is
+the sum for each second of a step, where a metric without a column counts spans. `error_share` is
+the share of spans with status ERROR, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ AGGREGATED_COLUMNS = (
 """All columns that statistics read."""
 
 
-def aggregate_sql(metric: Metric, step_nanos: int, quantile: str) -> str:
+def aggregate_sql(metric: Metric, step_ns: int, quantile: str) -> str:
     """The aggregate in SQL; `quantile` is the dialect's, with {column} and {fraction}."""
     column = metric.column
     if metric.aggregate == "quantile":
@@ -77,7 +78,7 @@ def aggregate_sql(metric: Metric, step_nanos: int, quantile: str) -> str:
     elif metric.aggregate == "mean":
         value = f"avg({column})"
     elif metric.aggregate == "rate":
-        value = f"{f'sum({column})' if column else 'count(*)'} * 1e9 / {step_nanos:d}"
+        value = f"{f'sum({column})' if column else 'count(*)'} * 1e9 / {step_ns:d}"
     else:
         value = "avg(CASE WHEN status = 'ERROR' THEN 1.0 ELSE 0.0 END)"
     return f"CAST(({value}) * {metric.scale} AS DOUBLE PRECISION)"

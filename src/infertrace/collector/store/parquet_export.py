@@ -1,4 +1,4 @@
-"""Stored spans as Parquet files that other engines read as they stand.
+"""Exports stored spans as Parquet files, which other engines read directly.
 
 Hive partitions by day (of the start, UTC) and model; `partition_names.py` has the names of their
 folders. Ids are hexadecimal text, as in the answers of the query API; `start_time` has
@@ -47,15 +47,15 @@ def export_parquet(store: SpanSource, to: Path, since_ns: int, until_ns: int) ->
 
 
 class _Partitions:
-    """The files that are being written, some of them open."""
+    """The files of an export, at most MAX_OPEN_FILES of them open."""
 
     def __init__(self, to: Path) -> None:
         self._to = to
         self._parts: dict[Path, int] = {}  # how many files each folder has
-        self._open: dict[Path, pq.ParquetWriter] = {}  # the one used last comes last
+        self._open: dict[Path, pq.ParquetWriter] = {}  # the least recently used first
 
     def write(self, rows: pa.Table) -> None:
-        """Each row to its partition."""
+        """Write each row to the file of its partition."""
         groups = pa.table({name: rows.column(name) for name in ("day", "model_name")})
         groups = groups.append_column("place", pa.array(range(len(rows)), pa.int64()))
         groups = groups.group_by(["day", "model_name"]).aggregate([("place", "list")])
@@ -82,20 +82,20 @@ class _Partitions:
                 str(folder.absolute() / f"part-{number}{SUFFIX}"),
                 schema,
                 compression="zstd",
-                filesystem=LocalFileSystem(),  # otherwise some paths are taken for addresses
+                filesystem=LocalFileSystem(),  # otherwise pyarrow takes some paths for URLs
             )
         self._open[folder] = writer
         return writer
 
     def close(self) -> None:
-        """All files, whole as far as they were written."""
+        """Finish all files."""
         for writer in self._open.values():
             writer.close()
         self._open.clear()
 
 
 class _Resources:
-    """The attributes of the resources in an export, each asked for once."""
+    """The attributes of the resources in an export, each read once."""
 
     def __init__(self, store: SpanSource) -> None:
         self._store = store

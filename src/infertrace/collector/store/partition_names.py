@@ -1,8 +1,8 @@
-"""The names of models as names of folders, which every file system can hold and tells apart.
+"""Turns model names into distinct folder names that every file system can hold.
 
-As in any Hive partition, bytes that a path may not hold are written as %XX, and readers undo it.
-So are capital letters, for the sake of file systems to which they are small ones, and a dot at the
-end, which Windows drops. A name that is too long is cut, and goes on with a hash of all of it.
+As in any Hive partition, bytes that a path cannot hold are written as %XX, which readers decode.
+So are capital letters, as some file systems ignore case, and a dot at the end, which Windows drops.
+A name that is too long is cut, and a hash of the whole name is appended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, where a library creates them and asks for no mode."""
+"""Makes files private to their owner that a library creates without a mode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _before = 0
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """What this process creates meanwhile has the mode 0600, or 0700 for a folder.
+    """Files that the process creates within the block get the mode 0600, folders 0700.
 
-    The mask is that of the whole process: a file that another thread creates in this time, for
-    something else, is as private.
+    The mask is that of the whole process: it also applies to files that other threads create at
+    that time.
     """
     global _blocks, _before
     with _lock:

@@ -1,4 +1,4 @@
-"""A producer's account as a row of the table `producers`, alike in all databases."""
+"""A producer's account as a row of the table `producers`, the same in all databases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIELDS = {"first_seen": "first_seen_ns", "last_seen": "last_seen_ns"}
 
 
 def producer_row(producer: Producer, **otherwise: Any) -> list[Any]:
-    """The values of the columns; `otherwise` are those that a database writes in its own way."""
+    """The values of the columns; `otherwise` are those that a database writes differently."""
     values = {
         "dropped": json.dumps(producer.dropped),
         "received": json.dumps(producer.received),

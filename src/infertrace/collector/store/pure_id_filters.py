@@ -1,4 +1,4 @@
-"""Which ids have been here, in Python."""
+"""Filters of ids, in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DuplicateFilter:
         self._older: set[bytes] = set()
 
     def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
-        """Remember spans, of 16 and 8 bytes each; the positions of those added before."""
+        """Remember spans, of 16 and 8 bytes each; returns the positions of those added before."""
         traces, spans = bytes(trace_ids), bytes(span_ids)
         seen = []
         for place in range(len(spans) // 8):
@@ -29,7 +29,7 @@ class DuplicateFilter:
 
 
 class TraceFilter:
-    """Knows nothing, so that everything may have been added: in Python, to look is faster."""
+    """Excludes no id: in Python, a filter would cost more than the scan that it saves."""
 
     def add(self, trace_ids: Any) -> None:
         """Add ids of 16 bytes each."""

@@ -13,7 +13,7 @@ ALLOWED_URLS = (
 
 
 class StoreUrlError(ValueError):
-    """No store has such a URL."""
+    """The URL names no kind of store."""
 
     def __init__(self, scheme: str) -> None:
         # What follows the scheme may hold a password.
@@ -22,13 +22,13 @@ class StoreUrlError(ValueError):
 
 
 def shown_url(url: str) -> str:
-    """The URL of a store without what may be secret in it."""
+    """The URL of a store without secrets, to print or log."""
     scheme, separator, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres"):
         return url
     place, _, query = rest.partition("?")
     if "@" in query and "@" not in place:
-        place = "..."  # a password may hold the question mark as well as what follows it the "@"
+        place = "..."  # the password may hold a question mark, and what follows it an "@"
     return f"{scheme}{separator}{place.rpartition('@')[2]}"
 
 
@@ -37,7 +37,7 @@ def open_store(url: str, query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S) -> St
 
     `duckdb:///spans.duckdb` is a path relative to the working directory,
     `duckdb:////var/lib/spans.duckdb` an absolute one.
-    `postgresql://` takes what libpq takes; `memory:` forgets everything when it closes.
+    `postgresql://` takes what libpq takes; `memory:` loses everything when it is closed.
     A query that takes longer than `query_timeout_s` seconds raises QueryTimeoutError.
     Raises StoreUrlError for another URL and StoreError when the store cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""What the spans of one process have in common, stored once for each distinct set of attributes."""
+"""Resources: the attributes that the spans of a process share, each distinct set stored once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Resource:
 def stored_resource(attributes: Mapping[str, AttributeValue]) -> Resource | None:
     """The resource of these attributes, which are typed; None where there are none.
 
-    Of more than `MAX_RESOURCE_BYTES` the last in the order of their keys are left out, and
-    counted in an attribute.
+    Attributes beyond `MAX_RESOURCE_BYTES`, in the order of their keys, are left out, and counted
+    in an attribute.
     """
     if not attributes:
         return None

@@ -1,4 +1,4 @@
-"""Keeps a store within an age and a size: a thread that has the oldest spans deleted."""
+"""A thread that keeps a store within an age and a size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class RetentionWorker:
-    """Looks at the store at once, and then every so often."""
+    """Applies the retention at its start, and then every `INTERVAL_S` seconds."""
 
     def __init__(self, store: Maintenance, retention: Retention) -> None:
         self._store = store
@@ -23,11 +23,11 @@ class RetentionWorker:
         self.thread = BackgroundThread("retention", self._run)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """End; a deletion in progress comes to its end."""
+        """End the thread, after a deletion in progress."""
         self._stopping.set()
         self.thread.stop()
 
@@ -40,6 +40,6 @@ class RetentionWorker:
             except StoreError as error:
                 _log.warning("old spans could not be deleted: %s", error)
             thread.does_well()
-            # Even then once: a store may have kept what it was told before.
+            # Run once even without limits: a TimescaleDB policy of an earlier run must be removed.
             if self._retention == Retention() or self._stopping.wait(INTERVAL_S):
                 return

@@ -1,4 +1,4 @@
-"""Which spans a statistic is of: the one place that says what a request is."""
+"""The spans that a statistic is about: the one definition of what a request is."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
+
 ALL_OPERATIONS = "*"
 PARENT_IS_REMOTE = 0x200  # of a span's flags
 
-# Of the spans of a trace that one server makes, the first: what its client waits for.
+# The first span that a server makes of a trace, whose end its client waits for.
 _REQUEST = f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0)"
-_MAX_TIME_NS = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Selection:
     """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
 
-    Without an `operation`, of these the requests: the spans that have no parent, or one in another
-    process. With one, the spans of that operation; with ALL_OPERATIONS, all of them.
+    Without an `operation`, only requests: spans that have no parent, or one in another process.
+    With one, the spans of that operation; with ALL_OPERATIONS, all of them.
     """
 
     since_ns: int
-    until_ns: int = _MAX_TIME_NS
+    until_ns: int = MAX_UNIX_NANOS
     model: str | None = None
     operation: str | None = None
 
     def condition(
         self, placeholder: str, text: Callable[[str], str] = str
     ) -> tuple[str, list[Any]]:
-        """In SQL, with the values of its placeholders; `text` is how a store writes a text."""
+        """The condition in SQL, and its values; `text` converts a text to its stored form."""
         parts = [f"start_time >= {placeholder} AND start_time < {placeholder}"]
         values: list[Any] = [self.since_ns, self.until_ns]
         if self.model is None:

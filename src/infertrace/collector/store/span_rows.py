@@ -25,7 +25,7 @@ SCHEMA = pa.schema([(column.name, KINDS[column.kind].arrow) for column in COLUMN
 
 DECODED_COLUMNS = tuple(column for column in COLUMNS if column.wire)
 DECODED_SCHEMA = pa.schema([SCHEMA.field(column.name) for column in DECODED_COLUMNS])
-"""What a span itself says; a request says the rest, which come last, for all of its spans."""
+"""The columns from the span itself; the last columns come from its request."""
 
 
 def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
@@ -47,7 +47,7 @@ def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
 def with_origin(
     rows: pa.RecordBatch, producer_id: uuid.UUID | None, resource_id: uuid.UUID | None
 ) -> pa.RecordBatch:
-    """Decoded rows with all columns of `COLUMNS`: which process sent them, and its resource."""
+    """Decoded rows with all columns of `COLUMNS`: the ids of their producer and resource added."""
     origin = [_repeated(value, len(rows)) for value in (producer_id, resource_id)]
     return pa.RecordBatch.from_arrays([*rows.columns, *origin], schema=SCHEMA)
 
@@ -97,7 +97,7 @@ def _values(column: Column, field: str, messages: Sequence[Any]) -> Iterable[obj
         getattr(message, field) if message.HasField(field) else None for message in messages
     ]
     if column.kind in ("float32", "float64"):
-        # A measured value that is not a number was not measured, and JSON cannot say it.
+        # JSON has no NaN and no infinity, and neither is a measured value.
         return [value if value is not None and isfinite(value) else None for value in present]
     return present
 
@@ -112,7 +112,7 @@ def _scalar(value: AttributeValue) -> str | bool | int | float | None:
         return None
     scalar: str | bool | int | float = getattr(value, kind)
     if isinstance(scalar, float) and not isfinite(scalar):
-        # What the JSON mapping of protobuf writes: "NaN", "Infinity", "-Infinity".
+        # As in the JSON mapping of protobuf: "NaN", "Infinity", "-Infinity".
         return "NaN" if scalar != scalar else "Infinity" if scalar > 0 else "-Infinity"
     return scalar
 

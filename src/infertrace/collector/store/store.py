@@ -17,7 +17,6 @@ from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
 
 DEFAULT_QUERY_TIMEOUT_S = 30.0
-MAX_TIME_NS = 2**63 - 1  # the year 2262: the last moment that a store can hold
 
 
 class StoreError(Exception):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+NANOS_PER_MS = 1_000_000
 NANOS_PER_SECOND = 1_000_000_000
+MAX_UNIX_NANOS = 2**63 - 1  # the year 2262: the last moment that a column can hold
 
 _EPOCH = datetime(1970, 1, 1)
 _RFC3339 = re.compile(

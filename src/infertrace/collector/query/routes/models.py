@@ -23,12 +23,11 @@ from infertrace.collector.query.parameters import (
     ParameterError,
     parse_parameters,
 )
-from infertrace.collector.store.kinds import NANOS_PER_MS
 from infertrace.collector.store.metrics import METRICS
 from infertrace.collector.store.selection import ALL_OPERATIONS, Selection
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import ModelStatistics, SpanReader
-from infertrace.collector.store.timestamps import NANOS_PER_SECOND, format_rfc3339
+from infertrace.collector.store.timestamps import NANOS_PER_MS, NANOS_PER_SECOND, format_rfc3339
 
 DEFAULT_LATENCY_WINDOW_NS = 300 * NANOS_PER_SECOND
 DEFAULT_MODELS_WINDOW_NS = 86_400 * NANOS_PER_SECOND
@@ -60,7 +59,7 @@ The window is 1h by default. `aggregate` says how the spans of a step became one
 point without `value` has spans that do not say it. A rate is over the whole step, so that of the
 last one is still growing.
 """
-# FastAPI only describes it; the route judges it itself, so that every error reads alike.
+# FastAPI only documents it; the route validates it, so that all errors have one form.
 ModelName = Annotated[str, Path(json_schema_extra={"minLength": 1})]
 _PERCENTILES = ("p50", "p95", "p99")
 _COMPARED = (
@@ -161,7 +160,7 @@ def model_routes(store: SpanReader) -> APIRouter:
         window_ns = selection.until_ns - selection.since_ns
         if window_ns // step_ns > MAX_POINTS:
             raise ParameterError(f"step: expected at most {MAX_POINTS} steps in the time")
-        # Whole steps only: the first one would otherwise be of a part of its spans.
+        # Whole steps only: the first one would otherwise lack a part of its spans.
         selection = replace(selection, since_ns=selection.since_ns // step_ns * step_ns)
         points = store.series(selection, METRICS[name], step_ns)
         if not points:

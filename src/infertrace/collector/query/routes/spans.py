@@ -28,7 +28,7 @@ from infertrace.collector.store.timestamps import format_rfc3339
 
 MAX_TRACE_SPANS = 10_000  # in one answer
 
-# FastAPI only describes it; the route judges it itself, so that every error reads alike.
+# FastAPI only documents it; the route validates it, so that all errors have one form.
 TraceId = Annotated[str, Path(json_schema_extra=TRACE_ID_SCHEMA)]
 
 

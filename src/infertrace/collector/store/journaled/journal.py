@@ -1,10 +1,10 @@
-"""What was acknowledged and is not in the database yet: an append-only log of Arrow batches.
+"""An append-only log of Arrow batches: what is acknowledged and not in the database yet.
 
-An entry is a header (how many bytes follow, their CRC-32) and then a JSON text and the columns of
-its rows that hold a value, as one message of Arrow IPC. The text names the columns, so that the
-infertrace of a later schema can read it; it has those that are the same for all spans of a request
-itself, as runs of equal values. Entries are numbered; files are named after the first
-number in them, and a file all of whose entries are in the database is removed.
+An entry is a header (how many bytes follow, their CRC-32), then a JSON text, and then the columns
+of its rows that hold a value, as one message of Arrow IPC. The text names these columns, so that an
+infertrace with a later schema can read the entry. Columns that are the same for all spans of a
+request are in the text, as runs of equal values. Entries are numbered; a file is named after its
+first entry, and is deleted when all of its entries are in the database.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNREADABLE = (pa.ArrowException, LookupError, OSError, TypeError, ValueError)
 
 _IN_RUNS = tuple(column.name for column in COLUMNS if not column.wire)
 
-# Before entries named their columns, they said the places that these had at that time.
+# Before entries named their columns, they had the indices of these at that time.
 _UNNAMED_COLUMNS = """
     trace_id span_id parent_span_id service_name operation_name start_time duration_nanos status
     status_message model_name model_version batch_size input_tokens output_tokens framework
@@ -51,8 +51,11 @@ _UNNAMED_ACCOUNT = """
 
 @dataclass(frozen=True)
 class Entry:
-    """Rows that are durable, the accounts as of then, as JSON types by the names of their columns,
-    and the resources that may not be in the database yet: their attributes by their ids."""
+    """Rows that were committed together, with what else the commit has to write.
+
+    `accounts` are those that it changed, as JSON types by the names of their columns. `resources`
+    are the attributes, by their ids, of resources that the database may not have yet.
+    """
 
     number: int
     rows: pa.RecordBatch
@@ -61,7 +64,7 @@ class Entry:
 
     @property
     def byte_count(self) -> int:
-        """What it takes in memory, about."""
+        """Roughly what it takes in memory."""
         return int(self.rows.nbytes) + sum(map(len, self.resources.values()))
 
 
@@ -72,27 +75,23 @@ class Journal:
         self._path = path
         self._file: int | None = None
         self._size = 0
-        # Compared, not matched: the name of a database may hold what is a pattern elsewhere.
+        # No glob: the name of a database may hold characters that are special in patterns.
         found = (re.fullmatch(r"\.([1-9][0-9]*)", name) for name in _endings(path, ".journal"))
         self._firsts: list[int] = sorted(int(match[1]) for match in found if match)
 
     def read(self) -> Iterator[Entry]:
-        """All entries in order. What a kill left half written was never acknowledged: it ends
-        its file, and the next file goes on. Raises StoreError for one that is whole, and that
-        this infertrace cannot read."""
+        """All entries in order.
+
+        An entry that a kill left half written was never acknowledged: its file ends before it.
+        Raises StoreError for a whole entry that this infertrace cannot read.
+        """
         for first in self._firsts:
             name = self._name(first)
             with name.open("rb") as file:
                 while (body := _read_body(file)) is not None:
                     try:
                         entry = _entry(body)
-                    except (
-                        pa.ArrowException,
-                        LookupError,
-                        OSError,
-                        TypeError,
-                        ValueError,
-                    ) as error:
+                    except _UNREADABLE as error:
                         raise StoreError(
                             f"cannot read an entry of {name}, which a newer infertrace may have "
                             f"written: {error!r}"
@@ -100,7 +99,7 @@ class Journal:
                     yield entry
 
     def append(self, entry: Entry) -> None:
-        """Make an entry durable; raises StoreError, and then it is not in the journal."""
+        """Make an entry durable; raises StoreError, and then the entry is not in the journal."""
         parts = _parts(entry)
         size = sum(map(len, parts))
         try:
@@ -110,7 +109,7 @@ class Journal:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(file)
         except OSError as error:
-            # Whatever state it is in, nothing more is written behind it.
+            # Whatever state the file is in, nothing more is appended to it.
             self._end_file(self._size)
             raise StoreError(f"cannot write the journal of {self._path}: {error}") from error
         self._size += size
@@ -121,7 +120,7 @@ class Journal:
             self._name(self._firsts.pop(0)).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove all of it."""
+        """Delete all files."""
         self.close()
         while self._firsts:
             self._name(self._firsts.pop()).unlink(missing_ok=True)
@@ -138,7 +137,7 @@ class Journal:
         if self._size >= MAX_FILE_BYTES:
             self._end_file(None)
         if self._file is None:
-            # A file that was not read may hold what was acknowledged: it is never written over.
+            # A file that was not read may hold acknowledged entries, so it is never overwritten.
             fresh = os.O_TRUNC if number in self._firsts else os.O_EXCL
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | fresh
             self._file = os.open(self._name(number), flags | getattr(os, "O_BINARY", 0), 0o600)
@@ -199,7 +198,7 @@ def _entry(body: bytes) -> Entry:
     found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
     present = dict(zip(schema.names, found.columns, strict=True))
     for name, runs in described["runs"].items():
-        present[name] = _of_runs(runs)
+        present[SCHEMA.field(name).name] = _of_runs(runs)  # KeyError for an unknown column
     columns = [
         present[column.name] if column.name in present else pa.nulls(len(found), column.type)
         for column in SCHEMA
@@ -213,7 +212,7 @@ def _entry(body: bytes) -> Entry:
 
 
 def _runs(column: pa.Array) -> list[list[Any]]:
-    """Ids as where each run of equal ones ends, and which it is."""
+    """A column of ids as runs of equal ones: where each ends, and the id."""
     encoded = pc.run_end_encode(column.storage)
     values = (None if value is None else value.hex() for value in encoded.values.to_pylist())
     return [list(run) for run in zip(encoded.run_ends.to_pylist(), values, strict=True)]
@@ -228,7 +227,7 @@ def _of_runs(runs: list[list[Any]]) -> pa.Array:
 
 
 def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[str, Any]:
-    """What an entry from before the names said, as one of today says it."""
+    """The text of an entry from before columns were named, in the form of today."""
     columns, of_account = _UNNAMED_COLUMNS.split(), _UNNAMED_ACCOUNT.split()
     return {
         "number": number,
@@ -240,7 +239,7 @@ def _named(number: int, places: list[int], accounts: list[list[Any]]) -> dict[st
 
 
 def _endings(path: Path, suffix: str) -> Iterator[str]:
-    """What follows `path` and `suffix` in the names of files beside it."""
+    """The rest of the names of files beside `path` that begin with its name and `suffix`."""
     start = path.name + suffix
     for found in path.parent.iterdir():
         if found.name.startswith(start):

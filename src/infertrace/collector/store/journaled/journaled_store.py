@@ -37,13 +37,13 @@ from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
 from infertrace.collector.store.span_rows import merged_rows
 from infertrace.collector.store.store import (
-    MAX_TIME_NS,
     Batch,
     ModelStatistics,
     Retention,
     SeriesPoint,
     StoreError,
 )
+from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
 
 class JournaledStore:
@@ -95,7 +95,7 @@ class JournaledStore:
         group = merged_rows([entry.rows for entry in entries])
         known: set[int] = set()
         if len(group):
-            known = self._repeated(group, range(len(group)), (0, MAX_TIME_NS))
+            known = self._repeated(group, range(len(group)), (0, MAX_UNIX_NANOS))
         accounts = [account for entry in entries for account in entry.accounts]
         resources = {name: text for entry in entries for name, text in entry.resources.items()}
         return Entry(entries[-1].number, _without(group, known), accounts, resources)
@@ -133,7 +133,7 @@ class JournaledStore:
         if add_rows(self._seen, group):
             # The remembered ids include those of all entries that wait for the database.
             self._applier.drain()
-            known = self._repeated(group, range(len(group)), (0, MAX_TIME_NS))
+            known = self._repeated(group, range(len(group)), (0, MAX_UNIX_NANOS))
         elif suspects := may_repeat(batches, self._accounts.by_id):
             positions = list(_positions(rows, suspects))
             if positions:

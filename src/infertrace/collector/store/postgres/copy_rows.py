@@ -13,15 +13,15 @@ from infertrace.collector.store.kinds import KINDS
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 TRAILER = b"\xff\xff"
 
-# PostgreSQL's text holds no NUL: it is written as two characters, and the first of these, from the
-# private use area, as two as well.
+# PostgreSQL's text cannot hold NUL. It is written as two characters, the first of them from the
+# private use area; that one is itself written as two.
 _ESCAPE, _NUL, _ITSELF = "\uf8f0", "\uf8f00", "\uf8f01"
 
 
 def copy_rows(
     rows: pa.RecordBatch, *, positions: bool = False, name: str = backend.selected.NAME
 ) -> bytes:
-    """All of a COPY, with the columns in the order of COLUMNS; and the positions as the last."""
+    """The bytes of a COPY of rows, in the order of COLUMNS; on request, their positions last."""
     arrays = list(rows.columns)
     kinds = [KINDS[column.kind] for column in COLUMNS]
     sizes = [kind.postgres_bytes for kind in kinds]
@@ -63,14 +63,14 @@ def _buffers(array: pa.Array, is_text: bool) -> list[pa.Buffer | None]:
 
 
 def escape(text: str) -> str:
-    """A text as PostgreSQL can hold it."""
+    """A text without NUL, which PostgreSQL cannot hold."""
     if "\0" in text or _ESCAPE in text:
         return text.replace(_ESCAPE, _ITSELF).replace("\0", _NUL)
     return text
 
 
 def unescape(text: str) -> str:
-    """What was escaped."""
+    """The text that `escape` was given."""
     if _ESCAPE in text:
         return text.replace(_NUL, "\0").replace(_ITSELF, _ESCAPE)
     return text

@@ -1,4 +1,4 @@
-"""Spans in native partitions of a day each, for a PostgreSQL without TimescaleDB."""
+"""Spans in native partitions, one for each day, for a PostgreSQL without TimescaleDB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CREATE = (
 
 
 class DayPartitions:
-    """A partition for each day not too far away, and one for all others."""
+    """A partition for each day near today, and one for all others."""
 
     source = "spans"
 
@@ -67,7 +67,7 @@ class DayPartitions:
         self._days = set()
 
     def retain(self, connection: Connection, retention: Retention) -> int:
-        """Whole days are dropped, which costs nothing, and today's oldest spans never are."""
+        """Drop whole days, which costs nothing; today's oldest spans stay, whatever the size."""
         deleted = 0
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITIONS_LOCK])
         if retention.max_age_ns is not None:
@@ -92,8 +92,8 @@ class DayPartitions:
 def _create_day(connection: Connection, day: int) -> None:
     first = day * NANOS_PER_DAY
     name = time.strftime("spans_%Y%m%d", time.gmtime(day * 86_400))
-    # When the day's first rows came so early that they are among the others, the day stays
-    # there: PostgreSQL does not make a partition beside them.
+    # PostgreSQL makes no partition for rows that the default partition holds already. Where the
+    # first rows of a day came when it was too far away, the whole day stays in there.
     with suppress(psycopg.errors.CheckViolation), connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITIONS_LOCK])
         connection.execute(

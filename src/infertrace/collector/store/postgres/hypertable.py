@@ -28,7 +28,7 @@ from infertrace.collector.store.postgres.span_table import (
 )
 from infertrace.collector.store.store import Retention
 
-COMPRESS_AFTER_DAYS = 1  # after a chunk's last moment; what comes later still goes in
+COMPRESS_AFTER_DAYS = 1  # after a chunk's end; rows that arrive later can still be inserted
 _RETAIN_LOCK = 0x696E6667  # collectors delete one after another; the number is arbitrary
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _CREATE = (
     "CREATE INDEX spans_time ON spans USING brin (start_time) WITH (pages_per_range = 16)",
     "SELECT create_hypertable('spans', 'start_time', "
     f"chunk_time_interval => {NANOS_PER_DAY}, create_default_indexes => false)",
-    # A hypertable would make a chunk for each of the days, centuries away, that a wrong clock says.
+    # A wrong clock reports days centuries away, for each of which a hypertable would make a chunk.
     "CREATE TABLE spans_other (LIKE spans INCLUDING ALL)",
     _view([column.name for column in COLUMNS]),
     "CREATE FUNCTION infertrace_now() RETURNS bigint LANGUAGE sql STABLE AS "
@@ -89,7 +89,7 @@ class Hypertable:
             connection.execute(statement)
         try:
             with connection.transaction():
-                # Its warning that the ids do not order the compressed rows says what we know.
+                # Silences a harmless warning, that the ids do not order the compressed rows.
                 connection.execute("SET LOCAL client_min_messages = error")
                 for statement in _COMPRESS:
                     connection.execute(statement)
@@ -100,7 +100,7 @@ class Hypertable:
         for table in ("spans", "spans_other"):
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {column_sql(column)}")
-        # PostgreSQL lets a view that others depend on only grow, and at its end.
+        # Replacing a view, PostgreSQL accepts new columns at its end only.
         present = present_columns(connection, self.source)
         connection.execute(_view([*present, *(column.name for column in columns)]))
 
@@ -113,12 +113,12 @@ class Hypertable:
         return found if all(near) else [*found, ("spans_other", f"NOT ({inside})")]
 
     def invalidate(self) -> None:
-        """It makes its chunks itself."""
+        """Nothing is cached: a hypertable makes its chunks itself."""
 
     def retain(self, connection: Connection, retention: Retention) -> int:
-        """Whole days are dropped; rows of a part of one are deleted until it is compressed.
+        """Drop whole days; delete single rows of a day only until it is compressed.
 
-        An age is the hypertable's policy as well, which holds while no collector runs.
+        The age also becomes a policy of the hypertable, which holds while no collector runs.
         """
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_RETAIN_LOCK])
         _set_policy(connection, retention.max_age_ns)
@@ -160,14 +160,14 @@ def _set_policy(connection: Connection, max_age_ns: int | None) -> None:
                     "SELECT add_retention_policy('spans', drop_after => %s::bigint)", [max_age_ns]
                 )
     except psycopg.errors.FeatureNotSupported:
-        return  # without policies, the collector deletes alone
+        return  # this edition has no policies; the collector deletes
 
 
-def _drop(connection: Connection, chunk: str, first: int, end: int) -> int:
+def _drop(connection: Connection, chunk: str, first_ns: int, end_ns: int) -> int:
     name = sql.SQL(chunk)  # quoted by the server
     count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchall()[0][0]
     connection.execute(
         "SELECT drop_chunks('spans', older_than => %s::bigint, newer_than => %s::bigint)",
-        [end, first],
+        [end_ns, first_ns],
     )
     return int(count)

@@ -1,4 +1,4 @@
-"""The schema in PostgreSQL, and the one place that chooses how the table of spans lies there."""
+"""The schema in PostgreSQL, and the one place that chooses the form of the table of spans."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CREATE = (
 )
 
 
-# The statements from that version to the next one; older collectors go on meanwhile.
+# The statements from that version to the next one. Older collectors may run at that time.
 _MIGRATIONS = {1: (_RESOURCES,)}
 _EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
 _OFFERED = """
@@ -88,7 +88,7 @@ def _migrate(connection: Connection, table: SpanTable, version: int) -> None:
 
 
 def _found(connection: Connection) -> SpanTable:
-    """As it was made: a server that has the extension since then keeps the partitions."""
+    """The form that the table has: partitions stay, even if the server got the extension since."""
     ((kind,),) = connection.execute(
         "SELECT relkind::text FROM pg_class WHERE oid = 'spans'::regclass"
     ).fetchall()

@@ -1,4 +1,4 @@
-"""How the table of spans lies in PostgreSQL: what its two forms share."""
+"""The table of spans in PostgreSQL: what its two forms share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infertrace.collector.store.kinds import KINDS
 from infertrace.collector.store.store import Retention
 
 NANOS_PER_DAY = 86_400_000_000_000
-PAST_DAYS, FUTURE_DAYS = 400, 2  # days with a table of their own; others share one
+PAST_DAYS, FUTURE_DAYS = 400, 2  # days with their own table; others share one
 
 NAMES = ", ".join(column.name for column in COLUMNS)
 
@@ -28,20 +28,20 @@ COLUMNS_SQL = ", ".join(map(column_sql, COLUMNS))
 
 Connection = psycopg.Connection[Any]
 Target = tuple[str, str]
-"""A table that takes rows, and the condition in SQL on those that it takes."""
+"""A table to insert into, and the condition in SQL on the rows that go there."""
 
 
 class SpanTable(Protocol):
-    """The table of spans; its methods run in the transaction of the connection they are given."""
+    """The table of spans; its methods run in the current transaction of their connection."""
 
     source: str
     """What to select spans from."""
 
     def describe(self) -> str:
-        """What it is, in a few words."""
+        """Its form, in a few words."""
 
     def create(self, connection: Connection) -> None:
-        """Make it, empty."""
+        """Create the table."""
 
     def add_columns(self, connection: Connection, columns: Sequence[Column]) -> None:
         """Add columns that `source` does not have."""

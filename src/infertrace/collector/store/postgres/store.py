@@ -1,10 +1,9 @@
 """Spans in PostgreSQL 14 or newer, which any number of collectors may share.
 
-A hypertable of TimescaleDB, or a table partitioned by day (`postgres_schema.py` chooses), with a
-BRIN index on the start time and one unique B-tree on (trace id, span id, start time), which finds
-traces and keeps a span that comes again from being stored again, whichever collector it comes to.
-A span with the same ids and another start time is found by a look at the rows of the hour before
-and after.
+The table of spans is a hypertable of TimescaleDB, or partitioned by day (`schema.py` chooses). It
+has a BRIN index on the start time and one unique B-tree on (trace id, span id, start time), which
+finds traces and keeps duplicates out, whichever collector they reach. A span with the same ids and
+another start time is found among the rows of the hour before and after.
 """
 
 from __future__ import annotations
@@ -52,7 +51,6 @@ from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spa
 from infertrace.collector.store.span_rows import SCHEMA, merged_rows
 from infertrace.collector.store.store import (
     DEFAULT_QUERY_TIMEOUT_S,
-    MAX_TIME_NS,
     Batch,
     ModelStatistics,
     QueryTimeoutError,
@@ -60,13 +58,14 @@ from infertrace.collector.store.store import (
     SeriesPoint,
     StoreError,
 )
+from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
 NANOS_PER_MINUTE = 60_000_000_000
 MAX_READERS = 8  # connections
 CONNECT_TIMEOUT_S = 5
 EXPORT_ROWS = 20_000  # at a time
 
-_ID_OFFSET = 1 << 63  # span ids are kept as signed numbers of the same order
+_ID_OFFSET = 1 << 63  # bigint is signed: span ids are shifted, which keeps their order
 _INCOMING = (
     f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming ({COLUMNS_SQL}, position integer NOT NULL) "
     "ON COMMIT DELETE ROWS"
@@ -125,12 +124,12 @@ class PostgresStore:
             min_size=1,
             max_size=MAX_READERS,
             timeout=CONNECT_TIMEOUT_S,
-            # Longer, and its pauses between two attempts would grow beyond what a reader waits.
+            # With a longer one, pauses between attempts would exceed the time that a reader waits.
             reconnect_timeout=CONNECT_TIMEOUT_S,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": CONNECT_TIMEOUT_S,
-                # Times are in the statements: a plan for any time would look at all days.
+                # A prepared plan is for any time, so it would look at all days.
                 "prepare_threshold": None,
                 "options": f"{options} -c statement_timeout={math.ceil(query_timeout_s * 1000)}",
             },
@@ -138,7 +137,7 @@ class PostgresStore:
             name="infertrace",
             open=True,
         )
-        # Its own lines about lost connections would be one for each attempt.
+        # The pool would log a line for each attempt to reconnect.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
     @property
@@ -146,7 +145,7 @@ class PostgresStore:
         return ()
 
     def describe(self) -> str:
-        """How the table of spans lies, in a few words."""
+        """The form of the table of spans, in a few words."""
         return self._table.describe()
 
     def _connected(self) -> psycopg.Connection[Any]:
@@ -168,8 +167,8 @@ class PostgresStore:
             try:
                 return self._commit(batches)
             except psycopg.Error as error:
-                # A server that was away ends the connections from before. What was committed
-                # all the same is found again.
+                # After a restart of the server the old connection is gone: try once more. Spans
+                # that the lost attempt did commit are recognised as duplicates.
                 if not is_old or self._writer is not None:
                     raise StoreError(_reason(error)) from error
             try:
@@ -183,7 +182,7 @@ class PostgresStore:
             with connection.transaction():
                 accounts = self._lock_accounts(connection, batches)
                 resources = self._resources.missing(batch.resource for batch in batches)
-                # In one order everywhere, so that two collectors cannot wait for each other.
+                # In the same order in every collector, so that two cannot deadlock.
                 for key in sorted(resources):
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
                 duplicate_counts = self._insert(connection, batches, accounts)
@@ -206,7 +205,7 @@ class PostgresStore:
         ids = sorted({batch.producer.producer_id for batch in batches if batch.producer})
         if not ids:
             return {}
-        # In one order everywhere, so that two collectors cannot wait for each other.
+        # In the same order in every collector, so that two cannot deadlock.
         for producer_id in ids:
             key = int.from_bytes(producer_id[:8], "big", signed=True)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
@@ -230,12 +229,12 @@ class PostgresStore:
         seen = bool(add_rows(self._seen, group))
         is_new = not seen and not may_repeat(batches, accounts)
         if is_new and len(targets) == 1:
-            # Another collector may have them all the same; the index tells.
+            # Another collector may have stored them nevertheless; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
                 _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
                 return [0] * len(rows)
         _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
-        bounds_ns = (0, MAX_TIME_NS) if seen else look_back(group.column("start_time"))
+        bounds_ns = (0, MAX_UNIX_NANOS) if seen else look_back(group.column("start_time"))
         inserted = {
             (trace_id, span_id + _ID_OFFSET)
             for table, condition in targets
@@ -254,7 +253,7 @@ class PostgresStore:
         )
         for position, pair in enumerate(ids):
             if pair in inserted:
-                inserted.remove(pair)  # the next one of the same ids is its duplicate
+                inserted.remove(pair)  # a further span with the same ids is its duplicate
             else:
                 repeated.append(position)
         return counts_by_batch(rows, repeated)
@@ -294,7 +293,7 @@ class PostgresStore:
         for name, pieces in where.pieces():
             condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
             values += map(escape, pieces)
-        until_ns = MAX_TIME_NS if where.until_ns is None else where.until_ns
+        until_ns = MAX_UNIX_NANOS if where.until_ns is None else where.until_ns
         if where.after is not None:
             after = where.after
             until_ns = min(until_ns, after.start_time_ns + 1)
@@ -389,7 +388,7 @@ class PostgresStore:
 
     def retain(self, retention: Retention) -> int:
         with self._reader() as connection, connection.transaction():
-            # What is too old may be a lot, and nobody waits for it.
+            # It may be a lot to delete, and no request waits for it.
             connection.execute("SET LOCAL statement_timeout = 0")
             return self._table.retain(connection, retention)
 
@@ -398,7 +397,7 @@ class PostgresStore:
             connection.execute("SELECT FROM spans LIMIT 0")
 
     def checkpoint(self) -> None:
-        """The server does that."""
+        """The server checkpoints by itself."""
 
     def close(self) -> None:
         self._readers.close()
@@ -425,9 +424,9 @@ def _save_accounts(
 
 
 def _windows(since_ns: int, until_ns: int, whole: bool) -> Iterator[tuple[int, int]]:
-    """Times to look through one after another, the latest first, each longer than before.
+    """Times to search one after another, the latest first, each longer than the one before.
 
-    BRIN finds the rows of a time, but not the newest rows.
+    A BRIN index finds the rows of a time, but not the newest rows.
     """
     length_ns, end_ns = NANOS_PER_MINUTE, until_ns
     first_ns = min(until_ns, time.time_ns()) - length_ns
@@ -480,5 +479,5 @@ def _producer(row: Sequence[Any]) -> Producer:
 
 
 def _reason(error: Exception) -> str:
-    """In one line; a connection's error names host and user, but no password."""
+    """The error in one line; psycopg names host and user in it, but no password."""
     return " ".join(str(error).split()) or type(error).__name__
