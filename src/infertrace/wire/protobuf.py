@@ -20,7 +20,11 @@ _MAX_SHIFT: Final = 63
 
 
 class WireError(ValueError):
-    """The bytes are not protobuf, or are cut short."""
+    """The bytes are not protobuf."""
+
+
+class TruncatedError(WireError):
+    """The bytes end within a field."""
 
 
 def varint(value: int) -> bytes:
@@ -55,7 +59,13 @@ def read_varint(message: bytes, position: int) -> tuple[int, int]:
             if shift > _MAX_SHIFT:
                 raise WireError("a varint of more than ten bytes")
     except IndexError:
-        raise WireError("cut short within a varint") from None
+        raise TruncatedError("cut short within a varint") from None
+
+
+def skip_field(message: bytes, position: int) -> int:
+    """The position after the field at `position`, which may lie beyond the end; WireError."""
+    tag, position = read_varint(message, position)
+    return skip_value(message, position, tag & 7)
 
 
 def skip_value(message: bytes, position: int, wire_type: int) -> int:
@@ -79,7 +89,7 @@ def delimited_fields(message: bytes, number: int) -> Iterator[bytes]:
         tag, start = read_varint(message, position)
         position = skip_value(message, start, tag & 7)
         if position > len(message):
-            raise WireError("cut short within a field")
+            raise TruncatedError("cut short within a field")
         if tag >> 3 == number and tag & 7 == LENGTH_DELIMITED:
             size, start = read_varint(message, start)
             yield message[start : start + size]

@@ -21,11 +21,11 @@ from infertrace.collector.ingest.reading_places import (
     SlowBodyError,
 )
 from infertrace.collector.ingest.request_batches import DecodedRequest, decode_batch, decode_span
-from infertrace.collector.ingest.retry_info import STATUS_DETAILS_KEY, retry_details
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.collector.store.group_commit import GroupCommit, OverloadError
 from infertrace.collector.store.store import StoreBusyError, StoreError
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
+from infertrace.wire.retry_info import STATUS_DETAILS_KEY, retry_details
 
 # READING_PLACES x MAX_MESSAGE_BYTES bounds the memory of the bodies that are being read.
 READING_PLACES = 64

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infertrace.wire.protobuf import (
+    LENGTH_DELIMITED,
+    TruncatedError,
+    WireError,
+    delimited,
+    read_varint,
+    skip_field,
+)
+
 MAX_SPANS = 65_536  # in one request
 MAX_OTHER_FIELDS = 4_096  # of the request beside its spans
 MAX_EVENTS_AND_LINKS = 262_144  # in all spans of one request
 
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-_SPAN_TAG = 1 << 3 | _LENGTH_DELIMITED
-_EVENT_TAG = 14 << 3 | _LENGTH_DELIMITED
-_LINK_TAG = 15 << 3 | _LENGTH_DELIMITED
+_SPAN_TAG = 1 << 3 | LENGTH_DELIMITED
+_EVENT_TAG = 14 << 3 | LENGTH_DELIMITED
+_LINK_TAG = 15 << 3 | LENGTH_DELIMITED
 
 
 class RequestError(ValueError):
@@ -41,18 +49,20 @@ def request_fields(raw: bytes) -> RequestFields:
         while position < end:
             start = position
             if raw[position] == _SPAN_TAG:
-                length, position = _varint(raw, position + 1)
+                length, position = read_varint(raw, position + 1)
                 spans.append(slice(position, position + length))
                 position += length
                 if len(spans) > MAX_SPANS:
                     raise RequestError(f"more than {MAX_SPANS} spans in one request")
             else:
-                position = _skip(raw, position)
+                position = skip_field(raw, position)
                 others.append(raw[start:position])
                 if len(others) > MAX_OTHER_FIELDS:
                     raise RequestError(f"more than {MAX_OTHER_FIELDS} fields beside the spans")
-    except IndexError:
+    except TruncatedError:
         position = end + 1
+    except WireError:
+        raise RequestError("the request is not protobuf") from None
     if position > end:
         raise RequestError("the request is cut short or is not protobuf")
     _bound_events_and_links(raw, spans)
@@ -64,12 +74,7 @@ def last_span(raw: bytes) -> bytes:
     fields = request_fields(raw)
     if not fields.spans:
         return bytes((_SPAN_TAG, 1, 0))
-    span = raw[fields.spans[-1]]
-    size, length = len(span), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes((_SPAN_TAG, *length, size)) + span
+    return delimited(bytes((_SPAN_TAG,)), raw[fields.spans[-1]])
 
 
 def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
@@ -84,38 +89,8 @@ def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
                 count += raw[position] in (_EVENT_TAG, _LINK_TAG)
                 if count > MAX_EVENTS_AND_LINKS:
                     break
-                position = _skip(raw, position)
-        except (IndexError, RequestError):
+                position = skip_field(raw, position)
+        except WireError:
             continue  # this span will be rejected by itself
         if count > MAX_EVENTS_AND_LINKS:
             raise RequestError(f"more than {MAX_EVENTS_AND_LINKS} events and links in one request")
-
-
-def _skip(raw: bytes, position: int) -> int:
-    """The position after the field that starts at `position`."""
-    tag, position = _varint(raw, position)
-    wire_type = tag & 7
-    if wire_type == _VARINT:
-        return _varint(raw, position)[1]
-    if wire_type == _LENGTH_DELIMITED:
-        length, position = _varint(raw, position)
-        return position + length
-    if wire_type == _FIXED64:
-        return position + 8
-    if wire_type == _FIXED32:
-        return position + 4
-    raise RequestError("the request is not protobuf")
-
-
-def _varint(raw: bytes, position: int) -> tuple[int, int]:
-    byte = raw[position]
-    if byte < 0x80:
-        return byte, position + 1
-    value = byte & 0x7F
-    for shift in range(7, 70, 7):
-        position += 1
-        byte = raw[position]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position + 1
-    raise RequestError("the request is not protobuf")
