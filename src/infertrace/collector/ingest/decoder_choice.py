@@ -1,8 +1,8 @@
-"""The one place that chooses between the compiled and the pure decoder."""
+"""What a decoder offers, compiled or pure; `backend.part` chooses."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from infertrace import backend
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
@@ -17,15 +17,21 @@ class Decoder(Protocol):
         """Decode the spans of a request; raises RequestError where all of it is refused."""
 
 
-def select(name: str) -> Decoder:
-    """The decoder of that name: `native` or `pure`. Raises ImportError."""
-    module: Any
-    if name == "native":
-        import infertrace.collector.ingest.native_decoder as module
-    else:
-        import infertrace.collector.ingest.pure_decoder as module
-    return module  # type: ignore[no-any-return]
+def _native() -> Decoder:
+    import infertrace.collector.ingest.native_decoder as native
+
+    return native
 
 
-# Both extensions are built together, so one variable, INFERTRACE_BACKEND, chooses for both.
-selected: Decoder = select(backend.selected.NAME)
+def _pure() -> Decoder:
+    import infertrace.collector.ingest.pure_decoder as pure
+
+    return pure
+
+
+def select(name: str | None = None) -> Decoder:
+    """The decoder of that name, `native` or `pure`, or of the backend. Raises ImportError."""
+    return backend.part(_native, _pure, ("NAME", "decode"), name)
+
+
+selected: Decoder = select()

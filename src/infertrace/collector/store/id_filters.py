@@ -1,7 +1,8 @@
-"""Filters of ids in bounded memory, and the one place that chooses their backend."""
+"""Filters of ids in bounded memory, compiled or pure; `backend.part` chooses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infertrace import backend
@@ -27,26 +28,40 @@ class TraceFilter(Protocol):
         """False means that this id was not added."""
 
 
-def new_trace_filter(name: str = backend.selected.NAME) -> TraceFilter:
-    """On the backend of that name, `native` or `pure`."""
-    made: TraceFilter = _module(name).TraceFilter()
-    return made
+class IdFilters(Protocol):
+    """A module that offers this has the filters."""
+
+    @property
+    def DuplicateFilter(self) -> Callable[[int], DuplicateFilter]:  # noqa: N802
+        """For a capacity in spans."""
+
+    @property
+    def TraceFilter(self) -> Callable[[], TraceFilter]: ...  # noqa: N802
 
 
-def new_duplicate_filter(capacity: int, name: str = backend.selected.NAME) -> DuplicateFilter:
-    """On the backend of that name, `native` or `pure`."""
-    seen: DuplicateFilter = _module(name).DuplicateFilter(capacity)
-    return seen
+def _native() -> IdFilters:
+    import infertrace.collector.store.native_id_filters as native
+
+    return native
 
 
-def _module(name: str) -> Any:
-    if name == "native":
-        import infertrace.collector.store.native_id_filters as native
-
-        return native
+def _pure() -> IdFilters:
     import infertrace.collector.store.pure_id_filters as pure
 
     return pure
+
+
+_NAMES = ("DuplicateFilter", "TraceFilter")
+
+
+def new_trace_filter(name: str | None = None) -> TraceFilter:
+    """On the backend of that name, `native` or `pure`, or on the selected one."""
+    return backend.part(_native, _pure, _NAMES, name).TraceFilter()
+
+
+def new_duplicate_filter(capacity: int, name: str | None = None) -> DuplicateFilter:
+    """On the backend of that name, `native` or `pure`, or on the selected one."""
+    return backend.part(_native, _pure, _NAMES, name).DuplicateFilter(capacity)
 
 
 def add_rows(seen: DuplicateFilter, rows: pa.RecordBatch) -> list[int]:

@@ -1,8 +1,8 @@
-"""Batches in the binary format of PostgreSQL's COPY, and the one place that chooses the encoder."""
+"""Batches in the binary format of PostgreSQL's COPY, compiled or pure; `backend.part` chooses."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,9 +18,7 @@ TRAILER = b"\xff\xff"
 _ESCAPE, _NUL, _ITSELF = "\uf8f0", "\uf8f00", "\uf8f01"
 
 
-def copy_rows(
-    rows: pa.RecordBatch, *, positions: bool = False, name: str = backend.selected.NAME
-) -> bytes:
+def copy_rows(rows: pa.RecordBatch, *, positions: bool = False, name: str | None = None) -> bytes:
     """The bytes of a COPY of rows, in the order of COLUMNS; on request, their positions last."""
     arrays = list(rows.columns)
     kinds = [KINDS[column.kind] for column in COLUMNS]
@@ -34,15 +32,24 @@ def copy_rows(
         (size, is_id, _buffers(array, size == 0))
         for array, size, is_id in zip(arrays, sizes, ids, strict=True)
     ]
-    encoded: bytes = _module(name).encode_columns(given, len(rows))
-    return HEADER + encoded + TRAILER
+    encoder = backend.part(_native, _pure, ("encode_columns",), name)
+    return HEADER + encoder.encode_columns(given, len(rows)) + TRAILER
 
 
-def _module(name: str) -> Any:
-    if name == "native":
-        import infertrace.collector.store.postgres.native_copy_rows as native
+class CopyEncoder(Protocol):
+    """A module that offers this is an encoder."""
 
-        return native
+    def encode_columns(self, given: list[Any], rows: int) -> bytes:
+        """Rows of columns, each with its size in bytes, whether it is an id, and its buffers."""
+
+
+def _native() -> CopyEncoder:
+    import infertrace.collector.store.postgres.native_copy_rows as native
+
+    return native
+
+
+def _pure() -> CopyEncoder:
     import infertrace.collector.store.postgres.pure_copy_rows as pure
 
     return pure
