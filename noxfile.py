@@ -56,13 +56,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, cython-lint, and the import contracts of pyproject.toml."""
+    """ruff, cython-lint, clang-format, and the import contracts of pyproject.toml."""
     install(session, ".[lint]")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
     cython = sorted(map(str, Path("csrc").glob("[!g]*/*.p[yx][xi]")))  # not what is generated
     run(session, "cython-lint", *cython)
     run(session, "lint-imports", "--no-cache")
+    headers = sorted(map(str, Path("csrc").glob("[!g]*/*.h")))
+    run(session, "clang-format", "--dry-run", "--Werror", *headers)
 
 
 @nox.session

@@ -13,7 +13,7 @@ from bench.environment import REPOSITORY
 TARGET = REPOSITORY / "docs" / "figures" / "span-cost.svg"
 # Middle tones, since the background is transparent: a page may be light or dark.
 INK, OWN, FLOOR, RIVAL = "#6e7781", "#2f81f7", "#8b949e", "#d9822b"
-ROOM_FOR_LABELS = 25  # the axis goes so many times beyond the longest bar
+ROOM_FOR_LABELS = 25  # the axis is this much longer than the longest bar
 INCHES_WIDE, INCHES_PER_BAR = 8.4, 0.36
 
 

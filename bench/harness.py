@@ -1,4 +1,4 @@
-"""How a question is measured: in processes of its own, in rounds, beside its rivals.
+"""How a question is measured: in its own processes, in rounds, beside its rivals.
 
 A round measures every row once, so that what else the machine does meets them alike. A
 ratio is taken within a round; what counts is the median over the rounds.
@@ -138,7 +138,7 @@ def _run_round(
 
 
 def run_part(module: str, *arguments: object, addresses: Addresses, quiet: bool = False) -> Any:
-    """What that module prints, as JSON, when it is run in a process of its own.
+    """What that module prints, as JSON, when it is run in its own process.
 
     Quiet where its tracers are expected to complain.
     """

@@ -2,7 +2,7 @@
 
 The work: start an interpreter that imports one thing and ends. Budget and "added" compare
 with one that imports nothing, of the same round. The package is run from a copy of its files,
-as a wheel installs them, in a virtual environment of its own: neither the hook of an editable
+as a wheel installs them, in its own virtual environment: neither the hook of an editable
 installation nor a `.pth` file of another package is in it. Bytecode is compiled before.
 """
 

@@ -145,7 +145,7 @@ def produce(spans_per_s: int) -> None:
 
 @contextmanager
 def producing(addresses: Addresses, spans_per_s: int, rates: list[float]) -> Iterator[None]:
-    """A producer in a process of its own; adds how many spans a second it delivered."""
+    """A producer in its own process; adds how many spans a second it delivered."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.query", str(spans_per_s)],
         cwd=REPOSITORY,
@@ -164,7 +164,7 @@ def producing(addresses: Addresses, spans_per_s: int, rates: list[float]) -> Ite
 
 @contextmanager
 def collecting(path: Path) -> Iterator[Addresses]:
-    """A collector in a process of its own."""
+    """A collector in its own process."""
     from infertrace.commands.collector_process import CollectorProcess
 
     collector = CollectorProcess("127.0.0.1:0", "127.0.0.1:0", f"duckdb:///{path}")

@@ -1,4 +1,4 @@
-"""Receivers of OTLP that others make: installed on first use, each in a folder of its own.
+"""Receivers of OTLP that others make: installed on first use, each in its own folder.
 
 `rotel` and `arize-phoenix` come from PyPI, the OpenTelemetry Collector is built of its Go modules
 by its own builder. One that cannot be had is named, with the reason, in the answer.

@@ -60,7 +60,7 @@ FIVE_FIELDS = {
 
 ATTRIBUTE_COUNTS = (0, 1, 4, 16, 64)
 PAYLOAD_BYTES = (16, 256, 4096, 32768)
-GROWING_BURST = 100  # so many spans of 32 KiB fit into the buffer of 8 MiB
+GROWING_BURST = 100  # that many spans of 32 KiB fit into the buffer of 8 MiB
 
 NATIVE, PURE, OTEL = "native", "pure", "OpenTelemetry"
 SIDES: dict[str, tuple[type[Contender], Callable[[], Contender]]] = {
@@ -131,8 +131,8 @@ def measure(folder: Path, fast: bool) -> Answer:
         table([f"{what}, ns (rounds)", *SIDES], rows)
         for what, rows in (
             ("added by one call", [[f"`{call}`", *cells(call)] for call in CALLS]),
-            ("a span with so many attributes", grown(ATTRIBUTE_COUNTS, "attributes")),
-            ("a span with an ASCII text of so many bytes", grown(PAYLOAD_BYTES, "bytes")),
+            ("a span with N attributes", grown(ATTRIBUTE_COUNTS, "attributes")),
+            ("a span with an ASCII text of N bytes", grown(PAYLOAD_BYTES, "bytes")),
             ("a span with five fields", [[name, *cells(name)] for name in FIVE_FIELDS]),
         )
     )

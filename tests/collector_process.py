@@ -1,4 +1,4 @@
-"""`infertrace collector` as a process of its own, and what it has stored."""
+"""`infertrace collector` as its own process, and what it has stored."""
 
 from __future__ import annotations
 

@@ -59,6 +59,13 @@ def is_slow(item: pytest.Item) -> bool:
     return wants_server or not places.isdisjoint(SLOW)
 
 
+def is_repeated(item: pytest.Item) -> bool:
+    """Whether it takes the fixture `backend`; one with a parameter of that name has both."""
+    callspec = getattr(item, "callspec", None)
+    has_both = callspec is not None and "backend" in callspec.params
+    return "backend" in getattr(item, "fixturenames", ()) and not has_both
+
+
 def pytest_report_header() -> str:
     return f"PostgreSQL: {' and '.join(DESCRIPTIONS[kind] for kind in kinds())}"
 
@@ -84,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if is_slow(item):
             item.add_marker("slow")
-        if "backend" in getattr(item, "fixturenames", ()):
+        if is_repeated(item):
             item.add_marker("backend")
     if not config.getoption("nightly"):
         config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("nightly")])

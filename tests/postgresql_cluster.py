@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own, on loopback, as a user without privileges.
+"""Its own PostgreSQL server, on loopback, as a user without privileges.
 
 Where TimescaleDB is installed there are two kinds of it: with the extension preloaded, and without.
 """
@@ -50,7 +50,7 @@ def kinds() -> list[str]:
 
 
 class Cluster:
-    """A running server, in a folder of its own."""
+    """A running server, in its own folder."""
 
     def __init__(self, kind: str = PARTITIONS, fsync: str = "off") -> None:
         self.kind = kind

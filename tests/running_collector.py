@@ -1,4 +1,4 @@
-"""What a collector in a process of its own answers."""
+"""What a collector in its own process answers."""
 
 from __future__ import annotations
 

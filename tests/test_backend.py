@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from typing import Any
 from unittest import mock
 
@@ -136,6 +137,7 @@ print([name for name in sys.modules
 def test_no_collector_module_imports_the_sdk() -> None:
     code = """
 import sys
+import types
 import infertrace.collector.server
 sdk = ("infertrace.exporting", "infertrace.resources", "infertrace.buffering.spool")
 print([name for name in sys.modules if name.startswith(sdk)])
@@ -191,3 +193,10 @@ def test_version() -> None:
     )  # fmt: skip
     assert outcome.stdout.strip() in command.stdout
     assert "backend" in command.stdout
+
+
+def test_an_extension_of_other_code_is_refused() -> None:
+    module = types.SimpleNamespace(NAME="native", current=None)
+    assert backends.complete(module, ["NAME", "current"]) is module
+    with pytest.raises(ImportError, match="lacks Recorder, set_current: expected one of this"):
+        backends.complete(module, ["NAME", "Recorder", "set_current"])

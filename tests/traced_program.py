@@ -1,4 +1,4 @@
-"""A traced program in a process of its own, and what is around it: sender, spools, ports."""
+"""A traced program in its own process, and what is around it: sender, spools, ports."""
 
 from __future__ import annotations
 

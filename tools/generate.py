@@ -45,6 +45,7 @@ PROTO = "proto/span.proto"
 # Written whole from the table of fields.
 FROM_TABLE: Final[Mapping[str, Callable[[Table], str]]] = {
     "csrc/generated/decoder_fields.h": c_code.decoder_fields,
+    "csrc/generated/resource_tags.h": c_code.resource_tags,
     "csrc/generated/recorder_fields.pxi": cython_code.recorder_fields,
     "docs/fields.md": documentation.fields_page,
     "src/infertrace/generated/field_names.py": python_code.field_names,

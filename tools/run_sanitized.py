@@ -80,7 +80,7 @@ def run(*arguments: str, stderr: int | None = None) -> subprocess.CompletedProce
         # tests/native/test_reference_counts.py is what finds leaks.
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
-        "PYTHONMALLOC": "malloc",  # each object is a block of its own, with a red zone
+        "PYTHONMALLOC": "malloc",  # each object is its own block, with a red zone
     }
     return subprocess.run(
         [PYTHON, *arguments], cwd=ROOT, env=environment, stderr=stderr, text=True, check=False

@@ -71,7 +71,8 @@ static inline int column_put(column_set *set, int place, const void *value) {
 static inline int column_put_appended(column_set *set, int place, size_t start) {
     column *c = &set->columns[place];
     if (column_mark(set, c) < 0) return -1;
-    while (c->filled <= set->rows) c->offsets[c->filled++] = (int32_t)start;
+    while (c->filled <= set->rows)
+        c->offsets[c->filled++] = (int32_t)start;
     return 0;
 }
 
@@ -103,7 +104,8 @@ typedef struct {
 static void release_column(ArrowArray *array) {
     array_owner *owner = array->private_data;
     int i;
-    for (i = 0; i < 3; i++) free(owner->owned[i]);
+    for (i = 0; i < 3; i++)
+        free(owner->owned[i]);
     free(owner);
     array->release = NULL;
 }
@@ -131,7 +133,8 @@ static int export_column(column_set *set, column *c, ArrowArray *array) {
             free(owner);
             return -1;
         }
-        while (c->filled <= rows) c->offsets[c->filled++] = (int32_t)c->text.size;
+        while (c->filled <= rows)
+            c->offsets[c->filled++] = (int32_t)c->text.size;
     }
     memset(array, 0, sizeof *array);
     array->length = (int64_t)rows;
@@ -142,7 +145,8 @@ static int export_column(column_set *set, column *c, ArrowArray *array) {
     array->release = release_column;
     owner->owned[0] = c->validity;
     owner->buffers[0] = array->null_count ? c->validity : NULL;
-    owner->buffers[1] = owner->owned[1] = c->kind == KIND_TEXT ? (void *)c->offsets : (void *)c->values;
+    owner->buffers[1] = owner->owned[1] =
+        c->kind == KIND_TEXT ? (void *)c->offsets : (void *)c->values;
     owner->buffers[2] = owner->owned[2] = c->text.data;
     c->validity = NULL;
     c->values = NULL;

@@ -8,51 +8,61 @@
 #include "common/wire_read.h"
 
 /* Why a span cannot be stored; the order of infertrace.collector.ingest.span_validity.REASONS. */
-enum { ACCEPTED, MALFORMED, BAD_TRACE_ID, BAD_SPAN_ID, BAD_PARENT, BAD_START, BAD_DURATION, BAD_END, BAD_STATUS };
+enum {
+    ACCEPTED,
+    MALFORMED,
+    BAD_TRACE_ID,
+    BAD_SPAN_ID,
+    BAD_PARENT,
+    BAD_START,
+    BAD_DURATION,
+    BAD_END,
+    BAD_STATUS
+};
 
 enum { NO_MEMORY = -2 }; /* beside -1, malformed */
 
 static const unsigned char WIRE_OF_FORM[] = {
     0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64,
 };
-#define FIELD_COUNT(fields) (sizeof(fields) / sizeof(field))
+#define FIELD_COUNT(fields) (sizeof(fields) / sizeof(wire_field))
 
 typedef struct {
     const uint8_t *data;
     size_t size;
-} slice;
+} byte_slice;
 
 /* AttributeValue; the last of its fields that was set counts. */
 typedef struct {
     enum { VALUE_NONE, VALUE_TEXT, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE } kind;
-    slice text;
+    byte_slice text;
     int64_t integer;
     double real;
-} scalar;
+} scalar_value;
 
 typedef struct {
-    slice key;
-    scalar value;
+    byte_slice key;
+    scalar_value value;
     size_t order;
-} entry;
+} map_entry;
 
 /* The entries of one map so far; of those with the same key, the last counts. */
 typedef struct {
-    entry *entries;
+    map_entry *entries;
     size_t count;
     size_t capacity;
-} entry_list;
+} map_entries;
 
 typedef struct {
     uint64_t numbers[COLUMN_COUNT];
-    slice texts[COLUMN_COUNT];
+    byte_slice texts[COLUMN_COUNT];
     uint64_t seen; /* a bit for each column; a number without it is stale */
 } span_fields;
 
 typedef struct {
     column_set *columns;
     span_fields span;
-    entry_list tags, attributes, nested;
+    map_entries tags, attributes, nested;
 } span_decoder;
 
 /* The columns of the few fields that a span need not set, and that are read all the same. */
@@ -60,12 +70,12 @@ static inline int64_t number_of(const span_fields *span, int place) {
     return span->seen >> place & 1 ? (int64_t)span->numbers[place] : 0;
 }
 
-static inline slice text_of(const span_fields *span, int place) {
-    static const slice none = {NULL, 0};
+static inline byte_slice text_of(const span_fields *span, int place) {
+    static const byte_slice none = {NULL, 0};
     return span->seen >> place & 1 ? span->texts[place] : none;
 }
 
-static int read_text(wire_reader *r, slice *text) {
+static int read_text(wire_reader *r, byte_slice *text) {
     wire_reader inside;
     if (read_sized(r, &inside) < 0) return -1;
     text->data = inside.at;
@@ -73,7 +83,7 @@ static int read_text(wire_reader *r, slice *text) {
     return is_utf8(inside.at, inside.end) ? 0 : -1;
 }
 
-static int read_known(wire_reader *r, field f, span_fields *span) {
+static int read_known(wire_reader *r, wire_field f, span_fields *span) {
     uint64_t value;
     uint32_t half;
     wire_reader inside;
@@ -102,7 +112,8 @@ static int read_known(wire_reader *r, field f, span_fields *span) {
     return 0;
 }
 
-static int read_part(wire_reader *r, const field *fields, size_t count, span_fields *span, int depth) {
+static int read_part(wire_reader *r, const wire_field *fields, size_t count, span_fields *span,
+                     int depth) {
     while (r->at < r->end) {
         uint32_t tag, number;
         if (read_tag(r, &tag) < 0) return -1;
@@ -116,7 +127,7 @@ static int read_part(wire_reader *r, const field *fields, size_t count, span_fie
     return 0;
 }
 
-static int read_scalar(wire_reader *r, scalar *value, int depth) {
+static int read_scalar(wire_reader *r, scalar_value *value, int depth) {
     while (r->at < r->end) {
         uint32_t tag;
         uint64_t bits;
@@ -145,24 +156,26 @@ static int read_scalar(wire_reader *r, scalar *value, int depth) {
 }
 
 static int compare_entries(const void *a, const void *b) {
-    const entry *one = a, *other = b;
+    const map_entry *one = a, *other = b;
     size_t least = one->key.size < other->key.size ? one->key.size : other->key.size;
     int order = least ? memcmp(one->key.data, other->key.data, least) : 0;
-    if (order == 0 && one->key.size != other->key.size) order = one->key.size < other->key.size ? -1 : 1;
+    if (order == 0 && one->key.size != other->key.size)
+        order = one->key.size < other->key.size ? -1 : 1;
     if (order == 0) order = one->order < other->order ? -1 : 1;
     return order;
 }
 
 /* Sort by key, and keep the last entry of each. */
-static void settle_entries(entry_list *list) {
+static void settle_entries(map_entries *list) {
     size_t i, kept = 0;
-    if (list->count > 1) qsort(list->entries, list->count, sizeof(entry), compare_entries);
+    if (list->count > 1) qsort(list->entries, list->count, sizeof(map_entry), compare_entries);
     for (i = 0; i < list->count; i++) {
-        entry *next = &list->entries[i];
+        map_entry *next = &list->entries[i];
         if (kept) {
-            entry *last = &list->entries[kept - 1];
-            if (last->key.size == next->key.size
-                && (next->key.size == 0 || memcmp(last->key.data, next->key.data, next->key.size) == 0)) {
+            map_entry *last = &list->entries[kept - 1];
+            if (last->key.size == next->key.size &&
+                (next->key.size == 0 ||
+                 memcmp(last->key.data, next->key.data, next->key.size) == 0)) {
                 *last = *next;
                 continue;
             }
@@ -172,26 +185,26 @@ static void settle_entries(entry_list *list) {
     list->count = kept;
 }
 
-static entry *new_entry(entry_list *list, size_t order) {
+static map_entry *new_entry(map_entries *list, size_t order) {
     if (list->count == list->capacity) {
         settle_entries(list); /* an endless row of the same key takes no memory */
         if (2 * list->count >= list->capacity) {
             size_t capacity = list->capacity ? 2 * list->capacity : 32;
-            entry *moved = realloc(list->entries, capacity * sizeof(entry));
+            map_entry *moved = realloc(list->entries, capacity * sizeof(map_entry));
             if (moved == NULL) return NULL;
             list->entries = moved;
             list->capacity = capacity;
         }
     }
-    memset(&list->entries[list->count], 0, sizeof(entry));
+    memset(&list->entries[list->count], 0, sizeof(map_entry));
     list->entries[list->count].order = order;
     return &list->entries[list->count++];
 }
 
 /* One entry of a map<string, string> or map<string, AttributeValue>. `order` grows with it. */
-static int read_entry(wire_reader *r, entry_list *list, int is_text, int depth) {
+static int read_entry(wire_reader *r, map_entries *list, int is_text, int depth) {
     wire_reader inside;
-    entry *added;
+    map_entry *added;
     int has_unknown = 0;
     if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
     added = new_entry(list, (size_t)(uintptr_t)inside.at);
@@ -219,7 +232,7 @@ static int read_entry(wire_reader *r, entry_list *list, int is_text, int depth) 
     return 0;
 }
 
-static int write_scalar(text_buffer *t, const scalar *value) {
+static int write_scalar(text_buffer *t, const scalar_value *value) {
     switch (value->kind) {
     case VALUE_TEXT: return json_string(t, value->text.data, value->text.size);
     case VALUE_BOOL: return value->integer ? TEXT_LITERAL(t, "true") : TEXT_LITERAL(t, "false");
@@ -229,12 +242,12 @@ static int write_scalar(text_buffer *t, const scalar *value) {
     }
 }
 
-static int write_entries(text_buffer *t, entry_list *list) {
+static int write_entries(text_buffer *t, map_entries *list) {
     size_t i;
     settle_entries(list);
     if (TEXT_LITERAL(t, "{") < 0) return -1;
     for (i = 0; i < list->count; i++) {
-        const entry *e = &list->entries[i];
+        const map_entry *e = &list->entries[i];
         if (i && TEXT_LITERAL(t, ",") < 0) return -1;
         if (json_string(t, e->key.data, e->key.size) < 0 || TEXT_LITERAL(t, ":") < 0) return -1;
         if (write_scalar(t, &e->value) < 0) return -1;
@@ -243,10 +256,11 @@ static int write_entries(text_buffer *t, entry_list *list) {
 }
 
 /* An Event (time, name) or a Link (trace id, span id), both with attributes as field 3. */
-static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, text_buffer *t, size_t start, int depth) {
+static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, text_buffer *t,
+                              size_t start, int depth) {
     wire_reader inside, id;
     uint64_t time = 0;
-    slice one = {NULL, 0}, two = {NULL, 0};
+    byte_slice one = {NULL, 0}, two = {NULL, 0};
     int found;
     if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
     d->nested.count = 0;
@@ -260,7 +274,7 @@ static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, tex
         } else if (is_event && tag == (2 << 3 | WIRE_BYTES)) {
             if (read_text(&inside, &two) < 0) return -1;
         } else if (!is_event && (tag == (1 << 3 | WIRE_BYTES) || tag == (2 << 3 | WIRE_BYTES))) {
-            slice *wanted = tag >> 3 == 1 ? &one : &two;
+            byte_slice *wanted = tag >> 3 == 1 ? &one : &two;
             if (read_sized(&inside, &id) < 0) return -1;
             wanted->data = id.at;
             wanted->size = (size_t)(id.end - id.at);
@@ -271,13 +285,17 @@ static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, tex
     if ((t->size == start ? TEXT_LITERAL(t, "[") : TEXT_LITERAL(t, ",")) < 0) return NO_MEMORY;
     if (is_event) {
         if (TEXT_LITERAL(t, "{\"time\":") < 0 || json_time(t, (int64_t)time) < 0) return NO_MEMORY;
-        if (TEXT_LITERAL(t, ",\"name\":") < 0 || json_string(t, two.data, two.size) < 0) return NO_MEMORY;
+        if (TEXT_LITERAL(t, ",\"name\":") < 0 || json_string(t, two.data, two.size) < 0)
+            return NO_MEMORY;
     } else {
-        if (TEXT_LITERAL(t, "{\"trace_id\":") < 0 || json_hex(t, one.data, one.size) < 0) return NO_MEMORY;
-        if (TEXT_LITERAL(t, ",\"span_id\":") < 0 || json_hex(t, two.data, two.size) < 0) return NO_MEMORY;
+        if (TEXT_LITERAL(t, "{\"trace_id\":") < 0 || json_hex(t, one.data, one.size) < 0)
+            return NO_MEMORY;
+        if (TEXT_LITERAL(t, ",\"span_id\":") < 0 || json_hex(t, two.data, two.size) < 0)
+            return NO_MEMORY;
     }
     if (d->nested.count) {
-        if (TEXT_LITERAL(t, ",\"attributes\":") < 0 || write_entries(t, &d->nested) < 0) return NO_MEMORY;
+        if (TEXT_LITERAL(t, ",\"attributes\":") < 0 || write_entries(t, &d->nested) < 0)
+            return NO_MEMORY;
     }
     return TEXT_LITERAL(t, "}") < 0 ? NO_MEMORY : 0;
 }
@@ -293,25 +311,24 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
         wire_reader part;
         if (read_tag(&r, &tag) < 0) return -1;
         number = tag >> 3;
-        if (number < FIELD_COUNT(SPAN_FIELDS) && (tag & 7) == WIRE_OF_FORM[SPAN_FIELDS[number].form]) {
+        if (number < FIELD_COUNT(SPAN_FIELDS) &&
+            (tag & 7) == WIRE_OF_FORM[SPAN_FIELDS[number].form]) {
             if (read_known(&r, SPAN_FIELDS[number], span) < 0) return -1;
             continue;
         }
         found = 0;
         switch (tag) {
-        case 9 << 3 | WIRE_BYTES:
-            found = read_entry(&r, &d->tags, 1, depth);
-            break;
-        case 13 << 3 | WIRE_BYTES:
-            found = read_entry(&r, &d->attributes, 0, depth);
-            break;
+        case 9 << 3 | WIRE_BYTES: found = read_entry(&r, &d->tags, 1, depth); break;
+        case 13 << 3 | WIRE_BYTES: found = read_entry(&r, &d->attributes, 0, depth); break;
         case 10 << 3 | WIRE_BYTES:
             if (read_sized(&r, &part) < 0) return -1;
-            found = read_part(&part, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS), span, depth - 1);
+            found =
+                read_part(&part, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS), span, depth - 1);
             break;
         case 11 << 3 | WIRE_BYTES:
             if (read_sized(&r, &part) < 0) return -1;
-            found = read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
+            found =
+                read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
             break;
         case 14 << 3 | WIRE_BYTES:
             found = read_event_or_link(d, &r, 1, &columns[EVENTS].text, events_start, depth);
@@ -319,15 +336,14 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
         case 15 << 3 | WIRE_BYTES:
             found = read_event_or_link(d, &r, 0, &columns[LINKS].text, links_start, depth);
             break;
-        default:
-            found = skip_value(&r, tag, depth);
+        default: found = skip_value(&r, tag, depth);
         }
         if (found < 0) return found;
     }
     return 0;
 }
 
-static int is_id(slice id, size_t size) {
+static int is_id(byte_slice id, size_t size) {
     size_t i;
     if (id.size != size) return 0;
     for (i = 0; i < size; i++) {
@@ -338,30 +354,31 @@ static int is_id(slice id, size_t size) {
 
 static int judge_span(const span_fields *span) {
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
-    slice parent = text_of(span, PARENT_SPAN_ID), status = text_of(span, STATUS);
+    byte_slice parent = text_of(span, PARENT_SPAN_ID), status = text_of(span, STATUS);
     if (!is_id(text_of(span, TRACE_ID), 16)) return BAD_TRACE_ID;
     if (!is_id(text_of(span, SPAN_ID), 8)) return BAD_SPAN_ID;
     if (parent.size && !is_id(parent, 8)) return BAD_PARENT;
     if (start <= 0) return BAD_START;
     if (duration < 0) return BAD_DURATION;
     if (duration > INT64_MAX - start) return BAD_END;
-    if (status.size == 0 || (status.size == 2 && memcmp(status.data, "OK", 2) == 0)
-        || (status.size == 5 && memcmp(status.data, "ERROR", 5) == 0)
-        || (status.size == 9 && memcmp(status.data, "CANCELLED", 9) == 0)) {
+    if (status.size == 0 || (status.size == 2 && memcmp(status.data, "OK", 2) == 0) ||
+        (status.size == 5 && memcmp(status.data, "ERROR", 5) == 0) ||
+        (status.size == 9 && memcmp(status.data, "CANCELLED", 9) == 0)) {
         return ACCEPTED;
     }
     return BAD_STATUS;
 }
 
-static inline int put_id(column_set *set, int place, slice id) {
+static inline int put_id(column_set *set, int place, byte_slice id) {
     uint64_t value = 0;
     int i;
-    for (i = 0; i < 8; i++) value = value << 8 | id.data[i];
+    for (i = 0; i < 8; i++)
+        value = value << 8 | id.data[i];
     return column_put(set, place, &value);
 }
 
 /* A measured value that is not a number was not measured, and JSON cannot say it. */
-static inline int put_number(column_set *set, const span_fields *span, field f) {
+static inline int put_number(column_set *set, const span_fields *span, wire_field f) {
     uint64_t bits = span->numbers[f.column];
     if (f.form == FORM_FLOAT) {
         uint32_t half = (uint32_t)bits;
@@ -376,13 +393,14 @@ static inline int put_number(column_set *set, const span_fields *span, field f) 
     return column_put(set, f.column, &bits);
 }
 
-static int put_part(column_set *set, const span_fields *span, const field *fields, size_t count) {
+static int put_part(column_set *set, const span_fields *span, const wire_field *fields,
+                    size_t count) {
     size_t i;
     for (i = 1; i < count; i++) {
-        field f = fields[i];
+        wire_field f = fields[i];
         if (f.form == FORM_NONE || !(span->seen >> f.column & 1)) continue;
         if (f.form == FORM_TEXT) {
-            slice text = span->texts[f.column];
+            byte_slice text = span->texts[f.column];
             if (text.size && column_put_text(set, f.column, text.data, text.size) < 0) return -1;
         } else if (put_number(set, span, f) < 0) {
             return -1;
@@ -393,17 +411,17 @@ static int put_part(column_set *set, const span_fields *span, const field *field
 
 static int put_texts(column_set *set, const span_fields *span) {
     static const int places[] = {SERVICE_NAME, OPERATION_NAME, STATUS_MESSAGE};
-    slice status = text_of(span, STATUS);
+    byte_slice status = text_of(span, STATUS);
     size_t i;
     for (i = 0; i < 3; i++) {
-        slice text = text_of(span, places[i]);
+        byte_slice text = text_of(span, places[i]);
         if (text.size && column_put_text(set, places[i], text.data, text.size) < 0) return -1;
     }
     if (status.size) return column_put_text(set, STATUS, status.data, status.size);
     return column_put_text(set, STATUS, (const uint8_t *)"OK", 2);
 }
 
-static int put_map(column_set *set, int place, entry_list *list) {
+static int put_map(column_set *set, int place, map_entries *list) {
     text_buffer *t = &set->columns[place].text;
     size_t start = t->size;
     if (list->count == 0) return 0;
@@ -425,8 +443,11 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     int64_t invalid = number_of(span, INVALID_FIELD_COUNT), flags = number_of(span, FLAGS);
     if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
-    if (text_of(span, PARENT_SPAN_ID).size && put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0) return -1;
-    if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0) return -1;
+    if (text_of(span, PARENT_SPAN_ID).size &&
+        put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0)
+        return -1;
+    if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0)
+        return -1;
     if (put_texts(set, span) < 0) return -1;
     if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
     if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
@@ -446,7 +467,8 @@ static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
     int reason, found = read_span(d, r, events_start, links_start);
     if (found == NO_MEMORY) return NO_MEMORY;
     reason = found < 0 ? MALFORMED : judge_span(&d->span);
-    if (reason == ACCEPTED) return put_span(d, events_start, links_start) < 0 ? NO_MEMORY : ACCEPTED;
+    if (reason == ACCEPTED)
+        return put_span(d, events_start, links_start) < 0 ? NO_MEMORY : ACCEPTED;
     events->text.size = events_start;
     links->text.size = links_start;
     return reason;
@@ -544,7 +566,8 @@ static span_decoder *decoder_new(size_t rows) {
         return NULL;
     }
     d->columns->capacity = rows ? rows : 1;
-    for (i = 0; i < COLUMN_COUNT; i++) d->columns->columns[i].kind = COLUMN_KINDS[i];
+    for (i = 0; i < COLUMN_COUNT; i++)
+        d->columns->columns[i].kind = COLUMN_KINDS[i];
     return d;
 }
 

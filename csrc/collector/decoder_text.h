@@ -22,7 +22,8 @@ static int text_room(text_buffer *t, size_t more) {
     size_t wanted = t->size + more, capacity = t->capacity ? t->capacity : TEXT_FIRST_BYTES;
     uint8_t *moved;
     if (wanted <= t->capacity) return 0;
-    while (capacity < wanted) capacity *= 2;
+    while (capacity < wanted)
+        capacity *= 2;
     moved = realloc(t->data, capacity);
     if (moved == NULL) return -1;
     t->data = moved;
@@ -54,7 +55,8 @@ static int json_string(text_buffer *t, const uint8_t *p, size_t size) {
         }
         *out++ = '\\';
         switch (c) {
-        case '"': case '\\': *out++ = c; break;
+        case '"':
+        case '\\': *out++ = c; break;
         case '\n': *out++ = 'n'; break;
         case '\r': *out++ = 'r'; break;
         case '\t': *out++ = 't'; break;
@@ -118,7 +120,8 @@ static int shortest_digits(double value, char *digits, int *point) {
         *point = atoi(p + 1) + 1;
         break;
     }
-    while (count > 1 && digits[count - 1] == '0') count--;
+    while (count > 1 && digits[count - 1] == '0')
+        count--;
     return count;
 }
 
@@ -127,7 +130,8 @@ static int json_double(text_buffer *t, double value) {
     char digits[24], out[48], *p = out;
     int point, count, i;
     if (isnan(value)) return TEXT_LITERAL(t, "\"NaN\"");
-    if (isinf(value)) return value > 0 ? TEXT_LITERAL(t, "\"Infinity\"") : TEXT_LITERAL(t, "\"-Infinity\"");
+    if (isinf(value))
+        return value > 0 ? TEXT_LITERAL(t, "\"Infinity\"") : TEXT_LITERAL(t, "\"-Infinity\"");
     if (signbit(value)) *p++ = '-';
     if (value == 0) {
         memcpy(p, "0.0", 3);
@@ -138,7 +142,8 @@ static int json_double(text_buffer *t, double value) {
         if (point <= 0) {
             *p++ = '0';
             *p++ = '.';
-            for (i = point; i < 0; i++) *p++ = '0';
+            for (i = point; i < 0; i++)
+                *p++ = '0';
         }
         for (i = 0; i < count || i < point; i++) {
             if (i == point && point > 0) *p++ = '.';
@@ -186,8 +191,9 @@ static int json_time(text_buffer *t, int64_t nanos) {
     day = of_year - (153 * month + 2) / 5 + 1;
     month += month < 10 ? 3 : -9;
     year += era * 400 + (month <= 2);
-    size = snprintf(out, sizeof out, "\"%04d-%02d-%02dT%02d:%02d:%02d.%09dZ\"", (int)year, (int)month,
-                    (int)day, (int)(rest / 3600), (int)(rest / 60 % 60), (int)(rest % 60), (int)fraction);
+    size = snprintf(out, sizeof out, "\"%04d-%02d-%02dT%02d:%02d:%02d.%09dZ\"", (int)year,
+                    (int)month, (int)day, (int)(rest / 3600), (int)(rest / 60 % 60),
+                    (int)(rest % 60), (int)fraction);
     return text_put(t, out, (size_t)size);
 }
 

@@ -17,8 +17,12 @@ static inline int infertrace_compare_exchange(uint32_t *word, uint32_t expected,
                                        __ATOMIC_ACQUIRE);
 }
 #else /* No thread runs without the GIL here. */
-static inline uint32_t infertrace_load_acquire(const uint32_t *word) { return *word; }
-static inline void infertrace_store_release(uint32_t *word, uint32_t value) { *word = value; }
+static inline uint32_t infertrace_load_acquire(const uint32_t *word) {
+    return *word;
+}
+static inline void infertrace_store_release(uint32_t *word, uint32_t value) {
+    *word = value;
+}
 static inline int infertrace_compare_exchange(uint32_t *word, uint32_t expected, uint32_t desired) {
     if (*word != expected) return 0;
     *word = desired;

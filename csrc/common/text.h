@@ -1,4 +1,4 @@
-/* The UTF-8 form of a str, without a call where it is ASCII, and kept by the str elsewhere. */
+/* The UTF-8 form of a str: no call for ASCII; else CPython caches it in the str. */
 #ifndef INFERTRACE_TEXT_H
 #define INFERTRACE_TEXT_H
 

@@ -8,7 +8,14 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_GROUP = 3, WIRE_END = 4, WIRE_FIXED32 = 5 };
+enum {
+    WIRE_VARINT = 0,
+    WIRE_FIXED64 = 1,
+    WIRE_BYTES = 2,
+    WIRE_GROUP = 3,
+    WIRE_END = 4,
+    WIRE_FIXED32 = 5
+};
 
 #define WIRE_MAX_DEPTH 100 /* messages and groups within a span, as upb allows */
 
@@ -68,7 +75,8 @@ static inline int read_sized(wire_reader *r, wire_reader *inside) {
 
 static inline int read_fixed32(wire_reader *r, uint32_t *value) {
     if (r->end - r->at < 4) return -1;
-    *value = r->at[0] | (uint32_t)r->at[1] << 8 | (uint32_t)r->at[2] << 16 | (uint32_t)r->at[3] << 24;
+    *value =
+        r->at[0] | (uint32_t)r->at[1] << 8 | (uint32_t)r->at[2] << 16 | (uint32_t)r->at[3] << 24;
     r->at += 4;
     return 0;
 }
@@ -87,10 +95,8 @@ static int skip_value(wire_reader *r, uint32_t tag, int depth) {
     wire_reader inside;
     uint64_t ignored;
     switch (tag & 7) {
-    case WIRE_VARINT:
-        return read_varint(r, &ignored);
-    case WIRE_BYTES:
-        return read_sized(r, &inside);
+    case WIRE_VARINT: return read_varint(r, &ignored);
+    case WIRE_BYTES: return read_sized(r, &inside);
     case WIRE_FIXED64:
         if (r->end - r->at < 8) return -1;
         r->at += 8;
@@ -107,8 +113,7 @@ static int skip_value(wire_reader *r, uint32_t tag, int depth) {
             if ((next & 7) == WIRE_END) return next >> 3 == tag >> 3 ? 0 : -1;
             if (skip_value(r, next, depth - 1) < 0) return -1;
         }
-    default:
-        return -1;
+    default: return -1;
     }
 }
 

@@ -21,7 +21,8 @@ static inline uint8_t *wire_varint(uint8_t *p, uint64_t value) {
 static inline uint8_t *wire_time(uint8_t *p, uint64_t nanos) {
     int i;
     if (nanos >> 56 == 0 || nanos >> 63) return wire_varint(p, nanos);
-    for (i = 0; i < 8; i++) p[i] = (uint8_t)(nanos >> (7 * i) | 0x80);
+    for (i = 0; i < 8; i++)
+        p[i] = (uint8_t)(nanos >> (7 * i) | 0x80);
     p[8] = (uint8_t)(nanos >> 56);
     return p + 9;
 }
@@ -80,7 +81,8 @@ static inline uint8_t *wire_double(uint8_t *p, double value) {
     uint64_t bits;
     int i;
     memcpy(&bits, &value, sizeof bits);
-    for (i = 0; i < 8; i++) *p++ = (uint8_t)(bits >> (8 * i));
+    for (i = 0; i < 8; i++)
+        *p++ = (uint8_t)(bits >> (8 * i));
     return p;
 }
 

@@ -25,10 +25,10 @@ enum form {
 typedef struct {
     unsigned char column;
     unsigned char form;
-} field;
+} wire_field;
 
 /* By the number of the field. */
-static const field SPAN_FIELDS[] = {
+static const wire_field SPAN_FIELDS[] = {
     [1] = {TRACE_ID, FORM_ID},
     [2] = {SPAN_ID, FORM_ID},
     [3] = {PARENT_SPAN_ID, FORM_ID},
@@ -41,7 +41,7 @@ static const field SPAN_FIELDS[] = {
     [16] = {INVALID_FIELD_COUNT, FORM_INT32},
     [24] = {FLAGS, FORM_INT32},
 };
-static const field INFERENCE_FIELDS[] = {
+static const wire_field INFERENCE_FIELDS[] = {
     [1] = {MODEL_NAME, FORM_TEXT},
     [2] = {MODEL_VERSION, FORM_TEXT},
     [3] = {BATCH_SIZE, FORM_INT32},
@@ -57,7 +57,7 @@ static const field INFERENCE_FIELDS[] = {
     [13] = {TIME_TO_FIRST_TOKEN_MS, FORM_FLOAT},
     [14] = {INTER_TOKEN_LATENCY_MS, FORM_FLOAT},
 };
-static const field RESOURCE_FIELDS[] = {
+static const wire_field RESOURCE_FIELDS[] = {
     [1] = {GPU_UTILIZATION_PERCENT, FORM_DOUBLE},
     [2] = {GPU_MEMORY_USED_BYTES, FORM_INT64},
     [3] = {GPU_MEMORY_TOTAL_BYTES, FORM_INT64},

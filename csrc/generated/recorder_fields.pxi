@@ -12,6 +12,27 @@ cdef enum:
     HAS_INTER_TOKEN_LATENCY_MS = 512
 
 cdef enum:
+    TRACE_ID_TAG = 0x000a
+    SPAN_ID_TAG = 0x0012
+    PARENT_SPAN_ID_TAG = 0x001a
+    SERVICE_NAME_TAG = 0x0022
+    OPERATION_NAME_TAG = 0x002a
+    START_TIME_UNIX_NANO_TAG = 0x0030
+    DURATION_NANOS_TAG = 0x0038
+    STATUS_TAG = 0x0042
+    STATUS_MESSAGE_TAG = 0x0062
+    INFERENCE_TAG = 0x0052
+    RESOURCES_TAG = 0x005a
+    TAGS_TAG = 0x004a
+    ATTRIBUTES_TAG = 0x006a
+    EVENTS_TAG = 0x0072
+    LINKS_TAG = 0x007a
+    INVALID_FIELD_COUNT_TAG = 0x0180
+    FLAGS_TAG = 0x01c0
+    MODEL_NAME_TAG = 0x000a
+    SAMPLE_AGE_MS_TAG = 0x003d
+
+cdef enum:
     MAX_COLUMNS = 12  # with start_ns and duration_ns
     FIELDS_BYTES = 66  # of all fields, but for the letters of texts
 

@@ -18,7 +18,7 @@ cdef enum:
     SOLE_REFERENCE = 1
 
 
-# Not tracked by the GC: making one must never run it.
+# Not tracked by the GC: allocating a segment must never run it.
 @cython.final
 @cython.internal
 @cython.no_gc
@@ -182,7 +182,7 @@ cdef class SpanBuffer:
         return 0
 
     cdef Segment take(self, bint partial):
-        """The oldest segment that is full, or that holds anything; None where there is none."""
+        """The oldest full segment; with `partial`, any that holds spans. None if there is none."""
         if not self.sealed and partial:
             self.seal()
         return self.sealed.pop(0) if self.sealed else None
@@ -203,9 +203,9 @@ cdef class SpanBuffer:
                 return
 
     cdef PyObject* recycle(self) noexcept:
-        """A payload that was handed out and that nobody else holds any more, or NULL.
+        """A payload that was handed out and that only we still reference, or NULL.
 
-        Fresh pages from the kernel would cost a span more than its encoding.
+        Memory fresh from the kernel would cost a span more than its encoding.
         """
         cdef int slot
         cdef PyObject* data

@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 && \
+#if !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030A0000 &&         \
     PY_VERSION_HEX < 0x030F0000
 #define INFERTRACE_KNOWS_CONTEXTS 1
 #else
@@ -114,8 +114,8 @@ static inline PyObject *infertrace_look_up(PyObject *variable, PyObject *type) {
 
 /* Set `variable`; -1 with an exception where there is no memory. */
 static inline int infertrace_set(PyObject *variable, PyObject *value) {
-    /* Before CPython 3.12 the collector of cycles may run while the map is copied, and a
-     * finalizer that sets a variable then frees the map under the copier. */
+    /* Before CPython 3.12 the GC may run while the map is copied, and a finalizer that sets a
+     * variable then frees the map in mid-copy. */
     int collects = PyGC_Disable();
     PyObject *token = PyContextVar_Set(variable, value);
     if (collects) PyGC_Enable();

@@ -67,6 +67,6 @@ def current():
 def set_current(span):
     """Make `span` (or None) the current one of this context."""
     if type(span) is Span:
-        # Entered later, it would take a span inside of it for the one around it.
+        # Mark it as entered: a later `with` must not take a span inside of it for its parent.
         (<Span>span).entered = True
     make_current(current_cell(), span)

@@ -110,9 +110,9 @@ static int infertrace_send_batch(infertrace_delivery *delivery, const infertrace
         {delivery->trailer, delivery->trailer_size},
         {(void *)delivery->resource, delivery->resource_size},
     };
-    delivery->answer_size = infertrace_roundtrip(
-        link->fd, parts, 4, delivery->answer, INFERTRACE_ANSWER_ROOM, link->head, link->size_at,
-        infertrace_monotonic_ns() + link->timeout_ns);
+    delivery->answer_size = infertrace_roundtrip(link->fd, parts, 4, delivery->answer,
+                                                 INFERTRACE_ANSWER_ROOM, link->head, link->size_at,
+                                                 infertrace_monotonic_ns() + link->timeout_ns);
     return infertrace_all_accepted(delivery);
 }
 

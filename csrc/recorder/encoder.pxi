@@ -1,6 +1,6 @@
 # The bytes of a span; see infertrace.recording.encoder for the order of the fields.
 
-# What a span without attributes encodes to at most, but for its texts.
+# Upper bound on the encoding of a span without attributes, apart from its texts.
 cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # and the room that a repeated field is copied in
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
@@ -40,7 +40,7 @@ cdef uint8_t* put_tags(uint8_t* p, dict tags) except NULL:
     cdef uint8_t* start
     cdef Py_ssize_t position = 0
     while PyDict_Next(tags, &position, &key, &value):
-        p[0] = 0x4A
+        p[0] = TAGS_TAG
         start = p + 1
         p = put_text(start + 1, 0x0A, <str>key)
         p = put_text(p, 0x12, <str>value)
@@ -94,7 +94,7 @@ cdef Py_ssize_t extras_bound(Extras extras) except -1:
 cdef uint8_t* put_events(uint8_t* p, list events) except NULL:
     cdef uint8_t* start
     for time_ns, name, attributes in events:
-        p[0] = 0x72
+        p[0] = EVENTS_TAG
         start = p + 1
         p = wire_uint(start + 1, 0x08, <uint64_t><int64_t>time_ns)
         p = put_text(p, 0x12, <str>name)
@@ -106,7 +106,7 @@ cdef uint8_t* put_events(uint8_t* p, list events) except NULL:
 cdef uint8_t* put_links(uint8_t* p, list links) except NULL:
     cdef uint8_t* start
     for trace_high, trace_low, span_id, attributes in links:
-        p[0] = 0x7A
+        p[0] = LINKS_TAG
         start = p + 1
         p = start + 1
         p[0] = 0x0A
@@ -133,48 +133,48 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
         and (span.extras is None or not span.extras.has_inference_text())
     ):
         return p
-    p[0] = 0x52
+    p[0] = INFERENCE_TAG
     start = p + 1
     p = start + 1
     if span.model is not None:
-        p = infertrace_put_repeated(span.recorder.models, p, 0x0A, span.model)
+        p = infertrace_put_repeated(span.recorder.models, p, MODEL_NAME_TAG, span.model)
     p = put_fields(p, span)
     return wire_close(start, 1, p)
 
 
 cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     """Write a finished span as one entry of SendSpanBatchRequest.spans."""
-    # Attributes of attributes, not locals: Cython counts a reference for each local.
+    # Attribute chains, not locals: Cython counts a reference for each local.
     cdef uint8_t* start
     cdef int start_size
     cdef double age_ms
     p[0] = 0x0A
     start = p + 1
     p = start + span.recorder.length_size
-    p[0] = 0x0A
+    p[0] = TRACE_ID_TAG
     p[1] = 16
     p = wire_id(wire_id(p + 2, span.trace_high), span.trace_low)
-    p[0] = 0x12
+    p[0] = SPAN_ID_TAG
     p[1] = 8
     p = wire_id(p + 2, span.id)
     if span.parent_id:
-        p[0] = 0x1A
+        p[0] = PARENT_SPAN_ID_TAG
         p[1] = 8
         p = wire_id(p + 2, span.parent_id)
     memcpy(p, span.recorder.service_data, span.recorder.service_size)
     p += span.recorder.service_size
-    p = infertrace_put_repeated(span.recorder.operations, p, 0x2A, span.operation)
-    p[0] = 0x30
+    p = infertrace_put_repeated(span.recorder.operations, p, OPERATION_NAME_TAG, span.operation)
+    p[0] = START_TIME_UNIX_NANO_TAG
     p = wire_time(p + 1, <uint64_t>(span.start + span.recorder.anchor))
     if span.duration:
-        p = wire_uint(p, 0x38, <uint64_t>span.duration)
+        p = wire_uint(p, DURATION_NANOS_TAG, <uint64_t>span.duration)
     if span.status == STATUS_OK:
         memcpy(p, b"\x42\x02OK", 4)
         p += 4
     elif span.status == STATUS_ERROR:
-        p = wire_bytes(p, 0x42, b"ERROR", 5)
+        p = wire_bytes(p, STATUS_TAG, b"ERROR", 5)
     else:
-        p = wire_bytes(p, 0x42, b"CANCELLED", 9)
+        p = wire_bytes(p, STATUS_TAG, b"CANCELLED", 9)
     if span.extras is not None and span.extras.tags is not None:
         p = put_tags(p, span.extras.tags)
     p = put_inference(p, span)
@@ -185,20 +185,20 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p = wire_float(p, <float>(age_ms if age_ms > 0 else 0.0))
     if span.extras is not None:
         if span.extras.status_message:
-            p = put_text(p, 0x62, span.extras.status_message)
-        p = put_attributes(p, 0x6A, span.extras.attributes)
+            p = put_text(p, STATUS_MESSAGE_TAG, span.extras.status_message)
+        p = put_attributes(p, ATTRIBUTES_TAG, span.extras.attributes)
         if span.extras.events is not None:
             p = put_events(p, span.extras.events)
         if span.extras.links is not None:
             p = put_links(p, span.extras.links)
     if span.invalid_fields:
-        p[0] = 0x80
-        p[1] = 0x01
+        p[0] = INVALID_FIELD_COUNT_TAG & 0xFF
+        p[1] = INVALID_FIELD_COUNT_TAG >> 8
         p = wire_varint(p + 2, span.invalid_fields)
     if span.parent_is_remote:
         memcpy(p, REMOTE_PARENT_FLAGS, 4)
         p += 4
-    # Most spans of a program are alike: the next one's length will take as many bytes.
+    # Most spans of a program are alike, so the next length is guessed to take as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)
     return wire_close(start, start_size, p)

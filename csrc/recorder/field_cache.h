@@ -1,7 +1,7 @@
 /* The encoded fields of the few texts that nearly every span repeats: operations and models.
  *
- * Keyed by the str object, which the cache keeps; a program that makes a new str for each
- * span only misses.
+ * The key is the str object, which the cache keeps alive. A program that makes a new str for each
+ * span gets misses, and nothing worse.
  */
 #ifndef INFERTRACE_FIELD_CACHE_H
 #define INFERTRACE_FIELD_CACHE_H
@@ -48,7 +48,8 @@ static inline uint8_t *infertrace_put_repeated(infertrace_cached_field *cache, u
 
 static void infertrace_clear_fields(infertrace_cached_field *cache) {
     int i;
-    for (i = 0; i < FIELD_CACHE_ENTRIES; i++) Py_CLEAR(cache[i].text);
+    for (i = 0; i < FIELD_CACHE_ENTRIES; i++)
+        Py_CLEAR(cache[i].text);
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "common/atomics.h"
 #include "common/wire_write.h"
+#include "generated/resource_tags.h"
 #include "recorder/wakeup_pipe.h"
 
 #define INFERTRACE_GPU_IDENTITY_ROOM 128
@@ -36,7 +37,7 @@ typedef struct {
     infertrace_wakeup_pipe wakeup;
     uint32_t state; /* 1 while somebody writes or reads what follows */
     uint32_t stopped;
-    int64_t taken_at; /* 0 for never */
+    int64_t taken_at;            /* 0 for never */
     infertrace_gpu_queries told; /* what the values below are of */
     infertrace_gpu_rates rates;
     infertrace_gpu_memory memory;
@@ -86,12 +87,12 @@ static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
 /* The fields of ResourceMetrics up to the device's, then those of its power and heat. */
 static uint8_t *infertrace_put_gpu(uint8_t *p, const infertrace_gpu_sample *sample) {
     if (sample->told.rates) {
-        *p++ = 0x09;
+        *p++ = INFERTRACE_GPU_UTILIZATION_PERCENT_TAG;
         p = wire_double(p, (double)sample->rates.gpu);
     }
     if (sample->told.memory) {
-        p = wire_uint(p, 0x10, sample->memory.used);
-        p = wire_uint(p, 0x18, sample->memory.total);
+        p = wire_uint(p, INFERTRACE_GPU_MEMORY_USED_BYTES_TAG, sample->memory.used);
+        p = wire_uint(p, INFERTRACE_GPU_MEMORY_TOTAL_BYTES_TAG, sample->memory.total);
     }
     memcpy(p, sample->identity, sample->identity_size);
     return p + sample->identity_size;
@@ -99,11 +100,11 @@ static uint8_t *infertrace_put_gpu(uint8_t *p, const infertrace_gpu_sample *samp
 
 static uint8_t *infertrace_put_gpu_power(uint8_t *p, const infertrace_gpu_sample *sample) {
     if (sample->told.power) {
-        *p++ = 0x41;
+        *p++ = INFERTRACE_GPU_POWER_WATTS_TAG;
         p = wire_double(p, sample->milliwatts / 1000.0);
     }
     if (sample->told.temperature) {
-        *p++ = 0x49;
+        *p++ = INFERTRACE_GPU_TEMPERATURE_CELSIUS_TAG;
         p = wire_double(p, (double)sample->celsius);
     }
     return p;

@@ -1,8 +1,8 @@
-/* Files mapped into memory that may be cut short by anybody while they are in use.
+/* Mapped files that another process may truncate while they are in use.
  *
  * A store to a page that the file no longer has raises SIGBUS, which ends the process. Our handler
- * puts memory without a file in the place of the whole map, so that the store goes on; whoever
- * looks at the file's size sees what has happened. A SIGBUS elsewhere goes to the handler that was
+ * replaces the whole map by anonymous memory, so that the store goes on; the owner notices by the
+ * size of the file. A SIGBUS elsewhere goes to the handler that was
  * there before. One that this process raised itself says no address: a handler that was set after
  * ours, such as faulthandler's, passes a fault on like that. POSIX only.
  */
@@ -18,7 +18,9 @@ static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     (void)descriptor, (void)size, (void)start;
     return -ENOSYS;
 }
-static void infertrace_unmap_guarded(void *start) { (void)start; }
+static void infertrace_unmap_guarded(void *start) {
+    (void)start;
+}
 #else
 #include <signal.h>
 #include <sys/mman.h>
@@ -76,7 +78,8 @@ static void infertrace_on_sigbus(int number, siginfo_t *information, void *conte
 static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     void *mapped;
     int slot = 0;
-    while (slot < INFERTRACE_MAX_GUARDED_MAPS && infertrace_guarded_maps[slot].start) slot++;
+    while (slot < INFERTRACE_MAX_GUARDED_MAPS && infertrace_guarded_maps[slot].start)
+        slot++;
     if (slot == INFERTRACE_MAX_GUARDED_MAPS) return -EMFILE;
     if (!infertrace_sigbus_is_guarded) {
         struct sigaction guard = {0};

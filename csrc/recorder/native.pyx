@@ -4,8 +4,8 @@
 
 Behaves as infertrace.recording.pure does, and writes the same bytes; one test suite
 runs on both. Its critical sections are those between two operations that can run
-Python code: they hold the GIL and allocate no object that the GC tracks, so neither
-a thread, nor a signal handler, nor a finalizer sees them half done.
+Python code: they hold the GIL and allocate no object that the GC tracks, so neither a thread,
+nor a signal handler, nor a finalizer sees them half done.
 """
 
 cimport cython

@@ -12,6 +12,7 @@
 
 #include "common/atomics.h"
 #include "common/wire_write.h"
+#include "generated/resource_tags.h"
 #include "recorder/gpu_sample.h"
 #include "recorder/wakeup_pipe.h"
 
@@ -68,9 +69,9 @@ static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_
     int has_gpu = infertrace_compare_exchange(&gpu->state, 0, 1);
     int fresh = has_gpu && gpu->taken_at > gpu_since;
     if (fresh) end = infertrace_put_gpu(end, gpu);
-    *end++ = 0x29;
+    *end++ = INFERTRACE_CPU_UTILIZATION_PERCENT_TAG;
     end = wire_double(end, cpu_percent);
-    if (resident >= 0) end = wire_uint(end, 0x30, (uint64_t)resident);
+    if (resident >= 0) end = wire_uint(end, INFERTRACE_MEMORY_HEAP_BYTES_TAG, (uint64_t)resident);
     if (fresh) end = infertrace_put_gpu_power(end, gpu);
     if (has_gpu) infertrace_store_release(&gpu->state, 0);
     sample->size = (size_t)(end - sample->metrics);
@@ -90,9 +91,9 @@ static void infertrace_sample_process(infertrace_process_sample *sample, int64_t
                                             INFERTRACE_BUSY_SAMPLE) ||
                 infertrace_compare_exchange(&sample->state, INFERTRACE_NEW_SAMPLE,
                                             INFERTRACE_BUSY_SAMPLE)) {
-                infertrace_put_sample(
-                    sample, 100.0 * (double)(used - last_used) / (double)(now - last), resident,
-                    now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
+                infertrace_put_sample(sample,
+                                      100.0 * (double)(used - last_used) / (double)(now - last),
+                                      resident, now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
                 sample->taken_at = now;
                 infertrace_store_release(&sample->state, INFERTRACE_NEW_SAMPLE);
                 infertrace_store_release(sample->pending_work, 1);

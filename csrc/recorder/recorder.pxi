@@ -65,7 +65,7 @@ cdef class Recorder:
         cdef uint8_t[16] head
         cdef uint8_t* end = head
         if encoded:
-            end = wire_uint(head, 0x22, len(encoded))
+            end = wire_uint(head, SERVICE_NAME_TAG, len(encoded))
         field = PyBytes_FromStringAndSize(<const char*>head, end - head) + encoded
         self.service = name
         self.service_field = field
@@ -92,8 +92,9 @@ cdef class Recorder:
             return
         metrics, sampled_at = pair
         # The age follows as the message's last field: one tag byte and four of a float.
-        end = wire_uint(head, 0x5A, len(metrics) + 5)
-        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics + b"\x3d"
+        end = wire_uint(head, RESOURCES_TAG, len(metrics) + 5)
+        field = PyBytes_FromStringAndSize(<const char*>head, end - head) + metrics
+        field += bytes((SAMPLE_AGE_MS_TAG,))
         self.sampled_at = sampled_at
         self.sample_pair = pair
         self.sample_field = field
@@ -161,17 +162,17 @@ cdef class Recorder:
     def take(self, bint partial=True):
         """The oldest finished spans, encoded, as one Batch; None where there is none.
 
-        Without `partial`, also where what there is does not fill a batch yet.
+        Without `partial`, None until they fill a batch.
         """
         segment = self.buffer.take(partial)
         return None if segment is None else self.buffer.as_batch(segment)
 
     def encode_some(self):
-        """Nothing: what waits is encoded already."""
+        """Nothing: spans are encoded when they end."""
         return False
 
     def settle(self, batch, delivered, reason):
-        """Close the account of a batch: so many delivered, the rest dropped for `reason`."""
+        """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
         self.buffer.settle(
             len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
@@ -214,8 +215,8 @@ cdef class Recorder:
     def sample_process(self, double interval_s, double duration_s):
         """Take samples of the process without the GIL; False where the platform has no way.
 
-        Returns after so many seconds, or when `stop_sampling` is called. Samples have with
-        them what `sample_gpu`, on another thread, read meanwhile.
+        Returns after `duration_s`, or when `stop_sampling` is called. Samples include what
+        `sample_gpu` has read on another thread.
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
@@ -496,14 +497,14 @@ cdef inline object object_or_none(PyObject* value):
 cdef class TracerBase:
     """What a tracer is derived from: start_span() as a method of its type.
 
-    To find the recorder's own as an attribute of each tracer shows in the cost of a span.
+    Looking up a method of the recorder through an attribute would show in the cost of a span.
     """
 
     cdef public Recorder _recorder
 
     @staticmethod
     def add_start_span(type tracer, str documentation not None):
-        """Make it a method of that very type: the interpreter calls an inherited one slower."""
+        """Add the method to that very type: the interpreter calls an inherited one more slowly."""
         global start_span_of_tracer_documentation
         start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
         infertrace_add_method(
@@ -515,7 +516,7 @@ cdef class TracerBase:
         )
 
 
-# The type has a pointer to it.
+# The method's definition points into it.
 cdef bytes start_span_of_tracer_documentation = b""
 
 
@@ -537,7 +538,7 @@ infertrace_add_method(
 )
 
 
-# Called as a function that raises nothing: a try block costs as much as the encoding.
+# Declared noexcept, and checked by hand: a try block costs as much as the encoding.
 cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
     return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
 

@@ -6,7 +6,7 @@ cdef enum:
     STATUS_CANCELLED
 
 
-# What few spans have, so that the others neither set nor clear it.
+# What few spans have; the others need neither set nor clear it.
 @cython.final
 @cython.internal
 @cython.no_gc
@@ -33,9 +33,8 @@ cdef class Extras:
     # end of what is generated
 
 
-# The garbage collector does not track a span: it holds texts, numbers, its recorder and the
-# span around it. None of these can lead back to it, since only the first entry of a span
-# decides which span is around it.
+# The GC does not track a span: it holds texts, numbers, its recorder and the span around it. None
+# of these can lead back to it, since only its first entry decides which span is around it.
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
@@ -261,8 +260,8 @@ cdef class Span:
         return make_current(cell, self)
 
     cdef int refuse_second_entry(self) except -1:
-        # What is current stays so: to remember it as the span around this one could close a
-        # circle, and to restore another context's on leaving would mix up traces.
+        # A second entry leaves the current span alone: to remember it as the parent could close a
+        # cycle, and to restore another context's span on exit would mix up traces.
         self.refuse("with", self, invalid_values.ONE_BLOCK)
         return 0
 
@@ -282,7 +281,7 @@ cdef class Span:
         return self.finish()
 
     cdef inline int forget_ended(self) except -1:
-        """Keep no span that has ended as the one around this: they would make a chain."""
+        """Replace an ended `previous`: keeping it would grow a chain of ended spans."""
         if type(self.previous) is Span and (<Span>self.previous).ended:
             self.previous = live(self.previous)
         return 0
@@ -612,7 +611,7 @@ cdef object live_around(Span ended):
     cdef object span = ended.previous, following
     while type(span) is Span and (<Span>span).ended:
         span = (<Span>span).previous
-    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    # Path compression: no chain of ended spans is walked twice.
     while ended.previous is not span:
         following = ended.previous
         ended.previous = span

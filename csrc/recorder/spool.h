@@ -70,7 +70,8 @@ static void infertrace_make_crc_tables(void) {
     uint32_t n, k;
     for (n = 0; n < 256; n++) {
         uint32_t c = n;
-        for (k = 0; k < 8; k++) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
+        for (k = 0; k < 8; k++)
+            c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
         infertrace_crc_tables[0][n] = c;
     }
     for (n = 0; n < 256; n++)
@@ -93,7 +94,8 @@ static uint32_t infertrace_crc32(const uint8_t *p, size_t size, uint32_t seed) {
             infertrace_crc_tables[1][p[6]] ^ infertrace_crc_tables[0][p[7]];
         p += 8, size -= 8;
     }
-    while (size--) c = infertrace_crc_tables[0][(c ^ *p++) & 0xFF] ^ (c >> 8);
+    while (size--)
+        c = infertrace_crc_tables[0][(c ^ *p++) & 0xFF] ^ (c >> 8);
     return ~c;
 }
 
@@ -145,7 +147,7 @@ static void infertrace_spool_settle_to(infertrace_spool *spool, uint64_t sequenc
     spool->header->head = end;
 }
 
-/* The same where the end has to be looked for. */
+/* The same, searching for the end. */
 static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) {
     while (spool->head < spool->tail) {
         uint64_t place = spool->head % spool->capacity;
@@ -157,7 +159,7 @@ static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) 
             continue;
         }
         if (record->commit != INFERTRACE_SPOOL_COMMITTED) {
-            /* Somebody has cut the file short: what it held is gone, and room is what counts. */
+            /* Another process has truncated the file: its records are gone, so make room. */
             spool->head = spool->tail;
             break;
         }

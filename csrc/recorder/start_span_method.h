@@ -1,6 +1,6 @@
 /* Recorder.start_span as a method that takes its arguments where the interpreter has them.
  *
- * Cython's own parsing of eighteen keywords shows in the cost of a span even when none is given.
+ * Cython's own parsing of twenty keywords shows in the cost of a span even when none is given.
  */
 #ifndef INFERTRACE_START_SPAN_METHOD_H
 #define INFERTRACE_START_SPAN_METHOD_H

@@ -21,8 +21,12 @@ static int infertrace_wakeup_open(infertrace_wakeup_pipe *wakeup) {
     (void)wakeup;
     return -ENOSYS;
 }
-static void infertrace_wakeup_close(infertrace_wakeup_pipe *wakeup) { (void)wakeup; }
-static void infertrace_wakeup_notify(infertrace_wakeup_pipe *wakeup) { (void)wakeup; }
+static void infertrace_wakeup_close(infertrace_wakeup_pipe *wakeup) {
+    (void)wakeup;
+}
+static void infertrace_wakeup_notify(infertrace_wakeup_pipe *wakeup) {
+    (void)wakeup;
+}
 #else
 #include <fcntl.h>
 #include <poll.h>
@@ -65,7 +69,8 @@ static int infertrace_wakeup_wait(const infertrace_wakeup_pipe *wakeup, int fd, 
     if (left_ms > 60000) left_ms = 60000;
     if (poll(waited, 2, left_ms > 0 ? (int)left_ms : 0) <= 0) return 0;
     if (waited[0].revents)
-        while (read(wakeup->read_fd, drained, sizeof(drained)) == (int)sizeof(drained)) continue;
+        while (read(wakeup->read_fd, drained, sizeof(drained)) == (int)sizeof(drained))
+            continue;
     return waited[1].revents != 0;
 }
 #endif

@@ -1,4 +1,4 @@
-"""The one place that chooses between the compiled and the pure backend."""
+"""The one place that chooses between what is compiled and its twin in Python."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Final, Protocol
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final, Protocol, TypeVar
 
     from infertrace.buffering.batch import Batch
     from infertrace.buffering.ledger import DropReason
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.span import Span
 
+    Part = TypeVar("Part")
     Roundtrip = Callable[[int, tuple[bytes, ...], int, int, float], bytes]
-    # The number of the last batch; one that is not delivered, and what was said of it.
+    # The number of the last batch; a batch that was not delivered, and the answer to it.
     LoopResult = tuple[int, Batch | None, bytes | OSError | None]
     RunDeliveryLoop = Callable[..., LoopResult | None]
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         def stop_sampling(self, stopped: bool = True) -> None: ...
         def take(self, partial: bool = True) -> Batch | None: ...
         def encode_some(self) -> bool:
-            """Encode a few of the spans that wait as objects; whether more do."""
+            """Encode a few of the spans that are still objects; returns whether any are left."""
 
         def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None: ...
         def counts(self) -> tuple[int, int, int, tuple[int, ...], int]: ...
@@ -73,8 +74,6 @@ if TYPE_CHECKING:
     class TracerBase(Protocol):
         """What a tracer is derived from, for a start_span() without a call in between."""
 
-        _recorder: Recorder
-
         @staticmethod
         def add_start_span(tracer: type, documentation: str) -> None:
             """Make it a method of that class, with this documentation."""
@@ -83,12 +82,20 @@ if TYPE_CHECKING:
         """A module that offers this is a backend."""
 
         NAME: str
-        NOOP: Span
-        Recorder: type[Recorder]
-        TracerBase: type[TracerBase]
 
-        roundtrip: Roundtrip | None
-        """Write parts to a socket and read the answer, all without the GIL, if it can."""
+        # Properties, since a module's own type may be narrower.
+        @property
+        def NOOP(self) -> Span:  # noqa: N802
+            """The span that records nothing."""
+
+        @property
+        def Recorder(self) -> type[Recorder]: ...  # noqa: N802
+        @property
+        def TracerBase(self) -> type[TracerBase]: ...  # noqa: N802
+
+        @property
+        def roundtrip(self) -> Roundtrip | None:
+            """Write parts to a socket and read the answer, all without the GIL, if it can."""
 
         def monotonic_ns(self) -> int:
             """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
@@ -104,6 +111,18 @@ VARIABLE: Final = "INFERTRACE_BACKEND"
 CHOICES: Final = ("auto", "native", "pure")
 
 
+_NAMES: Final = (
+    "NAME",
+    "NOOP",
+    "Recorder",
+    "TracerBase",
+    "current",
+    "monotonic_ns",
+    "roundtrip",
+    "set_current",
+)
+
+
 def select(choice: str) -> Backend:
     """The backend of that name; `auto` takes the compiled one where it can be imported.
 
@@ -111,21 +130,45 @@ def select(choice: str) -> Backend:
     """
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE}: expected one of {', '.join(CHOICES)}, got {choice!r}")
-    module: Any  # which offers what Backend says
     if choice != "pure":
         try:
-            # By name, here and below, for what freezes a program looks for names.
-            import infertrace.recording.native as native
-
-            module = native
-            return module  # type: ignore[no-any-return]
+            return complete(_native(), _NAMES)
         except ImportError:
             if choice == "native":
                 raise
+    return complete(_pure(), _NAMES)
+
+
+# Written out here and wherever a part has two forms: PyInstaller looks for import statements.
+def _native() -> Backend:
+    import infertrace.recording.native as native
+
+    return native
+
+
+def _pure() -> Backend:
     import infertrace.recording.pure as pure
 
-    module = pure
-    return module  # type: ignore[no-any-return]
+    return pure
+
+
+def part(
+    native: Callable[[], Part], pure: Callable[[], Part], names: Sequence[str], name: str | None
+) -> Part:
+    """A compiled part of the collector or its twin, of the backend `name` or of the selected one.
+
+    All extensions are built together, so one variable chooses for all. Raises ImportError where
+    the extension cannot be imported, or lacks one of `names`.
+    """
+    return complete(native() if (name or selected.NAME) == "native" else pure(), names)
+
+
+def complete(module: Part, names: Sequence[str]) -> Part:
+    """The module, if it has all these names: ImportError for one that was built from other code."""
+    missing = [name for name in names if not hasattr(module, name)]
+    if missing:
+        raise ImportError(f"{module} lacks {', '.join(missing)}: expected one of this version")
+    return module
 
 
 def _check_interpreter(chosen: Backend) -> None:

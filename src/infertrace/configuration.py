@@ -1,7 +1,6 @@
 """Settings: explicit argument > INFERTRACE_* > the OpenTelemetry variable > default.
 
-OTEL_EXPORTER_OTLP_* are for exporters that speak OTLP, which the one here does not: they say
-nothing about it.
+OTEL_EXPORTER_OTLP_* configure exporters that speak OTLP. Ours does not, so it ignores them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger("infertrace")
 
-# Variables of which a bad value was told: each process makes many tracers.
+# Variables whose bad value has been logged: a process may make many tracers.
 _told_of: set[str] = set()
 
 
@@ -99,7 +98,7 @@ def resolve_with_sources(
 
 
 def _conflict(found: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
-    """Settings that cannot be together, and why, if there are some."""
+    """Why these settings cannot be combined, or None where they can."""
     pair = ("client_certificate_file", "client_key_file")
     if bool(found[pair[0]]) != bool(found[pair[1]]):
         return pair, "client_certificate_file and client_key_file: expected both or neither"

@@ -66,8 +66,7 @@ def _traced_function(
         parameters, arguments = _parameters(function)
     else:
         parameters, arguments = "*args, **kwargs", "*args, **kwargs"
-    # Written out, for to pack arguments and unpack them again shows in the cost, and so would
-    # the call of a `start` of its own.
+    # Generated source: to forward *args and **kwargs, or to make one more call, is measurable here.
     own = "_"
     while f" {own}" in f" {parameters}".replace("*", ""):
         own += "_"  # a name that no parameter has
@@ -152,7 +151,7 @@ class _GeneratorSpan:
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the span; an early close counts as a cancellation."""
-        # Entered nowhere, so that leaving it only ends it, with the error's status.
+        # The span was never entered, so __exit__ only ends it, with the error's status.
         self._span.__exit__(None if error is None else type(error), error, None)
 
 

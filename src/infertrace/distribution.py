@@ -1,8 +1,8 @@
-"""What pip installs, by its name: the one place that says it, but for pyproject.toml."""
+"""The name of the distribution that pip installs; pyproject.toml says it once more."""
 
 DISTRIBUTION = "infertrace-sdk"
 STRANGER = "infertrace"
-"""On the package index, another project, whose files would take the places of ours."""
+"""The distribution of that name is another project's; its files would overwrite ours."""
 
 
 def missing(module: str, extra: str) -> str:

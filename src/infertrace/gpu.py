@@ -71,9 +71,9 @@ def forget_probes() -> None:
 
 
 class GpuProbe:
-    """Keeps NVML's handle, and calls NVML on a thread of its own.
+    """Keeps NVML's handle, and calls NVML on its own thread.
 
-    A call into a driver can hang for seconds; nobody who asks waits longer than half a one.
+    A call into a driver can hang for seconds; a caller waits for half a second at most.
     """
 
     def __init__(self, device_index: int) -> None:
@@ -88,13 +88,13 @@ class GpuProbe:
         self._latest: dict[str, float | int | str] = {}
 
     def prepare(self) -> None:
-        """Import pynvml now, where it will be needed: that holds the GIL for a while."""
+        """Import pynvml ahead of its use: the import holds the GIL for a while."""
         with self._guard:
             if self._nvml is None:
                 self._may_load()
 
     def read(self, timeout_s: float = _READ_TIMEOUT_S) -> dict[str, float | int | str]:
-        """The metrics of now, or `{}` when they do not come within `timeout_s`."""
+        """Read now; `{}` where NVML takes longer than `timeout_s`."""
         with self._guard:
             if (self._nvml is None or threads_are_green()) and not self._may_load():
                 return {}
@@ -117,9 +117,9 @@ class GpuProbe:
         return {}
 
     def addresses(self) -> tuple[int, ...] | None:
-        """Of the device, and of NVML's functions for utilization, memory, power, temperature.
+        """Addresses: the device; NVML's functions for utilization, memory, power, temperature.
 
-        For who asks without Python; 0 for what the last reading lacked, None without a reading.
+        C calls them without the GIL. 0 for what the last reading lacked; None before the first.
         """
         from ctypes import c_void_p, cast
 
@@ -135,7 +135,7 @@ class GpuProbe:
             return None
 
     def _may_load(self) -> bool:
-        """Import pynvml where there is a driver for it, and not again too soon."""
+        """Import pynvml if there is a driver; a failed import is retried after a pause."""
         if time.monotonic() < self._retry_at:
             return False
         if threads_are_green():

@@ -12,5 +12,5 @@ from types import BuiltinFunctionType
 
 
 def threads_are_green() -> bool:
-    """Ask each time: a program may patch `threading` after it has made a tracer."""
+    """Checked on each call: a program may patch `threading` after it made a tracer."""
     return type(_thread.start_new_thread) is not BuiltinFunctionType

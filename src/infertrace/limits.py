@@ -10,7 +10,7 @@ MAX_TEXT_BYTES: Final = 32 * 1024
 """UTF-8 bytes of one string; a longer one is cut at a character."""
 
 MAX_ENTRIES: Final = 128
-"""Tags, attributes, events, links: each at most so many on a span, as in OpenTelemetry."""
+"""The most tags, attributes, events or links on a span, each; OpenTelemetry's default."""
 
 INT32_MAX: Final = 2**31 - 1
 INT64_MAX: Final = 2**63 - 1
@@ -18,7 +18,7 @@ INT64_MIN: Final = -(2**63)
 FLOAT32_MAX: Final = float.fromhex("0x1.fffffep+127")
 
 MIN_START_UNIX_NS: Final = 946_684_800_000_000_000
-"""The year 2000. A span with an earlier start has one of another clock, such as a monotonic one."""
+"""The year 2000. An earlier start must come from another clock, such as a monotonic one."""
 
 MAX_SPAN_BYTES: Final = 1024 * 1024
 """Encoded bytes of one span; a larger one is dropped as `oversize`."""

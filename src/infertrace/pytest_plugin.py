@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def recorded_spans() -> Iterator[SpanRecorder]:
     """The spans of the test, in memory: `infertrace.testing.SpanRecorder`.
 
-    It has the spans of its own `tracer`, which is the default tracer meanwhile, of the default
-    tracer before, by which functions may have been decorated already, and of those that the
-    test gives to `capture()`. No span is current when the test begins, nor when it ends.
+    It records the spans of its own `tracer`, which is the default tracer during the test; of the
+    default tracer before it, which may have decorated functions already; and of the tracers that
+    the test gives to `capture()`. No span is current when the test begins, nor when it ends.
     """
-    # Here, for it loads protobuf, and pytest runs without this fixture too.
+    # Imported here: it loads protobuf, which a test without this fixture need not pay for.
     from infertrace import backend
     from infertrace.testing import SpanRecorder
     from infertrace.tracer import exchange_default_tracer

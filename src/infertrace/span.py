@@ -13,7 +13,7 @@ from infertrace.generated.span_setters import FieldSetters, SpanFields
 from infertrace.trace_context import TraceContext
 
 Scalar: TypeAlias = "str | bool | int | float"
-"""What an attribute holds: text, truth, a 64-bit integer or a finite float."""
+"""What an attribute holds: a string, a bool, a 64-bit integer or a finite float."""
 
 
 @runtime_checkable
@@ -72,7 +72,7 @@ class Span(FieldSetters, Protocol):
         """Add an `exception` event with type, message and stack; the status stays."""
 
     def set_status(self, status: str, message: str | None = None) -> None:
-        """`OK`, `ERROR` or `CANCELLED`, and a word for people."""
+        """Set `OK`, `ERROR` or `CANCELLED`, and a message for people."""
 
     def end(self) -> None:
         """End a span that was not entered; a second call does nothing."""

@@ -280,7 +280,7 @@ def _recorded(span: EncodedSpan) -> RecordedSpan:
 
 def _set_fields(message: Message) -> dict[str, Any]:
     """What is set in the message. A 32-bit float is the shortest that is the same: 0.9."""
-    # Which has 64-bit integers as text.
+    # protobuf's JSON mapping writes 64-bit integers as strings.
     shown = MessageToDict(message, preserving_proto_field_name=True)
     return {
         descriptor.name: type(value)(shown[descriptor.name])

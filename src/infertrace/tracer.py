@@ -47,7 +47,7 @@ class Tracer(TracerBase):
 
     endpoint: `HOST:PORT` or `http://HOST:PORT` in the clear, `https://HOST:PORT` over
         TLS, or `file:///PATH`, a file for `infertrace replay`; default `localhost:4317`.
-    service_name: what the spans are from; default `unknown_service`.
+    service_name: which service the spans come from; default `unknown_service`.
     resource_attributes: texts that describe this process, sent once per batch.
     headers: gRPC metadata for each request, such as credentials.
     sample_rate: share of the traces to record, 0 to 1, decided where a trace starts;
@@ -65,7 +65,7 @@ class Tracer(TracerBase):
     flush_on_sigterm: whether SIGTERM delivers what is pending, `exit_timeout_s` at most, and
         then does what it did before; default False. Set up where the tracer is made or
         configured, which must be on the main thread.
-    sender_process: whether gRPC runs in a process of its own, which leaves the GIL to the
+    sender_process: whether gRPC runs in its own process, which leaves the GIL to the
         traced one and is safe after a fork; default True, and without effect on Windows and
         in embedded or frozen interpreters.
     certificate_file: PEM; the authorities to trust with an `https://` endpoint, in place of
@@ -109,7 +109,7 @@ class Tracer(TracerBase):
         arguments = dict(locals())
         del arguments["self"]
         self._arguments = arguments
-        # Here and not at the first span: it takes the GIL, and gRPC for 80 ms in slices.
+        # Here, not at the first span: these imports hold the GIL, gRPC's for 80 ms in slices.
         from infertrace.configuration import resolve
         from infertrace.exporting.exporter import Exporter
 
@@ -118,7 +118,7 @@ class Tracer(TracerBase):
         self._exporter = Exporter(backend.selected, self._settings)
         self._recorder = self._exporter.recorder
         self._apply()
-        # Once nobody can reach this tracer any more; at the exit, lifecycle.py does it.
+        # For a tracer that the program drops; at the exit, lifecycle.py shuts all of them down.
         weakref.finalize(self, self._exporter.retire).atexit = False
 
     def configure(self, **settings: Any) -> Tracer:
@@ -217,7 +217,7 @@ class Tracer(TracerBase):
         A column is a NumPy array or any other buffer of one dimension: `start_ns` and
         `duration_ns` (as in `record`) of int64, counts (batch_size, ...) of int32 or int64,
         measures (queue_wait_time_ms, ...) of float32 or float64; docs/fields.md names all. Each
-        row is a trace of its own, unless there is a parent or a current span. A wrong value in a
+        row starts its own trace, unless there is a parent or a current span. A wrong value in a
         row is left out or clamped, as its setter does, and counted; a row with wrong times is
         counted as dropped (`invalid`).
 
@@ -258,7 +258,7 @@ class Tracer(TracerBase):
         return lambda function: traced(function, start_span, model, operation_name, fields)
 
     def stats(self) -> Ledger:
-        """What became of the spans so far: `produced = delivered + pending + sum of dropped`."""
+        """The ledger so far: `produced = delivered + pending + sum of dropped`."""
         return self._exporter.ledger()
 
     def flush(self, timeout: float = _FLUSH_TIMEOUT_S) -> bool:
@@ -286,7 +286,7 @@ class Tracer(TracerBase):
             termination.set_up(lifecycle.deliver_at_sigterm)
 
 
-# The method above says what this one does; to call it from there would cost as much as the span.
+# The backend's own method replaces the one above, whose extra call would double a span's cost.
 backend.selected.TracerBase.add_start_span(Tracer, Tracer.start_span.__doc__ or "")
 
 

@@ -250,7 +250,7 @@ def test_finalizers_amid_copied_contexts(
     """The collector of cycles may run between any two steps, also inside of a variable's set().
 
     Before CPython 3.12 that set() itself crashes when a finalizer sets a variable in the middle
-    of it, whoever does so; the compiled backend keeps the collector out of its own.
+    of it, whoever does so; the compiled backend runs no GC in its own.
     """
     recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=16 * KIB)
     sound = sys.version_info >= (3, 12)

@@ -1,4 +1,4 @@
-"""A collector as a process of its own, and the examples that send to it."""
+"""A collector as its own process, and the examples that send to it."""
 
 from __future__ import annotations
 

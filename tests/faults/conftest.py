@@ -1,4 +1,4 @@
-"""A real collector in a process of its own, an endpoint that hangs, and how often to kill."""
+"""A real collector in its own process, an endpoint that hangs, and how often to kill."""
 
 from __future__ import annotations
 

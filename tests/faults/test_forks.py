@@ -1,4 +1,4 @@
-"""Forked children have a ledger, a sender and a spool of their own, and hang nobody."""
+"""Forked children have their own ledger, sender and spool, and hang nobody."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_killed_child_does_not_hang_the_parent(new_tracer: Any, receiver: Rece
 
 
 def test_children_forked_from_a_live_connection(tracer: Any, receiver: Receiver) -> None:
-    """They deliver by a sender of their own; the parent's goes on as if there was no fork."""
+    """They deliver by their own sender; the parent's goes on as if there was no fork."""
     tracer.start_span("m", "parent").end()
     assert tracer.flush(30)
     pid = sender_of(tracer)
@@ -183,7 +183,7 @@ def test_workers_of_multiprocessing_deliver_at_their_end(
 
 
 def test_a_parent_that_forks_and_exits(backend: Any, receiver: Receiver) -> None:
-    """As a daemon does it: the child goes on, with a sender of its own."""
+    """As a daemon does it: the child goes on, with its own sender."""
     done = run_program(
         backend,
         f"""

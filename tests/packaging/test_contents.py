@@ -22,7 +22,7 @@ SDIST = {
     "csrc": {".h", ".pxi", ".pyx"},
     "docs": {".md"},
     "examples": {".md", ".py"},
-    "proto": {".go", ".mod", ".proto", ".sum"},
+    "proto": {".go", ".mod", ".proto", ".sum", ".toml"},
     "src": {".py", ".pyi", ".typed"},
     "tests": {".binpb", ".c", ".go", ".json", ".mjs", ".mod", ".proto", ".py", ".sum", ".txt"},
     "tools": {".json", ".py", ".txt"},

@@ -1,6 +1,6 @@
 """Old and new producers and collectors understand one another.
 
-The old side is span_v0.proto, loaded from its descriptor set into a pool of its own.
+The old side is span_v0.proto, loaded from its descriptor set into its own pool.
 """
 
 from pathlib import Path

@@ -34,7 +34,7 @@ with Collector("127.0.0.1:0", "127.0.0.1:0", store_url) as collector:
     with tracer.start_span("by setter") as span:
         getattr(span, f"set_{field}")(VALUES[1])
     columns: Any = {field: array("d", [VALUES[2]])}
-    times = {"start_ns": array("q", [time.time_ns()]), "duration_ns": array("q", [1])}
+    times: Any = {"start_ns": array("q", [time.time_ns()]), "duration_ns": array("q", [1])}
     tracer.record_batch("by column", **times, **columns)
     wrong: Any = {field: -1.0}
     with tracer.start_span("wrong", **wrong):

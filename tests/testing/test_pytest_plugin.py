@@ -1,4 +1,4 @@
-"""The fixture in a project of a user's, by pytest in a process of its own."""
+"""The fixture in a project of a user's, by pytest in its own process."""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ def spans() -> None:
     child = tracer.start_span("gpt-4", parent=span)
     child.end()
     tracer.start_span("gpt-4", batchsize=8)  # type: ignore[call-arg]
+    tracer.start_span("gpt-4", batch_size="8")  # type: ignore[arg-type]
     tracer.start_span("gpt-4", parent=1)  # type: ignore[arg-type]
 
 
@@ -75,6 +76,10 @@ def finished_spans() -> None:
     assert_type(tracer.record("gpt-4", start_ns=1, duration_ns=2, output_tokens=3), Span)
     assert_type(tracer.record_batch("gpt-4", start_ns=[1], duration_ns=[2]), int)
     tracer.record("gpt-4", start_ns=1)  # type: ignore[call-arg]
+    tracer.record("gpt-4", start_ns=1, duration_ns=2, batchsize=3)  # type: ignore[call-arg]
+    tracer.record_batch(start_ns=[1], duration_ns=[2], batchsize=[3])  # type: ignore[call-arg]
+    trace_inference(model="gpt-4", batch_size=8, parent=None, tags={"a": "b"})
+    trace_inference(model="gpt-4", batchsize=8)  # type: ignore[call-overload]
 
 
 def ledger() -> None:

@@ -6,6 +6,7 @@ import textwrap
 
 from generator.field_table import MESSAGES, Table, TableError
 
+HEADER = "/* Generated from proto/fields.toml by tools/generate.py, which is where to change it. */"
 WIDTH = 100
 MAX_COLUMNS = 64  # the decoder has a bit for each
 # Bytes of a value in a column; a text has offsets instead.
@@ -31,7 +32,7 @@ def decoder_fields(table: Table) -> str:
     names = ", ".join(it.constant for it in columns)
     sizes = ", ".join(str(COLUMN_BYTES[it.kind.column]) for it in columns)
     parts = [
-        "/* Generated from proto/fields.toml by tools/generate.py, which is where to change it. */",
+        HEADER,
         "#ifndef INFERTRACE_DECODER_FIELDS_H",
         "#define INFERTRACE_DECODER_FIELDS_H",
         "",
@@ -51,16 +52,28 @@ def decoder_fields(table: Table) -> str:
         "typedef struct {",
         "    unsigned char column;",
         "    unsigned char form;",
-        "} field;",
+        "} wire_field;",
         "",
         "/* By the number of the field. */",
     ]
     for message, constant in zip(MESSAGES, ("SPAN", "INFERENCE", "RESOURCE"), strict=True):
         fields = [it for it in table.by_number(message) if it.kind.form]
-        parts.append(f"static const field {constant}_FIELDS[] = {{")
+        parts.append(f"static const wire_field {constant}_FIELDS[] = {{")
         parts += [f"    [{it.number}] = {{{it.constant}, FORM_{it.kind.form}}}," for it in fields]
         parts.append("};")
     return "\n".join([*parts, "", "#endif", ""])
+
+
+def resource_tags(table: Table) -> str:
+    """Tags of the fields that the recorder's samplers write."""
+    defines = [
+        f"#define INFERTRACE_{it.name.upper()}_TAG 0x{it.tag.hex().upper()}"
+        for it in table.by_number("ResourceMetrics")
+        if len(it.tag) == 1
+    ]
+    guard = "INFERTRACE_RESOURCE_TAGS_H"
+    head = [HEADER, f"#ifndef {guard}", f"#define {guard}", ""]
+    return "\n".join([*head, *defines, "", "#endif", ""])
 
 
 def _wrapped(text: str) -> list[str]:

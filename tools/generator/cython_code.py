@@ -114,6 +114,8 @@ def recorder_fields(table: Table) -> str:
     lines += [f"    HAS_{it.constant} = {1 << bit}" for bit, it in enumerate(numbers)]
     sizes = {"count": 5, "text": 3}  # a varint of 31 bits, a length of at most 21; else a float
     largest = sum(len(it.tag) + sizes.get(it.kind_name, 4) for it in table.settable())
+    lines += ["", "cdef enum:"]
+    lines += [f"    {it.name.upper()}_TAG = {it.tag_number:#06x}" for it in table.tagged_by_name]
     lines += [
         "",
         "cdef enum:",

@@ -99,6 +99,11 @@ class Field:
         return bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7))
 
     @property
+    def tag_number(self) -> int:
+        """The bytes of the tag as a little-endian number, so the first byte is the lowest."""
+        return int.from_bytes(self.tag, "little")
+
+    @property
     def column_name(self) -> str:
         return self.column or self.name
 
@@ -152,6 +157,12 @@ class Table:
     def of(self, message: str) -> list[Field]:
         """The fields of a message in the order of the file."""
         return [it for it in self.fields if it.message == message]
+
+    @property
+    def tagged_by_name(self) -> list[Field]:
+        """The fields that the encoders write by code of their own, with a constant for the tag."""
+        others = ("model_name", "sample_age_ms")
+        return [it for it in self.fields if it.message == "Span" or it.name in others]
 
     def by_number(self, message: str) -> list[Field]:
         """The fields of a message in the order of their numbers."""

@@ -110,7 +110,9 @@ def pure_fields(table: Table) -> str:
         is_first = next(one for one in table.methods if one.name == name).fields[0] is it
         setter = f"lambda span, value: span.{name}({parameter}=value)"
         lines.append(f'    "{it.name}": {f"FieldSetters.{name}" if is_first else setter},')
-    lines += ["}", "", "INFERENCE_FIELDS: Final = ("]
+    lines += ["}", ""]
+    lines += [f"{it.name.upper()}_TAG: Final = {it.tag!r}" for it in table.tagged_by_name]
+    lines += ["", "INFERENCE_FIELDS: Final = ("]
     for it in table.by_number("InferenceContext"):
         if it.is_set_by_users:
             lines.append(f'    ("{it.name}", {it.tag!r}, {it.kind.python}),')

@@ -29,7 +29,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     count = span_count // 2
     position = 0
     for _ in range(count):
-        # One entry: the tag byte 0x0a, its size, so many bytes.
+        # An entry: the tag byte 0x0a, a size, and that many bytes.
         size, position = read_varint(payload, position + 1)
         position += size
     return (

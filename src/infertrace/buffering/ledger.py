@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         invalid_fields: int
         """Values that were left out or clamped on otherwise recorded spans."""
         thread_failures: int
-        """Errors of infertrace's own after which its background threads went on."""
+        """Unforeseen errors of infertrace that its background threads survived."""
 
 
 DROP_REASONS: Final[tuple[DropReason, ...]] = (

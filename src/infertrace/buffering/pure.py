@@ -27,15 +27,16 @@ if TYPE_CHECKING:
         def _size(self) -> int: ...
 
 
-# Longest wait for a lock that nobody may be about to release.
+# Upper bound on waiting for a lock whose owner may be suspended below us, for example because
+# our finalizer interrupted it.
 _PATIENCE_S = 0.1
-# Arrivals at which the exporter is called; at which producers begin to move them in
-# themselves; and how many each then moves, so that none is held up for long.
+# Wake the exporter after this many arrivals.
 _WAKE_EVERY = 256
+# Above this backlog of arrivals, producers admit spans themselves,
 _MAX_BACKLOG = 4_096
+# this many per call, to bound their latency.
 _BACKLOG_STEP = 4
-# Arrivals that are moved in, and spans that are encoded, in one go while they wait: together
-# some 0.2 ms of the GIL.
+# Arrivals admitted, and spans encoded, per step while spans wait: some 0.2 ms of the GIL together.
 _ADMISSION_STEP = 32
 _ENCODING_STEP = 16
 
@@ -47,14 +48,13 @@ class Unencodable(int):
 class SpanBuffer:
     """Bounded by bytes; overflow drops the newest span and counts it.
 
-    A producer never waits. It appends to `arrivals` (atomic) and goes on; whoever
-    gets the lock without waiting for it, usually the exporter, measures the arrivals,
-    moves them in and counts them. Who does not get it leaves its span to the one who
-    has it, so a signal handler or a finalizer that records in the middle of another
-    `put` cannot deadlock, and the counters have one writer at a time. What a finalizer
-    may ask for by a shutdown (to close, to settle, to discard) arrives in the same way.
-    Spans of unknown size, and a backlog of arrivals, are moved in by the producer itself,
-    so that memory stays bounded while the exporter is held up.
+    A producer never waits. It appends to `arrivals`, which is atomic, and goes on. The thread that
+    gets the lock without waiting, usually the exporter's, admits the arrivals: measures, queues and
+    counts them. A thread that does not get the lock leaves its span to the owner, so a signal
+    handler or a finalizer that records in the middle of another `put` cannot deadlock, and the
+    counters have one writer at a time. The requests of a shutdown (close, settle, discard) arrive
+    in the same way, since a finalizer may make them. A producer admits spans of unbounded size, and
+    a backlog of arrivals, itself, so that memory stays bounded while the exporter is held up.
 
     A span is held as an object, and counted as larger than its encoding, until the exporter
     takes it or, where it cannot deliver, encodes what waits.
@@ -71,11 +71,11 @@ class SpanBuffer:
     def reset(self) -> None:
         """Forget everything, as a forked child must: its parent's spans are not its own."""
         self._lock = threading.Lock()
-        self._owner = 0  # the thread that has it, if any
-        self._turns = 0  # how often somebody had it
+        self._owner = 0  # the id of the thread that holds it, or 0
+        self._turns = 0  # how often it was taken
         self.arrivals: deque[Span | int | Callable[[], None]] = deque()
-        """What ended and is not counted yet; to append to it is all that a span needs."""
-        # The older ones, encoded, several in a piece, with their number; then the newer ones.
+        """Spans that ended and are not counted yet; ending a span only appends to it."""
+        # The older spans are encoded, several to a piece with their count; the newer are objects.
         self._pieces: deque[tuple[bytes, int]] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
         self._spool: SpoolWriter | None = None
@@ -124,7 +124,7 @@ class SpanBuffer:
     def take(self, partial: bool = True) -> Batch | None:
         """The oldest spans, encoded, at most `max_batch_bytes` (or one larger span).
 
-        Without `partial`, None where what there is does not fill a batch yet.
+        Without `partial`, None until they fill a batch.
         """
         while True:
             self._admit()
@@ -135,7 +135,7 @@ class SpanBuffer:
                 return batch
 
     def encode_some(self) -> bool:
-        """Encode a few of the spans that wait; whether more do. For who takes batches."""
+        """Encode a few queued spans, on the exporter's thread; returns whether any are left."""
         self._admit(at_most=_ADMISSION_STEP)
         if not self._spans or not self._acquire(0):
             return False
@@ -143,12 +143,12 @@ class SpanBuffer:
             self._encode_step()
         finally:
             self._release()
-            # What came meanwhile relies on us.
+            # Threads that found the lock taken rely on us to admit their spans.
             self._admit(at_most=_ADMISSION_STEP)
         return bool(self._spans or self.arrivals)
 
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
-        """Close the account of a batch: so many spans delivered, the rest dropped for `reason`."""
+        """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         self.arrivals.append(lambda: self._settle(batch, delivered, reason))
         self._admit()
 
@@ -171,13 +171,13 @@ class SpanBuffer:
             finally:
                 self._release()
             counts = self._counts
-            self._admit()  # what came since the last look, and relies on us
+            self._admit()  # arrivals of threads that found the lock taken
             return counts
         return self._counts
 
     def _admit(self, at_most: int = sys.maxsize) -> None:
-        # Asked again after the release: an arrival between the last look and the
-        # release found the lock taken and relies on us.
+        # Checked again after the release: a thread that appended between our last check and
+        # the release found the lock taken and relies on us.
         while self.arrivals and at_most > 0 and self._acquire(0):
             try:
                 while self.arrivals and at_most > 0:
@@ -187,10 +187,10 @@ class SpanBuffer:
                 self._release()
 
     def _admit_in_turn(self) -> None:
-        """Wait for the lock, since a span that ended must be in the spool.
+        """Admit after waiting for the lock: an ended span must be in the spool.
 
-        Not where this thread has it already, and is interrupted: then it goes on with these
-        arrivals. Whoever has it only copies meanwhile, into memory or into the spool's.
+        A thread that was interrupted with the lock in its hands admits these arrivals when it
+        goes on. The owner of the lock only copies memory, so the wait is short.
         """
         if self._owner != threading.get_ident() and self._acquire(_PATIENCE_S):
             try:
@@ -208,7 +208,7 @@ class SpanBuffer:
         return True
 
     def _acquire_in_turn(self) -> bool:
-        """Wait while others come and go; not for who is held up, or is interrupted by us."""
+        """Wait while owners change; give up on one that is held up, or that we interrupted."""
         turns = -1
         while self._turns != turns and self._owner != threading.get_ident():
             turns = self._turns
@@ -217,7 +217,7 @@ class SpanBuffer:
         return False
 
     def _release(self) -> None:
-        # For who cannot have the lock: counts of one moment all the same.
+        # A consistent snapshot for readers that cannot take the lock.
         self._counts = self._count()
         self._owner = 0
         self._lock.release()
@@ -231,7 +231,7 @@ class SpanBuffer:
         try:
             self._count_in(arrival)
         except (RecursionError, MemoryError):
-            # Nothing is counted yet: whoever comes next, with more of a stack, does it.
+            # Nothing is counted yet; the next thread, with more stack left, does it.
             self.arrivals.appendleft(arrival)
             raise
 
@@ -259,7 +259,7 @@ class SpanBuffer:
                 size = len(encoded)
         except (RecursionError, MemoryError):
             raise
-        except Exception:  # this span, and not the one who happened to measure it
+        except Exception:  # drop this span; the thread that measures it is not to blame
             reason = "invalid"
         if reason is not None:
             pass
@@ -298,7 +298,7 @@ class SpanBuffer:
         for span_size, span in islice(self._spans, _ENCODING_STEP):
             try:
                 record = self._encode(span)
-            except Exception:  # one span, not its neighbours
+            except Exception:  # drop this span, not its neighbours
                 unencodable += 1
             else:
                 if records and size + len(record) > self._max_batch_bytes:
@@ -344,7 +344,7 @@ class SpanBuffer:
             self._queued_bytes += len(record)
 
     def _keep_piece(self, piece: Batch) -> None:
-        """In the spool too; there is room: the ring is larger than what may be held."""
+        """Write to the spool too; its ring is larger than what the buffer may hold."""
         if piece.span_count > 1:
             for half in halves(piece):
                 self._keep_piece(half)
@@ -383,7 +383,7 @@ class SpanBuffer:
         self._drop("shutdown", left)
 
     def _take_and_encode(self) -> Batch | None:
-        # A finalizer that interrupted whoever holds the lock may wait for the exporter.
+        # A finalizer that interrupted the owner of the lock may be waiting for the exporter.
         if not self._acquire(_PATIENCE_S):
             return None
         try:
@@ -417,7 +417,7 @@ class SpanBuffer:
         for span in taken:
             try:
                 records.append(self._encode(span))
-            except Exception:  # one span, not its neighbours
+            except Exception:  # drop this span, not its neighbours
                 unencodable += 1
         payload = b"".join(records)
         self.arrivals.append(lambda: self._resize(len(payload) - taken_bytes, unencodable))

@@ -72,7 +72,7 @@ class LeftSpool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(self._descriptor).st_nlink:
-                raise FileNotFoundError(f"{path} has been drained meanwhile")
+                raise FileNotFoundError(f"{path} has been drained by another process")
             self._read()
         except BaseException:
             os.close(self._descriptor)

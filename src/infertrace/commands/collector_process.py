@@ -1,4 +1,4 @@
-"""A collector as a process of its own, as the demo runs it and as production would."""
+"""A collector as its own process, as the demo runs it and as production would."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CollectorProcess:
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
             stdout=subprocess.PIPE,
             text=True,
-            # Ctrl-C is for the one who runs this, who then stops the collector in order.
+            # Ctrl-C goes to the parent, which then stops the collector in order.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -69,7 +69,7 @@ class CollectorProcess:
             process.stdout.close()
 
     def restart_after(self, delay_s: float) -> None:
-        """Have `keep_up` start it again after so many seconds."""
+        """Have `keep_up` start it again after that many seconds."""
         self.stop()
         self._restart_at = time.monotonic() + delay_s
 

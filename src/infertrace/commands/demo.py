@@ -1,4 +1,4 @@
-"""`infertrace demo`: a simulated model server, traced into a collector of its own."""
+"""`infertrace demo`: a simulated model server, traced into its own collector."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _print_progress(
         f"{stats['produced']:6d} spans  {stats['delivered']:6d} delivered  "
         f"{stats['pending']:5d} pending  collector {state}"
     )
-    # On a terminal the line is drawn over itself; in a file each is a line of its own.
+    # On a terminal the line is drawn over itself; in a file each gets its own line.
     print(f"\r{line:<100}", end="", flush=True) if sys.stdout.isatty() else print(line, flush=True)
 
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store",
         default=DEFAULT_STORE_URL,
         metavar="URL",
-        help="where the spans are; a DuckDB file must not be open in a collector meanwhile "
+        help="where the spans are; a DuckDB file must not be open in a collector at the same time "
         "(default: %(default)s)",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where to write")

@@ -150,6 +150,26 @@ FIELD_SETTERS: Final[Mapping[str, Setter]] = {
     "inter_token_latency_ms": lambda span, value: span.set_streaming(inter_token_latency_ms=value),
 }
 
+TRACE_ID_TAG: Final = b"\n"
+SPAN_ID_TAG: Final = b"\x12"
+PARENT_SPAN_ID_TAG: Final = b"\x1a"
+SERVICE_NAME_TAG: Final = b'"'
+OPERATION_NAME_TAG: Final = b"*"
+START_TIME_UNIX_NANO_TAG: Final = b"0"
+DURATION_NANOS_TAG: Final = b"8"
+STATUS_TAG: Final = b"B"
+STATUS_MESSAGE_TAG: Final = b"b"
+INFERENCE_TAG: Final = b"R"
+RESOURCES_TAG: Final = b"Z"
+TAGS_TAG: Final = b"J"
+ATTRIBUTES_TAG: Final = b"j"
+EVENTS_TAG: Final = b"r"
+LINKS_TAG: Final = b"z"
+INVALID_FIELD_COUNT_TAG: Final = b"\x80\x01"
+FLAGS_TAG: Final = b"\xc0\x01"
+MODEL_NAME_TAG: Final = b"\n"
+SAMPLE_AGE_MS_TAG: Final = b"="
+
 INFERENCE_FIELDS: Final = (
     ("model_version", b"\x12", str),
     ("batch_size", b"\x18", int),

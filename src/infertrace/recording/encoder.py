@@ -11,7 +11,29 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from infertrace.generated.pure_fields import INFERENCE_FIELDS, RESOURCE_FIELDS
+from infertrace.generated.pure_fields import (
+    ATTRIBUTES_TAG,
+    DURATION_NANOS_TAG,
+    EVENTS_TAG,
+    FLAGS_TAG,
+    INFERENCE_FIELDS,
+    INFERENCE_TAG,
+    INVALID_FIELD_COUNT_TAG,
+    LINKS_TAG,
+    MODEL_NAME_TAG,
+    OPERATION_NAME_TAG,
+    PARENT_SPAN_ID_TAG,
+    RESOURCE_FIELDS,
+    RESOURCES_TAG,
+    SAMPLE_AGE_MS_TAG,
+    SERVICE_NAME_TAG,
+    SPAN_ID_TAG,
+    START_TIME_UNIX_NANO_TAG,
+    STATUS_MESSAGE_TAG,
+    STATUS_TAG,
+    TAGS_TAG,
+    TRACE_ID_TAG,
+)
 from infertrace.wire.protobuf import delimited, varint
 
 if TYPE_CHECKING:
@@ -22,7 +44,7 @@ _DOUBLE = struct.Struct("<d").pack
 _FLOAT = struct.Struct("<f").pack
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
-_REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
+_REMOTE_PARENT_FLAGS = FLAGS_TAG + varint(0x301)
 
 
 def attribute_entries(tag: bytes, attributes: Mapping[str, Scalar]) -> bytes:
@@ -52,48 +74,48 @@ def resource_metrics(metrics: Mapping[str, float | int | str]) -> bytes:
 def span(span: Span) -> bytes:
     """A finished span as one entry of `SendSpanBatchRequest.spans`."""
     out = [
-        b"\x0a\x10",
+        TRACE_ID_TAG + b"\x10",
         span._trace_id.to_bytes(16, "big"),
-        b"\x12\x08",
+        SPAN_ID_TAG + b"\x08",
         span._span_id.to_bytes(8, "big"),
     ]
     add = out.append
     if span._parent_id:
-        add(b"\x1a\x08")
+        add(PARENT_SPAN_ID_TAG + b"\x08")
         add(span._parent_id.to_bytes(8, "big"))
     if span._recorder.service_name:
-        add(delimited(b"\x22", span._recorder.service_name.encode()))
-    add(delimited(b"\x2a", span._operation.encode()))
-    add(b"\x30" + varint(span._start + span._recorder.anchor))
+        add(delimited(SERVICE_NAME_TAG, span._recorder.service_name.encode()))
+    add(delimited(OPERATION_NAME_TAG, span._operation.encode()))
+    add(START_TIME_UNIX_NANO_TAG + varint(span._start + span._recorder.anchor))
     duration = span._ended - span._start
     if duration:
-        add(b"\x38" + varint(duration))
-    add(delimited(b"\x42", span._status.encode()))
+        add(DURATION_NANOS_TAG + varint(duration))
+    add(delimited(STATUS_TAG, span._status.encode()))
     for key, tag_text in (span._tags or {}).items():
         add(
             delimited(
-                b"\x4a", delimited(b"\x0a", key.encode()) + delimited(b"\x12", tag_text.encode())
+                TAGS_TAG, delimited(b"\x0a", key.encode()) + delimited(b"\x12", tag_text.encode())
             )
         )
     inference = _inference(span)
     if inference:
-        add(delimited(b"\x52", inference))
+        add(delimited(INFERENCE_TAG, inference))
     sample = span._sample
     if sample is not None:
         age_ms = (span._ended - sample[1]) / 1e6
-        add(delimited(b"\x5a", sample[0] + b"\x3d" + _FLOAT(max(age_ms, 0.0))))
+        add(delimited(RESOURCES_TAG, sample[0] + SAMPLE_AGE_MS_TAG + _FLOAT(max(age_ms, 0.0))))
     if span._status_message:
-        add(delimited(b"\x62", span._status_message.encode()))
+        add(delimited(STATUS_MESSAGE_TAG, span._status_message.encode()))
     if span._attributes:
-        add(attribute_entries(b"\x6a", span._attributes))
+        add(attribute_entries(ATTRIBUTES_TAG, span._attributes))
     for time_ns, name, attributes in span._events or ():
         body = b"\x08" + varint(time_ns) + delimited(b"\x12", name.encode())
-        add(delimited(b"\x72", body + attribute_entries(b"\x1a", attributes or {})))
+        add(delimited(EVENTS_TAG, body + attribute_entries(b"\x1a", attributes or {})))
     for trace_id, span_id, attributes in span._links or ():
         body = b"\x0a\x10%b\x12\x08%b" % (trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big"))
-        add(delimited(b"\x7a", body + attribute_entries(b"\x1a", attributes or {})))
+        add(delimited(LINKS_TAG, body + attribute_entries(b"\x1a", attributes or {})))
     if span._invalid:
-        add(b"\x80\x01" + varint(span._invalid))
+        add(INVALID_FIELD_COUNT_TAG + varint(span._invalid))
     if span._parent_is_remote:
         add(_REMOTE_PARENT_FLAGS)
     return delimited(b"\x0a", b"".join(out))
@@ -101,7 +123,7 @@ def span(span: Span) -> bytes:
 
 def _inference(span: Span) -> bytes:
     fields = span._fields
-    out = delimited(b"\x0a", span._model.encode()) if span._model else b""
+    out = delimited(MODEL_NAME_TAG, span._model.encode()) if span._model else b""
     for name, tag, kind in INFERENCE_FIELDS:
         value = fields.get(name)
         if value is None:

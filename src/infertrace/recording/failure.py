@@ -64,7 +64,7 @@ def _printed(error: BaseException) -> str:
 def _stack(error: BaseException, traceback: TracebackType | None) -> str | None:
     if traceback is None:
         return None
-    # Only a failing span pays for this import.
+    # Imported here: only a span that fails needs it.
     from traceback import format_tb
 
     try:

@@ -1,4 +1,4 @@
-"""What the mappings and links given to `start_span` put on the new span."""
+"""Applies the tags, attributes and links given to `start_span`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def fill(span: Any, tags: object, attributes: object, links: object) -> None:
-    """Set each entry by the span's own setters; never raises, a foreign container counts once."""
+    """Set each entry with the span's setters; never raises. A wrong container counts once."""
     for entries, setter in ((tags, span.set_tag), (attributes, span.set_attribute)):
         if entries is None:
             continue

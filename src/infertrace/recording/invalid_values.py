@@ -1,6 +1,6 @@
-"""Says each kind of invalid value once, so that nobody has to guess what `invalid_fields` counts.
+"""Logs the first invalid value of each kind, so that users learn what `invalid_fields` counts.
 
-Values are judged on the threads that record, which must not wait for a log handler. They leave
+Values are validated on the threads that record, which must not wait for a log handler: they leave
 a notice here, and the exporter's thread logs it.
 """
 
@@ -31,7 +31,7 @@ ONE_BLOCK: Final = "one block for each span: the first that is left ends it"
 START: Final = "nanoseconds since 1970, of the year 2000 or later, as time.time_ns() gives them"
 DURATION: Final = "nanoseconds, 0 or more, as an integer"
 
-# Enough for each field of the API with a few types; what comes beyond is only counted.
+# Enough for each field with a few wrong types; further notices are dropped, their values counted.
 _MAX_KINDS: Final = 256
 
 _known: set[tuple[str, type, str]] = set()

@@ -1,6 +1,6 @@
 """The pure backend: records on the caller's thread, encodes on the exporter's.
 
-The reference for what csrc/recorder/native.pyx does; one test suite runs on both.
+The reference for csrc/recorder/native.pyx; one test suite runs on both.
 """
 
 from __future__ import annotations
@@ -38,6 +38,18 @@ if TYPE_CHECKING:
     from infertrace.recording.values import Scalar
     from infertrace.span import Span as AnySpan
 
+__all__ = [
+    "NAME",
+    "NOOP",
+    "Recorder",
+    "Span",
+    "TracerBase",
+    "current",
+    "monotonic_ns",
+    "roundtrip",
+    "set_current",
+]
+
 NAME: Final = "pure"
 roundtrip: Final = None
 
@@ -48,7 +60,7 @@ current: Final = CURRENT.get
 def set_current(span: AnySpan | None) -> None:
     """Make `span` (or None) the current one of this context."""
     if type(span) is Span and span._previous is NOOP:
-        # Entered later, it would take a span inside of it for the one around it.
+        # Mark it as entered: a later `with` must not take a span inside of it for its parent.
         span._previous = None
     _make_current(span)
 
@@ -58,8 +70,8 @@ if sys.version_info >= (3, 12):
 else:
 
     def _make_current(span: AnySpan | None) -> None:
-        # The garbage collector may run while the map of variables is copied, and a finalizer that
-        # sets a variable then frees that map under the copier.
+        # The GC may run while CPython copies the map of variables; a finalizer that sets a variable
+        # would then free that map in mid-copy.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -71,17 +83,17 @@ else:
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 
-# What a span without attributes takes at most, but for its texts: its encoding is smaller
-# than the objects that it is until then.
+# Upper bound on a span without attributes, apart from its texts. It covers the Python objects,
+# which are larger than their encoding.
 _BASE_BYTES: Final = 768
 # Keys, tags and lengths around one map entry, event or link.
 _ENTRY_BYTES: Final = 48
-# Above this bound the span is encoded at once to learn its true size, so that both
-# backends drop the same spans as `oversize`.
+# A span above this bound is encoded at once to learn its exact size, so that both backends
+# drop the same spans as `oversize`.
 _EXACT_FROM_BYTES: Final = 16 * 1024
 _ALL_TRACES: Final = 2**64
 _DEFAULT_OPERATION: Final = "inference"
-# Characters of a model or an operation name up to which a span is light.
+# A span with a longer model or operation name counts as heavy.
 _LIGHT_TEXT: Final = 128
 
 
@@ -103,12 +115,12 @@ class Span(FieldSetters):
         "_trace_id",
     )
 
-    # What few spans set: the others share these, which costs them nothing.
+    # Class attributes: a span that does not set them pays nothing for them.
     _attributes: dict[str, Scalar] | None = None
     _duration: int = 0
     _events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
     _heavy: bool = False
-    """Whether texts or entries of any length were set; a light span is of bounded size."""
+    """Whether texts or entries of unbounded size were set; else the size of the span is bounded."""
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
     _parent_is_remote: bool = False
@@ -253,8 +265,8 @@ class Span(FieldSetters):
 
     def __enter__(self) -> Span:
         if self._previous is not NOOP:
-            # What is current stays so: to remember it as the span around this one could close a
-            # circle, and to restore another context's on leaving would mix up traces.
+            # A second entry leaves the current span alone: to remember it as the parent could
+            # close a cycle, and to restore another context's span would mix up traces.
             self._refuse("with", self, invalid_values.ONE_BLOCK)
             return self
         previous: Any = CURRENT.get()
@@ -274,7 +286,7 @@ class Span(FieldSetters):
         try:
             previous = self._previous
             if previous is not None and previous._ended:
-                # Ended spans, kept as the ones around others, would make a chain.
+                # Keeping an ended span as `previous` would grow a chain of them.
                 previous = self._previous = _live(previous)
             if CURRENT.get() is self:
                 _make_current(previous)
@@ -290,7 +302,7 @@ class Span(FieldSetters):
             if full or not recorder._awake:
                 recorder._call_exporter()
         except (RecursionError, MemoryError):
-            # Here only what needs no frame of Python: whoever comes next counts the span.
+            # Only what needs no Python frame; the next thread that gets the lock counts the span.
             if CURRENT.get() is self:
                 CURRENT.set(self._previous)
             if not counted:
@@ -319,7 +331,7 @@ class Span(FieldSetters):
             self.record_exception(error)
 
     def _size(self) -> int:
-        """At least the bytes that the encoder will write for this span; exact for a large one."""
+        """Upper bound on the encoded size in bytes; exact for a large span."""
         size = _BASE_BYTES + _utf8(self._operation) + _utf8(self._recorder.service_name)
         if self._model:
             size += _utf8(self._model)
@@ -484,7 +496,7 @@ _UNSAMPLED_ROOT: Final = NoopSpan(root=True)
 class _StartsSpans:
     """What has a recorder: the recorder itself, and a tracer.
 
-    One method for both, since to call one from the other would show in the cost of a span.
+    One method serves both: a call from one to the other would show in the cost of a span.
     """
 
     __slots__ = ()
@@ -595,10 +607,16 @@ class TracerBase(_StartsSpans):
 class Recorder(_StartsSpans):
     """Makes spans and holds the finished ones until the exporter takes them."""
 
-    # Nothing can be done without the GIL here.
+    # Pure Python cannot work without the GIL.
     run_delivery_loop = None
     sample_process = None
     sample_gpu = None
+
+    def interrupt(self) -> None:
+        """Nothing: there is nothing to interrupt."""
+
+    def stop_sampling(self, stopped: bool = True) -> None:
+        """Nothing, for the same reason."""
 
     @property
     def _recorder(self) -> Recorder:
@@ -693,7 +711,7 @@ class Recorder(_StartsSpans):
             invalid_values.notice("duration_ns", value, invalid_values.DURATION, self._wake)
 
     def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> bool:
-        """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+        """Buffer a span with these times; with invalid ones, count it as dropped: False."""
         if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
             span._ended = span._start
             self._buffer.count_unencodable(span)
@@ -776,7 +794,7 @@ def _context_of(other: object) -> TraceContext | None:
     if type(other) is str:
         return parse_traceparent(other)
     kind = type(other)
-    # Not `in`: a metaclass of the user's own may raise where it is compared.
+    # Not `in`: comparing may call a user's metaclass, which may raise.
     return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
 
 
@@ -785,7 +803,7 @@ def _live(span: Any) -> Any:
     found = span
     while found is not None and found._ended:
         found = found._previous
-    # Each span on the way leads there at once from now on, so that no chain is walked twice.
+    # Path compression: no chain of ended spans is walked twice.
     while span is not found:
         following, span._previous = span._previous, found
         span = following
@@ -793,7 +811,7 @@ def _live(span: Any) -> Any:
 
 
 def _weight(entries: Mapping[str, object] | None) -> int:
-    """At least the bytes of these map entries."""
+    """Upper bound on the encoded bytes of these map entries."""
     if not entries:
         return 0
     texts = (value for value in entries.values() if type(value) is str)

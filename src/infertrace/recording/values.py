@@ -1,8 +1,7 @@
-"""What a field accepts, for values that a backend's fast path does not.
+"""Validates the values that a backend's fast path does not accept.
 
-Each function returns the value to record, or None to leave the field out, and
-whether the caller's value was taken as it stood. Nothing here raises, whatever
-the value's own methods do.
+Each function returns the value to record (None leaves the field out) and whether that is the
+caller's value unchanged. None of them raises, whatever the value's own methods do.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def entries(
                 invalid += name_as_given and value_as_given
                 continue
             kept[name] = value
-    except Exception:  # a mapping of the user's own, in mid-iteration
+    except Exception:  # raised by a user's mapping in mid-iteration
         notice("attributes", mapping, MAPPING, wake)
         invalid += 1
     return kept or None, invalid
@@ -125,7 +124,7 @@ def entries(
 
 def _is_numpy_bool(kind: type) -> bool:
     """NumPy's bool, `bool_` before version 2: it has an `__index__`, but is no number."""
-    # By the descriptors of `type`: a metaclass of the user's own may raise.
+    # Through the descriptors of `type`: a user's metaclass may raise.
     return _NAME(kind) in ("bool", "bool_") and _MODULE(kind) == "numpy"
 
 

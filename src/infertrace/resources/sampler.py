@@ -19,7 +19,7 @@ logger = logging.getLogger("infertrace")
 
 _STOP_TIMEOUT_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 30.0
-_GPU_LOOKS_SOONER_S: Final = 0.25  # so that its thread has ended when another is wanted
+_GPU_LOOKS_SOONER_S: Final = 0.25  # so that its thread has ended before the next one starts
 
 
 class ResourceSampler:
@@ -38,7 +38,7 @@ class ResourceSampler:
         self._gpu_thread: threading.Thread | None = None
         self._retired = False
         self.failures = 0
-        """Errors that nobody foresaw, after which it went on."""
+        """Unforeseen errors that the thread survived."""
 
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
@@ -49,7 +49,7 @@ class ResourceSampler:
             if threads_are_green():
                 # One made before `threading` was patched stops all green threads.
                 self._stopped = threading.Event()
-            # Before start(): a signal handler may raise while that waits for a thread that runs.
+            # Set before start(): a signal handler may raise while start() waits for the new thread.
             self._thread = threading.Thread(
                 target=self._run, name="infertrace-sampler", daemon=True
             )
@@ -93,7 +93,7 @@ class ResourceSampler:
         self.forget()
 
     def _samples_without_gil(self, duration_s: float) -> bool:
-        """Sample in C for so long, where that is possible; else nothing."""
+        """Sample in C for that time where the backend can; else return at once."""
         sample_process = self._recorder.sample_process
         if sample_process is None or threads_are_green():
             return False
@@ -110,7 +110,7 @@ class ResourceSampler:
             )
 
     def _watch_gpu(self, duration_s: float) -> None:
-        """On a thread of its own: a call into a driver can hang."""
+        """On its own thread: a call into a driver can hang."""
         sample_gpu = self._recorder.sample_gpu
         if sample_gpu is None or (self._gpu_thread is not None and self._gpu_thread.is_alive()):
             return
@@ -128,5 +128,5 @@ class ResourceSampler:
                 self._gpu_thread.start()
 
     def forget(self) -> None:
-        """Let go of what is kept open; in a forked child, which has no such thread, at once."""
+        """Close files and handles; at once in a forked child, which has no sampling thread."""
         self._process.close()
