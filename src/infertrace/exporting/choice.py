@@ -33,11 +33,11 @@ def choose_wire(name: str) -> Wire:
 def choose_transport(
     settings: Settings, backend: Backend, on_idle: Callable[[], bool] = lambda: False
 ) -> Callable[[], Transport]:
-    """What connects to the endpoint: a file, or gRPC, in a process of its own if there can be one.
+    """A function that opens a transport to the endpoint: a file, or gRPC, by a sender if possible.
 
-    Loads what that takes now, and starts that process, but connects only when it is called.
-    on_idle: what the exporter's thread does in small steps while an answer is long in coming;
-        True when there is more of it.
+    Loads the modules and starts the sender process now; the function only connects.
+    on_idle: called on the exporter's thread while an answer is outstanding; does a small step of
+        work, and returns True when there is more.
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
@@ -65,7 +65,7 @@ def choose_transport(
 
 
 def end_prestarted() -> None:
-    """End what `choose_transport` started and nobody is going to use."""
+    """End a sender that `choose_transport` started and no transport has taken."""
     launcher.end_prestarted()
 
 
@@ -91,7 +91,7 @@ def _open_sender(
     try:
         return LinkTransport(launcher.start_sender(target), compiled, on_idle)
     except OSError as error:
-        # Not from this process instead: where descriptors or memory are short, gRPC aborts.
+        # Do not send from this process instead: short of descriptors or memory, gRPC aborts it.
         raise Retryable(
             f"no process to send from ({error}); sender_process=False sends from the traced one"
         ) from None

@@ -49,7 +49,7 @@ class Connection:
         while (transport := self.transport) is None:
             opening = self._open_transport
             self.transport = opening()
-            if opening is not self._open_transport:  # another thread called `use` meanwhile
+            if opening is not self._open_transport:  # another thread has called `use`
                 self.disconnect()
         return transport
 

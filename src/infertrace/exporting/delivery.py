@@ -106,7 +106,7 @@ class _Unacknowledged(Enum):
 class Delivery:
     """Takes batches from the recorder, and has each of them acknowledged or dropped.
 
-    One thread at a time delivers. Any thread may ask it to hurry or to stop.
+    One thread at a time delivers. Any thread may request a flush, or stop the delivery.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Delivery:
     def renew_locks(self) -> None:
         """As is needed after `threading` was patched: locks made before stop all green threads."""
         self.progress = threading.Condition()
-        """Guards `unacknowledged`, and tells those who flush that something was acknowledged."""
+        """Guards `unacknowledged`, and tells callers of `flush` that a batch was acknowledged."""
 
     def request_flush(self) -> None:
         """Cut pauses short, and send what does not fill a batch, until `end_flush`."""
@@ -161,11 +161,11 @@ class Delivery:
 
     def end_flush(self) -> None:
         with self.progress:
-            # None is left where a signal handler has forked this thread meanwhile.
+            # Already 0 in a child that a signal handler forked during the flush.
             self.flush_requests = max(self.flush_requests - 1, 0)
 
     def tell_of_progress(self) -> None:
-        """Have those who flush look again at what is pending."""
+        """Have callers of `flush` look again at what is pending."""
         with self.progress:
             self.progress.notify_all()
 
@@ -216,7 +216,7 @@ class Delivery:
             outcome = self._send_until_acknowledged(part, first_outcome)
             first_outcome = None
             with self.progress:
-                if part not in self.unacknowledged:  # a shutdown has counted it
+                if part not in self.unacknowledged:  # a shutdown has counted it already
                     return
                 if outcome is _Unacknowledged.GIVEN_UP:
                     if self._spool.is_open:  # which keeps it
@@ -264,7 +264,7 @@ class Delivery:
             except Refused as error:
                 return self._refuse(error)
             except Exception as error:
-                # Also what no transport foresaw: a thread that died would lose everything.
+                # Also an error that no transport foresaw: a thread that died would lose everything.
                 if self.is_stopping and self._clock.now() >= self.deadline:
                     return _Unacknowledged.GIVEN_UP
                 if isinstance(error, Disconnected):

@@ -1,8 +1,8 @@
 """The exporter of one tracer: what `Tracer` and `lifecycle.py` see of its delivery.
 
-Producers share nothing with it but the buffer, which neither side holds while it
-does I/O. A batch is retried until it is delivered or refused; meanwhile the buffer
-fills, and overflow is counted there.
+Threads that record share nothing with it but the buffer, which neither side locks during I/O. A
+batch is retried until it is delivered or refused; while it is, the buffer fills, and counts what
+overflows.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Exporter:
         return self._left_by_shutdown if self._is_shut_down else max(self._pending(), 1)
 
     def begin_shutdown(self, deadline: float) -> None:
-        """Take no more spans, and hurry with those that are held, until this moment."""
+        """Take no more spans, and deliver those that are held, until this moment."""
         if self._is_closing:
             return
         self._delivery.deadline = deadline

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("infertrace")
 
-# After an error of our own that nobody foresaw; the next one waits longer.
+# The wait after an unforeseen error of infertrace's own; it doubles with each further error.
 _FIRST_RESTART_S: Final = 0.1
 _MAX_RESTART_S: Final = 30.0
 
@@ -135,9 +135,9 @@ class ExporterThread:
         self._work.after_start()
 
     def borrow_caller(self, work: Callable[[], None]) -> None:
-        """Do this work on the calling thread, where there is no other; no other starts meanwhile.
+        """Do this work on the calling thread, and let no thread start until it is done.
 
-        Returns at once where there is one.
+        Returns at once if there is a thread.
         """
         if not self._starting.acquire(blocking=False):
             return
@@ -166,7 +166,7 @@ class ExporterThread:
             self._worker = None
             self._working.release()
             if self._thread is None and self._work.has_pending():
-                # Let go, and a span came meanwhile.
+                # let_go() was called, and a span has ended since.
                 with contextlib.suppress(RuntimeError):
                     self.wake()
             # Not an Exception, which is caught further in: somebody ended this thread.

@@ -53,7 +53,7 @@ _BUSY_INTERVAL_S: Final = 0.001
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 LinkRoundtrip = Callable[[tuple[bytes, ...], float], bytes]
-"""Writes the parts of a request, reads the answer to it; raises OSError after so many seconds."""
+"""Writes the parts of a request and reads its answer; raises OSError after this time (s)."""
 
 
 class Received(NamedTuple):
