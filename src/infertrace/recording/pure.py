@@ -599,6 +599,7 @@ class TracerBase(_StartsSpans):
         own = _StartsSpans.start_span
         method = FunctionType(own.__code__, own.__globals__, "start_span", own.__defaults__)
         method.__kwdefaults__ = own.__kwdefaults__
+        method.__qualname__ = tracer.start_span.__qualname__
         method.__doc__ = documentation
         method.__dict__["__wrapped__"] = tracer.start_span  # which has the signature
         tracer.start_span = method
