@@ -1,0 +1,62 @@
+"""A line of proto/fields.toml that cannot be gets an error that names it and says what can."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TABLE = (ROOT / "proto" / "fields.toml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def field_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.delitem(sys.modules, "generator", raising=False)
+    return importlib.import_module("generator.field_table")
+
+
+def with_line(line: str) -> str:
+    """The table with one more field of InferenceContext."""
+    head, rest = TABLE.split("[ResourceMetrics]\n")
+    return f"{head.rstrip()}\n{line}\n\n[ResourceMetrics]\n{rest}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('x = { number = 3, kind = "count", since = "1" }', "the number 3 is used twice"),
+        ('x = { kind = "count", since = "1" }', "InferenceContext.x: number is missing"),
+        ('x = { number = 99, kind = "int", since = "1" }', "kind: expected text, count, .*'int'"),
+        ('x = { number = 0, kind = "count", since = "1" }', "number: expected 1 to 2047, got 0"),
+        ('x = { number = 99, kind = "reading", since = "1" }', "kind: expected one of text, count"),
+        ('X = { number = 99, kind = "count", since = "1" }', "expected a name in lower case"),
+        ('x = { number = 99, kind = "count", since = "1", unti = "s" }', "got 'unti'"),
+        ('x = { number = 99, kind = "count", since = "1", setter = "f" }', r"method\(parameter\)"),
+        (
+            'x = { number = 99, kind = "count", since = "1", setter = "set_tokens(input)" }',
+            "set_tokens: two fields have the same parameter",
+        ),
+        (
+            'tags = { number = 99, kind = "count", since = "1" }',
+            "the column tags is ",
+        ),
+        ("x = {", "fields.toml: "),
+    ],
+)
+def test_a_bad_line(field_table: ModuleType, tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "fields.toml"
+    path.write_text(with_line(line), encoding="utf-8")
+    with pytest.raises(field_table.TableError, match=message):
+        field_table.read(path)
+
+
+def test_the_table_itself(field_table: ModuleType) -> None:
+    table = field_table.read(ROOT / "proto" / "fields.toml")
+    assert [it.name for it in table.settable("ratio")] == ["cache_hit_rate", "batch_fill_ratio"]
+    tag = table.of("Span")[-1].tag
+    assert (table.of("Span")[-1].name, tag) == ("flags", b"\xc0\x01")
