@@ -321,6 +321,20 @@ def test_counters_level_after_many_spans(recording: Any) -> None:
     assert more_blocks < 500  # of 10,000 spans
 
 
+@pytest.mark.parametrize("ask", ["counts", "close", "take"])
+def test_arrivals_without_end_hold_nobody_up(ask: str) -> None:
+    """Threads that record faster than one counts kept it counting for ever."""
+    buffer: Any = SpanBuffer(lambda span: b"x", max_buffer_bytes=MIB, max_batch_bytes=64 * KIB)
+
+    def arrive() -> None:
+        buffer.arrivals.append(arrive)
+        buffer.arrivals.append(1)
+
+    arrive()
+    getattr(buffer, ask)()
+    assert buffer.counts()[4] > 0
+
+
 @pytest.mark.parametrize("by", ["the thread itself", "another one"])
 def test_counts_in_the_middle_of_a_step(by: str) -> None:
     """Of one moment all the same; a finalizer or a signal handler may ask anywhere."""
@@ -344,6 +358,33 @@ def test_counts_in_the_middle_of_a_step(by: str) -> None:
         buffer.put(Interrupting())
     assert [(produced, pending) for produced, _, pending, _, _ in seen] == [(0, 0), (1, 1), (2, 2)]
     assert buffer.counts()[:3] == (3, 0, 3)
+
+
+def test_threads_that_record_without_end_fill_no_memory() -> None:
+    """One of them counts; the others wait for it where they are faster."""
+    recording = Recording(backends.select("pure"))
+    recording.recorder.close()
+    buffer = recording.recorder._buffer
+    crowd: list[int] = []
+    stopping = threading.Event()
+
+    def record() -> None:
+        while not stopping.is_set():
+            with recording.start_span("m") as span:
+                span.set_attribute("key", "value")
+
+    threads = [threading.Thread(target=record) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        while recording.recorder.counts()[0] < 200_000:
+            crowd.append(len(buffer.arrivals))
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert max(crowd) < 100_000
+    assert recording.recorder.counts()[0] == sum(recording.recorder.counts()[3])
 
 
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=40), st.integers(1, 1000))

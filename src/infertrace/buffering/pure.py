@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +35,11 @@ _WAKE_EVERY = 256
 _MAX_BACKLOG = 4_096
 # this many per call, to bound their latency.
 _BACKLOG_STEP = 4
+_HEAVY_STEP = 256
+# Above this one, threads record faster than the owner of the lock counts: then they wait for the
+# lock this long, which lets the owner go on, and bounds the memory.
+_CROWD = 8 * _MAX_BACKLOG
+_CROWD_PATIENCE_S = 0.001
 # Arrivals admitted, and spans encoded, per step while spans wait: some 0.2 ms of the GIL together.
 _ADMISSION_STEP = 32
 _ENCODING_STEP = 16
@@ -106,7 +110,8 @@ class SpanBuffer:
             if self._spool is not None:
                 self._admit_in_turn()
             else:
-                self._admit(at_most=waiting if span._heavy else _BACKLOG_STEP)
+                step = _HEAVY_STEP if span._heavy else _BACKLOG_STEP
+                self._admit(step, _CROWD_PATIENCE_S if waiting > _CROWD else 0.0)
         except (RecursionError, MemoryError):
             return True
         return self._queued_bytes >= self._max_batch_bytes
@@ -166,8 +171,7 @@ class SpanBuffer:
         """Produced, delivered, pending, dropped (as `DROP_REASONS`), invalid fields; one moment."""
         if self._acquire_in_turn():
             try:
-                while self.arrivals:
-                    self._count_in_next()
+                self._count_in_arrivals(len(self.arrivals))
             finally:
                 self._release()
             counts = self._counts
@@ -175,16 +179,32 @@ class SpanBuffer:
             return counts
         return self._counts
 
-    def _admit(self, at_most: int = sys.maxsize) -> None:
+    def _admit(self, at_most: int | None = None, patience_s: float = 0.0) -> None:
+        """Count in what has arrived, unless another thread has the lock and does so.
+
+        at_most: how many arrivals; by default those of now and some more, since threads that
+            record faster than this one counts would hold it up for ever.
+        patience_s: how long to wait for the lock, but not where this thread has it and was
+            interrupted.
+        """
+        if patience_s and self._owner == threading.get_ident():
+            return
+        left = len(self.arrivals) + _MAX_BACKLOG if at_most is None else at_most
         # Checked again after the release: a thread that appended between our last check and
         # the release found the lock taken and relies on us.
-        while self.arrivals and at_most > 0 and self._acquire(0):
+        while self.arrivals and left > 0 and self._acquire(patience_s):
             try:
-                while self.arrivals and at_most > 0:
-                    self._count_in_next()
-                    at_most -= 1
+                left -= self._count_in_arrivals(left)
             finally:
                 self._release()
+
+    def _count_in_arrivals(self, at_most: int) -> int:
+        """Count in the oldest arrivals; returns how many there were. The lock is held."""
+        for done in range(at_most):
+            if not self.arrivals:
+                return done
+            self._count_in_next()
+        return at_most
 
     def _admit_in_turn(self) -> None:
         """Admit after waiting for the lock: an ended span must be in the spool.
@@ -194,8 +214,7 @@ class SpanBuffer:
         """
         if self._owner != threading.get_ident() and self._acquire(_PATIENCE_S):
             try:
-                while self.arrivals:
-                    self._count_in_next()
+                self._count_in_arrivals(len(self.arrivals))
             finally:
                 self._release()
                 self._admit()
