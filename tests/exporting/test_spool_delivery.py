@@ -133,6 +133,31 @@ def test_one_drainer_wins(backend: Any, receiver: Receiver, tmp_path: Path) -> N
     assert len(receiver.spans) == len({span.span_id for span in receiver.spans}) == 600
 
 
+def test_a_flush_does_not_wait_for_all_that_is_left(
+    backend: Any, new_tracer: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    leave(backend, tmp_path, spans=1_000)
+    own, left = threading.Event(), []
+
+    def hold_what_is_left(request: Any, context: Any) -> Any:
+        names = {span.operation_name for span in request.spans}
+        if "own" in names:
+            own.set()
+        elif "first" not in names and request.spans:
+            left.append(own.wait(2))
+        return Receiver.accept(request, context)
+
+    receiver.answer = hold_what_is_left
+    tracer = new_tracer(receiver.endpoint, spool_dir=tmp_path, max_batch_bytes=4096)
+    tracer.start_span("m", "first").end()
+    wait_until(lambda: bool(left) or own.is_set())
+    tracer.start_span("m", "own").end()
+    assert tracer.flush(60)
+    wait_until(lambda: len(receiver.spans) == 1_002)
+    assert left[-1]  # sent after the newer span
+    assert len(left) > 5
+
+
 def test_a_drain_that_is_cut_off_goes_on(
     backend: Any, new_receiver: Callable[..., Receiver], tmp_path: Path
 ) -> None:

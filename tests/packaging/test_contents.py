@@ -16,6 +16,7 @@ MAX_COMPILED_BYTES = 600_000
 # The kinds of files in each folder of the sdist; "" is its top, where files are named.
 SDIST = {
     "": {
+        ".clang-format",
         *("ARCHITECTURE.md", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE"),
         *("PKG-INFO", "README.md", "SECURITY.md", "noxfile.py", "pyproject.toml"),
     },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import delivery as deliveries
 from infertrace.exporting import envelope
+from infertrace.exporting.answer import Retryable
 from infertrace.exporting.connection import State
 from infertrace.green_threads import threads_are_green
 from infertrace.recording.invalid_values import take_notices
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infertrace.backend import Backend, Recorder
+    from infertrace.exporting.answer import Answer
     from infertrace.exporting.connection import Connection
     from infertrace.exporting.delivery import Delivery
+    from infertrace.exporting.envelope import Request
     from infertrace.exporting.own_spool import OwnSpool
 
 logger = logging.getLogger("infertrace")
@@ -143,13 +146,25 @@ class Rounds:
             self._spool.close(self._connection.endpoint, self._recorder.counts()[2])
 
     def _deliver_leftovers(self) -> None:
-        """When there is a collector to take them."""
+        """When there is a collector to take them; newer spans go first once a flush waits."""
+        delivery = self._delivery
         if (
-            self.delivers_leftovers
-            and self._connection.state is State.UP
-            and not self._delivery.is_stopping
+            not self.delivers_leftovers
+            or self._connection.state is not State.UP
+            or delivery.is_stopping
         ):
-            self._spool.deliver_leftovers(self._delivery.send)
+            return
+        has_sent = False
+
+        def send(request: Request, span_count: int) -> Answer:
+            nonlocal has_sent
+            # One request in each round, or a program that flushes all the time would starve them.
+            if has_sent and delivery.flush_requests:
+                raise Retryable("a flush waits for newer spans")
+            has_sent = True
+            return delivery.send(request, span_count)
+
+        self._spool.deliver_leftovers(send)
 
 
 def log_notices() -> None:
