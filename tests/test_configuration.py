@@ -116,7 +116,7 @@ def test_a_bad_argument_raises(arguments: Any, message: str) -> None:
 def test_a_bad_variable_is_one_warning_and_the_default(
     environ: Any, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(configuration, "_told_of", set())
+    monkeypatch.setattr(configuration, "_logged_problems", set())
     for _ in range(3):
         assert resolve({}, environ) == resolve({}, {})
     (said,) = caplog.messages
