@@ -60,7 +60,7 @@ def run(name: str, bursts: int) -> dict[str, float]:
     before = times()
     for number in range(1, bursts + 1):
         loop(contender.tracer, burst)
-        wait_for(number * burst)  # with the first one, one burst less than there are
+        wait_for(number * burst)  # counting the first burst, one less than recorded so far
     wait_for((bursts + 1) * burst)
     here, there = ((b - a) / (burst * bursts) * 1e6 for a, b in zip(before, times(), strict=True))
     return {"traced process": here, "sender process": there, "both": here + there}

@@ -95,4 +95,4 @@ def measure(folder: Path, fast: bool) -> Answer:
 
 if __name__ == "__main__":
     print(run(sys.argv[1], int(sys.argv[2])), flush=True)
-    os._exit(0)  # or the exit would wait for the collector that hangs
+    os._exit(0)  # a normal exit would wait for the hanging collector

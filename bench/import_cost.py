@@ -36,7 +36,7 @@ IMPORTS = {
     "ddtrace.trace": ("import ddtrace.trace", ""),
 }
 BUDGET_MS = 15
-# The budget's promise: none of these is loaded by `import infertrace`.
+# The budget's promise: `import infertrace` loads none of these.
 NOT_IMPORTED = ("grpc", "google.protobuf", "pynvml")
 
 
@@ -54,7 +54,7 @@ def install(folder: Path) -> None:
 
 
 def start(statement: str, backend: str, folder: Path) -> dict[str, float]:
-    """Milliseconds that a process with this statement takes, by the wall and of the processor."""
+    """Milliseconds of wall and CPU time that a process with this statement takes."""
     rivals = sysconfig.get_paths()["purelib"]
     environment = {
         **variables(),
@@ -83,7 +83,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         loaded = f"import infertrace, sys; assert not {{*{NOT_IMPORTED}}} & {{*sys.modules}}"
         start(loaded, "native", installed)
         for name in IMPORTS:
-            part(name)  # leaves bytecode and warm files
+            part(name)  # writes the bytecode and warms the page cache
         found = run_rounds([*IMPORTS], rounds, part)
     added = {
         name: {

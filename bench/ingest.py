@@ -56,14 +56,14 @@ OWN = "with blocks, DuckDB"
 
 @dataclass(frozen=True)
 class Row:
-    """What records, and what receives; `share` is that of the spans."""
+    """A producer and a receiver; `share` is the share of the spans that this row records."""
 
     contender: Callable[[], contenders.Contender]
     loop: Loop
     receiver: str
     share: float = 1.0
     burst: int = 8_192
-    max_pending: int = 60_000  # spans in the producer's buffer, of which none may be dropped
+    max_pending: int = 60_000  # spans in the producer's buffer, which must drop none
 
 
 LOOP: Loop = loop_of(BLOCK)
@@ -71,7 +71,7 @@ BATCHES: Loop = loop_of(BATCH, setup=COLUMNS, head=f"for _ in range(count // {BA
 
 
 def _opentelemetry(receiver: str, share: float = 1 / 60) -> Row:
-    # Its queue holds 2,048 spans by default, and drops the next one.
+    # Its queue holds 2,048 spans by default, and drops any beyond that.
     loop = loop_of(contenders.recorded(contenders.OpenTelemetry))
     contender = functools.partial(contenders.OpenTelemetry, sending=True)
     return Row(contender, loop, receiver, share, burst=1_000, max_pending=1_000)
@@ -188,7 +188,7 @@ def _collector(url: str) -> Iterator[Any]:
 
 
 def _postgresql_cluster() -> Any:
-    """The server that the tests start, here with its syncs."""
+    """The server that the tests start, but one that syncs every commit."""
     sys.path.append(str(REPOSITORY / "tests"))
     import postgresql_cluster
 
@@ -196,7 +196,7 @@ def _postgresql_cluster() -> Any:
 
 
 def _missing() -> dict[str, str]:
-    """The rows whose receiver is not to be had here, and why."""
+    """The rows whose receiver is not available here, and why."""
     reasons = {}
     if "timescaledb" not in _postgresql_cluster().kinds():
         reasons["timescaledb"] = "the PostgreSQL here has no such extension"

@@ -32,8 +32,8 @@ STEP_US = 200
 RUN_S, FAST_RUN_S = 2.5, 1.0
 ROUNDS, FAST_ROUNDS = 7, 2
 FIRST_SECOND_NS = 1_000_000_000
-# Checksums of blocks too small for zlib to release the GIL: C code between bytecodes, as
-# steps of a model server are, and alike in every process, as bytecode alone is not.
+# Checksums of blocks too small for zlib to release the GIL: C code between bytecodes, like the
+# steps of a model server, and equally fast in every process, unlike bytecode alone.
 BLOCK = bytes(1024)
 CALIBRATIONS = 200
 
@@ -56,7 +56,7 @@ WORK = "for _ in range(blocks):\n    checksum = crc32(block, checksum)"
 
 
 def step_blocks() -> int:
-    """So many blocks take a step's time on this machine; every run does that many."""
+    """How many blocks take a step's time on this machine; every run does that many."""
     loop = loop_of(
         "checksum = crc32(block, checksum)", setup="checksum = 0", crc32=crc32, block=BLOCK
     )

@@ -62,7 +62,7 @@ def run(name: str, seconds: float) -> list[int]:
 
 
 def measure(folder: Path, fast: bool) -> Answer:
-    # Here, or what they import would be measured.
+    # Imported here, or the measurement would include what they import.
     import socket
     import subprocess
     from itertools import product
@@ -98,7 +98,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         return {field: value / 1024 for field, value in kib.items()}
 
     with running_receiver() as addresses, socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # without listening, so connections are refused
         refused = f"127.0.0.1:{taken.getsockname()[1]}"
         nobody = Addresses(refused, refused)
         found = run_rounds([*keys], rounds, part)
@@ -124,4 +124,4 @@ def measure(folder: Path, fast: bool) -> Answer:
 
 if __name__ == "__main__":
     print(run(sys.argv[1], float(sys.argv[2])), flush=True)
-    os._exit(0)  # or the exit would wait for the collector that is out
+    os._exit(0)  # a normal exit would wait for the absent collector

@@ -40,7 +40,7 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
 
 
 def run(name: str, seconds: float) -> None:
-    """The traced process: says when it records, then what it knows; ends when its input does."""
+    """The traced process: prints when it records, then its counts; ends with its input."""
     contender = CONTENDERS[name]()
     steps: list[int] = []
     block = contenders.recorded(type(contender)) + "\n    "

@@ -30,7 +30,7 @@ from bench.receiver import Addresses
 
 SPANS, FAST_SPANS = 10_000_000, 200_000
 REQUESTS, FAST_REQUESTS = 1_000, 10  # a p99 is the tenth worst
-SLOW_REQUESTS = 40  # of a route that reads all there is
+SLOW_REQUESTS = 40  # to a route that reads every span
 DAY_S = 86_400
 INGEST_SPANS_PER_S, BURST_S = 50_000, 0.02
 MODELS = tuple(f"model-{number}" for number in range(8))
@@ -73,7 +73,7 @@ def fill(path: Path, spans: int) -> list[str]:
 def routes(traces: list[str], ask: Ask) -> dict[str, Callable[[], str]]:
     """The path of one request to each route."""
     draw = random.Random(20261122)
-    # A place deep in the pages of each model.
+    # A cursor deep in the pages of each model.
     places = []
     for model in MODELS:
         _, link = ask(f"/spans?model={model}&limit=5000")
@@ -127,7 +127,7 @@ def _time_routes(ask: Ask, traces: list[str], requests: int) -> dict[str, dict[s
 
 
 def produce(spans_per_s: int) -> None:
-    """Record at a rate until the input ends; then say how many a second were delivered."""
+    """Record at a rate until the input ends; then print how many a second were delivered."""
     import threading
 
     done = threading.Event()
@@ -155,7 +155,7 @@ def producing(addresses: Addresses, spans_per_s: int, rates: list[float]) -> Ite
         text=True,
     )
     try:
-        time.sleep(2)  # until it is in its stride
+        time.sleep(2)  # until it runs steadily
         yield
     finally:
         out, _ = process.communicate()

@@ -49,7 +49,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         traces = fill(path, spans)
         with collecting(path) as here, collecting(Path(where) / "other.duckdb") as elsewhere:
             ask = asking(here.http)
-            ask_for(FAST_ROUND_S, ask, traces)  # the first answers are slow in any case
+            ask_for(FAST_ROUND_S, ask, traces)  # warm-up: the first answers are always slow
 
             def part(name: str) -> dict[str, float]:
                 with producing(here if name == HERE else elsewhere, SPANS_PER_S, rates):

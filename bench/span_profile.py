@@ -23,7 +23,7 @@ from bench.markdown import table
 SHORT, LONG = 2_000, 12_000  # spans
 SHARE_SHOWN = 0.01
 
-# What the name of a function says it is for; the first that fits.
+# The purpose of a function by its name; the first match counts.
 GROUPS = (
     (r"clock_gettime", "the clock"),
     (r"_Recorder_put$|_encode_span|_put_|wire_", "encoding into the buffer, and the ledger"),
@@ -59,7 +59,7 @@ tracer = floor_extension.load().Tracer()
 
 
 def functions(subject: str, spans: int) -> Counter[str]:
-    """Instructions of each function of the whole process."""
+    """Instructions of each function, over the whole process."""
     with tempfile.TemporaryDirectory() as scratch:
         counts = Path(scratch, "counts")
         program = f"{SUBJECTS[subject]}\n{LOOP}\nrun(tracer, {spans})"
@@ -84,7 +84,7 @@ def functions(subject: str, spans: int) -> Counter[str]:
 
 
 def grouped(subject: str) -> Counter[str]:
-    """Instructions of one span, by what they are for."""
+    """Instructions of one span, by purpose."""
     few, many = functions(subject, SHORT), functions(subject, LONG)
     found: Counter[str] = Counter()
     for name, count in many.items():

@@ -25,7 +25,7 @@ from bench.receiver import running_receiver
 
 THREADS = (1, 2, 4, 8)
 CONTENDERS: dict[str, tuple[Callable[[], Contender], int]] = {
-    # name: contender, spans of all threads in each part
+    # name: contender, number of spans of all threads in each part
     "infertrace native": (contenders.native, 400_000),
     "infertrace pure": (contenders.pure, 80_000),
     "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 8_000),

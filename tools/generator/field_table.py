@@ -1,4 +1,4 @@
-"""Reads proto/fields.toml and says what is wrong with it."""
+"""Reads and validates proto/fields.toml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class TableError(ValueError):
-    """Something in the table cannot be; the text names the field and what is allowed."""
+    """The table has an error; the message names the field and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "links": Kind("repeated Link", BYTES, "json"),
     **{message: Kind(message, BYTES, "") for message in MESSAGES[1:]},
 }
-# What the setters of a span can set.
+# The kinds that a span's setters can set.
 SETTABLE = ("text", "count", "measure", "ratio")
 
 
@@ -160,7 +160,7 @@ class Table:
 
     @property
     def tagged_by_name(self) -> list[Field]:
-        """The fields that the encoders write by code of their own, with a constant for the tag."""
+        """The fields that the encoders write by hand, with a constant for the tag."""
         others = ("model_name", "sample_age_ms")
         return [it for it in self.fields if it.message == "Span" or it.name in others]
 
