@@ -51,7 +51,7 @@ def test_opentelemetry_variables() -> None:
 
 
 def test_variables_of_otlp_exporters_say_nothing_about_ours() -> None:
-    """They are set in every cluster that has OpenTelemetry, and we do not speak OTLP."""
+    """Clusters with OpenTelemetry set them for every program, and we do not speak OTLP."""
     names = ("ENDPOINT", "HEADERS", "CERTIFICATE", "CLIENT_KEY", "COMPRESSION", "TIMEOUT")
     for value in ("http://collector:4318/v1/traces", "zstd", "/nowhere", "key=value"):
         environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name in names}

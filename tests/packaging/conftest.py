@@ -72,7 +72,7 @@ def built(build: Build, out: Path, **environ: str) -> Path:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> list[Path]:
-    """All files of a release: those in INFERTRACE_DISTRIBUTIONS, or some that are built here."""
+    """The files of a release: those in INFERTRACE_DISTRIBUTIONS, or some that this builds."""
     if folder := os.environ.get("INFERTRACE_DISTRIBUTIONS"):
         return sorted(Path(folder).iterdir())
     return [request.getfixturevalue(name) for name in ("sdist", "compiled_wheel", "pure_wheel")]
