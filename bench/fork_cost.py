@@ -74,8 +74,8 @@ def measure(folder: Path, fast: bool) -> Answer:
             value = run_part("bench.fork_cost", name, forks, addresses=addresses, quiet=True)
             return {"fork, ms": value}
 
-        found = run_rounds([*CONTENDERS], rounds, part)
-    times = {name: values["fork, ms"] for name, values in found.items()}
+        results = run_rounds([*CONTENDERS], rounds, part)
+    times = {name: values["fork, ms"] for name, values in results.items()}
     tables = table(
         ["", "one os.fork, ms (rounds)"],
         [[name, with_spread(values, digits=2)] for name, values in times.items()],

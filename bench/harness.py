@@ -160,21 +160,21 @@ def run_rounds(
 
     Every other round goes backwards, or the first would always be first.
     """
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    results: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
             for measure, value in part(name).items():
-                found[name].setdefault(measure, []).append(value)
-    return found
+                results[name].setdefault(measure, []).append(value)
+    return results
 
 
 def variables(addresses: Addresses | None = None) -> dict[str, str]:
     """The environment of a measuring process: the receiver's addresses, no other settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
     if addresses is None:
-        return kept
+        return inherited
     return {
-        **kept,
+        **inherited,
         "INFERTRACE_ENDPOINT": addresses.grpc,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.grpc}",
         "DD_TRACE_AGENT_URL": f"http://{addresses.http}",

@@ -84,19 +84,19 @@ def measure(folder: Path, fast: bool) -> Answer:
         start(loaded, "native", installed)
         for name in IMPORTS:
             part(name)  # writes the bytecode and warms the page cache
-        found = run_rounds([*IMPORTS], rounds, part)
+        results = run_rounds([*IMPORTS], rounds, part)
     added = {
         name: {
-            measure: differences(values, found[BARE][measure]) for measure, values in row.items()
+            measure: differences(values, results[BARE][measure]) for measure, values in row.items()
         }
-        for name, row in found.items()
+        for name, row in results.items()
     }
     tables = table(
         ["import", "wall, ms", "added by the wall, ms", "added processor time, ms"],
         [
             [
                 name,
-                with_spread(found[name]["wall"], digits=1),
+                with_spread(results[name]["wall"], digits=1),
                 *(with_spread(added[name][kind], digits=1) for kind in ("wall", "processor")),
             ]
             for name in IMPORTS
@@ -112,5 +112,5 @@ def measure(folder: Path, fast: bool) -> Answer:
         )
         for kind in ("wall", "processor")
     ]
-    data = {"rounds": rounds, "milliseconds": found, "not_imported": NOT_IMPORTED}
+    data = {"rounds": rounds, "milliseconds": results, "not_imported": NOT_IMPORTED}
     return Answer(data, tables, verdicts)

@@ -101,11 +101,11 @@ def measure(folder: Path, fast: bool) -> Answer:
         taken.bind(("127.0.0.1", 0))  # without listening, so connections are refused
         refused = f"127.0.0.1:{taken.getsockname()[1]}"
         nobody = Addresses(refused, refused)
-        found = run_rounds([*keys], rounds, part)
+        results = run_rounds([*keys], rounds, part)
     tables = table(
         ["MiB (rounds)", "", "peak", "at the end", "growth", "sender process, peak"],
         [
-            [name, state, *(with_spread(values, digits=1) for values in found[key].values())]
+            [name, state, *(with_spread(values, digits=1) for values in results[key].values())]
             for key, (name, state) in keys.items()
         ],
     )
@@ -113,12 +113,12 @@ def measure(folder: Path, fast: bool) -> Answer:
     for name, state in product(OWN, (EXPORTING, OUTAGE)):
         what = f"memory, {name.removeprefix('infertrace ')}, {state}"
         over = "over a bare interpreter"
-        peaks, apart = (found[f"{name}, {state}"][key] for key in ("peak", "sender process"))
+        peaks, apart = (results[f"{name}, {state}"][key] for key in ("peak", "sender process"))
         both = [here + there for here, there in zip(peaks, apart, strict=True)]
         verdicts.append(verdict(what, peaks, "MiB", at_most=BUDGET_MIB, of=over))
         what += ", with all of the sender process"
         verdicts.append(verdict(what, both, "MiB", at_most=BUDGET_MIB, of=over))
-    data = {"rounds": rounds, "run_s": seconds, "bare_mib": bare_kib / 1024, "mebibytes": found}
+    data = {"rounds": rounds, "run_s": seconds, "bare_mib": bare_kib / 1024, "mebibytes": results}
     return Answer(data, tables, verdicts)
 
 

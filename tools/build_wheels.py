@@ -261,7 +261,7 @@ def run(
 ) -> str:
     """Standard output; the error of a command that failed holds all that it printed."""
     # The caller's own build settings must not influence this build.
-    kept = {
+    inherited = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("INFERTRACE_", "PYTHON", "PIP_TARGET"))
@@ -269,7 +269,7 @@ def run(
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env={**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(environ or {})},
+        env={**inherited, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(environ or {})},
         capture_output=True,
         text=True,
         check=False,

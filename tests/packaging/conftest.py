@@ -17,11 +17,11 @@ Build = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def run(command: list[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{outer['PATH']}"
     return subprocess.run(
         command,
-        env={**kept, "PATH": path, **environ},
+        env={**outer, "PATH": path, **environ},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -43,11 +43,11 @@ JUDGES = (
 
 
 def run(command: list[str | Path], folder: Path, **environ: str) -> str:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**kept, **environ},
+        env={**outer, **environ},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

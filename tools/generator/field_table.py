@@ -125,13 +125,13 @@ class Field:
     @property
     def method(self) -> tuple[str, str]:
         """The method of a span that sets it, and that method's parameter."""
-        found = _METHOD.fullmatch(self.setter or f"set_{self.name}(value)")
-        if not found:
+        result = _METHOD.fullmatch(self.setter or f"set_{self.name}(value)")
+        if not result:
             raise TableError(
                 f"{self.message}.{self.name}: setter: expected method(parameter), "
                 f"got {self.setter!r}"
             )
-        return found[1], found[2]
+        return result[1], result[2]
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, Field]]:
         """The fields that are columns, in order, each with its path in the message Span."""
-        found = []
+        result = []
         for outer in self.of("Span"):
             if outer.kind_name in MESSAGES:
-                found += [(f"{outer.name}.{it.name}", it) for it in self.of(outer.kind_name)]
+                result += [(f"{outer.name}.{it.name}", it) for it in self.of(outer.kind_name)]
             else:
-                found.append((outer.name, outer))
-        return found
+                result.append((outer.name, outer))
+        return result
 
     def settable(self, *kinds: str) -> list[Field]:
         """The fields with a setter, of these kinds, in the order of the file."""
