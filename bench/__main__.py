@@ -33,7 +33,7 @@ QUESTIONS = (  # in the order of the budgets
     "outage",
     "fork_cost",
 )
-LONG = ("soak",)  # only when it is asked for
+LONG = ("soak",)  # run only when named
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     for name in options.questions or QUESTIONS:
         try:
             verdicts += _answer(name, options.fast, options.hours)
-        except Exception:  # the other questions can still be answered
+        except Exception:  # go on with the other questions
             traceback.print_exc()
             failed.append(name)
     found = {"verdicts": verdicts, "failed": failed}
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _draw() -> None:
-    """The figures of which there are results."""
+    """Draw the figures for which there are results."""
     from bench import figure, soak
 
     for name, draw in (("span_cost", figure.draw), ("soak", soak.draw)):

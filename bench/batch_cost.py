@@ -17,7 +17,7 @@ from bench.receiver import running_receiver
 START_NS, DURATION_NS = 1_700_000_000_000_000_000, 41_000_000
 SIZES = (1, 16, 256, 4096)
 BUDGET_SIZE, BUDGET_US = 256, 0.08
-SPANS_PER_BURST = 8192  # two of the largest batches, an eighth of the buffer
+SPANS_PER_BURST = 8192  # two of the largest batches, one eighth of the buffer
 
 BLOCK = f"with {contenders.Infertrace.start} as span:\n    span.set_tokens(input=24, output=100)"
 ALONE = f"""tracer.record(

@@ -1,4 +1,4 @@
-"""The tracers that are compared, each with what makes a span of the same content.
+"""The tracers that are compared, each with the code that makes a span of the same content.
 
 The content: a span of model gpt-4 around the timed block, with the batch size and the
 numbers of input and output tokens.
@@ -15,19 +15,19 @@ BATCH_SIZE, INPUT_TOKENS, OUTPUT_TOKENS = 8, 24, 100
 
 
 class Contender:
-    """Traces nothing. The loop that is timed gets `tracer`."""
+    """Traces nothing. The timed loop gets `tracer`."""
 
     tracer: Any = None
     start = "nullcontext()"
-    """Makes the span, which is then entered with `with`."""
+    """Makes the span, which a `with` statement then enters."""
     values = "pass"
-    """Puts the values on `span`."""
+    """Sets the values on `span`."""
 
     def flush(self) -> None:
         """Deliver what was recorded."""
 
     def settle(self) -> None:
-        """The same; raises when some of it is lost, as far as the tracer knows."""
+        """The same; raises if a span is lost, as far as the tracer knows."""
         self.flush()
 
     def delivered(self) -> int:
@@ -35,7 +35,7 @@ class Contender:
         return 0
 
     def lost(self) -> int | None:
-        """How many it counts as lost; None where it keeps no count."""
+        """How many spans it counts as lost; None if it keeps no count."""
         return None
 
 
@@ -154,7 +154,7 @@ class Datadog(Contender):
 
 
 class Floor(Contender):
-    """The least that such a span can cost: see floor.pyx."""
+    """The minimum cost of such a span: see floor.pyx."""
 
     start, values = Infertrace.start, Infertrace.values
 

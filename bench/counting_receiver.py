@@ -2,8 +2,8 @@
 
     python -m bench.counting_receiver PORT FILE
 
-It stops, at once, when its input ends, and writes the ids of the spans to FILE. Port 0 takes a free
-one; the port is printed.
+It stops immediately when its input ends, and writes the ids of the spans to FILE. Port 0 takes a
+free one; the process prints the port.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SPAN_ID_BYTES = 8
 
 
 class CountingReceiver:
-    """That process. Started on the port of one that stopped, it takes its place."""
+    """That process. On the port of a stopped one, it replaces that one."""
 
     def __init__(self, file: Path, port: int = 0) -> None:
         self._file = file
@@ -36,7 +36,7 @@ class CountingReceiver:
         self.port = int(self._process.stdout.readline())
 
     def stop(self) -> set[bytes]:
-        """The ids of the spans that it got."""
+        """Stop it; returns the ids of the spans that it received."""
         self._process.communicate()
         found = self._file.read_bytes()
         return {found[at : at + SPAN_ID_BYTES] for at in range(0, len(found), SPAN_ID_BYTES)}

@@ -1,4 +1,4 @@
-"""Where a result was measured; without it a figure says nothing."""
+"""Describes where a result was measured, without which a figure says nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def footer(environment: dict[str, Any]) -> str:
 
 
 def _python_build() -> str:
-    """The compiler and the optimizations."""
+    """The compiler and the optimizations that built the interpreter."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     chosen = [name for name in ("--enable-optimizations", "--with-lto") if name in arguments]
     flags = sysconfig.get_config_var("OPT") or ""

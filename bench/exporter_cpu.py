@@ -60,7 +60,7 @@ def run(name: str, bursts: int) -> dict[str, float]:
     before = times()
     for number in range(1, bursts + 1):
         loop(contender.tracer, burst)
-        wait_for(number * burst)  # with the first one, one burst less than there are
+        wait_for(number * burst)  # counting the first burst, one less than recorded so far
     wait_for((bursts + 1) * burst)
     here, there = ((b - a) / (burst * bursts) * 1e6 for a, b in zip(before, times(), strict=True))
     return {"traced process": here, "sender process": there, "both": here + there}
@@ -72,7 +72,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         name: most // (FAST_SHARE if fast else 1) for name, (_, _, most) in CONTENDERS.items()
     }
     with running_receiver() as addresses:
-        found = run_rounds(
+        results = run_rounds(
             [*CONTENDERS],
             rounds,
             lambda name: run_part("bench.exporter_cpu", name, bursts[name], addresses=addresses),
@@ -83,17 +83,17 @@ def measure(folder: Path, fast: bool) -> Answer:
             [
                 name,
                 f"{burst * bursts[name]:,}",
-                *(with_spread(found[name][key], digits=2) for key in KEYS),
+                *(with_spread(results[name][key], digits=2) for key in KEYS),
             ]
             for name, (_, burst, _) in CONTENDERS.items()
         ],
     )
     verdicts = [
         verdict(f"exporter's CPU per span, native, {where}", values, "µs", at_most=BUDGET_US)
-        for where, values in found[NATIVE].items()
+        for where, values in results[NATIVE].items()
         if where != "sender process"
     ]
-    return Answer({"rounds": rounds, "microseconds": found}, tables, verdicts)
+    return Answer({"rounds": rounds, "microseconds": results}, tables, verdicts)
 
 
 if __name__ == "__main__":

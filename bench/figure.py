@@ -1,4 +1,4 @@
-"""Draws what a span costs, for the README, from the answer of span_cost."""
+"""Draws the cost of a span, for the README, from the answer of span_cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from bench.environment import REPOSITORY
 
 TARGET = REPOSITORY / "docs" / "figures" / "span-cost.svg"
-# Middle tones, since the background is transparent: a page may be light or dark.
+# Mid tones, since the background is transparent and a page may be light or dark.
 INK, OWN, FLOOR, RIVAL = "#6e7781", "#2f81f7", "#8b949e", "#d9822b"
 ROOM_FOR_LABELS = 25  # the axis is this much longer than the longest bar
 INCHES_WIDE, INCHES_PER_BAR = 8.4, 0.36
@@ -19,7 +19,7 @@ INCHES_WIDE, INCHES_PER_BAR = 8.4, 0.36
 
 @contextmanager
 def style() -> Iterator[Any]:
-    """pyplot, set up for figures that all look alike."""
+    """pyplot, set up so that all figures look alike."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -40,7 +40,7 @@ def style() -> Iterator[Any]:
 
 
 def draw(result: dict[str, Any]) -> Path:
-    """Write the figure; returns where."""
+    """Write the figure; returns its path."""
     rows = result["data"]["rows"]
     costs = {name: statistics.median(row["seconds"]) * 1e6 for name, row in rows.items()}
     times_floor = {name: statistics.median(row["times_floor"]) for name, row in rows.items()}

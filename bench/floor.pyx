@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""The least that a span with this interface can cost: the calls, the object, two clock reads."""
+"""The minimum cost of a span with this interface: the calls, the object, two clock reads."""
 
 cimport cython
 from libc.stdint cimport int64_t

@@ -1,4 +1,4 @@
-"""Builds the floor, which is no part of the package, and imports it."""
+"""Builds and imports the floor, which is not part of the package."""
 
 from __future__ import annotations
 

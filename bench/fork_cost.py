@@ -74,8 +74,8 @@ def measure(folder: Path, fast: bool) -> Answer:
             value = run_part("bench.fork_cost", name, forks, addresses=addresses, quiet=True)
             return {"fork, ms": value}
 
-        found = run_rounds([*CONTENDERS], rounds, part)
-    times = {name: values["fork, ms"] for name, values in found.items()}
+        results = run_rounds([*CONTENDERS], rounds, part)
+    times = {name: values["fork, ms"] for name, values in results.items()}
     tables = table(
         ["", "one os.fork, ms (rounds)"],
         [[name, with_spread(values, digits=2)] for name, values in times.items()],
@@ -95,4 +95,4 @@ def measure(folder: Path, fast: bool) -> Answer:
 
 if __name__ == "__main__":
     print(run(sys.argv[1], int(sys.argv[2])), flush=True)
-    os._exit(0)  # or the exit would wait for the collector that hangs
+    os._exit(0)  # a normal exit would wait for the hanging collector

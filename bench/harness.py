@@ -27,8 +27,8 @@ BURSTS_PER_VALUE = 10
 # pyperf stores no value that is not positive; noise can make a difference negative.
 SMALLEST_DIFFERENCE_S = 1e-10
 
-# Settings of the caller's own tracing would change what is measured, and without written
-# bytecode every process would compile what it imports.
+# The caller's own tracing settings would change the measurement, and without written bytecode
+# every process would compile what it imports.
 UNWANTED_VARIABLES = ("INFERTRACE_", "OTEL_", "DD_", "PYTHONDONTWRITEBYTECODE")
 
 
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question found out: as data, as Markdown, and which budgets hold."""
+    """The answer to a question: as data, as Markdown, and which budgets hold."""
 
     data: dict[str, Any]
     tables: str
@@ -59,7 +59,7 @@ class Answer:
 
 
 def time_rows(module: str, rows: Sequence[Row]) -> None:
-    """The pyperf script that a question is when it is run: a process for each row.
+    """The pyperf script that a question runs as: one process for each row.
 
     Between two bursts, untimed, everything recorded is delivered, so that no buffer fills
     and no span is dropped: a row that loses one fails.
@@ -138,7 +138,7 @@ def _run_round(
 
 
 def run_part(module: str, *arguments: object, addresses: Addresses, quiet: bool = False) -> Any:
-    """What that module prints, as JSON, when it is run in its own process.
+    """The JSON that the module prints when run in its own process.
 
     Quiet where its tracers are expected to complain.
     """
@@ -156,25 +156,25 @@ def run_part(module: str, *arguments: object, addresses: Addresses, quiet: bool 
 def run_rounds(
     names: Sequence[str], rounds: int, part: Callable[[str], dict[str, float]]
 ) -> dict[str, dict[str, list[float]]]:
-    """What `part` measures of each name: measure → one value per round.
+    """The measurements of `part` for each name: measure → one value per round.
 
     Every other round goes backwards, or the first would always be first.
     """
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    results: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
             for measure, value in part(name).items():
-                found[name].setdefault(measure, []).append(value)
-    return found
+                results[name].setdefault(measure, []).append(value)
+    return results
 
 
 def variables(addresses: Addresses | None = None) -> dict[str, str]:
-    """The variables of a process that measures: the receiver's addresses, no leftovers."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
+    """The environment of a measuring process: the receiver's addresses, no other settings."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED_VARIABLES)}
     if addresses is None:
-        return kept
+        return inherited
     return {
-        **kept,
+        **inherited,
         "INFERTRACE_ENDPOINT": addresses.grpc,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.grpc}",
         "DD_TRACE_AGENT_URL": f"http://{addresses.http}",

@@ -36,7 +36,7 @@ IMPORTS = {
     "ddtrace.trace": ("import ddtrace.trace", ""),
 }
 BUDGET_MS = 15
-# The budget's promise: none of these is loaded by `import infertrace`.
+# The budget's promise: `import infertrace` loads none of these.
 NOT_IMPORTED = ("grpc", "google.protobuf", "pynvml")
 
 
@@ -54,7 +54,7 @@ def install(folder: Path) -> None:
 
 
 def start(statement: str, backend: str, folder: Path) -> dict[str, float]:
-    """Milliseconds that a process with this statement takes, by the wall and of the processor."""
+    """Milliseconds of wall and CPU time that a process with this statement takes."""
     rivals = sysconfig.get_paths()["purelib"]
     environment = {
         **variables(),
@@ -83,20 +83,20 @@ def measure(folder: Path, fast: bool) -> Answer:
         loaded = f"import infertrace, sys; assert not {{*{NOT_IMPORTED}}} & {{*sys.modules}}"
         start(loaded, "native", installed)
         for name in IMPORTS:
-            part(name)  # leaves bytecode and warm files
-        found = run_rounds([*IMPORTS], rounds, part)
+            part(name)  # writes the bytecode and warms the page cache
+        results = run_rounds([*IMPORTS], rounds, part)
     added = {
         name: {
-            measure: differences(values, found[BARE][measure]) for measure, values in row.items()
+            measure: differences(values, results[BARE][measure]) for measure, values in row.items()
         }
-        for name, row in found.items()
+        for name, row in results.items()
     }
     tables = table(
         ["import", "wall, ms", "added by the wall, ms", "added processor time, ms"],
         [
             [
                 name,
-                with_spread(found[name]["wall"], digits=1),
+                with_spread(results[name]["wall"], digits=1),
                 *(with_spread(added[name][kind], digits=1) for kind in ("wall", "processor")),
             ]
             for name in IMPORTS
@@ -112,5 +112,5 @@ def measure(folder: Path, fast: bool) -> Answer:
         )
         for kind in ("wall", "processor")
     ]
-    data = {"rounds": rounds, "milliseconds": found, "not_imported": NOT_IMPORTED}
+    data = {"rounds": rounds, "milliseconds": results, "not_imported": NOT_IMPORTED}
     return Answer(data, tables, verdicts)

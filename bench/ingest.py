@@ -56,14 +56,14 @@ OWN = "with blocks, DuckDB"
 
 @dataclass(frozen=True)
 class Row:
-    """What records, and what receives; `share` is that of the spans."""
+    """A producer and a receiver; `share` is the share of the spans that this row records."""
 
     contender: Callable[[], contenders.Contender]
     loop: Loop
     receiver: str
     share: float = 1.0
     burst: int = 8_192
-    max_pending: int = 60_000  # spans in the producer's buffer, of which none may be dropped
+    max_pending: int = 60_000  # spans in the producer's buffer, which must drop none
 
 
 LOOP: Loop = loop_of(BLOCK)
@@ -71,7 +71,7 @@ BATCHES: Loop = loop_of(BATCH, setup=COLUMNS, head=f"for _ in range(count // {BA
 
 
 def _opentelemetry(receiver: str, share: float = 1 / 60) -> Row:
-    # Its queue holds 2,048 spans by default, and drops the next one.
+    # Its queue holds 2,048 spans by default, and drops any beyond that.
     loop = loop_of(contenders.recorded(contenders.OpenTelemetry))
     contender = functools.partial(contenders.OpenTelemetry, sending=True)
     return Row(contender, loop, receiver, share, burst=1_000, max_pending=1_000)
@@ -119,7 +119,7 @@ def run(name: str, spans: int, http: str, receiver: int) -> dict[str, float]:
     record(spans)
     elapsed = time.perf_counter() - start
     millions = (recorded - before) / 1e6
-    found = {
+    results = {
         "spans/s": millions * 1e6 / elapsed,
         "producer": (time.process_time() - ours) / millions,
         "sender": (sender.cpu_s(others) - theirs) / millions,
@@ -134,7 +134,7 @@ def run(name: str, spans: int, http: str, receiver: int) -> dict[str, float]:
             (account,) = json.load(answer)["producers"]
         if not account["complete"] or account["stored"] != recorded:
             raise RuntimeError(f"not every span is stored: {account}, {recorded} were recorded")
-    return found
+    return results
 
 
 def _measure_once(name: str, spans: int) -> dict[str, float]:
@@ -142,8 +142,8 @@ def _measure_once(name: str, spans: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         addresses, receiver = stack.enter_context(_receiving(row.receiver, Path(folder)))
         arguments = (name, int(spans * row.share), addresses.http, receiver)
-        found: dict[str, float] = run_part("bench.ingest", *arguments, addresses=addresses)
-        return found
+        results: dict[str, float] = run_part("bench.ingest", *arguments, addresses=addresses)
+        return results
 
 
 @contextmanager
@@ -188,7 +188,7 @@ def _collector(url: str) -> Iterator[Any]:
 
 
 def _postgresql_cluster() -> Any:
-    """The server that the tests start, here with its syncs."""
+    """The server that the tests start, but one that syncs every commit."""
     sys.path.append(str(REPOSITORY / "tests"))
     import postgresql_cluster
 
@@ -196,7 +196,7 @@ def _postgresql_cluster() -> Any:
 
 
 def _missing() -> dict[str, str]:
-    """The rows whose receiver is not to be had here, and why."""
+    """The rows whose receiver is not available here, and why."""
     reasons = {}
     if "timescaledb" not in _postgresql_cluster().kinds():
         reasons["timescaledb"] = "the PostgreSQL here has no such extension"
@@ -212,7 +212,7 @@ def measure(folder: Path, fast: bool) -> Answer:
     rounds, spans = (1, FAST_SPANS) if fast else (3, SPANS)
     missing = _missing()
     rows = [name for name in ROWS if name not in missing]
-    found = run_rounds(rows, rounds, lambda name: _measure_once(name, spans))
+    results = run_rounds(rows, rounds, lambda name: _measure_once(name, spans))
     cells = [("spans/s", 0), ("producer", 2), ("sender", 2), ("receiver", 2)]
     tables = table(
         ["", "spans/s", "rounds"]
@@ -221,17 +221,17 @@ def measure(folder: Path, fast: bool) -> Answer:
         [
             [
                 name,
-                *(cell for what, digits in cells for cell in _cell(found[name][what], digits)),
-                _cell(found[name]["receiver MiB"], 0)[0],
+                *(cell for what, digits in cells for cell in _cell(results[name][what], digits)),
+                _cell(results[name]["receiver MiB"], 0)[0],
             ]
             for name in rows
         ],
     )
     for name, reason in missing.items():
         tables += f"\nNot installed, so not measured: {name} ({reason}).\n"
-    measured = found[OWN]["spans/s"]
+    measured = results[OWN]["spans/s"]
     verdicts = [verdict("durable spans a second", measured, "spans/s", at_least=BUDGET_SPANS_PER_S)]
-    data = {"rounds": rounds, "spans": spans, "found": found, "missing": missing}
+    data = {"rounds": rounds, "spans": spans, "found": results, "missing": missing}
     return Answer(data, tables, verdicts)
 
 

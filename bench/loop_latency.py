@@ -32,8 +32,8 @@ STEP_US = 200
 RUN_S, FAST_RUN_S = 2.5, 1.0
 ROUNDS, FAST_ROUNDS = 7, 2
 FIRST_SECOND_NS = 1_000_000_000
-# Checksums of blocks too small for zlib to release the GIL: C code between bytecodes, as
-# steps of a model server are, and alike in every process, as bytecode alone is not.
+# Checksums of blocks too small for zlib to release the GIL: C code between bytecodes, like the
+# steps of a model server, and equally fast in every process, unlike bytecode alone.
 BLOCK = bytes(1024)
 CALIBRATIONS = 200
 
@@ -56,7 +56,7 @@ WORK = "for _ in range(blocks):\n    checksum = crc32(block, checksum)"
 
 
 def step_blocks() -> int:
-    """So many blocks take a step's time on this machine; every run does that many."""
+    """How many blocks take a step's time on this machine; every run does that many."""
     loop = loop_of(
         "checksum = crc32(block, checksum)", setup="checksum = 0", crc32=crc32, block=BLOCK
     )
@@ -87,34 +87,34 @@ def run(name: str, blocks: int, seconds: float) -> dict[str, float]:
     if not taken:
         raise RuntimeError("no step was timed")
     ordered = sorted(taken)
-    found = {key: ordered[int(len(ordered) * share)] / 1e3 for key, share in PERCENTILES.items()}
+    results = {key: ordered[int(len(ordered) * share)] / 1e3 for key, share in PERCENTILES.items()}
     first_second = bisect([*accumulate(taken)], FIRST_SECOND_NS)
-    return {**found, "worst of the first second": max(taken[: first_second + 1]) / 1e3}
+    return {**results, "worst of the first second": max(taken[: first_second + 1]) / 1e3}
 
 
 def measure(folder: Path, fast: bool) -> Answer:
     rounds, seconds = (FAST_ROUNDS, FAST_RUN_S) if fast else (ROUNDS, RUN_S)
     blocks = step_blocks()
     with running_receiver() as addresses:
-        found = run_rounds(
+        results = run_rounds(
             [*CONTENDERS],
             rounds,
             lambda name: run_part("bench.loop_latency", name, blocks, seconds, addresses=addresses),
         )
     added = {
         name: {
-            key: [100 * (ratio - 1) for ratio in ratios(values, found[UNTRACED][key])]
+            key: [100 * (ratio - 1) for ratio in ratios(values, results[UNTRACED][key])]
             for key, values in percentiles.items()
         }
-        for name, percentiles in found.items()
+        for name, percentiles in results.items()
     }
-    keys = [*found[UNTRACED]]
+    keys = [*results[UNTRACED]]
     tables = table(
         ["", *(f"{key}, µs (rounds)" for key in keys)],
         [
             [
                 name,
-                *(with_spread(found[name][key], digits=0) for key in keys),
+                *(with_spread(results[name][key], digits=0) for key in keys),
             ]
             for name in CONTENDERS
         ],
@@ -135,7 +135,7 @@ def measure(folder: Path, fast: bool) -> Answer:
         noise = f"added (untraced, again: {statistics.median(added[AGAIN][key]):+.1f} %)"
         what = f"200 µs loop, {key}, native"
         verdicts.append(verdict(what, added[NATIVE][key], "%", at_most=limit, of=noise))
-    data = {"rounds": rounds, "run_s": seconds, "microseconds": found, "percent_added": added}
+    data = {"rounds": rounds, "run_s": seconds, "microseconds": results, "percent_added": added}
     return Answer(data, tables, verdicts)
 
 

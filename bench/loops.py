@@ -1,4 +1,4 @@
-"""Loops around the code that is timed. Imports little: what measures memory is measured too."""
+"""Loops around the timed code. Imports little, since a memory measurement includes this module."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from time import perf_counter
 from typing import Any
 
 Loop = Callable[[Any, int], float]
-"""Takes a tracer and how often to do the work; returns the seconds that took."""
+"""Takes a tracer and how often to do the work; returns how many seconds that took."""
 
 
 def loop_of(
     body: str, *, setup: str = "pass", head: str = "for _ in range(count):", **names: Any
 ) -> Loop:
-    """A loop around `body`, compiled in place as `timeit` does: no call is added to it."""
+    """A loop around `body`, compiled inline as `timeit` does, so that it adds no call."""
     source = (
         f"def loop(tracer, count):\n{_indented(setup, 1)}\n    began = perf_counter()\n"
         f"    {head}\n{_indented(body, 2)}\n    return perf_counter() - began\n"
@@ -23,7 +23,7 @@ def loop_of(
 
 
 def async_loop_of(body: str, *, setup: str, head: str = "for _ in range(count):") -> Loop:
-    """The same inside of a coroutine, on an event loop that has nothing else to do."""
+    """The same inside a coroutine, on an event loop that has nothing else to do."""
     source = (
         f"def loop(tracer, count):\n{_indented(setup, 1)}\n    async def drive():\n"
         f"        began = perf_counter()\n        {head}\n{_indented(body, 3)}\n"

@@ -1,4 +1,4 @@
-"""Tables."""
+"""Formats Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def median_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> list[str]:
-    """Two cells: the median of the rounds, and the least and the greatest of them."""
-    found = (statistics.median(values), min(values), max(values))
-    median, low, high = (f"{value * scale:,.{digits}f}" for value in found)
+    """Two cells: the median of the rounds, and their minimum and maximum."""
+    figures = (statistics.median(values), min(values), max(values))
+    median, low, high = (f"{value * scale:,.{digits}f}" for value in figures)
     return [median, f"{low} to {high}"]
 
 

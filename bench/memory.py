@@ -62,7 +62,7 @@ def run(name: str, seconds: float) -> list[int]:
 
 
 def measure(folder: Path, fast: bool) -> Answer:
-    # Here, or what they import would be measured.
+    # Imported here, or the measurement would include what they import.
     import socket
     import subprocess
     from itertools import product
@@ -98,14 +98,14 @@ def measure(folder: Path, fast: bool) -> Answer:
         return {field: value / 1024 for field, value in kib.items()}
 
     with running_receiver() as addresses, socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # without listening, so connections are refused
         refused = f"127.0.0.1:{taken.getsockname()[1]}"
         nobody = Addresses(refused, refused)
-        found = run_rounds([*keys], rounds, part)
+        results = run_rounds([*keys], rounds, part)
     tables = table(
         ["MiB (rounds)", "", "peak", "at the end", "growth", "sender process, peak"],
         [
-            [name, state, *(with_spread(values, digits=1) for values in found[key].values())]
+            [name, state, *(with_spread(values, digits=1) for values in results[key].values())]
             for key, (name, state) in keys.items()
         ],
     )
@@ -113,15 +113,15 @@ def measure(folder: Path, fast: bool) -> Answer:
     for name, state in product(OWN, (EXPORTING, OUTAGE)):
         what = f"memory, {name.removeprefix('infertrace ')}, {state}"
         over = "over a bare interpreter"
-        peaks, apart = (found[f"{name}, {state}"][key] for key in ("peak", "sender process"))
+        peaks, apart = (results[f"{name}, {state}"][key] for key in ("peak", "sender process"))
         both = [here + there for here, there in zip(peaks, apart, strict=True)]
         verdicts.append(verdict(what, peaks, "MiB", at_most=BUDGET_MIB, of=over))
         what += ", with all of the sender process"
         verdicts.append(verdict(what, both, "MiB", at_most=BUDGET_MIB, of=over))
-    data = {"rounds": rounds, "run_s": seconds, "bare_mib": bare_kib / 1024, "mebibytes": found}
+    data = {"rounds": rounds, "run_s": seconds, "bare_mib": bare_kib / 1024, "mebibytes": results}
     return Answer(data, tables, verdicts)
 
 
 if __name__ == "__main__":
     print(run(sys.argv[1], float(sys.argv[2])), flush=True)
-    os._exit(0)  # or the exit would wait for the collector that is out
+    os._exit(0)  # a normal exit would wait for the absent collector

@@ -40,7 +40,7 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
 
 
 def run(name: str, seconds: float) -> None:
-    """The traced process: says when it records, then what it knows; ends when its input does."""
+    """The traced process: prints when it records, then its counts; ends with its input."""
     contender = CONTENDERS[name]()
     steps: list[int] = []
     block = contenders.recorded(type(contender)) + "\n    "
@@ -103,7 +103,7 @@ def one_outage(name: str, outage_s: float, folder: Path) -> dict[str, Any]:
 
 def measure(folder: Path, fast: bool) -> Answer:
     outages = FAST_OUTAGES_S if fast else OUTAGES_S
-    found = {
+    results = {
         f"{name}, {outage_s} s": one_outage(name, outage_s, folder)
         for outage_s in outages
         for name in CONTENDERS
@@ -117,7 +117,7 @@ def measure(folder: Path, fast: bool) -> Answer:
 
     tables = table(
         ["outage", *keys],
-        [[key, *(cell(values[field]) for field in keys)] for key, values in found.items()],
+        [[key, *(cell(values[field]) for field in keys)] for key, values in results.items()],
     )
     verdicts = [
         verdict(
@@ -126,10 +126,10 @@ def measure(folder: Path, fast: bool) -> Answer:
             "spans",
             at_most=0,
         )
-        for key, values in found.items()
+        for key, values in results.items()
         if not key.startswith(RIVAL)
     ]
-    return Answer({"outages": found}, tables, verdicts)
+    return Answer({"outages": results}, tables, verdicts)
 
 
 if __name__ == "__main__":

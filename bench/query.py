@@ -30,7 +30,7 @@ from bench.receiver import Addresses
 
 SPANS, FAST_SPANS = 10_000_000, 200_000
 REQUESTS, FAST_REQUESTS = 1_000, 10  # a p99 is the tenth worst
-SLOW_REQUESTS = 40  # of a route that reads all there is
+SLOW_REQUESTS = 40  # to a route that reads every span
 DAY_S = 86_400
 INGEST_SPANS_PER_S, BURST_S = 50_000, 0.02
 MODELS = tuple(f"model-{number}" for number in range(8))
@@ -73,7 +73,7 @@ def fill(path: Path, spans: int) -> list[str]:
 def routes(traces: list[str], ask: Ask) -> dict[str, Callable[[], str]]:
     """The path of one request to each route."""
     draw = random.Random(20261122)
-    # A place deep in the pages of each model.
+    # A cursor deep in the pages of each model.
     places = []
     for model in MODELS:
         _, link = ask(f"/spans?model={model}&limit=5000")
@@ -113,7 +113,7 @@ def asking(address: str) -> Ask:
 
 
 def _time_routes(ask: Ask, traces: list[str], requests: int) -> dict[str, dict[str, float]]:
-    found = {}
+    results = {}
     for name, path in routes(traces, ask).items():
         count = min(requests, SLOW_REQUESTS) if name == "all models, one day" else requests
         taken = []
@@ -122,12 +122,12 @@ def _time_routes(ask: Ask, traces: list[str], requests: int) -> dict[str, dict[s
             ask(path())
             taken.append((time.perf_counter() - start) * 1e3)
         taken.sort()
-        found[name] = {"p50": taken[len(taken) // 2], "p99": taken[int(len(taken) * 0.99)]}
-    return found
+        results[name] = {"p50": taken[len(taken) // 2], "p99": taken[int(len(taken) * 0.99)]}
+    return results
 
 
 def produce(spans_per_s: int) -> None:
-    """Record at a rate until the input ends; then say how many a second were delivered."""
+    """Record at a rate until the input ends; then print how many a second were delivered."""
     import threading
 
     done = threading.Event()
@@ -155,7 +155,7 @@ def producing(addresses: Addresses, spans_per_s: int, rates: list[float]) -> Ite
         text=True,
     )
     try:
-        time.sleep(2)  # until it is in its stride
+        time.sleep(2)  # until it runs steadily
         yield
     finally:
         out, _ = process.communicate()
@@ -184,26 +184,30 @@ def measure(folder: Path, fast: bool) -> Answer:
         traces = fill(path, spans)
         with collecting(path) as addresses:
             ask = asking(addresses.http)
-            found = {IDLE: _time_routes(ask, traces, requests)}
+            results = {IDLE: _time_routes(ask, traces, requests)}
             with producing(addresses, INGEST_SPANS_PER_S, rates):
-                found[INGESTING] = _time_routes(ask, traces, requests)
+                results[INGESTING] = _time_routes(ask, traces, requests)
     tables = table(
-        ["", *(f"{which}, ms, {load}" for load in found for which in ("p50", "p99"))],
+        ["", *(f"{which}, ms, {load}" for load in results for which in ("p50", "p99"))],
         [
             [
                 name,
-                *(f"{found[load][name][which]:.1f}" for load in found for which in ("p50", "p99")),
+                *(
+                    f"{results[load][name][which]:.1f}"
+                    for load in results
+                    for which in ("p50", "p99")
+                ),
             ]
-            for name in found[IDLE]
+            for name in results[IDLE]
         ],
     )
     tables += f"\nThe producer delivered {rates[0]:,.0f} spans a second.\n"
     verdicts = [
-        verdict(f"p99 of {name}, {load}", [found[load][name]["p99"]], "ms", at_most=budget)
-        for load in found
+        verdict(f"p99 of {name}, {load}", [results[load][name]["p99"]], "ms", at_most=budget)
+        for load in results
         for name, budget in BUDGETS_MS.items()
     ]
-    return Answer({"spans": spans, "requests": requests, "ms": found}, tables, verdicts)
+    return Answer({"spans": spans, "requests": requests, "ms": results}, tables, verdicts)
 
 
 if __name__ == "__main__":

@@ -49,24 +49,24 @@ def measure(folder: Path, fast: bool) -> Answer:
         traces = fill(path, spans)
         with collecting(path) as here, collecting(Path(where) / "other.duckdb") as elsewhere:
             ask = asking(here.http)
-            ask_for(FAST_ROUND_S, ask, traces)  # the first answers are slow in any case
+            ask_for(FAST_ROUND_S, ask, traces)  # warm-up: the first answers are always slow
 
             def part(name: str) -> dict[str, float]:
                 with producing(here if name == HERE else elsewhere, SPANS_PER_S, rates):
                     return ask_for(seconds, ask, traces)
 
-            found = run_rounds([HERE, ELSEWHERE], rounds, part)
+            results = run_rounds([HERE, ELSEWHERE], rounds, part)
     tables = table(
-        ["300,000 spans/s", *(f"{which}, ms" for which in found[HERE])],
+        ["300,000 spans/s", *(f"{which}, ms" for which in results[HERE])],
         [
-            [name, *(with_spread(values, digits=1) for values in found[name].values())]
-            for name in found
+            [name, *(with_spread(values, digits=1) for values in results[name].values())]
+            for name in results
         ],
     )
     tables += f"\nThe producer delivered {min(rates):,.0f} to {max(rates):,.0f} spans a second.\n"
-    longer = differences(found[HERE]["longest"], found[ELSEWHERE]["longest"])
+    longer = differences(results[HERE]["longest"], results[ELSEWHERE]["longest"])
     return Answer(
-        {"spans": spans, "ms": found, "spans_per_s": rates},
+        {"spans": spans, "ms": results, "spans_per_s": rates},
         tables,
         [verdict("what the longest answer takes longer", longer, "ms", at_most=BUDGET_MS)],
     )

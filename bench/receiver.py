@@ -39,11 +39,11 @@ def running_receiver() -> Iterator[Addresses]:
     try:
         yield Addresses(*json.loads(process.stdout.readline()))
     finally:
-        process.communicate()  # it stops when its input ends
+        process.communicate()  # the process stops when its input ends
 
 
 class DatadogAgent(BaseHTTPRequestHandler):
-    """As much of the agent as ddtrace needs to send on."""
+    """The part of the agent that ddtrace needs in order to send."""
 
     protocol_version = "HTTP/1.1"
 

@@ -23,9 +23,9 @@ def cpu_s(pids: list[int]) -> float:
 
 def peak_kib(pids: list[int]) -> int:
     """Peak resident memory of these processes."""
-    found = 0
+    total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
-                found += int(line.split()[1])
-    return found
+                total += int(line.split()[1])
+    return total

@@ -36,7 +36,7 @@ CALLS = (
     "add_event('token', {'index': 8})",
     "set_status('ERROR', 'out of memory')",
 )
-# The calls of CALLS that OpenTelemetry has under the same name and with the same meaning.
+# Those of CALLS that OpenTelemetry has too, with the same name and meaning.
 OTEL_CALLS = tuple(call for call in CALLS if call.startswith(("set_attribute", "add_event")))
 
 FIVE_FIELDS = {
@@ -44,7 +44,7 @@ FIVE_FIELDS = {
     'm', batch_size=8, queue_depth=3, input_tokens=24, output_tokens=100, framework='vllm'
 ):
     pass""",
-    # One field a call, as the budget says; both counts of tokens in one call is usual.
+    # One field per call, as the budget says; users mostly set both token counts in one call.
     "by five setters": """with tracer.start_span('m') as span:
     span.set_batch_size(8)
     span.set_queue(depth=3)
@@ -60,7 +60,7 @@ FIVE_FIELDS = {
 
 ATTRIBUTE_COUNTS = (0, 1, 4, 16, 64)
 PAYLOAD_BYTES = (16, 256, 4096, 32768)
-GROWING_BURST = 100  # that many spans of 32 KiB fit into the buffer of 8 MiB
+GROWING_BURST = 100  # this many spans of 32 KiB fit into the buffer of 8 MiB
 
 NATIVE, PURE, OTEL = "native", "pure", "OpenTelemetry"
 SIDES: dict[str, tuple[type[Contender], Callable[[], Contender]]] = {

@@ -46,7 +46,7 @@ READY = re.compile(r"infertrace collector: gRPC on (\S+), HTTP on (\S+), ")
 
 
 class Sample(NamedTuple):
-    """Of one traced process, at one moment."""
+    """Measurements of one traced process, at one moment."""
 
     at_s: float
     memory_mib: float
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 
 def run(name: str, seconds: float) -> None:
-    """The traced process: prints what its ledger says in the end."""
+    """The traced process: prints its ledger at the end."""
     from bench.loops import loop_of
 
     contender = CONTENDERS[name]()
@@ -112,7 +112,7 @@ class RestartingCollector:
 
 
 def measure(folder: Path, fast: bool, hours: float | None = None) -> Answer:
-    # Here, or what they import would be measured.
+    # Imported here, or the measurement would include what they import.
     from bench.environment import REPOSITORY
     from bench.harness import Answer, variables, verdict
     from bench.markdown import table
@@ -201,7 +201,7 @@ def _watch(
                 _go_away(collector, how)
                 change_at = now + chance.uniform(*OUTAGE_S)
         for name, pid in pids.items():
-            with contextlib.suppress(OSError):  # it may have come to its end
+            with contextlib.suppress(OSError):  # the process may have ended
                 samples[name].append(_sample(pid, now))
         time.sleep(interval_s)
     if how:
@@ -247,13 +247,13 @@ def _sample(pid: int, at_s: float) -> Sample:
 
 
 def _quarter(samples: list[Sample], number: int) -> list[float]:
-    """Medians of what is measured, over that quarter of the run; 0 is the first."""
+    """Medians of the measurements over one quarter of the run; 0 is the first."""
     part = samples[len(samples) * number // 4 : len(samples) * (number + 1) // 4]
     return [float(statistics.median(column)) for column in list(zip(*part, strict=True))[1:]]
 
 
 def draw(result: dict[str, Any]) -> Path:
-    """Write the figure: each measure over time, with the outages; returns where."""
+    """Write the figure: each measure over time, with the outages; returns its path."""
     from bench.figure import INK, OWN, RIVAL, TARGET, style
 
     target = TARGET.with_name("soak.svg")

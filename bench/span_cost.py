@@ -34,7 +34,7 @@ class EmptyBlock:
 
 
 class Protobuf(Contender):
-    """The protobuf runtime; `tracer` builds the message that infertrace writes."""
+    """The protobuf runtime; `tracer` builds the same message as infertrace writes."""
 
     def __init__(self) -> None:
         from infertrace.generated import span_pb2

@@ -23,7 +23,7 @@ from bench.markdown import table
 SHORT, LONG = 2_000, 12_000  # spans
 SHARE_SHOWN = 0.01
 
-# What the name of a function says it is for; the first that fits.
+# The purpose of a function by its name; the first match counts.
 GROUPS = (
     (r"clock_gettime", "the clock"),
     (r"_Recorder_put$|_encode_span|_put_|wire_", "encoding into the buffer, and the ledger"),
@@ -59,7 +59,7 @@ tracer = floor_extension.load().Tracer()
 
 
 def functions(subject: str, spans: int) -> Counter[str]:
-    """Instructions of each function of the whole process."""
+    """Instructions of each function, over the whole process."""
     with tempfile.TemporaryDirectory() as scratch:
         counts = Path(scratch, "counts")
         program = f"{SUBJECTS[subject]}\n{LOOP}\nrun(tracer, {spans})"
@@ -76,21 +76,21 @@ def functions(subject: str, spans: int) -> Counter[str]:
             capture_output=True,
             text=True,
         ).stdout
-    found: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     for line in listing.splitlines():
         if match := re.match(r"\s*([\d,]+) \([ \d.]+%\)\s+(\S+:\S+)", line):
-            found[match[2].partition(":")[2]] += int(match[1].replace(",", ""))
-    return found
+            result[match[2].partition(":")[2]] += int(match[1].replace(",", ""))
+    return result
 
 
 def grouped(subject: str) -> Counter[str]:
-    """Instructions of one span, by what they are for."""
+    """Instructions of one span, by purpose."""
     few, many = functions(subject, SHORT), functions(subject, LONG)
-    found: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     for name, count in many.items():
         group = next(group for pattern, group in GROUPS if re.search(pattern, name))
-        found[group] += (count - few[name]) / (LONG - SHORT)
-    return found
+        result[group] += (count - few[name]) / (LONG - SHORT)
+    return result
 
 
 def measure(folder: Path, fast: bool) -> Answer:
@@ -104,5 +104,5 @@ def measure(folder: Path, fast: bool) -> Answer:
         if any(column[group] > SHARE_SHOWN * max(totals.values()) for column in columns.values())
     ]
     rows.append(["all", *(f"{total:,.0f}" for total in totals.values())])
-    found = {subject: dict(column) for subject, column in columns.items()}
-    return Answer(data=found, tables=table(["instructions for", *columns], rows))
+    result = {subject: dict(column) for subject, column in columns.items()}
+    return Answer(data=result, tables=table(["instructions for", *columns], rows))

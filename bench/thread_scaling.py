@@ -25,7 +25,7 @@ from bench.receiver import running_receiver
 
 THREADS = (1, 2, 4, 8)
 CONTENDERS: dict[str, tuple[Callable[[], Contender], int]] = {
-    # name: contender, spans of all threads in each part
+    # name: contender, number of spans of all threads in each part
     "infertrace native": (contenders.native, 400_000),
     "infertrace pure": (contenders.pure, 80_000),
     "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 8_000),
@@ -87,14 +87,14 @@ def measure(folder: Path, fast: bool) -> Answer:
     def part(key: str) -> dict[str, float]:
         name, threads = runs[key]
         spans = CONTENDERS[name][1] // (FAST_SHARE if fast else 1)
-        found: dict[str, float] = run_part(
+        results: dict[str, float] = run_part(
             "bench.thread_scaling", name, threads, spans, addresses=addresses
         )
-        return found
+        return results
 
     with running_receiver() as addresses:
-        found = run_rounds([*runs], rounds, part)
-    measures = [*next(iter(found.values()))]
+        results = run_rounds([*runs], rounds, part)
+    measures = [*next(iter(results.values()))]
     tables = table(
         ["", "threads", *(f"{measure} (rounds)" for measure in measures)],
         [
@@ -102,14 +102,14 @@ def measure(folder: Path, fast: bool) -> Answer:
                 name,
                 str(count),
                 *(
-                    with_spread(found[key][measure], digits=2 if "µs" in measure else 0)
+                    with_spread(results[key][measure], digits=2 if "µs" in measure else 0)
                     for measure in measures
                 ),
             ]
             for key, (name, count) in runs.items()
         ],
     )
-    return Answer({"rounds": rounds, "runs": found}, tables)
+    return Answer({"rounds": rounds, "runs": results}, tables)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The ten-line start: a traced loop, read at http://127.0.0.1:8080/spans?model=gpt-4.
 
-Start `infertrace collector` first; INFERTRACE_ENDPOINT names one that is elsewhere.
+Start `infertrace collector` first; INFERTRACE_ENDPOINT names one on another address.
 """
 
 from infertrace import Tracer

@@ -6,9 +6,9 @@
     curl http://127.0.0.1:8080/models/SmolLM2-135M-Instruct/latency
 
 A request's span starts when the request arrives, so its duration and its time to first
-token are those that the client sees: waiting included. Tokens are what the model counted.
-The collector's statistics are of requests, so its p50 is the one printed here; with
-`?operation=generate` they are of that part of them.
+token are those that the client sees, including the wait. The model counts the tokens. The
+collector's statistics count requests, so its p50 is the one printed here;
+`?operation=generate` asks for that part of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Request:
 
 
 class RequestQueue:
-    """Requests in the order of their arrival; the last one is None."""
+    """Requests in the order of their arrival, then None once the queue is closed."""
 
     def __init__(self, tracer: Tracer, model: LanguageModel) -> None:
         self._tracer = tracer
@@ -127,7 +127,7 @@ class LanguageModel:
         )
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        # What the bindings do not offer, the server itself does, on the loopback.
+        # The bindings lack these routes; the server offers them over HTTP on loopback.
         connection = http.client.HTTPConnection(
             self._server.listening_address.removeprefix("http://")
         )

@@ -1,11 +1,11 @@
-"""Trace batches through ONNX Runtime: which type of content is each of these files?
+"""Trace batches through ONNX Runtime: what type of content does each of these files have?
 
     pip install 'infertrace-sdk[examples]'
     infertrace collector &
     python examples/onnx.py src tests
 
-The model is the one in the package `magika`; this file does itself what that package does
-around it, so that each stage of the pipeline is a span.
+The model is the one in the package `magika`; this file does the pre- and postprocessing of
+that package itself, so that each stage of the pipeline is a span.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def available_backends() -> list[str]:
 
 
 class Recording:
-    """A recorder of one backend that nothing is exported from but by the test."""
+    """A recorder of one backend, from which only the test exports."""
 
     def __init__(self, backend: Any, **sizes: int) -> None:
         self.wakes = 0

@@ -1,4 +1,4 @@
-"""What a producer and a reader of one collector do."""
+"""A producer and a reader of one collector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NewSpan: TypeAlias = Callable[..., Span]
 
 
 class Client:
-    """Sends to one collector, and asks it."""
+    """Sends to one collector, and queries it."""
 
     def __init__(self, grpc_address: str, http_address: str, token: str | None = None) -> None:
         self.channel = grpc.insecure_channel(

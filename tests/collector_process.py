@@ -1,4 +1,4 @@
-"""`infertrace collector` as its own process, and what it has stored."""
+"""`infertrace collector` in its own process, and what it has stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CollectorProcess:
         self._popen.communicate()
 
     def spans(self, **parameters: str | int) -> list[dict[str, Any]]:
-        """All that it has, by as many pages as that takes."""
+        """All of its spans, read page by page."""
         found: list[dict[str, Any]] = []
         url = "/spans"
         query: dict[str, str | int] = {"limit": 10_000, **parameters}
@@ -57,7 +57,7 @@ class CollectorProcess:
         return found
 
     def count(self) -> int:
-        """How many spans all of its producers have stored."""
+        """How many spans it has stored, of all producers."""
         return sum(producer["stored"] for producer in self.producers())
 
     def producers(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
 from tcp_proxy import TcpProxy
 
-# What `-m "not slow"` leaves out, by file, folder or test in tests/, and why. A test that starts a
+# What `-m "not slow"` excludes, by file, folder or test in tests/, and why. A test that starts a
 # PostgreSQL server is slow wherever it is.
 SLOW = {
     "collector/test_bounds.py": "measures memory under large requests",
@@ -60,7 +60,7 @@ def is_slow(item: pytest.Item) -> bool:
 
 
 def is_repeated(item: pytest.Item) -> bool:
-    """Whether it takes the fixture `backend`; one with a parameter of that name has both."""
+    """Whether it uses the fixture `backend`; a test with a parameter of that name runs on both."""
     callspec = getattr(item, "callspec", None)
     has_both = callspec is not None and "backend" in callspec.params
     return "backend" in getattr(item, "fixturenames", ()) and not has_both
@@ -140,7 +140,7 @@ def receiver(new_receiver: Callable[..., Receiver]) -> Receiver:
 
 @pytest.fixture
 def proxy(receiver: Receiver) -> Iterator[TcpProxy]:
-    """Between a tracer and the receiver."""
+    """A proxy between a tracer and the receiver."""
     proxy = TcpProxy(receiver.port)
     yield proxy
     proxy.stop()
@@ -148,7 +148,7 @@ def proxy(receiver: Receiver) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def new_tracer(backend: Any) -> Iterator[Callable[..., infertrace.Tracer]]:
-    """Make tracers on the backend of the test; after it their ledgers must be closed."""
+    """Makes tracers on the backend of the test; checks after it that their ledgers close."""
     made: list[infertrace.Tracer] = []
 
     def make(endpoint: str, **settings: Any) -> infertrace.Tracer:
@@ -175,7 +175,7 @@ def tracer(new_tracer: Callable[..., infertrace.Tracer], receiver: Receiver) -> 
 
 @pytest.fixture(scope="session")
 def cluster_of() -> Iterator[Callable[[str], Cluster]]:
-    """The server of a kind, started when it is first asked for."""
+    """The server of a kind, started on first use."""
     started: dict[str, Cluster] = {}
 
     def cluster(kind: str) -> Cluster:
@@ -190,7 +190,7 @@ def cluster_of() -> Iterator[Callable[[str], Cluster]]:
 
 @pytest.fixture(params=kinds())
 def postgresql(request: pytest.FixtureRequest, cluster_of: Callable[[str], Cluster]) -> Cluster:
-    """Run the test once on each kind of server that there is."""
+    """Run the test once on each kind of server that is available."""
     return cluster_of(request.param)
 
 

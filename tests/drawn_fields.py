@@ -1,4 +1,4 @@
-"""Values for the fields of a span, drawn from the table of fields: a new one is in every test."""
+"""Values for a span's fields, drawn from the table of fields, so every test covers a new field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infertrace.generated.span_setters import SETTERS
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 INT32 = st.integers(0, 2**31 - 1)
 
-# What a user may set, as keywords of start_span.
+# The fields that a user may set, as keywords of start_span.
 VALID_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(TEXT_FIELDS, TEXT),
     **dict.fromkeys(COUNT_FIELDS, INT32),
@@ -32,13 +32,13 @@ _ANY_VALUE = {
 
 
 def any_message(kind: Any) -> st.SearchStrategy[Any]:
-    """Messages of scalar fields, with what a foreign sender may put there."""
+    """Messages of scalar fields, with any value that a foreign sender may set."""
     descriptor: Descriptor = kind.DESCRIPTOR
     optional = {field.name: _ANY_VALUE[field.cpp_type] for field in descriptor.fields}
     return st.fixed_dictionaries({}, optional=optional).map(lambda fields: kind(**fields))
 
 
 def set_field(span: Any, field: str, value: Any) -> None:
-    """By the setter of that field."""
+    """Set it with the setter of that field."""
     method, parameter = SETTERS[field]
     getattr(span, method)(**{parameter: value})

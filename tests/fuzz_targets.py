@@ -1,4 +1,4 @@
-"""What the fuzzers run: bytes that become a spool, or the values of a span on both backends.
+"""The fuzz targets: bytes that become a spool, or the values of a span on both backends.
 
     python tests/fuzz_targets.py TARGET CORPUS [-max_total_time=SECONDS ...]
 
@@ -41,7 +41,7 @@ _COUNTERS: Final = 12
 
 
 class Source:
-    """Takes values from bytes; when they are used up, zeros."""
+    """Takes values from bytes, then zeros when these are used up."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -83,7 +83,7 @@ class Source:
 
 
 def spool(data: bytes) -> None:
-    """Whatever a file holds, its reader and its drain come to an end, and count right."""
+    """Whatever a file holds, its reader and its drain terminate and count correctly."""
     content = data[1:] if data[:1] < b"\x80" else _spool_of(Source(data[1:]))
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         path = Path(folder) / "left.spool"
@@ -99,7 +99,7 @@ def spool(data: bytes) -> None:
 
 
 def _spool_of(source: Source) -> bytes:
-    """A file whose records have true checksums, if nothing else is true of them."""
+    """A file whose records have correct checksums, even if all else in them is wrong."""
     seed = int.from_bytes(source.take(4), sys.byteorder)
     counters = [int.from_bytes(source.take(source.byte() % 9), "little") for _ in range(_COUNTERS)]
     ring = b""
@@ -181,7 +181,7 @@ def _memory() -> str | None:
 
 
 def seeds(folder: Path) -> None:
-    """Files to begin with: spools as a process leaves them, each whole."""
+    """Seed files: intact spools, as a process leaves them."""
     for count in (0, 1, 30):
         recording = Recording(backends.select("pure"), max_buffer_bytes=4096, max_batch_bytes=1024)
         file = SpoolFile(

@@ -1,6 +1,6 @@
-"""Calls that are opened, and whose request never comes to its end: HTTP/2 by hand.
+"""Opens calls whose request never ends: HTTP/2 by hand.
 
-gRPC's own client would wait where a server asks it to; these do not.
+gRPC's own client would wait when a server asks it to; these calls do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An address to come back to."""
+"""An address that a restarted server can take again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 import socket
 from contextlib import suppress
 
-# Below the ports of outgoing connections: one of those may be taken when a server that was
-# killed is to listen on it again.
+# Below the ports of outgoing connections, which may occupy a port before a killed server listens
+# on it again.
 PORTS = range(20_000, 32_000)
 
 

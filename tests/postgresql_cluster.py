@@ -1,6 +1,6 @@
-"""Its own PostgreSQL server, on loopback, as a user without privileges.
+"""Runs its own PostgreSQL server, on loopback, as a user without privileges.
 
-Where TimescaleDB is installed there are two kinds of it: with the extension preloaded, and without.
+Where TimescaleDB is installed there are two kinds: with the extension preloaded, and without.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 START_TIMEOUT_S = "60"
 PARTITIONS, TIMESCALEDB = "postgresql", "timescaledb"
 DESCRIPTIONS = {PARTITIONS: "native partitions", TIMESCALEDB: "a hypertable of TimescaleDB"}
-# Ends the server and removes its folder when its standard input ends, as it does however the
-# process ends that holds the other end.
+# Stops the server and removes its folder when its standard input ends, which happens however the
+# process that holds the other end dies.
 _KEEPER = """
 import shutil, subprocess, sys
 sys.stdin.read()
@@ -28,7 +28,7 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 def binaries() -> Path:
-    """Where initdb and pg_ctl are."""
+    """The folder of initdb and pg_ctl."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -38,7 +38,7 @@ def binaries() -> Path:
 
 
 def kinds() -> list[str]:
-    """The kinds of server that can be started here; the first always is, or fails saying why."""
+    """The available kinds of server; lists the first anyway, which fails saying why."""
     try:
         share = subprocess.run(
             [binaries() / "pg_config", "--sharedir"], capture_output=True, text=True, check=True
@@ -64,7 +64,7 @@ class Cluster:
         self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
         if os.geteuid() != 0:
             self._as = []
-        # Not in pytest's folder, which no other user may enter; a socket's path is short.
+        # Not in pytest's folder, which no other user may enter; a socket's path must be short.
         self._folder = Path(tempfile.mkdtemp(prefix="infertrace-pg-", dir="/tmp"))
         if self._as:
             shutil.chown(self._folder, "nobody", "nogroup")
@@ -72,7 +72,7 @@ class Cluster:
         self._keeper = subprocess.Popen(
             [sys.executable, "-c", _KEEPER, self._folder, *self._stop("immediate")],
             stdin=subprocess.PIPE,
-            start_new_session=True,  # the terminal's signals are not for it
+            start_new_session=True,  # keep the terminal's signals from it
         )
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -124,8 +124,8 @@ class Cluster:
         return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
 
     def new_database(self) -> str:
-        """The URL of an empty one."""
-        # Here, since tests of wheels run without a PostgreSQL client.
+        """The URL of an empty database."""
+        # Imported here, since the tests of wheels run without a PostgreSQL client.
         import psycopg
 
         name = f"spans{next(self._names)}"

@@ -1,4 +1,4 @@
-"""What a collector in its own process answers."""
+"""Queries a collector in its own process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 
 
 class Collector:
-    """Asks a running collector."""
+    """A running collector's HTTP API."""
 
     def __init__(self, grpc_address: str, http_address: str) -> None:
         self.grpc_address = grpc_address
@@ -20,7 +20,7 @@ class Collector:
         return answer.json()
 
     def assert_complete(self, stats: dict[str, Any]) -> None:
-        """The one producer so far lost nothing, and both sides say so."""
+        """Assert that the only producer so far lost nothing, and that both sides say so."""
         (producer,) = self.get("/ledger")["producers"]
         assert producer["complete"], producer
         assert producer["state"] == "finished"

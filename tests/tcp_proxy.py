@@ -1,4 +1,4 @@
-"""A TCP proxy that stands between two real ends: counts bytes, is slow, or goes silent."""
+"""A TCP proxy between two real ends, which counts bytes, is slow, or goes silent."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TcpProxy:
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def go_silent(self) -> None:
-        """Pass nothing more on the connections there are, and close none; new ones work."""
+        """Pass nothing more on the open connections, and close none; new ones work."""
         for pair in self._pairs:
             self._silent.update(pair)
 
     def reset(self) -> None:
-        """Break the connections there are with a RST."""
+        """Break the open connections with a RST."""
         for pair in self._pairs:
             for end in pair:
                 with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ class TcpProxy:
             sink.shutdown(socket.SHUT_WR)
 
     def _pass_slowly(self, data: bytes, sink: socket.socket) -> bytes:
-        """What is left to pass when it need not be slow any more."""
+        """Pass data on slowly; returns the rest once there is no limit any more."""
         while data and self.bytes_per_s:
             sink.sendall(data[:_SLOW_PIECE_BYTES])
             time.sleep(len(data[:_SLOW_PIECE_BYTES]) / self.bytes_per_s)

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is one page, and what it names is there."""
+"""ARCHITECTURE.md is one page, and everything it names exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def files(folder: str) -> Iterator[Path]:
 PACKAGE = ROOT / "src" / "infertrace"
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 MAX_LINES = 90
-# What a page in docs/ or at the top names: a file with an ending, or a folder.
+# A path named in a page of docs/ or the top folder: a file with a suffix, or a folder.
 PATH = re.compile(r"`((?:[\w.-]+/)+|(?:[\w.-]+/)*[\w-]+\.(?:py|pyx|pxi|h|md|toml|proto))`")
 # Paths are relative to one of these; a bare name is that of a file somewhere.
 BASES = (ROOT, PACKAGE, ROOT / "tests")
@@ -42,7 +42,7 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
     assert not missing
 
 
-# Files of the reader's own, in examples of use.
+# The reader's own files, in examples of use.
 OF_USERS = {"app.py", "server.py", "main.py", "conftest.py", "collector.toml"}
 
 

@@ -1,4 +1,4 @@
-"""The one choice of a backend, and what importing costs."""
+"""The choice of a backend, made once, and the modules that an import loads."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_both_backends_offer_the_same(name: str) -> None:
 
 
 def test_the_signature_of_start_span(backend: Any) -> None:
-    """Tools find it on both backends, and what replaces the method is called."""
+    """Tools find it on both backends, and a replacement for the method is called."""
     named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
     parameters = inspect.signature(infertrace.Tracer.start_span).parameters
     if backend.NAME == "native":

@@ -51,7 +51,7 @@ def test_opentelemetry_variables() -> None:
 
 
 def test_variables_of_otlp_exporters_say_nothing_about_ours() -> None:
-    """They are set in every cluster that has OpenTelemetry, and we do not speak OTLP."""
+    """Clusters with OpenTelemetry set them for every program, and we do not speak OTLP."""
     names = ("ENDPOINT", "HEADERS", "CERTIFICATE", "CLIENT_KEY", "COMPRESSION", "TIMEOUT")
     for value in ("http://collector:4318/v1/traces", "zstd", "/nowhere", "key=value"):
         environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name in names}
@@ -116,7 +116,7 @@ def test_a_bad_argument_raises(arguments: Any, message: str) -> None:
 def test_a_bad_variable_is_one_warning_and_the_default(
     environ: Any, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(configuration, "_told_of", set())
+    monkeypatch.setattr(configuration, "_logged_problems", set())
     for _ in range(3):
         assert resolve({}, environ) == resolve({}, {})
     (said,) = caplog.messages

@@ -1,4 +1,4 @@
-"""What the tests start does not outlive them, however they end."""
+"""A server that the tests start does not outlive them, however they end."""
 
 from __future__ import annotations
 

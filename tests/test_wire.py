@@ -1,4 +1,4 @@
-"""The bytes that are written and read by hand, judged by the protobuf runtime."""
+"""The hand-written encoder and decoder, checked with the protobuf runtime."""
 
 from __future__ import annotations
 

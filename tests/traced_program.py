@@ -1,4 +1,4 @@
-"""A traced program in its own process, and what is around it: sender, spools, ports."""
+"""A traced program in its own process, with its sender, spools and ports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_S = 120
 
 
 def program(body: str, first: str = "") -> list[str]:
-    """first: what comes before the import of infertrace."""
+    """first: the code before the import of infertrace."""
     return [sys.executable, "-c", f"{first}\nimport infertrace\n{textwrap.dedent(body)}"]
 
 

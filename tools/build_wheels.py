@@ -1,13 +1,13 @@
-"""Builds the sdist, and from it the wheels that one x86-64 Debian can build; tests each.
+"""Builds the sdist, and from it the wheels that an x86-64 Debian can build; tests each.
 
     python tools/build_wheels.py [--fast] [--out dist]
 
 Without Docker: the compiler is Zig's, aimed at an old glibc, and auditwheel judges the result.
 Each wheel is installed into a fresh environment with src/ out of reach. The x86-64 wheels and
 the pure one pass the whole suite; the aarch64 one passes the tests of the hot path under
-qemu-user, on an arm64 Debian. Interpreters come from PATH or pyenv. Wants the `packaging` extra;
-what it needs from Debian, and all else, goes to a temporary folder. --fast: the wheel of the
-running interpreter, the pure one and the sdist, and the tests of the hot path only.
+qemu-user, on an arm64 Debian. Interpreters come from PATH or pyenv. Needs the `packaging` extra;
+downloads from Debian, and all else, go to a temporary folder. --fast: only the wheel of the
+running interpreter, the pure one and the sdist, and only the tests of the hot path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 ZIG: Final = Path(ziglang.__file__).parent / "zig"
 
 PYTHONS: Final = ("3.10", "3.11", "3.12", "3.13")
-GLIBC: Final = "2.17"  # of manylinux2014; below that, PEP 599 says what a wheel may use
+GLIBC: Final = (
+    "2.17"  # the glibc of manylinux2014; below it, the libraries that PEP 599 lets a wheel use
+)
 # Debian's arm64 packages bring the headers to compile for, and the Python to test on.
 ARM_PYTHON: Final = "3.11"
 ARM_DEBIAN: Final = "bookworm"
@@ -45,7 +47,7 @@ ARM_PACKAGES: Final = ("python3.11", "libpython3.11-dev", "libstdc++6", "zlib1g"
 
 HOT_PATH: Final = ("tests/recording", "tests/buffering")
 HOT_PATH_NEEDS: Final = ("greenlet", "hypothesis", "numpy", "pytest", "pytest-timeout")
-# They judge the sources, which are not there.
+# These tests judge the sources, which are out of reach here.
 OF_THE_SOURCES: Final = ("tests/packaging", "tests/schema/test_generated_stubs.py")
 
 
@@ -59,7 +61,7 @@ class Row(NamedTuple):
 
 
 class Failed(Exception):
-    """A file is not as a release wants it, or could not be made."""
+    """A file does not meet the requirements of a release, or could not be built."""
 
 
 class Builder:
@@ -134,7 +136,7 @@ class Builder:
         return Path(shutil.move(wheel, self._out))
 
     def _build(self, version: str, out: Path, environ: dict[str, str], defines: list[str]) -> Path:
-        # Not isolated by pip: it would take the tools, too, for the machine that is built for.
+        # Without pip's isolation, which would install the tools for the target machine, too.
         python = self._environment(f"build-{version}", version, *build_requirements())
         shutil.rmtree(self._work / "unrepaired", ignore_errors=True)
         before = set(out.glob("*.whl"))
@@ -193,21 +195,21 @@ class Builder:
             wheel.name,
             [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
             self._suite,
-            # CI: nothing is skipped for want of a tool, and hypothesis sets no deadline.
+            # CI: no test is skipped because a tool is missing, and hypothesis sets no deadline.
             {"PATH": path_with(Path(python[0])), "CI": "true", **environ},
         )
 
     def _last_line(
         self, name: str, command: Sequence[str | Path], cwd: Path, environ: Mapping[str, str]
     ) -> str:
-        """What pytest says in the end; a failure is noted, and the other files go on."""
+        """pytest's last line; notes a failure, and goes on with the other files."""
         try:
             output = run(command, cwd, environ)
         except Failed as error:
             self.failures.append(f"{name}: {error}")
             output = str(error)
         lines = output.strip().splitlines()
-        # The threads of gRPC may have said something after that.
+        # gRPC's threads may have printed something after that.
         ends = [line for line in lines if re.search(r"\d (passed|failed|error)", line)]
         return (ends or lines)[-1].strip("= ")
 
@@ -222,7 +224,7 @@ class Builder:
     def _debian_root(self) -> Path:
         root = self._work / "arm64-debian"
         strap = self._debian_tool("mmdebstrap", "mmdebstrap")
-        # "extract" runs nothing of the packages, so it needs no emulator.
+        # "extract" runs no program of the packages, so it needs no emulator.
         options = ["--variant=extract", "--architectures=arm64", "--quiet"]
         run([strap, *options, f"--include={','.join(ARM_PACKAGES)}", ARM_DEBIAN, root])
         return root
@@ -242,7 +244,7 @@ class Builder:
         return Row(tag, kilobytes(wheel), newest_glibc(wheel), result)
 
     def contents(self) -> str:
-        """What tests/packaging asks of the files themselves; the pure wheel runs in Pyodide."""
+        """Runs tests/packaging on the files; the pure wheel runs in Pyodide."""
         tests = [
             ROOT / "tests" / "packaging" / f"test_{name}.py" for name in ("contents", "pyodide")
         ]
@@ -258,8 +260,8 @@ def run(
     command: Sequence[str | Path], cwd: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> str:
     """Standard output; the error of a command that failed holds all that it printed."""
-    # What the caller has set for its own build must not decide this one.
-    kept = {
+    # The caller's own build settings must not influence this build.
+    inherited = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("INFERTRACE_", "PYTHON", "PIP_TARGET"))
@@ -267,7 +269,7 @@ def run(
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env={**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(environ or {})},
+        env={**inherited, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(environ or {})},
         capture_output=True,
         text=True,
         check=False,
@@ -288,7 +290,7 @@ def interpreter(version: str) -> Path:
     name = f"python{version}"
     executable = "import sys; print(sys.executable)"
     try:
-        # A shim of pyenv is on PATH also where it has no version to run.
+        # A pyenv shim is on PATH even if it has no version to run.
         return Path(run([name, "-c", executable]).strip())
     except (Failed, FileNotFoundError):
         latest = run(["pyenv", "latest", version]).strip()

@@ -1,6 +1,6 @@
-"""Regenerates everything that is generated, or checks that it is fresh.
+"""Regenerates all generated files, or checks that they are fresh.
 
-    python tools/generate.py            # writes what has changed, and names it
+    python tools/generate.py            # writes the files that changed, and names them
     python tools/generate.py --check    # exits 1 and names the stale files
 
 From proto/fields.toml: the messages in proto/span.proto, the setters, keywords and tables of both
@@ -85,7 +85,7 @@ def run(command: Sequence[str | Path], **environment: str) -> None:
 
 
 def can_host_grpcio_tools(python: str) -> bool:
-    # Run, not only found: a pyenv shim exists for versions that are not switched on.
+    # Run it to be sure: a pyenv shim exists even for versions that are not enabled.
     test = "import ensurepip, sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))"
     try:
         subprocess.run([python, "-c", test], capture_output=True, check=True)
@@ -116,7 +116,7 @@ def install_protoc(python: str | None) -> Path:
             try:
                 staged.rename(home)
             except OSError:
-                # Another run was faster; its copy is as good.
+                # Another run was faster; use its copy.
                 if not home.exists():
                     raise
     return home / interpreter
@@ -138,7 +138,7 @@ def install_go_plugins() -> Path:
 
 
 def write_fields(destination: Path) -> None:
-    """Writes what comes from the table of fields below `destination`."""
+    """Writes the files generated from the table of fields below `destination`."""
     table = field_table.read(TABLE)
     texts = {name: made(table) for name, made in FROM_TABLE.items()}
     for name, completed in COMPLETED.items():

@@ -3,9 +3,9 @@
     python tools/instruction_gate.py             # exits 1 and names what got slower
     python tools/instruction_gate.py --update    # records the counts of this toolchain
 
-Instructions under valgrind's callgrind are repeatable where times are not. They belong to one
-build of the interpreter, one compiler and one machine: other toolchains have their own record
-in instruction_counts.json. What is measured is the infertrace that this interpreter imports.
+Instruction counts of valgrind's callgrind are repeatable; times are not. A count belongs to one
+build of the interpreter, one compiler and one machine: each toolchain has its own record in
+instruction_counts.json. The gate measures the infertrace that this interpreter imports.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ UPDATE = "record them with: python tools/instruction_gate.py --update"
 
 
 def toolchain() -> str:
-    """What the counts depend on besides the source."""
-    # The compiler signs what it makes; what `cc` is now may have changed since.
+    """The toolchain: everything besides the source that the counts depend on."""
+    # The compiler that built the extension, which it names in it; today's `cc` may be another.
     signatures = re.findall(
         rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", Path(native.__file__).read_bytes()
     )
@@ -62,12 +62,12 @@ def count_iterations(name: str) -> float:
             [
                 valgrind,
                 "--tool=callgrind",
-                # Dumps what was counted so far, and counts from 0 again.
+                # Dumps the counts so far, and restarts from 0.
                 f"--dump-before={MARKER}",
                 f"--callgrind-out-file={scratch}/counts",
                 *(sys.executable, WORKLOADS, name),
             ],
-            # Nothing else of the caller's: hashes and settings would change the counts.
+            # Drop the caller's other variables: hash seeds and settings would change the counts.
             env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONPATH": str(HERE)},
             capture_output=True,
             text=True,

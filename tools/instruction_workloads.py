@@ -1,9 +1,9 @@
-"""What the instruction gate counts: each hot operation of the compiled backend, in a loop.
+"""The workloads of the instruction gate: each hot operation of the compiled backend, in a loop.
 
     python tools/instruction_workloads.py "recorded span"
 
-runs one of them. What lies between the two calls of `MARKER` is counted, so neither the start
-of the interpreter nor the warm-up is. A bare recorder: no thread runs, nothing is sent.
+runs one of them. The gate counts between the two calls of `MARKER`, which excludes the start of
+the interpreter and the warm-up. Uses a bare recorder: it runs no thread and sends nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from infertrace import Tracer, backend
 
-# The defaults of a tracer; what all iterations record stays below the first.
+# The defaults of a tracer; the spans of all iterations fit into the first.
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
 
@@ -71,7 +71,7 @@ def recorded_span(recorder: Any, times: int) -> None:
 
 
 def by_its_tracer(recorder: Any, times: int) -> None:
-    """As users write it: the method is found in each turn, and takes the recorder of `self`."""
+    """As users write it: each iteration looks the method up, which takes the recorder of `self`."""
     base: Any = backend.select("native").TracerBase
     kind = type("Tracer", (base,), {})
     base.add_start_span(kind, "")
@@ -154,7 +154,7 @@ def events(recorder: Any, times: int) -> None:
 
 
 def decorated(recorder: Any, times: int) -> None:
-    # Not of a tracer, which has an exporter with a thread.
+    # Not a tracer's recorder: a tracer has an exporter with a thread.
     stand_in: Any = SimpleNamespace(start_span=recorder.start_span)
     step = Tracer.trace_inference(stand_in, "gpt-4")(lambda: None)
     for _ in range(times):
@@ -198,14 +198,14 @@ def unsampled(recorder: Any, times: int) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """A loop, and how to come from the instructions of one iteration to those of one call."""
+    """A loop, and how to get from the instructions of one iteration to those of one call."""
 
     run: Callable[[Any, int], None]
     calls: int = 1
     beyond: str | None = None  # the operation that an iteration contains besides
 
 
-# The plain Python loop tells another build of the interpreter from a change of ours.
+# The plain Python loop distinguishes another build of the interpreter from a change of ours.
 INTERPRETER = "plain Python (reference)"
 OPERATIONS = {
     INTERPRETER: Operation(interpreter),
@@ -233,7 +233,7 @@ def count(operation: Operation) -> None:
     recorder: Any = backend.select("native").Recorder(
         max_buffer_bytes=MAX_BUFFER_BYTES, max_batch_bytes=MAX_BATCH_BYTES, wake=lambda: None
     )
-    gc.disable()  # when a collection comes depends on what was imported
+    gc.disable()  # when the GC would run depends on what was imported
     operation.run(recorder, WARM_UP_ITERATIONS)
     os.getpgid(0)
     operation.run(recorder, ITERATIONS)

@@ -1,11 +1,11 @@
-"""Compiles the extensions for Windows, and links them: what cannot be run here still has to link.
+"""Compiles and links the extensions for Windows, which cannot run here but must still link.
 
     python tools/link_for_windows.py
 
-The compiler is Zig's, with MinGW's headers and libraries. Those of CPython are the ones of this
-interpreter, but for pyconfig.h, which is written here; in place of its DLL, an import library names
-what the headers say that the DLL exports. So it finds what is missing or declared for other
-platforms only. It does not find what MSVC, which the release uses, would refuse, and runs nothing.
+The compiler is Zig's, with MinGW's headers and libraries. CPython's headers are those of this
+interpreter, except pyconfig.h, which this script writes; an import library of the exports that the
+headers declare replaces the DLL. So the script finds names that are missing or declared for other
+platforms only, but not what MSVC, which the release uses, would reject. It runs nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = "x86_64-windows-gnu"
 ZIG: Final = (sys.executable, "-m", "ziglang")
-# Of CMakeLists.txt: add_extension(NAME SOURCE PACKAGE)
+# In CMakeLists.txt: add_extension(NAME SOURCE PACKAGE)
 EXTENSION: Final = re.compile(r"^add_extension\((\w+) ([\w/]+) ([\w.]+)\)", re.MULTILINE)
 EXPORT: Final = re.compile(r"PyAPI_(FUNC|DATA)\([^)]*\)[^;(]*?(\w+)\s*[;(\[]")
 FLAGS: Final = (
     *("-O2", "-fvisibility=hidden", "-fno-strict-aliasing"),
     "-Werror=implicit-function-declaration",
 )
-# What CPython's own pyconfig.h says on 64-bit Windows, as far as its headers ask for it.
+# CPython's own pyconfig.h on 64-bit Windows, as far as its headers need it.
 PYCONFIG: Final = """
 #define MS_WIN32
 #define MS_WIN64
@@ -77,7 +77,7 @@ def run(*command: str | Path) -> str:
 
 
 def headers(work: Path) -> Path:
-    """Those of CPython, as they are on Windows."""
+    """CPython's headers, as they are on Windows."""
     include = work / "include"
     shutil.copytree(sysconfig.get_path("include"), include)
     (include / "pyconfig.h").write_text(PYCONFIG)
@@ -101,7 +101,7 @@ def compiled(name: str, source: str, package: str, include: Path, work: Path) ->
 
 
 def import_library(include: Path, work: Path) -> Path:
-    """Of the DLL of CPython; it has what the headers declare as its exports, and nothing else."""
+    """The import library of CPython's DLL, with the exports that the headers declare only."""
     exports = set()
     for header in include.rglob("*.h"):
         for kind, name in EXPORT.findall(header.read_text(encoding="utf-8")):

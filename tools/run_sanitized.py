@@ -2,8 +2,8 @@
 
     python tools/run_sanitized.py [arguments of pytest, in place of the native suite]
 
-A report ends the run; exits with pytest's status. Wants GCC on Linux, and an environment with
-the `test` extra, which it borrows all but infertrace from. What it builds is in build/sanitized.
+A report ends the run; exits with pytest's status. Needs GCC on Linux, and an environment with the
+`test` extra, from which it borrows everything but infertrace. Builds in build/sanitized.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PYTHON = VENV / "bin" / "python"
 SITE = sysconfig.get_path("platlib", "posix_prefix", {"base": VENV, "platbase": VENV})
 
 SANITIZERS = "address,undefined"
-# Not the tests of the counts: valgrind and sys.getallocatedblocks see nothing in this process.
+# Without the tests of counts: valgrind and sys.getallocatedblocks see nothing in this process.
 SUITE = (
     "tests/recording",
     "tests/buffering",
@@ -36,7 +36,7 @@ SUITE = (
 )
 ON_NATIVE_ONLY = ("-k", "not pure")
 
-# Reads one byte behind a block, as a wrong bound of ours would.
+# Reads one byte behind a block, as a wrong bound in our code would.
 PLANTED_OVERFLOW = """
 import ctypes, infertrace.recording.native
 c = ctypes.CDLL(None)
@@ -74,7 +74,7 @@ def library(name: str) -> str:
 def run(*arguments: str, stderr: int | None = None) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        # First of all libraries, and the C++ runtime that its interceptors look for.
+        # Before all other libraries, with the C++ runtime that its interceptors look for.
         "LD_PRELOAD": f"{library('libasan.so')} {library('libstdc++.so')}",
         # The interpreter itself leaves objects behind when it exits;
         # tests/native/test_reference_counts.py is what finds leaks.
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     planted = run("-c", PLANTED_OVERFLOW, stderr=subprocess.PIPE).stderr
     if "heap-buffer-overflow" not in planted:
         sys.exit(f"a planted overflow is not reported, so ours would not be either:\n{planted}")
-    # Captured by pytest at the level of files, a report would be lost with the process.
+    # If pytest captured the file descriptors, a report would be lost with the process.
     pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--capture=sys"]
     return run(*pytest, *(arguments or [*SUITE, *ON_NATIVE_ONLY])).returncode
 

@@ -1,4 +1,4 @@
-/* Words that a thread without the GIL and those with it tell one another. */
+/* Atomic words shared by a thread without the GIL and threads that hold it. */
 #ifndef INFERTRACE_ATOMICS_H
 #define INFERTRACE_ATOMICS_H
 
@@ -11,7 +11,7 @@ static inline uint32_t infertrace_load_acquire(const uint32_t *word) {
 static inline void infertrace_store_release(uint32_t *word, uint32_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
-/* Whether it was `expected`, and is `desired` now. */
+/* Returns whether it was `expected`, and so is `desired` now. */
 static inline int infertrace_compare_exchange(uint32_t *word, uint32_t expected, uint32_t desired) {
     return __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);

@@ -33,7 +33,7 @@ static inline int read_long_varint(wire_reader *r, int max_bytes, uint64_t *valu
         byte = *r->at++;
         found |= (uint64_t)(byte & 0x7F) << (7 * i);
         if (byte < 0x80) {
-            *value = found; /* what is beyond 64 bits is cut off */
+            *value = found; /* bits beyond the 64th are discarded */
             return 0;
         }
     }
@@ -48,7 +48,7 @@ static inline int read_varint(wire_reader *r, uint64_t *value) {
     return read_long_varint(r, 10, value);
 }
 
-/* Tags and sizes are numbers of 32 and 31 bits, in five bytes at most. */
+/* Tags have 32 bits, sizes 31; both take at most five bytes. */
 static inline int read_tag(wire_reader *r, uint32_t *tag) {
     uint64_t value;
     if (r->at < r->end && *r->at < 0x80) {
@@ -90,7 +90,7 @@ static inline int read_fixed64(wire_reader *r, uint64_t *value) {
     return 0;
 }
 
-/* `depth`: how many more messages or groups may be nested here. */
+/* `depth`: how many more levels of messages or groups may be nested here. */
 static int skip_value(wire_reader *r, uint32_t tag, int depth) {
     wire_reader inside;
     uint64_t ignored;

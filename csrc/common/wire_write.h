@@ -1,5 +1,5 @@
 /* Writing protobuf's wire format. Each function returns the end of what it wrote;
- * the caller has made sure of the room.
+ * the caller provides enough room.
  * Source of the format: Protocol Buffers, "Encoding".
  */
 #ifndef INFERTRACE_WIRE_H
@@ -17,7 +17,7 @@ static inline uint8_t *wire_varint(uint8_t *p, uint64_t value) {
     return p;
 }
 
-/* The same for a time of today, whose nine bytes need no loop. */
+/* The same, without a loop, for a present-day time, which takes nine bytes. */
 static inline uint8_t *wire_time(uint8_t *p, uint64_t nanos) {
     int i;
     if (nanos >> 56 == 0 || nanos >> 63) return wire_varint(p, nanos);
@@ -48,7 +48,7 @@ static inline uint8_t *wire_bytes(uint8_t *p, uint8_t tag, const void *data, siz
     return p + size;
 }
 
-/* An id: eight bytes, the most significant first, as its hexadecimal form reads. */
+/* An id: eight bytes, most significant first, in the order of its hexadecimal form. */
 static inline uint8_t *wire_id(uint8_t *p, uint64_t id) {
 #if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     id = __builtin_bswap64(id);
@@ -86,8 +86,8 @@ static inline uint8_t *wire_double(uint8_t *p, double value) {
     return p;
 }
 
-/* A message is written behind `reserved` bytes of room for its length at `start`, and
- * closed here: one pass, and a short move only where the guess was wrong. */
+/* Write the length of a message whose body the caller wrote `reserved` bytes after `start`. One
+ * pass: the body moves only if the length takes another number of bytes than `reserved`. */
 static inline uint8_t *wire_close(uint8_t *start, int reserved, uint8_t *end) {
     size_t size = (size_t)(end - start) - reserved;
     int needed = wire_varint_size(size);
@@ -96,7 +96,7 @@ static inline uint8_t *wire_close(uint8_t *start, int reserved, uint8_t *end) {
     return start + needed + size;
 }
 
-/* The size of a length-delimited entry with a tag of one byte, all of it. */
+/* The whole size of a length-delimited entry with a one-byte tag, tag and length included. */
 static inline size_t wire_entry_size(const uint8_t *p) {
     const uint8_t *start = p++;
     size_t size = 0;

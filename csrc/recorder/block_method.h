@@ -1,9 +1,9 @@
 /* `__enter__` and `__exit__` that are not bound at every `with`.
  *
- * Before CPython 3.14 a `with` statement makes two bound-method objects, which it drops
- * again, at the cost of a good part of the span. So here the two names are
- * descriptors that answer with the span itself, and the span is called: with no argument
- * it enters, with three it leaves.
+ * Before CPython 3.14 a `with` statement makes and drops two bound-method objects, which
+ * costs a good part of the span. So here the two names are descriptors that return the
+ * span itself, and the statement calls the span: with no argument it enters, with three
+ * it leaves.
  */
 #ifndef INFERTRACE_BLOCK_METHOD_H
 #define INFERTRACE_BLOCK_METHOD_H
@@ -67,8 +67,8 @@ static int infertrace_add_block_method(PyTypeObject *type, const char *name) {
     return outcome;
 }
 
-/* Make the objects of `type`, which is not in use yet, enter and leave blocks by being called:
- * each holds its vectorcall function at `offset`. */
+/* Have a call of an object of `type`, which is not in use yet, enter or leave a block: each object
+ * holds its vectorcall function at `offset`. */
 static int infertrace_make_block(PyObject *type_object, Py_ssize_t offset) {
     PyTypeObject *type = (PyTypeObject *)type_object;
     if (PyType_Ready(&infertrace_block_method_type) < 0) return -1;

@@ -1,6 +1,6 @@
-# The buffer: encoded spans in segments, each of which is one batch when it is taken.
+# The buffer: encoded spans in segments; the exporter takes each segment as one batch.
 
-# As infertrace.buffering.ledger.DROP_REASONS orders them.
+# In the order of infertrace.buffering.ledger.DROP_REASONS.
 cdef enum DropReason:
     BUFFER_FULL
     OVERSIZE
@@ -26,7 +26,7 @@ cdef class Segment:
     cdef PyObject* data  # a bytes object that nobody else has seen yet
     cdef Py_ssize_t capacity, used, span_count
     cdef uint64_t first_sequence
-    cdef uint64_t spool_end  # where its last record in the spool ends
+    cdef uint64_t spool_end  # the end of its last record in the spool
 
     def __dealloc__(self):
         Py_XDECREF(self.data)
@@ -43,7 +43,7 @@ cdef class SpanBuffer:
     cdef bint closed
     cdef int64_t produced, delivered, pending, invalid_fields
     cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
-    cdef PyObject* spare[SPARE_COUNT]  # payloads on their way, used again when free
+    cdef PyObject* spare[SPARE_COUNT]  # payloads in flight, reused once they are free
     cdef infertrace_spool spool
     cdef bint spooled
     cdef infertrace_delivery delivery
@@ -92,7 +92,7 @@ cdef class SpanBuffer:
         if (
             self.filling is None
             or self.filling.used + bound > self.filling.capacity
-            # One made for a span larger than a batch may hold that span, or a batch.
+            # A segment made for a span larger than a batch may hold that span, or one batch.
             or (self.filling.span_count and self.filling.used + bound > self.max_batch_bytes)
         ):
             self.open_segment(bound)
@@ -114,7 +114,7 @@ cdef class SpanBuffer:
     cdef int attach(
         self, int descriptor, Py_ssize_t header_bytes, Py_ssize_t size_bytes
     ) except -1:
-        """Keep in this spool what is held and what will be."""
+        """Write the spans held now, and all later ones, to this spool too."""
         cdef Segment segment
         cdef int outcome = infertrace_spool_map(&self.spool, descriptor, header_bytes, size_bytes)
         if outcome:
@@ -151,7 +151,7 @@ cdef class SpanBuffer:
                 self.spool.header.dropped[number] = self.dropped[number]
 
     cdef inline bint commit(self, Py_ssize_t size) noexcept:
-        """Keep the `size` bytes written to the reserved room, or count why not."""
+        """Add the `size` bytes written to the reserved room, or count why they are dropped."""
         cdef const uint8_t* span
         if size > MAX_SPAN_BYTES or size > self.max_buffer_bytes:
             self.drop(OVERSIZE, 1)
@@ -203,9 +203,9 @@ cdef class SpanBuffer:
                 return
 
     cdef PyObject* recycle(self) noexcept:
-        """A payload that was handed out and that only we still reference, or NULL.
+        """A payload that was handed out and that nobody else references any more, or NULL.
 
-        Memory fresh from the kernel would cost a span more than its encoding.
+        Fresh memory from the kernel would cost a span more than its encoding.
         """
         cdef int slot
         cdef PyObject* data

@@ -1,14 +1,13 @@
 /* Whether a value in the current context can be reached through this context alone.
  *
- * A context variable is a persistent map (HAMT), and to set one builds a new map: two
- * sets a span would be most of what a span costs. So the variable holds a cell, and
- * a span enters and leaves by changing the cell, which is right exactly as long as nobody
+ * A context is a persistent map (HAMT), and setting a variable builds a new map: two
+ * sets per span would be most of a span's cost. So the variable holds a cell, and a span
+ * enters and leaves by changing the cell, which is correct exactly as long as nobody
  * else can see the cell: a copied context (a task, a callback, copy_context()) shares the
- * map, its node or the cell with the one that it was copied from, and so raises a
- * reference count on the way from the context to the cell. Where no count on that way is
- * higher than the context itself makes it, the cell is this context's own. Where it is not, or
- * the way is not understood, the caller sets the variable to a fresh cell, and the copies keep
- * the old one as it was.
+ * map, its node or the cell with the original, and so raises a reference count on the path
+ * from the context to the cell. If no count on that path is higher than the context itself
+ * makes it, the cell belongs to this context alone. If one is, or the path is not understood,
+ * the caller sets the variable to a fresh cell, and the copies keep the old one as it was.
  *
  * The layouts are those of CPython 3.10 to 3.14 (pycore_context.h, pycore_hamt.h, hamt.c);
  * learning the node type checks them against a context of known content. Elsewhere, and
@@ -70,11 +69,11 @@ typedef struct {
     uint64_t cached_version;
 } infertrace_variable_layout;
 
-/* The variable keeps what was last looked up or set, right as long as neither the thread nor the
- * version of its context changes; to read that here saves two calls. Before CPython 3.12 the
- * garbage collector may run inside of another variable's set(), and then what a finalizer sets
- * is lost from the context, and freed while the variable still points to it. So a value counts
- * only where it is also `infertrace_kept`, which is a reference of ours. */
+/* The variable caches the value last looked up or set, valid as long as neither the thread nor the
+ * version of its context changes; reading the cache here saves two calls. Before CPython 3.12 the
+ * GC may run inside another variable's set(); the context then loses what a finalizer sets, and
+ * frees it while the variable still points to it. So a cached value counts only if it is also
+ * `infertrace_kept`, to which we hold a reference. */
 static infertrace_variable_layout infertrace_unknown_variable;
 static infertrace_variable_layout *infertrace_current_variable = &infertrace_unknown_variable;
 static PyObject *infertrace_kept = NULL;
@@ -88,8 +87,8 @@ static inline void infertrace_keep(PyObject *value) {
 #define INFERTRACE_OWN_REFERENCES 2 /* the context's and the kept one */
 #endif
 
-/* The value of `variable` in the current context, borrowed, or NULL; also where the value is not
- * one of ours, since anybody can reach the variable through copy_context(). */
+/* The value of `variable` in the current context, borrowed; NULL if there is none, or if it is not
+ * ours, since anybody can reach the variable through copy_context(). */
 static inline PyObject *infertrace_look_up(PyObject *variable, PyObject *type) {
     PyObject *value = NULL;
 #if INFERTRACE_KNOWS_CONTEXTS
@@ -112,10 +111,10 @@ static inline PyObject *infertrace_look_up(PyObject *variable, PyObject *type) {
     return value;
 }
 
-/* Set `variable`; -1 with an exception where there is no memory. */
+/* Set `variable`; -1 with an exception if there is no memory. */
 static inline int infertrace_set(PyObject *variable, PyObject *value) {
-    /* Before CPython 3.12 the GC may run while the map is copied, and a finalizer that sets a
-     * variable then frees the map in mid-copy. */
+    /* Before CPython 3.12 the GC may run while CPython copies the map; a finalizer that sets a
+     * variable would then free the map in mid-copy. */
     int collects = PyGC_Disable();
     PyObject *token = PyContextVar_Set(variable, value);
     if (collects) PyGC_Enable();
@@ -128,7 +127,7 @@ static inline int infertrace_set(PyObject *variable, PyObject *value) {
     return 0;
 }
 
-/* `value` is what was just looked up. */
+/* `value` is the result of a lookup just before. */
 static inline int infertrace_is_own(PyObject *value) {
 #if INFERTRACE_KNOWS_CONTEXTS
     PyObject *context = PyThreadState_Get()->context, *vars;
@@ -143,8 +142,8 @@ static inline int infertrace_is_own(PyObject *value) {
 #endif
 }
 
-/* `context` holds `probe` = `value` and nothing else, and `probe` was just set in this thread.
- * Returns whether both look as they should; then `variable` is looked up the fast way. */
+/* `context` holds only `probe` = `value`, and this thread has just set `probe`. Returns whether
+ * both have the expected layout; from then on, lookups of `variable` take the fast path. */
 static int infertrace_learn_contexts(PyObject *context, PyObject *probe, PyObject *value,
                                      PyObject *variable) {
 #if INFERTRACE_KNOWS_CONTEXTS

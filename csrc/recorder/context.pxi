@@ -1,4 +1,4 @@
-# The current span. The variable holds a cell, and the cell the span: see context.h.
+# The current span. The variable holds a cell, which holds the span: see context.h.
 
 cdef extern from "recorder/context.h":
     PyObject* infertrace_look_up(object variable, object type) noexcept
@@ -19,12 +19,12 @@ cdef class Cell:
 
 
 cdef inline PyObject* current_cell() noexcept:
-    """The cell of this context, borrowed; NULL where there is none."""
+    """The cell of this context, borrowed; NULL if there is none."""
     return infertrace_look_up(CELL, Cell)
 
 
 cdef inline PyObject* current_span_pointer() noexcept:
-    """The current span, borrowed; NULL or None where there is none."""
+    """The current span, borrowed; NULL or None if there is none."""
     cdef PyObject* cell = current_cell()
     return NULL if cell is NULL else <PyObject*>(<Cell>cell).span
 
@@ -32,7 +32,7 @@ cdef inline PyObject* current_span_pointer() noexcept:
 cdef inline int make_current(PyObject* cell, object span) except -1:
     """Make `span` (or None) the current one, in this context and in no copy of it.
 
-    `cell` is the one that was just looked up.
+    cell: as `current_cell()` has just returned it.
     """
     if cell is not NULL and infertrace_is_own(cell):
         (<Cell>cell).span = span
@@ -67,6 +67,6 @@ def current():
 def set_current(span):
     """Make `span` (or None) the current one of this context."""
     if type(span) is Span:
-        # Mark it as entered: a later `with` must not take a span inside of it for its parent.
+        # Mark it as entered, or a later `with` could take a span inside it for its parent.
         (<Span>span).entered = True
     make_current(current_cell(), span)

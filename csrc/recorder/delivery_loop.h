@@ -1,8 +1,8 @@
 /* The delivery loop: sends batches to the sender process, one at a time, without the GIL.
  *
- * Taking the GIL from a traced loop and giving it back holds a step of that loop up for two
- * switches of threads. So the exporter's thread only waits, writes and reads here. Whatever touches
- * the buffer or the ledger is done by a thread that has the GIL anyway: the one that ends a span.
+ * Taking the GIL from a traced loop and giving it back delays a step of that loop by two thread
+ * switches. So the exporter's thread only waits, writes and reads here. A thread that has the GIL
+ * anyway, the one that ends a span, does whatever touches the buffer or the ledger.
  *
  *  Moves by [L] the loop, without the GIL; [S] a thread with the GIL, mostly one that ends a span;
  *  [X] the exporter's thread, with the GIL, as it enters the loop and after it has left it.
@@ -55,15 +55,15 @@ enum {
     INFERTRACE_IDLE,     /* the loop waits for a full batch */
     INFERTRACE_WANTED,   /* the loop waits for any batch */
     INFERTRACE_FILLED,   /* the loop has a batch, and sends it */
-    INFERTRACE_ANSWERED, /* all of it was accepted, and is not counted yet */
-    INFERTRACE_FAILED    /* it was not, or not all of it */
+    INFERTRACE_ANSWERED, /* the collector accepted all of it; nobody has counted it yet */
+    INFERTRACE_FAILED    /* the collector accepted none or a part of it, or did not answer */
 };
 
 /* delivery_loop.pxi checks at import that a trailer with every drop reason fits. */
 #define INFERTRACE_TRAILER_ROOM 256
 #define INFERTRACE_ANSWER_ROOM 8192
-/* How long the loop waits for a thread that ends a span before it takes the GIL itself: a traced
- * program that is idle for so long is not held up by that. */
+/* How long the loop waits for a thread that ends a span before it takes the GIL itself, which does
+ * not hold up a traced program that has been idle for that long. */
 #define INFERTRACE_PATIENCE_NS 20000000
 
 /* The head of a request; the twin of infertrace.exporting.link. */
@@ -87,7 +87,7 @@ typedef struct {
     char answer[INFERTRACE_ANSWER_ROOM];
 } infertrace_delivery;
 
-/* Where requests go, and how their answers are read. */
+/* Where requests go, and how to read their answers. */
 typedef struct {
     int fd;
     size_t head, size_at; /* of infertrace_roundtrip() */
@@ -95,7 +95,7 @@ typedef struct {
 } infertrace_link;
 
 #if INFERTRACE_HAS_ROUNDTRIP
-/* "=BqqdI": kind 0 is accepted, then how many. */
+/* "=BqqdI": kind 0 means accepted, then how many spans. */
 static int infertrace_all_accepted(const infertrace_delivery *delivery) {
     int64_t accepted;
     if (delivery->answer_size < 1 + (ptrdiff_t)sizeof(accepted) || delivery->answer[0]) return 0;
@@ -117,8 +117,8 @@ static int infertrace_send_batch(infertrace_delivery *delivery, const infertrace
 }
 
 /* Send each batch that is handed over, and ask for one at each interval. Returns on an error, on an
- * interruption, when no span ends within the patience, or at `until`. Returns 1 if the sender
- * process has exited. */
+ * interrupt, when no span ends within the patience, or at `until`. Returns 1 if the sender process
+ * has exited. */
 static int infertrace_run_delivery_loop(infertrace_delivery *delivery, const infertrace_link *link,
                                         int64_t interval_ns, int64_t until) {
     int64_t due = infertrace_monotonic_ns() + interval_ns;
@@ -140,7 +140,7 @@ static int infertrace_run_delivery_loop(infertrace_delivery *delivery, const inf
             if (now >= due) {
                 due = now + interval_ns;
                 patient_until = now + INFERTRACE_PATIENCE_NS;
-                /* Fails where a thread hands over a full batch at this moment. */
+                /* Fails if a thread hands over a full batch at this moment. */
                 if (infertrace_compare_exchange(&delivery->state, INFERTRACE_IDLE,
                                                 INFERTRACE_WANTED))
                     infertrace_store_release(delivery->pending_work, 1);

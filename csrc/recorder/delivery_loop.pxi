@@ -1,5 +1,5 @@
-# The half of the delivery loop that holds the GIL: hands it batches and counts its results; takes
-# samples too. delivery_loop.h has the states, and which thread owns which field.
+# The half of the delivery loop that holds the GIL: hands it batches, counts its results, and picks
+# up samples. delivery_loop.h has the states, and which thread owns which field.
 
 cdef enum:
     CLOCK_STEP_NS = 50_000_000
@@ -12,7 +12,7 @@ cdef tuple REASON_FIELDS = tuple(
 )
 
 
-# put_trailer() writes into a fixed room: the producer, three numbers, and a count a reason.
+# put_trailer() has a fixed room for the producer, three numbers, and a count for each reason.
 assert (
     (2 + PRODUCER_ID_BYTES)
     + 3 * MAX_FIELD_BYTES
@@ -22,8 +22,8 @@ assert (
 
 
 cdef int do_pending_work(Recorder recorder) except -1:
-    """What threads without the GIL left for the thread that ends a span."""
-    # Cleared first: work that comes from now on sets it again.
+    """Do what threads without the GIL left for the thread that ends a span."""
+    # Cleared first, so that work which arrives from now on sets it again.
     infertrace_compare_exchange(&recorder.buffer.pending_work, 1, 0)
     count_accepted(recorder.buffer)
     hand_over(recorder)
@@ -32,7 +32,7 @@ cdef int do_pending_work(Recorder recorder) except -1:
 
 
 cdef int count_accepted(SpanBuffer buffer) except -1:
-    """Count the batch that was accepted, if there is one: ANSWERED becomes IDLE."""
+    """Count the accepted batch, if there is one: ANSWERED becomes IDLE."""
     cdef Segment segment
     if infertrace_load_acquire(&buffer.delivery.state) != INFERTRACE_ANSWERED:
         return 0
@@ -40,7 +40,7 @@ cdef int count_accepted(SpanBuffer buffer) except -1:
         segment = buffer.handed
         buffer.settle(segment.used, segment.span_count, segment.span_count, REJECTED)
         if buffer.spooled:
-            # In one step: going through its records would hold a span up.
+            # In one step: walking through its records would delay a span.
             infertrace_spool_settle_to(
                 &buffer.spool,
                 segment.first_sequence + segment.span_count - 1,
@@ -53,7 +53,7 @@ cdef int count_accepted(SpanBuffer buffer) except -1:
 
 
 cdef bint hand_over(Recorder recorder) except -1:
-    """Give the loop what it waits for: IDLE or WANTED becomes FILLED; False where it is ABSENT."""
+    """Give the loop the batch it waits for: IDLE or WANTED becomes FILLED; False if ABSENT."""
     cdef SpanBuffer buffer = recorder.buffer
     cdef infertrace_delivery* delivery = &buffer.delivery
     cdef uint32_t state = infertrace_load_acquire(&delivery.state)
@@ -80,7 +80,7 @@ cdef bint hand_over(Recorder recorder) except -1:
 
 
 cdef uint8_t* put_trailer(uint8_t* p, SpanBuffer buffer, Segment segment) noexcept:
-    """As infertrace.exporting.envelope.encode."""
+    """The twin of infertrace.exporting.envelope.encode."""
     cdef int reason
     cdef Py_ssize_t size
     cdef PyObject* field
@@ -118,7 +118,7 @@ cdef object run_delivery_loop(
     cdef int64_t until = infertrace_monotonic_ns() + stay_ns
     cdef Segment segment
     cdef bint ended
-    # A second thread in the loop would share the first one's requests and answers.
+    # A second thread in the loop would share requests and answers with the first.
     if infertrace_load_acquire(&delivery.state) != INFERTRACE_ABSENT:
         return None
     if infertrace_wakeup_open(&delivery.wakeup):
@@ -148,7 +148,7 @@ cdef object run_delivery_loop(
 
 
 cdef int abandon(SpanBuffer buffer) except -1:
-    """Count the batch that is on its way as dropped; it may still arrive."""
+    """Count the batch in flight as dropped; it may still arrive."""
     cdef Segment segment = buffer.handed
     count_accepted(buffer)
     if buffer.handed is not None and not buffer.abandoned:
@@ -158,7 +158,7 @@ cdef int abandon(SpanBuffer buffer) except -1:
 
 
 cdef int take_sample(Recorder recorder) except -1:
-    """Let the spans that end carry the newest sample of the process."""
+    """Have spans carry the newest sample of the process from now on."""
     cdef infertrace_process_sample* process = &recorder.process
     if infertrace_compare_exchange(&process.state, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE):
         recorder.sample = (

@@ -1,7 +1,7 @@
-# The bytes of a span; see infertrace.recording.encoder for the order of the fields.
+# Encodes spans; see infertrace.recording.encoder for the order of the fields.
 
-# Upper bound on the encoding of a span without attributes, apart from its texts.
-cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # and the room that a repeated field is copied in
+# Upper bound on the encoding of a span without attributes, excluding its texts.
+cdef Py_ssize_t BASE_BYTES = 384 + FIELDS_BYTES  # with room to copy whole entries of field_cache.h
 # The field `flags`: sampled, and the parent is known to be remote. Source: SpanFlags of
 # opentelemetry/proto/trace/v1/trace.proto.
 cdef const char* REMOTE_PARENT_FLAGS = b"\xc0\x01\x81\x06"
@@ -198,7 +198,7 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     if span.parent_is_remote:
         memcpy(p, REMOTE_PARENT_FLAGS, 4)
         p += 4
-    # Most spans of a program are alike, so the next length is guessed to take as many bytes.
+    # Most spans of a program are alike: guess that the next length takes as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)
     return wire_close(start, start_size, p)

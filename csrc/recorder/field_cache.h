@@ -1,7 +1,7 @@
 /* The encoded fields of the few texts that nearly every span repeats: operations and models.
  *
  * The key is the str object, which the cache keeps alive. A program that makes a new str for each
- * span gets misses, and nothing worse.
+ * span only gets cache misses.
  */
 #ifndef INFERTRACE_FIELD_CACHE_H
 #define INFERTRACE_FIELD_CACHE_H
@@ -14,7 +14,7 @@
 #include "common/wire_write.h"
 
 #define FIELD_CACHE_ENTRIES 8
-/* Bytes of an entry: copied whole, which needs no call; the caller has that much room. */
+/* Bytes of an entry: fixed, so that a copy needs no call; the caller provides that much room. */
 #define FIELD_CACHE_BYTES 64
 
 typedef struct {
@@ -25,7 +25,7 @@ typedef struct {
 
 typedef infertrace_cached_field infertrace_field_cache[FIELD_CACHE_ENTRIES];
 
-/* Append the field `tag` with `text`, an exact str; NULL, with an exception, on no memory. */
+/* Append the field `tag` with `text`, an exact str; NULL, with an exception, without memory. */
 static inline uint8_t *infertrace_put_repeated(infertrace_cached_field *cache, uint8_t *p,
                                                uint8_t tag, PyObject *text) {
     infertrace_cached_field *entry =

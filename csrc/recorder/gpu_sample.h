@@ -1,7 +1,7 @@
-/* What a GPU is doing, read through NVML by a thread without the GIL.
+/* GPU readings through NVML, by a thread without the GIL.
  *
- * pynvml has loaded the library and found the device, and knows what this one can tell; here
- * are only the calls of each interval. Signatures and structures as nvml.h has them.
+ * pynvml has loaded the library, found the device, and knows which values it offers; this file
+ * only makes the calls of each interval. Signatures and structures are those of nvml.h.
  */
 #ifndef INFERTRACE_GPU_SAMPLE_H
 #define INFERTRACE_GPU_SAMPLE_H
@@ -24,7 +24,7 @@ typedef struct {
     unsigned long long total, free, used; /* bytes */
 } infertrace_gpu_memory;
 
-/* NULL for what this device cannot tell. Each returns 0 where all is well. */
+/* NULL for a value that the device does not offer. Each function returns 0 on success. */
 typedef struct {
     void *device;
     int (*rates)(void *device, infertrace_gpu_rates *rates);
@@ -35,10 +35,10 @@ typedef struct {
 
 typedef struct {
     infertrace_wakeup_pipe wakeup;
-    uint32_t state; /* 1 while somebody writes or reads what follows */
+    uint32_t state; /* 1 while a thread writes or reads the fields below */
     uint32_t stopped;
     int64_t taken_at;            /* 0 for never */
-    infertrace_gpu_queries told; /* what the values below are of */
+    infertrace_gpu_queries told; /* the queries that gave the values below */
     infertrace_gpu_rates rates;
     infertrace_gpu_memory memory;
     unsigned int milliwatts, celsius;
@@ -53,7 +53,7 @@ static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
     (void)sample, (void)queries, (void)interval_ns, (void)until;
 }
 #else
-/* Read at each interval until it is stopped, until that moment, or until something is wrong. */
+/* Read at each interval until stopped, until the moment `until`, or until a query fails. */
 static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
                                   const infertrace_gpu_queries *queries, int64_t interval_ns,
                                   int64_t until) {
@@ -84,7 +84,7 @@ static void infertrace_sample_gpu(infertrace_gpu_sample *sample,
 }
 #endif
 
-/* The fields of ResourceMetrics up to the device's, then those of its power and heat. */
+/* The fields of ResourceMetrics up to the device's id, then power and temperature. */
 static uint8_t *infertrace_put_gpu(uint8_t *p, const infertrace_gpu_sample *sample) {
     if (sample->told.rates) {
         *p++ = INFERTRACE_GPU_UTILIZATION_PERCENT_TAG;

@@ -1,10 +1,10 @@
 /* Mapped files that another process may truncate while they are in use.
  *
  * A store to a page that the file no longer has raises SIGBUS, which ends the process. Our handler
- * replaces the whole map by anonymous memory, so that the store goes on; the owner notices by the
- * size of the file. A SIGBUS elsewhere goes to the handler that was
- * there before. One that this process raised itself says no address: a handler that was set after
- * ours, such as faulthandler's, passes a fault on like that. POSIX only.
+ * replaces the whole map by anonymous memory, so that the store succeeds; the owner notices by the
+ * size of the file. The handler passes a SIGBUS elsewhere to the previous handler. A SIGBUS that
+ * this process raised itself carries no address: a handler set after ours, such as faulthandler's,
+ * passes a fault on like that. POSIX only.
  */
 #ifndef INFERTRACE_GUARDED_MAP_H
 #define INFERTRACE_GUARDED_MAP_H
@@ -26,7 +26,7 @@ static void infertrace_unmap_guarded(void *start) {
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* As many spools as there are tracers in a process, with room to spare. */
+/* One map for each tracer in a process, with room to spare. */
 #define INFERTRACE_MAX_GUARDED_MAPS 256
 
 #ifndef MAP_ANONYMOUS
@@ -67,14 +67,14 @@ static void infertrace_on_sigbus(int number, siginfo_t *information, void *conte
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
         before.sa_handler(number);
     } else {
-        /* Returns to the instruction, which raises it once more. */
+        /* Return to the instruction, which raises the signal again. */
         sigaction(SIGBUS, &before, NULL);
         infertrace_sigbus_is_guarded = 0;
         if (!has_address) raise(SIGBUS);
     }
 }
 
-/* Map `size` bytes of the file, which has them, shared and writable; 0, or a negative errno. */
+/* Map `size` bytes of the file, which is that long, shared and writable; 0, or a negative errno. */
 static int infertrace_map_guarded(int descriptor, size_t size, void **start) {
     void *mapped;
     int slot = 0;

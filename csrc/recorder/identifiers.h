@@ -1,7 +1,7 @@
 /* Trace and span ids without a system call or a lock: three SplitMix64 streams.
  *
  * Each stream is a bijection of a 64-bit counter, so a process repeats no span id
- * before 2^64 of them; the seeds come from the operating system, anew after a fork.
+ * before 2^64 of them. The seeds come from the operating system, again after each fork.
  * Source: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
  */
 #ifndef INFERTRACE_IDENTIFIERS_H

@@ -1,11 +1,11 @@
 # cython: language_level=3, binding=False, embedsignature=True
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""The compiled backend: clock, ids, encoding and buffer without a Python object for each.
+"""The compiled backend: reads the clock, makes ids, encodes and buffers without Python objects.
 
 Behaves as infertrace.recording.pure does, and writes the same bytes; one test suite
-runs on both. Its critical sections are those between two operations that can run
-Python code: they hold the GIL and allocate no object that the GC tracks, so neither a thread,
-nor a signal handler, nor a finalizer sees them half done.
+runs on both. A critical section lies between two operations that can run Python
+code: it holds the GIL and allocates no object that the GC tracks, so no thread, signal
+handler or finalizer sees it half done.
 """
 
 cimport cython
@@ -232,7 +232,7 @@ cdef extern from "common/wire_write.h":
     size_t wire_entry_size(const uint8_t* p) nogil
     uint8_t* wire_close(uint8_t* start, int reserved, uint8_t* end) nogil
 
-# An interpreter that ends under the exporter's thread ends the process.
+# A subinterpreter that ends while the exporter's thread runs would end the process.
 if PyInterpreterState_Get() != PyInterpreterState_Main():
     raise ImportError(
         "infertrace does not support subinterpreters: import it in the main interpreter"

@@ -19,7 +19,7 @@
 enum { INFERTRACE_NO_SAMPLE, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE };
 
 #define INFERTRACE_SAMPLE_ROOM 256
-/* Readings of a driver that answers later than this are left out. */
+/* A sample leaves out a GPU reading that is older than an interval by more than this. */
 #define INFERTRACE_GPU_PATIENCE_NS 500000000
 
 typedef struct {
@@ -61,7 +61,7 @@ static int64_t infertrace_resident_bytes(int statm) {
     return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : -1;
 }
 
-/* As infertrace.recording.encoder.resource_metrics orders the fields. */
+/* Encodes the fields in the order of infertrace.recording.encoder.resource_metrics. */
 static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_percent,
                                   int64_t resident, int64_t gpu_since) {
     uint8_t *end = sample->metrics;
@@ -77,7 +77,7 @@ static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_
     sample->size = (size_t)(end - sample->metrics);
 }
 
-/* Read at each interval until it is stopped, or until that moment. */
+/* Read at each interval until stopped, or until the moment `until`. */
 static void infertrace_sample_process(infertrace_process_sample *sample, int64_t interval_ns,
                                       int64_t until) {
     int64_t last = infertrace_monotonic_ns(), last_used = infertrace_cpu_ns();

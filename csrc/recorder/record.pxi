@@ -1,11 +1,11 @@
-# Spans that have finished already: one, or a batch of them from columns.
+# Records spans that have already finished: one, or a batch from columns.
 
 cdef struct Column:
     const char* data
     Py_ssize_t stride
     bint wide  # 8-byte items, else 4-byte ones
     bint real
-    void* field  # of the span that serves for each row
+    void* field  # of the one span that is reused for each row
     double upper
     uint32_t presence
     int64_t refused  # values that were left out or clamped
@@ -15,7 +15,7 @@ cdef inline int64_t integer_at(Column* column, Py_ssize_t row) noexcept:
     cdef const char* item = column.data + row * column.stride
     cdef int64_t wide
     cdef int32_t narrow
-    # Copied, since a column of packed records need not be aligned.
+    # A copy, since a column of packed records need not be aligned.
     if column.wide:
         memcpy(&wide, item, sizeof(wide))
         return wide
@@ -35,7 +35,7 @@ cdef inline double real_at(Column* column, Py_ssize_t row) noexcept:
 
 
 cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noexcept:
-    """What the setter of the field does with a number."""
+    """Does with a number what the setter of the field does."""
     cdef int64_t integer
     cdef double real
     if column.real:
@@ -64,7 +64,7 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
 
 
 cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
-    """Record one span for each row; `span` serves for all of them."""
+    """Record one span for each row, reusing `span` for all of them."""
     cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
     cdef Column[<Py_ssize_t>MAX_COLUMNS] columns
     cdef Py_ssize_t row, rows = len(views["start_ns"])
@@ -90,7 +90,7 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
             span.id = infertrace_next_id(&recorder.ids.span)
             span.present = 0
             span.invalid_fields = invalid_in_each
-            start = integer_at(&columns[0], row)  # views() has put these two first
+            start = integer_at(&columns[0], row)  # views() puts these two first
             duration = integer_at(&columns[1], row)
             for number in range(2, count):
                 set_from_column(span, &columns[number], row)
@@ -107,7 +107,7 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
 
 
 cdef int notice_column(Recorder recorder, str name, Column* column) except -1:
-    """Have the exporter log that rows of this column were refused."""
+    """Have the exporter log that this column has invalid values."""
     if column.field is NULL:
         return notice_times(recorder, name == "start_ns", 0)
     return recorder.notice(
@@ -126,7 +126,7 @@ cdef int notice_times(Recorder recorder, bint is_start, object value) except -1:
 cdef inline bint record_finished(
     Recorder recorder, Span span, int64_t start_ns, int64_t duration_ns
 ) except -1:
-    """Hand in a span with these times, or count it as one that cannot be encoded (False)."""
+    """Buffer a span with these times; False if they are invalid, and the span is dropped."""
     if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns > INT64_MAX - duration_ns:
         recorder.buffer.produced += 1
         recorder.buffer.invalid_fields += span.invalid_fields
@@ -139,7 +139,7 @@ cdef inline bint record_finished(
 
 
 cdef int64_t nanoseconds(object value) except? -1:
-    """The value where it is a 64-bit integer, else -1."""
+    """The value if it is a 64-bit integer, else -1."""
     cdef int overflow
     cdef long long number
     if PyLong_CheckExact(value):

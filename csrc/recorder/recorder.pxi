@@ -45,7 +45,7 @@ cdef class Recorder:
         self.reset()
 
     def reset(self):
-        """Start anew, as a forked child must: ids, buffer and ledger are its own."""
+        """Start anew in a forked child, with new ids, an empty buffer and an empty ledger."""
         cdef bytes seed = os.urandom(sizeof(self.ids))
         memcpy(&self.ids, PyBytes_AS_STRING(seed), sizeof(self.ids))
         self.awake = False
@@ -74,7 +74,7 @@ cdef class Recorder:
 
     @property
     def sample(self):
-        """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        """The encoded resource metrics and when they were read (monotonic nanoseconds)."""
         take_sample(self)
         return self.sample_pair
 
@@ -102,13 +102,13 @@ cdef class Recorder:
         self.sample_size = PyBytes_GET_SIZE(field)
 
     def set_sample_rate(self, double rate):
-        """Record this share (0 to 1) of the traces that start here."""
+        """Record this share (0 to 1) of the traces that start in this process."""
         bound = round(rate * 2**64)
         self.samples_all = bound >= 2**64
         self.sample_bound = 0 if self.samples_all else bound
 
     def new_span_id(self):
-        """The next of this process's span ids, 1 to 2**64 - 1."""
+        """A new span id, 1 to 2**64 - 1."""
         return infertrace_next_id(&self.ids.span)
 
     def record(
@@ -151,7 +151,7 @@ cdef class Recorder:
     ):
         """As `Tracer.record_batch`, which names the columns."""
         views = batch_columns.views(start_ns, duration_ns, columns)
-        # Each row that is a root decides for itself whether it is sampled.
+        # The sampling decision comes later, separately for each row that is a root.
         started = self.begin(
             <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent, True
         )
@@ -160,7 +160,7 @@ cdef class Recorder:
         return record_rows(self, started, views)
 
     def take(self, bint partial=True):
-        """The oldest finished spans, encoded, as one Batch; None where there is none.
+        """The oldest finished spans, encoded, as one Batch; None if there are none.
 
         Without `partial`, None until they fill a batch.
         """
@@ -168,7 +168,7 @@ cdef class Recorder:
         return None if segment is None else self.buffer.as_batch(segment)
 
     def encode_some(self):
-        """Nothing: spans are encoded when they end."""
+        """Does nothing: spans are encoded as they end."""
         return False
 
     def settle(self, batch, delivered, reason):
@@ -195,10 +195,10 @@ cdef class Recorder:
     ):
         """Deliver to the sender process on this socket without the GIL, `stay_s` at most.
 
-        While all is accepted, and spans come. Returns the number of the last batch; one that
-        was not delivered, or None; and the answer to that: bytes, an OSError where the sender
-        has exited, or None where it was not sent. None where the platform has no such way.
-        `head`, `size_at`: as of `roundtrip`. `producer` and `resource` follow the spans in each
+        Goes on while the collector accepts everything and spans end. Returns the number of the last
+        batch; an undelivered batch, or None; and its answer: bytes, an OSError if the sender has
+        exited, or None if the batch was not sent. Returns None if the platform lacks this loop.
+        `head`, `size_at`: as for `roundtrip`. `producer` and `resource` follow the spans in each
         request; `batch_sequence` is the number of the batch before the first.
         """
         return run_delivery_loop(
@@ -208,15 +208,15 @@ cdef class Recorder:
         )
 
     def interrupt(self):
-        """Let `run_delivery_loop` return, or else its next call."""
+        """Make `run_delivery_loop` return; if it is not running, its next call."""
         infertrace_store_release(&self.buffer.delivery.interrupted, 1)
         infertrace_wakeup_notify(&self.buffer.delivery.wakeup)
 
     def sample_process(self, double interval_s, double duration_s):
-        """Take samples of the process without the GIL; False where the platform has no way.
+        """Take samples of the process without the GIL; False if the platform does not allow that.
 
-        Returns after `duration_s`, or when `stop_sampling` is called. Samples include what
-        `sample_gpu` has read on another thread.
+        Returns after `duration_s`, or once `stop_sampling` is called. Samples include what
+        `sample_gpu` reads on another thread.
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
@@ -231,7 +231,7 @@ cdef class Recorder:
 
         identity: the device's field of ResourceMetrics, at most 128 bytes. queries: addresses of
         the device and of NVML's functions for its utilization, memory, power and temperature; 0 for
-        what it cannot tell.
+        a value that it does not offer.
         """
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
@@ -252,36 +252,36 @@ cdef class Recorder:
             infertrace_sample_gpu(gpu, &asked, interval_ns, until)
 
     def stop_sampling(self, bint stopped=True):
-        """Let `sample_process` and `sample_gpu` return, now and always; or allow them again."""
+        """Make `sample_process` and `sample_gpu` return, now and in future; or allow them again."""
         infertrace_store_release(&self.process.stopped, stopped)
         infertrace_store_release(&self.process.gpu.stopped, stopped)
         infertrace_wakeup_notify(&self.process.wakeup)
         infertrace_wakeup_notify(&self.process.gpu.wakeup)
 
     def attach_spool(self, file):
-        """Keep what is held, and what will be, in this SpoolFile too."""
+        """Write the spans held now, and all later ones, to this SpoolFile too."""
         self.buffer.attach(file.descriptor, file.header_bytes, file.size_bytes)
 
     def detach_spool(self):
-        """Leave the spool as it is, so that its file can be closed."""
+        """Stop writing to the spool, so that its file can be closed."""
         self.buffer.detach()
 
     def sleep(self):
-        """Wake the exporter again with the next span that ends."""
+        """Have the next span that ends wake the exporter again."""
         self.awake = False
 
     def close(self):
-        """From now on drop what comes, as `shutdown`; what is held can still be taken."""
+        """Drop all later spans, as `shutdown`; those held now can still be taken."""
         self.buffer.closed = True
 
     def discard(self):
-        """Drop what is held, as `shutdown`."""
+        """Drop the spans held now, as `shutdown`."""
         self.buffer.discard()
 
     def counts(self):
-        """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; one moment."""
+        """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; consistent."""
         count_accepted(self.buffer)
-        # Read before the first object is made: making one may run a finalizer that records.
+        # Read before making the first object, which may run a finalizer that records.
         cdef int64_t produced = self.buffer.produced
         cdef int64_t delivered = self.buffer.delivered
         cdef int64_t pending = self.buffer.pending
@@ -299,7 +299,7 @@ cdef class Recorder:
     cdef inline object begin(
         self, PyObject* model, PyObject* operation, PyObject* parent, bint samples_root
     ):
-        """Start a span, or the shared one that records nothing; NULL is an argument not given.
+        """Start a span, or return one that records nothing; NULL stands for a missing argument.
 
         samples_root: a trace that starts here is recorded, whatever the sample rate.
         """
@@ -383,7 +383,7 @@ cdef class Recorder:
             bound += utf8_size(span.model)
         if span.extras is not None:
             bound += extras_bound(span.extras)
-        # From here to the commit nothing runs Python code.
+        # No Python code runs from here to the commit.
         bound += self.service_size + self.sample_size
         self.buffer.produced += 1
         self.buffer.invalid_fields += span.invalid_fields
@@ -408,16 +408,16 @@ cdef class Recorder:
                 return 0
             self.awake = True
             self.wake()
-        except (RuntimeError, MemoryError):  # no thread could be started: the next span asks again
+        except (RuntimeError, MemoryError):  # no thread could start; the next span tries again
             self.awake = False
-        except BaseException:  # of a signal handler
+        except BaseException:  # raised by a signal handler
             self.awake = False
             raise
         return 0
 
 
 cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
-    """Write a span to the buffer; 1 when that filled a segment."""
+    """Write a span to the buffer; 1 if that filled a segment."""
     cdef PyObject* filling = <PyObject*>recorder.buffer.filling
     cdef uint8_t* start = recorder.buffer.reserve(bound)
     recorder.buffer.commit(put_span(start, span) - start)
@@ -439,8 +439,8 @@ cdef int keyword_of(object name) except -1:
     raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
 
 
-# In C the same as a method of the interpreter's fast calling convention: a new reference,
-# or NULL with an exception.
+# In C, this has the interpreter's fast calling convention: it returns a new reference, or NULL
+# with an exception.
 cdef object start_span(
     Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
 ):
@@ -495,7 +495,7 @@ cdef inline object object_or_none(PyObject* value):
 
 
 cdef class TracerBase:
-    """What a tracer is derived from: start_span() as a method of its type.
+    """The base class of `Tracer`, with start_span() as a method of its type.
 
     Looking up a method of the recorder through an attribute would show in the cost of a span.
     """
@@ -504,7 +504,7 @@ cdef class TracerBase:
 
     @staticmethod
     def add_start_span(type tracer, str documentation not None):
-        """Add the method to that very type: the interpreter calls an inherited one more slowly."""
+        """Add `start_span` to the class itself: CPython calls an inherited method more slowly."""
         global start_span_of_tracer_documentation
         start_span_of_tracer_documentation = START_SPAN_SIGNATURE + documentation.encode()
         infertrace_add_method(
@@ -516,7 +516,7 @@ cdef class TracerBase:
         )
 
 
-# The method's definition points into it.
+# Kept alive because the method's definition points into it.
 cdef bytes start_span_of_tracer_documentation = b""
 
 
@@ -538,11 +538,11 @@ infertrace_add_method(
 )
 
 
-# Declared noexcept, and checked by hand: a try block costs as much as the encoding.
+# Declared noexcept and checked by hand: a try block costs as much as the encoding.
 cdef int encode_unchecked(Recorder recorder, Span span, Py_ssize_t bound) noexcept:
     return (<int (*)(Recorder, Span, Py_ssize_t) noexcept>encode_span)(recorder, span, bound)
 
 
 def monotonic_ns():
-    """The clock of the spans, nanoseconds from an arbitrary origin; never goes back."""
+    """The spans' clock: nanoseconds from an arbitrary origin; never goes back."""
     return infertrace_monotonic_ns()

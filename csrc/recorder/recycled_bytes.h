@@ -1,4 +1,4 @@
-/* A bytes object that only its maker has seen yet may still change its length. */
+/* Changes the length of a bytes object that only its maker has seen so far. */
 #ifndef INFERTRACE_RECYCLED_BYTES_H
 #define INFERTRACE_RECYCLED_BYTES_H
 
@@ -9,7 +9,7 @@
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #endif
 
-/* Let it be `size` bytes long, at most what it was made for; its pages stay its own. */
+/* Set its length to `size`, at most the size it was made with; it keeps all of its memory. */
 static inline void infertrace_cut_bytes(PyObject *bytes, Py_ssize_t size) {
     Py_SET_SIZE((PyVarObject *)bytes, size);
     PyBytes_AS_STRING(bytes)[size] = '\0';

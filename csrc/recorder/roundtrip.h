@@ -1,7 +1,7 @@
-/* A request written to a socket and its answer read, in one stretch without the GIL.
+/* Writes a request to a socket and reads the answer, in one stretch without the GIL.
  *
- * Each call into the kernel from Python hands the GIL over and asks for it back, which the
- * traced loop feels. POSIX only.
+ * From Python, each system call would hand the GIL over and ask for it back, which delays the
+ * traced loop. POSIX only.
  */
 #ifndef INFERTRACE_ROUNDTRIP_H
 #define INFERTRACE_ROUNDTRIP_H
@@ -43,9 +43,9 @@ static int infertrace_wait_for(int fd, short events, int64_t deadline) {
     return ready ? 0 : -ETIMEDOUT;
 }
 
-/* Write all parts (and use them up), then read until `head` bytes and as many more as the 32-bit
- * number at `size_at` says; the size of the answer, or a negative errno. -EPIPE: the other side has
- * closed. -EMSGSIZE: the answer is larger than `room`. Needs no GIL. */
+/* Write all parts (and change them), then read `head` bytes and as many more as the 32-bit number
+ * at `size_at` says; returns the size of the answer, or a negative errno. -EPIPE: the other side
+ * has closed. -EMSGSIZE: the answer is larger than `room`. Needs no GIL. */
 static ptrdiff_t infertrace_roundtrip(int fd, struct iovec *parts, int count, char *answer,
                                       size_t room, size_t head, size_t size_at, int64_t deadline) {
     size_t have = 0, wanted = head;

@@ -1,4 +1,4 @@
-# A request to the sender process and its answer, without the GIL.
+# Sends a request to the sender process and reads its answer, without the GIL.
 
 cdef enum:
     MAX_PARTS = 4

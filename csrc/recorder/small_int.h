@@ -1,11 +1,11 @@
-/* The value of an exact int that is small, without a call; a bool is no exact int. */
+/* The value of a small exact int, without a call; a bool is not an exact int. */
 #ifndef INFERTRACE_SMALL_INT_H
 #define INFERTRACE_SMALL_INT_H
 
 #include <Python.h>
 #include <stdint.h>
 
-/* Whether `value` is an int of 0 to 2**31 - 1, and then which. */
+/* Whether `value` is an exact int from 0 to 2**31 - 1; if so, `*count` is its value. */
 static inline int infertrace_as_count(PyObject *value, int32_t *count) {
     long long number;
     int overflow;

@@ -1,4 +1,4 @@
-# The span: what infertrace.recording.pure.Span is, in C.
+# The span: the compiled twin of infertrace.recording.pure.Span.
 
 cdef enum:
     STATUS_OK
@@ -6,7 +6,7 @@ cdef enum:
     STATUS_CANCELLED
 
 
-# What few spans have; the others need neither set nor clear it.
+# Members that few spans need; the others neither set nor clear them.
 @cython.final
 @cython.internal
 @cython.no_gc
@@ -39,7 +39,7 @@ cdef class Extras:
 @cython.freelist(256)
 @cython.no_gc
 cdef class Span:
-    """One operation. See `infertrace.Span` for what each method takes."""
+    """One operation. `infertrace.Span` documents the methods."""
 
     cdef vectorcallfunc call
     cdef object previous  # next to `call`: make_blocks() tells C its offset from there
@@ -260,8 +260,8 @@ cdef class Span:
         return make_current(cell, self)
 
     cdef int refuse_second_entry(self) except -1:
-        # A second entry leaves the current span alone: to remember it as the parent could close a
-        # cycle, and to restore another context's span on exit would mix up traces.
+        # A second entry leaves the current span alone: remembering that as the parent could close a
+        # cycle, and restoring another context's span on exit would mix up traces.
         self.refuse("with", self, invalid_values.ONE_BLOCK)
         return 0
 
@@ -289,7 +289,7 @@ cdef class Span:
     cdef int finish_with(self, error) except -1:
         try:
             self.fail(error)
-        except Exception:  # no stack or memory is left to describe it; the span ends all the same
+        except Exception:  # no stack or memory is left to describe it; the span ends anyway
             self.invalid_fields += 1
         finally:
             self.finish()
@@ -324,12 +324,12 @@ cdef class Span:
         return 0
 
     cdef object refuse(self, str field, object value, str allowed):
-        """Count a value that is left out or clamped; the first of its kind is logged."""
+        """Count a value that was left out or clamped, and have the first of its kind logged."""
         self.count_invalid(1)
         invalid_values.notice(field, value, allowed, self.recorder.wake)
 
     cdef object entries(self, object attributes):
-        """The valid attributes of an event or a link, and how many were not taken as given."""
+        """The valid attributes of an event or link, and how many were changed or left out."""
         return values.entries(attributes, self.recorder.wake)
 
     cdef bint has_room(self, str field, object value, Py_ssize_t count) except -1:
@@ -391,7 +391,7 @@ cdef class Span:
         return 0
 
     cdef str cleaned_text(self, str name, object value):
-        """The text to record, or None when there is none to record (counted)."""
+        """The text to record, or None; counts a value that was changed or left out."""
         if not self.ended and is_plain_text(value):
             return <str>value
         text, as_given = values.text(value)
@@ -431,10 +431,10 @@ cdef class Span:
 cdef class NoopSpan:
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
-    Shared. The one that is `root` stands at the root of a trace that is not sampled, and
-    is current inside of its block, so that what happens there is not sampled either. Where
-    another span is current around that block, one made for the block stands in for the shared
-    root and remembers that span.
+    Instances are shared. The one with `root` is the root of every trace that is not sampled, and
+    is current inside its block, so that spans started there are not sampled either. If another
+    span is current around that block, entering makes an instance for the block that remembers
+    that span.
     """
 
     cdef vectorcallfunc call
@@ -548,7 +548,7 @@ cdef class NoopSpan:
         return 0
 
 
-# What a `with` calls: see block_method.h.
+# The functions that a `with` statement calls: see block_method.h.
 cdef object call_span(Span self, PyObject** arguments, size_t count, PyObject* names):
     cdef Py_ssize_t given = PyVectorcall_NARGS(count)
     if given == 0 and names is NULL:
@@ -601,7 +601,7 @@ cdef NoopSpan unsampled_root = new_noop(True, None)
 
 
 cdef inline object live(object span):
-    """The innermost enclosing span that has not ended (blocks may be left out of order)."""
+    """The innermost enclosing span that has not ended (blocks may exit out of order)."""
     if type(span) is Span and (<Span>span).ended:
         return live_around(<Span>span)
     return span
@@ -611,7 +611,7 @@ cdef object live_around(Span ended):
     cdef object span = ended.previous, following
     while type(span) is Span and (<Span>span).ended:
         span = (<Span>span).previous
-    # Path compression: no chain of ended spans is walked twice.
+    # Path compression, so that no chain of ended spans is walked twice.
     while ended.previous is not span:
         following = ended.previous
         ended.previous = span
@@ -632,7 +632,7 @@ cdef inline bint is_plain_text(object value) noexcept:
 
 
 cdef inline bint is_plain_scalar(object value):
-    """Whether an attribute can hold this value as it stands."""
+    """Whether an attribute can hold this value unchanged."""
     cdef int overflow
     cdef double number
     if PyUnicode_CheckExact(value):

@@ -1,4 +1,4 @@
-/* How a span is made and freed, where Cython's own way would end the process. */
+/* Makes and frees spans where Cython's own code would crash the process. */
 #ifndef INFERTRACE_SPAN_TYPE_H
 #define INFERTRACE_SPAN_TYPE_H
 
@@ -11,9 +11,9 @@ static inline PyObject **infertrace_previous_of(PyObject *span) {
     return (PyObject **)((char *)span + infertrace_previous_offset);
 }
 
-/* Where a span is the only holder of the span around it, which is the only holder of the next, and
- * so on, each deallocator would call the next: a long chain overflows the stack. So the chain is
- * taken apart first, link by link. */
+/* If a span holds the only reference to the span around it, which holds the only one to the next,
+ * and so on, each deallocator would call the next: a long chain overflows the stack. So this
+ * deallocator takes the chain apart first, link by link. */
 static void infertrace_release_chain(PyObject *span) {
     PyTypeObject *type = Py_TYPE(span);
     PyObject **link = infertrace_previous_of(span), *next = *link;
@@ -47,11 +47,11 @@ static PyObject *infertrace_no_new(PyTypeObject *type, PyObject *arguments, PyOb
     return NULL;
 }
 
-/* `Span.__new__(Span)` would give a span without a recorder; Cython makes its own another way. */
+/* `Span.__new__(Span)` would make a span without a recorder; Cython's own code does not need it. */
 static void infertrace_refuse_new(PyObject *type_object) {
     PyTypeObject *type = (PyTypeObject *)type_object;
     type->tp_new = infertrace_no_new;
-    type->tp_vectorcall = NULL; /* which would go before tp_new */
+    type->tp_vectorcall = NULL; /* it would take precedence over tp_new */
 }
 
 #endif

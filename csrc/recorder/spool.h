@@ -1,8 +1,8 @@
 /* The ring of a spool file: records of finished spans, in memory that outlives the process.
  *
- * src/infertrace/buffering/spool_file.py describes the format; its twin that writes is
- * spool_writer.py. The commit word is stored last, so a record is either whole or not there,
- * wherever the process is killed.
+ * src/infertrace/buffering/spool_file.py describes the format; spool_writer.py is the twin of
+ * this writer. It stores the commit word last, so a record is either complete or absent,
+ * whenever the process is killed.
  */
 #ifndef INFERTRACE_SPOOL_H
 #define INFERTRACE_SPOOL_H
@@ -25,7 +25,7 @@ typedef struct {
     uint8_t producer_id[16];
     uint64_t capacity; /* bytes of the ring, a multiple of 8 */
     uint64_t settled_sequence;
-    uint64_t head; /* where the first record that is not settled begins; never wraps */
+    uint64_t head; /* position of the first record that is not settled; never wraps */
     uint64_t last_sequence;
     uint64_t batch_sequence;
     uint64_t dropped[INFERTRACE_SPOOL_REASONS];
@@ -33,7 +33,7 @@ typedef struct {
 
 typedef struct {
     uint32_t commit;
-    uint32_t checksum; /* CRC-32 from the seed on of all that follows */
+    uint32_t checksum; /* CRC-32, from the seed, of all that follows */
     uint64_t sequence;
     uint32_t size; /* of the span, which follows, padded to 8 */
     uint32_t zero;
@@ -46,7 +46,7 @@ typedef struct {
     uint32_t seed;
 } infertrace_spool;
 
-/* Map a new spool, of which the header is written; 0, or a negative errno. */
+/* Map a new spool, whose header is already written; 0, or a negative errno. */
 static int infertrace_spool_map(infertrace_spool *spool, int descriptor, size_t header_bytes,
                                 size_t size) {
     uint8_t *start;
@@ -111,7 +111,7 @@ static inline void infertrace_commit(uint32_t *word, uint32_t value) {
 #endif
 }
 
-/* Keep a span; 0 where the ring has no room for it. */
+/* Append a span; 0 if the ring has no room for it. */
 static int infertrace_spool_append(infertrace_spool *spool, const uint8_t *span, size_t size,
                                    uint64_t sequence) {
     uint64_t room = infertrace_spool_room(size);
@@ -139,15 +139,15 @@ static int infertrace_spool_append(infertrace_spool *spool, const uint8_t *span,
     return 1;
 }
 
-/* The spans up to this one need not be kept any longer; the ring after it begins at `end`. */
+/* Release the spans up to this one; the rest of the ring begins at `end`. */
 static void infertrace_spool_settle_to(infertrace_spool *spool, uint64_t sequence, uint64_t end) {
     spool->head = end;
-    /* In this order: a reader passes over records that the sequence says are settled. */
+    /* In this order: a reader skips the records that the sequence marks as settled. */
     spool->header->settled_sequence = sequence;
     spool->header->head = end;
 }
 
-/* The same, searching for the end. */
+/* The same, but search for the end. */
 static void infertrace_spool_settle(infertrace_spool *spool, uint64_t sequence) {
     while (spool->head < spool->tail) {
         uint64_t place = spool->head % spool->capacity;

@@ -1,4 +1,4 @@
-/* Recorder.start_span as a method that takes its arguments where the interpreter has them.
+/* Recorder.start_span as a method that reads its arguments from the interpreter's own array.
  *
  * Cython's own parsing of twenty keywords shows in the cost of a span even when none is given.
  */
@@ -10,7 +10,7 @@
 typedef PyObject *(*infertrace_fast_method)(PyObject *self, PyObject *const *arguments,
                                             Py_ssize_t positional, PyObject *names);
 
-/* Make `function` the method of that name; -1 with an exception. The type is not in use yet. */
+/* Make `function` the method `name` of `type`, which is not in use yet; -1 with an exception. */
 static int infertrace_add_method(PyObject *type, const char *name, infertrace_fast_method function,
                                  const char *documentation, PyMethodDef *definition) {
     PyObject *method;

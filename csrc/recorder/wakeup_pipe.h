@@ -1,7 +1,7 @@
 /* Wakes a thread that waits without the GIL: a self-pipe.
  *
  * The thread can wait for a socket at the same time, and a signal handler or a `__del__` may
- * notify it wherever it interrupts. POSIX only.
+ * notify it from anywhere. POSIX only.
  */
 #ifndef INFERTRACE_WAKEUP_PIPE_H
 #define INFERTRACE_WAKEUP_PIPE_H
@@ -32,7 +32,7 @@ static void infertrace_wakeup_notify(infertrace_wakeup_pipe *wakeup) {
 #include <poll.h>
 #include <unistd.h>
 
-/* Open it unless it is open already; 0, or a negative errno. */
+/* Open the pipe if it is closed; 0, or a negative errno. */
 static int infertrace_wakeup_open(infertrace_wakeup_pipe *wakeup) {
     int ends[2], number;
     if (wakeup->is_open) return 0;
@@ -59,8 +59,8 @@ static void infertrace_wakeup_notify(infertrace_wakeup_pipe *wakeup) {
     if (wakeup->is_open && write(wakeup->write_fd, "", 1) < 0) return;
 }
 
-/* Wait for a notification, for the moment `until`, or for the file descriptor `fd` (-1 for none) to
- * become readable or hang up; returns 1 in that last case. Needs no GIL. */
+/* Wait for a notification, for the moment `until`, or until the file descriptor `fd` (-1 for none)
+ * becomes readable or hangs up; returns 1 in that last case. Needs no GIL. */
 static int infertrace_wakeup_wait(const infertrace_wakeup_pipe *wakeup, int fd, int64_t until) {
     struct pollfd waited[2] = {{wakeup->read_fd, POLLIN, 0}, {fd, POLLIN, 0}};
     /* Rounded up: otherwise the last millisecond would be a busy loop. */

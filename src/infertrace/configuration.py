@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger("infertrace")
 
-# Variables whose bad value has been logged: a process may make many tracers.
-_told_of: set[str] = set()
+# Each problem is logged once, although a process may make many tracers.
+_logged_problems: set[str] = set()
 
 
 class Settings(NamedTuple):
@@ -45,16 +45,16 @@ class Settings(NamedTuple):
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """Settle every setting; an argument that is None was not given.
+    """Resolve every setting; an argument of None counts as not given.
 
-    Raises ValueError for a bad argument: names it, what it expects and what it got. A bad value
-    of a variable, which may be meant for somebody else, is one warning, and what comes next in
+    Raises ValueError for a bad argument: names it, what it expects and what it got. A bad
+    variable, which may be meant for another program, logs one warning, and the next source in
     the order counts.
     """
     settings, _, problems = resolve_with_sources(arguments, environ)
     for problem in problems:
-        if problem not in _told_of:
-            _told_of.add(problem)
+        if problem not in _logged_problems:
+            _logged_problems.add(problem)
             logger.warning("%s; it is ignored", problem)
     return settings
 
@@ -62,15 +62,15 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
 def resolve_with_sources(
     arguments: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[Settings, Mapping[str, str], list[str]]:
-    """The settings; for each `argument`, `default` or the name of the variable; bad variables."""
-    found: dict[str, Any] = {}
+    """The settings; the source of each (`argument`, `default` or a variable); bad variables."""
+    values: dict[str, Any] = {}
     sources = dict.fromkeys(Settings._fields, "default")
     problems: list[str] = []
     for setting in _SETTINGS:
         value = arguments.get(setting.name)
-        found[setting.name] = setting.default
+        values[setting.name] = setting.default
         if value is not None:
-            found[setting.name] = _checked(setting.name, value, setting.check)
+            values[setting.name] = _checked(setting.name, value, setting.check)
             sources[setting.name] = "argument"
             continue
         for variable, read in setting.sources:
@@ -78,34 +78,35 @@ def resolve_with_sources(
             if not text:
                 continue
             try:
-                found[setting.name] = _checked(variable, text, read, environ)
+                values[setting.name] = _checked(variable, text, read, environ)
             except ValueError as error:
                 problems.append(str(error))
                 continue
             sources[setting.name] = variable
             break
-    if not found["service_name"]:
-        found["service_name"] = found["resource_attributes"].get("service.name", "unknown_service")
-    while conflict := _conflict(found):
+    if not values["service_name"]:
+        attributes = values["resource_attributes"]
+        values["service_name"] = attributes.get("service.name", "unknown_service")
+    while conflict := _conflict(values):
         names, message = conflict
         from_variables = [name for name in names if sources[name] not in ("argument", "default")]
         if not from_variables:
             raise ValueError(message)
         problems.append(f"{sources[from_variables[0]]}: {message}")
         for name in from_variables:
-            found[name], sources[name] = None, "default"
-    return Settings(**found), sources, problems
+            values[name], sources[name] = None, "default"
+    return Settings(**values), sources, problems
 
 
-def _conflict(found: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
-    """Why these settings cannot be combined, or None where they can."""
+def _conflict(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """The settings that cannot be combined and the reason, or None."""
     pair = ("client_certificate_file", "client_key_file")
-    if bool(found[pair[0]]) != bool(found[pair[1]]):
+    if bool(values[pair[0]]) != bool(values[pair[1]]):
         return pair, "client_certificate_file and client_key_file: expected both or neither"
-    if found["token"] and found["token_file"]:
+    if values["token"] and values["token_file"]:
         return ("token", "token_file"), "token and token_file: expected one of them, got both"
     for name in ("certificate_file", "client_certificate_file"):
-        if found[name] and not found["endpoint"].startswith("https://"):
+        if values[name] and not values["endpoint"].startswith("https://"):
             return (name,), f"{name}: expected an endpoint https://HOST:PORT with it"
     return None
 
@@ -117,7 +118,7 @@ class _BadValue(ValueError):
 def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> Any:
     try:
         return check(value, *rest)
-    except _BadValue:  # names another variable, which this one's reading needs
+    except _BadValue:  # already names another variable, on which this one depends
         raise
     except (TypeError, ValueError) as error:
         # A header is often a credential: the error must not print it.
@@ -132,7 +133,7 @@ class _Setting(NamedTuple):
     """Validates an argument; raises ValueError saying what is expected."""
     default: Any
     sources: tuple[tuple[str, Callable[[str, Mapping[str, str]], Any]], ...]
-    """Variables in the order of their precedence, each with what reads it."""
+    """Variables in order of precedence, each with the function that parses it."""
 
 
 def _text(value: Any) -> str:
@@ -190,7 +191,7 @@ def _pairs(value: Any) -> Mapping[str, str]:
         if not all(isinstance(text, str) for pair in value.items() for text in pair):
             raise ValueError("expected texts as keys and values")
         return dict(value)
-    from urllib.parse import unquote  # here, since few need it and all would wait for it
+    from urllib.parse import unquote  # not at the top: few tracers need it, and it is slow to load
 
     pairs = {}
     for part in _text(value).split(","):
@@ -207,7 +208,7 @@ def _headers(value: Any) -> Mapping[str, str]:
 
 
 def _file(value: Any) -> str:
-    """Its absolute path: the process that sends has another current directory."""
+    """Its absolute path, since the sender process may have another current directory."""
     path = Path(value)
     try:
         with path.open("rb"):
@@ -248,14 +249,14 @@ def _saying(expected: str, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return checked
 
 
-def _plainly(check: Callable[[Any], Any]) -> Callable[[str, Mapping[str, str]], Any]:
+def _from_text(check: Callable[[Any], Any]) -> Callable[[str, Mapping[str, str]], Any]:
     return lambda text, environ: check(text)
 
 
 def _sampler_share(name: str, environ: Mapping[str, str]) -> float:
-    """The share that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG mean.
+    """The sample rate that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG mean.
 
-    All are parent-based here: a trace is sampled whole or not at all.
+    Every sampler is parent-based here: a trace is sampled whole or not at all.
     """
     kind = name.removeprefix("parentbased_")
     if kind == "always_on":
@@ -277,7 +278,7 @@ def _setting(
     default: Any,
     *opentelemetry: tuple[str, Callable[[str, Mapping[str, str]], Any]],
 ) -> _Setting:
-    own = (f"INFERTRACE_{name.upper()}", _plainly(check))
+    own = (f"INFERTRACE_{name.upper()}", _from_text(check))
     return _Setting(name, check, default, (own, *opentelemetry))
 
 
@@ -287,8 +288,8 @@ _HOUR_S: Final = 3600
 
 _SETTINGS: Final = (
     _setting("endpoint", _endpoint, "localhost:4317"),
-    _setting("service_name", _text, None, ("OTEL_SERVICE_NAME", _plainly(_text))),
-    _setting("resource_attributes", _pairs, {}, ("OTEL_RESOURCE_ATTRIBUTES", _plainly(_pairs))),
+    _setting("service_name", _text, None, ("OTEL_SERVICE_NAME", _from_text(_text))),
+    _setting("resource_attributes", _pairs, {}, ("OTEL_RESOURCE_ATTRIBUTES", _from_text(_pairs))),
     _setting("headers", _headers, {}),
     _setting("sample_rate", _number(0, 1), 1.0, ("OTEL_TRACES_SAMPLER", _sampler_share)),
     _setting("enabled", _flag, True, ("OTEL_SDK_DISABLED", lambda text, environ: not _flag(text))),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NS_PER_MS = 1e6
-# Flags of a code object, as `inspect` documents them; it is not imported for this.
+# Flags of a code object, as `inspect` documents them; importing it at the top would be slow.
 _CO_VARARGS, _CO_VARKEYWORDS = 0x04, 0x08
 
 
@@ -25,9 +25,9 @@ def traced(
     operation: str,
     fields: Mapping[str, Any],
 ) -> Any:
-    """`function` with a span around each call, made by `start_span` of the rest.
+    """`function` with a span around each call, which `start_span` makes with the other arguments.
 
-    Name, signature and kind stay; the kind is looked up here, once.
+    Name, signature and kind stay; this looks the kind up once, not at each call.
     """
     import inspect
 
@@ -66,12 +66,12 @@ def _traced_function(
         parameters, arguments = _parameters(function)
     else:
         parameters, arguments = "*args, **kwargs", "*args, **kwargs"
-    # Generated source: to forward *args and **kwargs, or to make one more call, is measurable here.
+    # Generated source: forwarding *args and **kwargs, or one more call, is measurable here.
     own = "_"
     while f" {own}" in f" {parameters}".replace("*", ""):
         own += "_"  # a name that no parameter has
-    given = f", **{own}fields" if fields else ""
-    program = _CALL.format(own=own, parameters=parameters, fields=given, arguments=arguments)
+    keywords = f", **{own}fields" if fields else ""
+    program = _CALL.format(own=own, parameters=parameters, fields=keywords, arguments=arguments)
     names: dict[str, Any] = {}
     exec(compile(program, "<infertrace.trace_inference>", "exec"), names)
     call = names["_make"](start_span, model, operation, fields, function)
@@ -91,7 +91,7 @@ def _make({own}start_span, {own}model, {own}operation, {own}fields, {own}functio
 
 
 def _parameters(function: FunctionType) -> tuple[str, str]:
-    """The parameters of a function without their defaults, and the arguments that pass them on."""
+    """The parameters of a function without their defaults, and the arguments to forward them."""
     code = function.__code__
     names = iter(code.co_varnames)
     positional = [*islice(names, code.co_argcount)]
@@ -121,9 +121,9 @@ def _traced_coroutine(function: Any, start: Callable[[], Any]) -> Any:
 
 
 class _GeneratorSpan:
-    """The span of a generator: current while a step runs, and only then.
+    """The span of a generator: current only while a step runs.
 
-    So is a span in whose block the generator stopped. No context token is held across a
+    So is a span inside whose block the generator yielded. No context token is held across a
     `yield`: the next step may run in another context, or never.
     """
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypedDict
 
     class GpuMetrics(TypedDict, total=False):
-        """One reading; what could not be read is left out, never 0."""
+        """One reading; a value that could not be read is absent, never 0."""
 
         gpu_utilization_percent: float
         gpu_memory_used_bytes: int
@@ -53,16 +53,16 @@ def get_gpu_metrics(device_index: int = 0) -> GpuMetrics:
 
 
 def gpu_reason(device_index: int = 0) -> str | None:
-    """Why the last reading of that GPU was empty or incomplete; None when it was whole."""
+    """Why the last reading of that GPU was empty or incomplete; None if it was complete."""
     return probe(device_index).reason
 
 
 def probe(device_index: int) -> GpuProbe:
     """The process's one probe of that GPU."""
-    found = _probes.get(device_index)
-    if found is None:
-        found = _probes.setdefault(device_index, GpuProbe(device_index))
-    return found
+    probe = _probes.get(device_index)
+    if probe is None:
+        probe = _probes.setdefault(device_index, GpuProbe(device_index))
+    return probe
 
 
 def forget_probes() -> None:
@@ -71,9 +71,9 @@ def forget_probes() -> None:
 
 
 class GpuProbe:
-    """Keeps NVML's handle, and calls NVML on its own thread.
+    """Holds NVML's handle, and calls NVML on its own thread.
 
-    A call into a driver can hang for seconds; a caller waits for half a second at most.
+    A call into the driver can hang for seconds; a caller waits half a second at most.
     """
 
     def __init__(self, device_index: int) -> None:
@@ -88,13 +88,13 @@ class GpuProbe:
         self._latest: dict[str, float | int | str] = {}
 
     def prepare(self) -> None:
-        """Import pynvml ahead of its use: the import holds the GIL for a while."""
+        """Import pynvml before the first reading, as the import holds the GIL for a while."""
         with self._guard:
             if self._nvml is None:
                 self._may_load()
 
     def read(self, timeout_s: float = _READ_TIMEOUT_S) -> dict[str, float | int | str]:
-        """Read now; `{}` where NVML takes longer than `timeout_s`."""
+        """Read now; `{}` if NVML takes longer than `timeout_s`."""
         with self._guard:
             if (self._nvml is None or threads_are_green()) and not self._may_load():
                 return {}
@@ -119,7 +119,8 @@ class GpuProbe:
     def addresses(self) -> tuple[int, ...] | None:
         """Addresses: the device; NVML's functions for utilization, memory, power, temperature.
 
-        C calls them without the GIL. 0 for what the last reading lacked; None before the first.
+        The recorder's C calls these without the GIL. 0 stands for a value that the last reading
+        lacked; None before the first reading.
         """
         from ctypes import c_void_p, cast
 
@@ -135,7 +136,7 @@ class GpuProbe:
             return None
 
     def _may_load(self) -> bool:
-        """Import pynvml if there is a driver; a failed import is retried after a pause."""
+        """Import pynvml if there is a driver; after a failure, try again after a pause only."""
         if time.monotonic() < self._retry_at:
             return False
         if threads_are_green():
@@ -143,7 +144,7 @@ class GpuProbe:
             return False
         try:
             if sys.platform == "linux":
-                # Most machines without a GPU have no driver either: spare them pynvml's import.
+                # Without a GPU there is mostly no driver: then skip the import of pynvml.
                 import ctypes
 
                 ctypes.CDLL("libnvidia-ml.so.1")
@@ -208,7 +209,7 @@ class GpuProbe:
         return metrics
 
     def _give_up(self, reason: str) -> None:
-        """Start over with a new handle, after a while: a lost GPU may come back."""
+        """Give the handle up, and get a new one later: a lost GPU may come back."""
         self.reason = reason
         self._nvml = self._handle = None
         self._retry_at = time.monotonic() + _RETRY_AFTER_S

@@ -1,4 +1,4 @@
-"""Ties the exporters of all tracers to the life of their process: forks, SIGTERM, the exit."""
+"""Ties the exporters of all tracers to their process's life cycle: forks, SIGTERM, exit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Final, Protocol
 
     class Exporter(Protocol):
-        """What this module asks of an exporter."""
+        """The part of an exporter that this module uses."""
 
         @property
         def exit_timeout_s(self) -> float: ...
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
             """Start anew in a forked child."""
 
         def begin_shutdown(self, deadline: float) -> None:
-            """Take no more spans, and deliver what is held; does not wait."""
+            """Take no more spans, and start to deliver the pending ones; does not wait."""
 
         def wait_for_delivery(self, timeout_s: float) -> bool:
             """Wait, `timeout_s` at most; True when nothing is pending."""
 
         def finish_shutdown(self) -> int:
-            """Drop what is left; returns how many spans that were."""
+            """Drop the remaining spans; returns how many there were."""
 
         def flush(self, timeout_s: float) -> bool: ...
 
@@ -42,7 +42,7 @@ _LAST_OF_WORKER: Final = -1000
 _TURN_S: Final = 0.1
 
 _exporters: weakref.WeakSet[Exporter] = weakref.WeakSet()
-# Exporters that are not shut down, and those that the program dropped with spans still pending:
+# Exporters that are not shut down, also those that the program dropped with spans still pending:
 # this reference keeps them alive, so an exporter that goes out of scope loses nothing.
 _open_exporters: set[Exporter] = set()
 _worker_pid = 0
@@ -54,24 +54,24 @@ def register(exporter: Exporter) -> None:
 
 
 def keep_open(exporter: Exporter) -> None:
-    """Deliver what this exporter holds at the end of the process, and at SIGTERM if asked to."""
+    """Have this exporter deliver when the process ends, and at SIGTERM if its tracer is set so."""
     _open_exporters.add(exporter)
     _shut_down_with_worker()
 
 
 def let_go(exporter: Exporter) -> None:
-    """Keep an exporter no longer, since nothing is left to deliver; a `__del__` may call this."""
+    """Drop an exporter that has nothing left to deliver; safe to call from `__del__`."""
     _open_exporters.discard(exporter)
 
 
 def shut_down(exporters: Iterable[Exporter], timeout_s: float) -> None:
-    """Shut all of these down at once, `timeout_s` seconds at most for all together."""
+    """Shut all of these down together, within `timeout_s` seconds in total."""
     deadline = time.monotonic() + timeout_s
     waiting = list(exporters)
     for exporter in waiting:
         exporter.begin_shutdown(deadline)
-    # An exporter that has delivered everything says goodbye to its collector; it must not wait
-    # for another one that cannot deliver.
+    # An exporter that has delivered everything says goodbye to its collector at once: it must not
+    # wait for another exporter that cannot deliver.
     while waiting:
         remaining_s = deadline - time.monotonic()
         for exporter in waiting.copy():
@@ -90,7 +90,7 @@ def _shut_down_at_exit() -> None:
 
 
 def _shut_down_with_worker() -> None:
-    """Deliver at the end of a multiprocessing worker: it leaves by os._exit, past atexit."""
+    """Deliver when a multiprocessing worker ends: it exits by os._exit, which skips atexit."""
     global _worker_pid
     modules = sys.modules
     if "multiprocessing.util" not in modules or _worker_pid == os.getpid():
@@ -98,12 +98,12 @@ def _shut_down_with_worker() -> None:
     if modules["multiprocessing.process"].parent_process() is None:
         return
     _worker_pid = os.getpid()
-    # It runs after whatever the program itself has registered there.
+    # This priority runs it after whatever the program itself has registered there.
     modules["multiprocessing.util"].Finalize(None, _shut_down_at_exit, exitpriority=_LAST_OF_WORKER)
 
 
 def deliver_at_sigterm(is_the_end: bool) -> None:
-    """Deliver what tracers with `flush_on_sigterm` hold, by the longest of their timeouts."""
+    """Deliver for the tracers with `flush_on_sigterm`, within the longest of their timeouts."""
     exporters = [exporter for exporter in list(_open_exporters) if exporter.flush_on_sigterm]
     if not exporters:
         return

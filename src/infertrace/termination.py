@@ -1,10 +1,10 @@
 """SIGTERM: deliver what is pending, then do what the signal did before.
 
 A server handles SIGTERM by finishing the requests in flight. Some servers, uvicorn among them,
-then restore the handler that was there before theirs, which is often the default, and raise the
-signal again: that ends the process on the spot, past everything that would have delivered the
-spans of these last requests. So from the first SIGTERM on, a server that restores the default
-action gets ours in its place: deliver, then die by the signal.
+then restore the previous handler, often the default action, and raise the signal again: that ends
+the process on the spot, before anything could deliver the spans of these last requests. So from
+the first SIGTERM on, a server that restores the default action gets ours in its place: deliver,
+then die by the signal.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _set_handler = signal.signal
 
 
 def set_up(deliver: Callable[[bool], object]) -> None:
-    """Call `deliver` when SIGTERM comes, with whether it ends the process; set up once.
+    """Install the handler, which calls `deliver(ends_process)`, unless it is installed already.
 
-    A handler that is set later takes the place of this one. Where none can be set, one line
-    of the log says so.
+    A handler that the program sets later replaces this one. If no handler can be set, one log
+    message says so.
     """
     global _deliver, _previous, _first_previous
     before = signal.getsignal(signal.SIGTERM)
@@ -70,14 +70,14 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _keep_default_from_losing_spans(signalnum: int, handler: Any) -> Any:
-    """`signal.signal`, once SIGTERM has come: its default action delivers first."""
+    """Replaces `signal.signal` after the first SIGTERM: the default action delivers first."""
     if signalnum == signal.SIGTERM and handler == signal.SIG_DFL:
         handler = _on_last_sigterm
     return _set_handler(signalnum, handler)
 
 
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
-    # A signal to the process group, and a server that forwards it, arrive as two signals.
+    # A signal to the process group arrives twice where the server also forwards it.
     _set_handler(number, signal.SIG_IGN)
     try:
         _deliver(True)

@@ -32,8 +32,8 @@ __all__ = ["RecordedEvent", "RecordedLink", "RecordedSpan", "SpanRecorder"]
 
 _TIMEOUT_S: Final = 10.0
 _MAX_BUFFER_BYTES: Final = 64 * 1024 * 1024
-# A tracer needs an endpoint to be made; this one costs neither a process nor gRPC, and is
-# replaced by memory before anything is sent.
+# A tracer needs an endpoint. This one starts neither a process nor gRPC, and `capture` replaces it
+# before the tracer sends anything.
 _UNUSED_ENDPOINT: Final = "file:///dev/null"
 
 
@@ -49,7 +49,7 @@ class RecordedEvent:
 
 @dataclass(frozen=True)
 class RecordedLink:
-    """Another span that a span is related to."""
+    """A reference to another span."""
 
     trace_id: str
     span_id: str
@@ -76,22 +76,22 @@ class RecordedSpan:
     """Nanoseconds since 1970."""
     duration_ns: int
     fields: Mapping[str, str | int | float]
-    """What was set about the inference, by the keywords of `start_span`: `batch_size`, ..."""
+    """What the program set about the inference, named as in `start_span`: `batch_size`, ..."""
     tags: Mapping[str, str]
     attributes: Mapping[str, Scalar]
     events: tuple[RecordedEvent, ...]
     links: tuple[RecordedLink, ...]
     resources: Mapping[str, str | int | float]
-    """What was read of GPU and process; empty unless the tracer samples them."""
+    """Readings of GPU and process; empty unless the tracer samples them."""
     invalid_fields: int
-    """How many values were wrong, and so left out or clamped."""
+    """How many invalid values the tracer left out or clamped."""
     parent: RecordedSpan | None = field(default=None, repr=False)
-    """The span around it; None also where that one is not recorded, or has not ended."""
+    """The enclosing span; None also if that one is not recorded or has not ended."""
     children: list[RecordedSpan] = field(default_factory=list, repr=False)
     """In the order in which they started."""
 
     def text_tree(self, fields: Iterable[str] = ()) -> str:
-        """This span and those inside of it, one on a line, without ids and times.
+        """This span and its descendants, one per line, without ids and times.
 
         fields: names of `fields` to show where they are set.
         """
@@ -99,14 +99,13 @@ class RecordedSpan:
 
 
 class SpanRecorder:
-    """A tracer whose spans stay in memory, and what it recorded.
+    """A tracer whose spans stay in memory, and the spans it recorded.
 
-    As a `with` block it closes itself. Nothing is sent anywhere: no process is started for
-    it, and no connection is made.
+    Used in a `with` statement, it closes itself. It starts no process and opens no connection.
     """
 
     tracer: Tracer
-    """Records all spans, whatever the environment says of sampling."""
+    """Records all spans, whatever the environment says about sampling."""
 
     def __init__(self, service_name: str = "tests") -> None:
         self._memory = _Memory()
@@ -123,11 +122,11 @@ class SpanRecorder:
         self.capture(self.tracer)
 
     def capture(self, tracer: Tracer) -> None:
-        """Record the spans of this tracer too, in place of their delivery, until `close()`.
+        """Record the spans of this tracer too, instead of delivering them, until `close()`.
 
-        For a tracer that the program makes when it is imported. What it holds already is
-        neither recorded nor delivered. Its settings stay as they are: what it does not sample
-        is not recorded.
+        For a tracer that the program makes when it is imported. Spans that it already holds are
+        neither recorded nor delivered. It keeps its settings: traces that it does not sample are
+        not recorded.
         """
         before = _Memory()
         tracer._exporter.divert(lambda: _MemoryTransport(before))
@@ -137,9 +136,9 @@ class SpanRecorder:
 
     @property
     def spans(self) -> list[RecordedSpan]:
-        """The spans that have ended, in the order in which they started.
+        """The ended spans, in the order in which they started.
 
-        Raises RuntimeError where they cannot be read within 10 seconds.
+        Raises RuntimeError if they cannot be read within 10 seconds.
         """
         for tracer in self._captured:
             _read_out(tracer)
@@ -159,13 +158,13 @@ class SpanRecorder:
 
     @property
     def roots(self) -> list[RecordedSpan]:
-        """Those of `spans` that have no recorded parent; the others are their `children`."""
+        """The `spans` without a recorded parent; the others are in their `children`."""
         return [span for span in self.spans if span.parent is None]
 
     def find(
         self, operation: str | None = None, *, model: str | None = None, status: str | None = None
     ) -> list[RecordedSpan]:
-        """Those of `spans` of this operation, model and status; None is any."""
+        """The `spans` of this operation, model and status; None matches any."""
         return [
             span
             for span in self.spans
@@ -177,14 +176,15 @@ class SpanRecorder:
     def one(
         self, operation: str | None = None, *, model: str | None = None, status: str | None = None
     ) -> RecordedSpan:
-        """The only span that `find` finds; raises AssertionError, showing all, where not one."""
-        found = self.find(operation, model=model, status=status)
-        if len(found) != 1:
-            raise AssertionError(f"expected one span, found {len(found)} among\n{self.text_tree()}")
-        return found[0]
+        """The only span that `find` returns; otherwise raises an AssertionError that shows all."""
+        matches = self.find(operation, model=model, status=status)
+        if len(matches) != 1:
+            message = f"expected one span, found {len(matches)} among\n{self.text_tree()}"
+            raise AssertionError(message)
+        return matches[0]
 
     def text_tree(self, fields: Iterable[str] = ()) -> str:
-        """All spans as an indented text without ids and times, to compare or to print.
+        """All spans as indented text without ids and times, to compare or to print.
 
         fields: names of `RecordedSpan.fields` to show where they are set.
         """
@@ -192,13 +192,13 @@ class SpanRecorder:
         return "\n".join(root.text_tree(shown) for root in self.roots)
 
     def clear(self) -> None:
-        """Forget what has been recorded."""
+        """Discard the spans recorded so far."""
         for tracer in self._captured:
             _read_out(tracer)
         self._memory.requests.clear()
 
     def close(self) -> None:
-        """Shut down `tracer`, and let the captured ones deliver as before; spans stay readable."""
+        """Shut down `tracer`; the captured ones deliver again. The spans stay readable."""
         captured, self._captured = self._captured, []
         for tracer in captured:
             _read_out(tracer)
@@ -243,7 +243,7 @@ class _MemoryTransport(Transport):
 
 
 def _read_out(tracer: Tracer) -> None:
-    """Have everything that ended in memory."""
+    """Move all spans that have ended into memory."""
     if not tracer.flush(_TIMEOUT_S):
         raise RuntimeError(f"spans cannot be read within {_TIMEOUT_S:g} s: {tracer.stats()}")
 
@@ -279,7 +279,7 @@ def _recorded(span: EncodedSpan) -> RecordedSpan:
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
-    """What is set in the message. A 32-bit float is the shortest that is the same: 0.9."""
+    """The fields set in the message. A 32-bit float reads as its shortest decimal: 0.9."""
     # protobuf's JSON mapping writes 64-bit integers as strings.
     shown = MessageToDict(message, preserving_proto_field_name=True)
     return {

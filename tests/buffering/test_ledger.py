@@ -1,4 +1,4 @@
-"""The buffer is bounded and the ledger closed, whatever the threads do."""
+"""The buffer is bounded and the ledger closes, whatever the threads do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_overflow_drops_the_newest_and_counts_it(new_recording: Callable[..., Re
     assert_identity(recording.recorder)
     kept = [span.operation_name for span in recording.take_all()]
     assert kept == [str(number) for number in range(total - lost)]
-    # Room again.
+    # The buffer has room again.
     recording.start_span("m", "after").end()
     assert recording.take_one().operation_name == "after"
     assert_identity(recording.recorder)
@@ -54,7 +54,7 @@ def test_overflow_drops_the_newest_and_counts_it(new_recording: Callable[..., Re
 def test_what_waits_fills_the_buffer_with_encoded_bytes(
     new_recording: Callable[..., Recording], batch_kib: int
 ) -> None:
-    """Both backends hold as many spans, when the exporter has had its turn."""
+    """Both backends hold the same number of spans once the exporter has had its turn."""
     recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=batch_kib * KIB)
     recorder = recording.recorder
     total = 0
@@ -247,10 +247,10 @@ def test_recording_from_a_finalizer(recording: Any) -> None:
 def test_finalizers_amid_copied_contexts(
     new_recording: Callable[..., Recording], seed: int
 ) -> None:
-    """The collector of cycles may run between any two steps, also inside of a variable's set().
+    """The GC may run between any two steps, also inside a variable's set().
 
-    Before CPython 3.12 that set() itself crashes when a finalizer sets a variable in the middle
-    of it, whoever does so; the compiled backend runs no GC in its own.
+    Before CPython 3.12 that set() itself crashes if any finalizer sets a variable in the middle
+    of it; the compiled backend runs no GC in its own.
     """
     recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=16 * KIB)
     sound = sys.version_info >= (3, 12)
@@ -300,7 +300,7 @@ def test_finalizers_amid_copied_contexts(
 
 
 def test_counters_level_after_many_spans(recording: Any) -> None:
-    """No reference stays behind: blocks of memory and reference counts are level."""
+    """Recording leaks nothing: memory blocks and reference counts stay level."""
 
     def work(times: int) -> None:
         for _ in range(times):
@@ -337,7 +337,7 @@ def test_arrivals_without_end_hold_nobody_up(ask: str) -> None:
 
 @pytest.mark.parametrize("by", ["the thread itself", "another one"])
 def test_counts_in_the_middle_of_a_step(by: str) -> None:
-    """Of one moment all the same; a finalizer or a signal handler may ask anywhere."""
+    """Counts are consistent even so; a finalizer or a signal handler may read them anywhere."""
     seen = []
 
     class Interrupting:
@@ -401,7 +401,7 @@ def test_halves_hold_the_same_spans(sizes: list[int], first: int) -> None:
 
 
 class BufferModel(RuleBasedStateMachine):
-    """The buffer beside a plain list that knows what must come out, and in which order."""
+    """The buffer beside a plain list that knows which spans must come out, in which order."""
 
     backend_name = "pure"
 

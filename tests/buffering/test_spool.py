@@ -1,4 +1,4 @@
-"""The spool: what a process that is gone leaves behind, and what damage does to it."""
+"""The spool: what a dead process leaves behind, and what damage does to it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def new_file(directory: Path, max_buffer_bytes: int = 64 * KIB) -> SpoolFile:
 
 
 def read(path: Path) -> list[Record]:
-    """What a drainer would find if the owner ended now; from a copy, since the owner has a lock."""
+    """What a drainer would find if the owner died now; reads a copy, as the owner holds a lock."""
     copy = path.with_suffix(".copy")
     shutil.copyfile(path, copy)
     spool = LeftSpool(copy)
@@ -118,7 +118,7 @@ def test_drops_are_counted_in_the_file(spooled: Any) -> None:
 
 
 def test_counters_never_go_back(new_recording: Callable[..., Recording], tmp_path: Path) -> None:
-    """Another process looks at them all the time: a kill could be at any of these moments."""
+    """Another process keeps reading them, since a kill may happen at any of these moments."""
     spans, patience_s = 20_000, 60
     recording = new_recording(max_buffer_bytes=8 * MIB, max_batch_bytes=8 * KIB)
     file = new_file(tmp_path, max_buffer_bytes=8 * MIB)
@@ -147,7 +147,7 @@ def test_counters_never_go_back(new_recording: Callable[..., Recording], tmp_pat
 
 
 class SpoolModel(RuleBasedStateMachine):
-    """The file beside a plain list of what has ended and is not settled, round after round."""
+    """The file beside a plain list of the ended, unsettled spans, as the ring wraps around."""
 
     backend_name = "pure"
 
@@ -297,7 +297,7 @@ def test_a_flipped_bit_of_the_header_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_every_byte_of_a_file(tmp_path: Path, nightly: bool) -> None:
-    """Each one inverted, all others as they were."""
+    """Inverts each byte in turn, and leaves all others unchanged."""
     path, written = filled(tmp_path)
     content = path.read_bytes()
     start = int.from_bytes(content[12:16], sys.byteorder)
@@ -313,7 +313,7 @@ def test_every_byte_of_a_file(tmp_path: Path, nightly: bool) -> None:
 
 
 def test_a_file_that_was_cut_short(tmp_path: Path, nightly: bool) -> None:
-    """Anywhere: what comes before the cut is found."""
+    """Wherever the cut is, the reader finds the spans before it."""
     path, written = filled(tmp_path)
     content = path.read_bytes()
     for size in [*range(200), *range(200, len(content), 1 if nightly else 997)]:
@@ -332,7 +332,7 @@ def test_a_torn_record_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_not_counted_yet_is_counted(tmp_path: Path) -> None:
-    """A kill may come between a record and the number of the last one."""
+    """A kill may come between writing a record and writing the number of the last one."""
     path, written = filled(tmp_path, spans=300)
     content = bytearray(path.read_bytes())
     content[LAST_AT : LAST_AT + 8] = (299).to_bytes(8, sys.byteorder)

@@ -48,7 +48,7 @@ def start_demo() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def line_with(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    """The next line of the demo's output that the pattern is found in."""
+    """The next line of the demo's output that matches the pattern."""
     watchdog = threading.Timer(TIMEOUT_S, process.kill)
     watchdog.start()
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""`infertrace doctor` against a real collector, and against what else may be at an endpoint."""
+"""`infertrace doctor` against a real collector, and against other servers at an endpoint."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_wrong_token(receiver: Receiver) -> None:
     code, found, _ = doctor("--endpoint", receiver.endpoint, INFERTRACE_TOKEN="guess")
     assert code == 1
     assert "UNAUTHENTICATED: wrong token" in found["protocol"]["detail"]
-    # It would be delivered once the token is right, which doctor does not wait for.
+    # A tracer would deliver it once the token is right, but doctor does not wait for that.
     assert found["test span"]["detail"] == "not accepted: no answer in time"
 
 
@@ -151,7 +151,7 @@ def test_the_http_side_of_a_collector() -> None:
     [("4318", "the port of OTLP over HTTP"), ("8080", "on which a collector answers over HTTP")],
 )
 def test_a_port_that_is_given_for_the_right_one(port: str, hint: str) -> None:
-    # An address of loopback on which nothing listens.
+    # A loopback address on which nothing listens.
     code, found, _ = doctor("--endpoint", f"127.83.29.7:{port}", "--timeout", "1")
     assert code == 1
     assert hint in found["endpoint"]["detail"]
@@ -198,7 +198,7 @@ def test_an_endpoint_of_opentelemetry(receiver: Receiver) -> None:
 
 
 def install(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """What pip leaves of a distribution, which says that the files are theirs, as they are here."""
+    """pip's metadata of a distribution that claims our files, as they are here."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -213,7 +213,7 @@ def test_files_of_the_other_project(tmp_path: Path) -> None:
     install(tmp_path, DISTRIBUTION, "9.9", own)
     for path, text in own.items():
         (tmp_path / path).write_text(text)
-    # The package itself still comes from where the tests run; what is judged is what is installed.
+    # The package still comes from where the tests run; the check judges what is installed.
     probe = "from infertrace.commands.installation_check import check_installation as check; "
     probe += "print(*check()[1:], sep='|')"
 

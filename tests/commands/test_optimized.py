@@ -14,7 +14,7 @@ COMMANDS = ("collector", "demo", "doctor", "export", "replay", "spool", "spool d
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-OO", "-m", "infertrace", *arguments],
-        # So are the processes that a command starts.
+        # The variable also applies to the processes that a command starts.
         env={**os.environ, "PYTHONOPTIMIZE": "2"},
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""`infertrace replay`: a file of spans reaches the collector as if it had been sent at once."""
+"""`infertrace replay`: a file of spans reaches the collector as if sent directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`infertrace spool drain`: the ways that a spool may go, and where there is none."""
+"""`infertrace spool drain`: every way a spool may end up, and platforms without spools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ for _ in range(100):
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
-# What Windows lacks, and what it says of itself.
+# The modules that Windows lacks, and its `os.name`.
 ON_WINDOWS = """
 import os, sys
 from infertrace.commands import main

@@ -1,4 +1,4 @@
-"""A signal is never lost, at whatever moment of the wait it comes."""
+"""No signal is lost, at whatever moment of the wait it arrives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 ROUNDS = 3_000
 WAIT_S = 120
 
-# Another thread kills at a random moment around that at which the main one begins to wait. On one
-# processor it often does so when that has let go of the GIL and does not sleep yet.
+# Another thread sends the signal at a random moment near the start of the main thread's wait. On
+# one CPU this often hits the main thread after it released the GIL and before it sleeps.
 PROGRAM = f"""
 import os, random, signal, threading, time
 from infertrace.commands.termination_signals import TerminationSignals

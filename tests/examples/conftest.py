@@ -1,4 +1,4 @@
-"""A collector as its own process, and the examples that send to it."""
+"""A collector in its own process, and the examples that send to it."""
 
 from __future__ import annotations
 

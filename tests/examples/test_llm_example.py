@@ -1,4 +1,4 @@
-"""examples/llm.py: what is stored is what the model itself reported."""
+"""examples/llm.py: the collector stores what the model itself reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUESTS = 6
 CLIENTS = 3
 MAX_TOKENS = 12
 NANOS_PER_MS = 1_000_000
-# A thread may lose the processor between two clock reads that stand side by side; a request
+# A thread may lose the CPU between two adjacent clock reads; a request
 # takes many times as long.
 PREEMPTION_NS = 20 * NANOS_PER_MS
 FLOAT32_ERROR = 1e-6
@@ -112,7 +112,7 @@ def test_tokens_are_what_the_model_counted(traced: list[Traced]) -> None:
         assert one.root["input_tokens"] == usage["prompt_tokens"]
         assert one.root["output_tokens"] == usage["completion_tokens"]
         assert 0 < usage["completion_tokens"] <= MAX_TOKENS
-        # Two counts that the model makes apart from each other.
+        # The model makes these two counts independently.
         timings = one.reported["timings"]
         assert one.root["input_tokens"] == timings["cache_n"] + timings["prompt_n"]
         assert one.root["output_tokens"] == timings["predicted_n"]

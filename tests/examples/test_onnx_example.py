@@ -23,7 +23,7 @@ BATCH_SIZE = 8
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of this repository, and some that the model's input needs care for."""
+    """Files of this repository, and some that are edge cases of the model's input."""
     folder = tmp_path_factory.mktemp("files")
     sources = [
         *Path(infertrace.__file__).parent.glob("*.py"),
@@ -69,7 +69,7 @@ def report(
 
 @pytest.fixture(scope="module")
 def magika_answers(report: dict[str, Any]) -> list[dict[str, tuple[str, float]]]:
-    """Magika's label and score of each file; in the same batches, for its scores depend on them."""
+    """Magika's label and score of each file, in the same batches, as scores depend on these."""
     magika = Magika()
     batches = [magika.identify_paths(list(batch["labels"])) for batch in report["batches"]]
     return [
@@ -98,7 +98,7 @@ def test_labels_are_magikas(
         for path, (label, score) in batch["labels"].items():
             labels[path] = label
             assert label == answers[path][0], path
-            # The same input to the last byte, or the score would be another one.
+            # Only an input that is equal to the last byte gives this score.
             assert score == pytest.approx(answers[path][1], rel=1e-5), path
     assert labels[str(files / "tracer.py")] == "python"
     assert labels[str(files / "padded_source")] == "python"

@@ -1,4 +1,4 @@
-"""A real collector in its own process, an endpoint that hangs, and how often to kill."""
+"""A real collector in its own process, a hanging endpoint, and how often to kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collector_process import CollectorProcess
 
 @pytest.fixture(params=["sender process", "this process"])
 def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test with gRPC in the sender process, and with it in this one."""
+    """Run the test with gRPC in the sender process, and again with gRPC in this one."""
     own = request.param == "sender process"
     monkeypatch.setenv("INFERTRACE_SENDER_PROCESS", str(own).lower())
     return str(request.param)
@@ -21,7 +21,7 @@ def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def hung() -> Iterator[str]:
-    """An endpoint that takes connections and never answers."""
+    """An endpoint that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 

@@ -28,7 +28,7 @@ HOUR_S = 3600
 def test_overflow_with_a_hung_collector(
     new_tracer: Any, shared_collector: CollectorProcess, threads: int
 ) -> None:
-    """What was dropped is known to the collector when it answers again."""
+    """The collector learns what was dropped once it answers again."""
     service = os.urandom(8).hex()
     tracer = new_tracer(
         shared_collector.endpoint,
@@ -112,7 +112,7 @@ def test_ten_thousand_tasks_with_cancellation(
     requests = [span for span in stored if span["operation_name"] == "request"]
     found = collections.Counter(span["status"] for span in requests)
     inner = len(stored) - len(requests)
-    # A task that is cancelled before its first step makes no span.
+    # A task cancelled before its first step makes no span.
     assert found == {key: expected[key] for key in ("OK", "ERROR", "CANCELLED")}
     assert inner == expected["inner"]
     assert stats["delivered"] == stats["produced"] == found.total() + inner
@@ -139,7 +139,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 @pytest.fixture(scope="module")
 def stepped_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library to preload: the wall clock that can be stepped, in that process alone."""
+    """A library to preload, which can step the wall clock of one process."""
     folder = tmp_path_factory.mktemp("clock")
     source, library = folder / "clock.c", folder / "clock.so"
     source.write_text(STEPPED_CLOCK)
@@ -152,7 +152,7 @@ def stepped_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wall_clock_that_is_stepped(
     backend: Any, receiver: Receiver, stepped_clock: Path
 ) -> None:
-    """By an hour, forth and back: durations stay true, later spans follow the clock."""
+    """An hour forth and back: durations stay true, and later spans follow the clock."""
     done = subprocess.run(
         program(
             f"""
@@ -194,6 +194,6 @@ def test_a_wall_clock_that_is_stepped(
         for span in receiver.spans
         if span.operation_name != "between"
     }
-    assert hours.pop("running") in (0, 1)  # the exporter may have looked at the clock before
+    assert hours.pop("running") in (0, 1)  # the exporter may have read the clock before
     assert hours == {"before": 0, "forth": 1, "back": -1}
     assert all(0 <= span.duration_nanos < HOUR_S * 10**9 / 10 for span in receiver.spans)

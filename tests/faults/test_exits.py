@@ -1,4 +1,4 @@
-"""The ways out of a process: in order, with spans left, with threads at work, by a finalizer."""
+"""The ways a process may exit: cleanly, with spans left, with busy threads, by a finalizer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLUSH = {"flush_on_sigterm": True}
 
 @pytest.mark.parametrize("seed", range(20))
 def test_shutdown_from_a_finalizer(new_tracer: Any, hung: str, seed: int) -> None:
-    """The collector of cycles runs it wherever it likes, also amid the buffer's own work."""
+    """The GC may run it anywhere, also in the middle of the buffer's own work."""
     tracer = new_tracer(endpoint=hung, export_interval_s=0.01)
     chance = random.Random(seed)
     results = []
@@ -97,7 +97,7 @@ def test_leaving_the_interpreter_is_bounded_and_says_what_is_lost(backend: Any, 
 def test_all_tracers_share_one_deadline_at_the_exit(
     backend: Any, hung: str, receiver: Receiver
 ) -> None:
-    """Thirty collectors that hang, and one that answers: that one is told of the end."""
+    """Thirty collectors that hang, and one that answers, which still gets the goodbye."""
     began = time.monotonic()
     outcome = run_program(
         backend,
@@ -157,7 +157,7 @@ def test_a_shutdown_that_is_interrupted_can_be_called_again(
 
 
 def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver: Receiver) -> None:
-    """As a notebook's cell leaves one behind each time it runs."""
+    """As when a notebook's cell makes one each time it runs."""
     outcome = run_program(
         backend,
         f"""
@@ -275,12 +275,12 @@ def test_exit_with_a_thread_in_mid_emit(backend: Any, receiver: Receiver) -> Non
     assert "Fatal" not in outcome.stderr
     last = receiver.requests[-1]
     assert last.final
-    # What came after the shutdown began is in its own counter.
+    # Spans that end after the shutdown began have their own counter.
     assert last.produced_count == len(receiver.spans) + sum(last.dropped_counts.values())
 
 
 def test_spans_of_the_last_moments(backend: Any, receiver: Receiver) -> None:
-    """From atexit before and after the tracer's own end, and from a finalizer at the exit."""
+    """From atexit before and after the tracer's own shutdown, and from a finalizer at exit."""
     body = f"""
         import atexit, gc, json, os
         def record(name):
@@ -383,7 +383,7 @@ def test_sigterm_delivers_and_then_does_what_it_did(
 
 
 def test_sigterm_with_a_handler_that_passes_on(backend: Any, receiver: Receiver) -> None:
-    """It was set after ours and calls ours; then ours is set again, and calls it."""
+    """The program sets a handler that calls ours; then ours is set again, and calls that one."""
     outcome = run_program(
         backend,
         f"""

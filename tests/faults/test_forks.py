@@ -1,4 +1,4 @@
-"""Forked children have their own ledger, sender and spool, and hang nobody."""
+"""Forked children have their own ledger, sender and spool, and never hang."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_killed_child_does_not_hang_the_parent(new_tracer: Any, receiver: Rece
 
 
 def test_children_forked_from_a_live_connection(tracer: Any, receiver: Receiver) -> None:
-    """They deliver by their own sender; the parent's goes on as if there was no fork."""
+    """They deliver by their own sender; the parent's goes on as if there had been no fork."""
     tracer.start_span("m", "parent").end()
     assert tracer.flush(30)
     pid = sender_of(tracer)
@@ -106,7 +106,7 @@ def test_children_forked_from_a_live_connection(tracer: Any, receiver: Receiver)
 def test_a_forked_child_has_a_spool_of_its_own(
     backend: Any, receiver: Receiver, tmp_path: Path, end: str
 ) -> None:
-    """The child is killed and the parent too; both leave their own spans, once."""
+    """Child and parent are killed; each leaves its own spans in a spool, once."""
     body = f"""
         import json, os, infertrace
         tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(tmp_path)!r})
@@ -164,7 +164,7 @@ if __name__ == "__main__":
 def test_workers_of_multiprocessing_deliver_at_their_end(
     backend: Any, receiver: Receiver, tmp_path: Path, method: str
 ) -> None:
-    """They leave by os._exit, past atexit."""
+    """They exit by os._exit, which skips atexit."""
     script = tmp_path / "server.py"
     script.write_text(WORKERS)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Bytes as a spool and as the values of a span: by hypothesis, at night guided by coverage."""
+"""Bytes as a spool and as a span's values: by hypothesis, and coverage-guided at night."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_any_bytes(name: str, data: bytes) -> None:
 
 
 def test_a_whole_spool_is_read(tmp_path: Path) -> None:
-    """The seeds of the fuzzer are what it takes them for."""
+    """The fuzzer's seeds are valid spools."""
     fuzz_targets.seeds(tmp_path)
     for path in tmp_path.iterdir():
         fuzz_targets.spool(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A collector that refuses, asks for patience, takes a part or answers nonsense."""
+"""A collector that refuses, asks to retry later, accepts a part or answers nonsense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infertrace.generated import span_pb2
 pytestmark = pytest.mark.usefixtures("sender")
 
 
-# A fault of the batch itself; all else may be mended while the spans wait.
+# These blame the batch itself; anything else may be fixed while the spans wait.
 REFUSED = ["INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS"]
 RETRIED = [code.name for code in grpc.StatusCode if code.name not in (*REFUSED, "OK")]
 
@@ -90,7 +90,7 @@ def test_a_batch_that_is_too_large_is_split(
 
 
 def test_an_overload_is_never_final(tracer: Any, receiver: Receiver) -> None:
-    """As grpc's own limit of concurrent calls answers: without a time to come again."""
+    """As grpc's own limit of concurrent calls answers: without a time to retry."""
     answers = 30
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
@@ -111,7 +111,7 @@ def test_an_overload_is_never_final(tracer: Any, receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("name", ["UNKNOWN", "INTERNAL"])
 def test_a_span_that_a_server_stumbles_over(tracer: Any, receiver: Receiver, name: str) -> None:
-    """It fails at the same one each time, and takes all others: that one is refused."""
+    """It fails at the same span each time and accepts all others, so that span is rejected."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if any(span.operation_name == "bad" for span in request.spans):
@@ -128,7 +128,7 @@ def test_a_span_that_a_server_stumbles_over(tracer: Any, receiver: Receiver, nam
 
 
 def test_a_server_that_fails_at_all_spans_costs_nothing(tracer: Any, receiver: Receiver) -> None:
-    """For longer than it takes to doubt a single span; a request without spans it takes."""
+    """It fails for longer than the exporter takes to blame one span, except on empty requests."""
 
     def fail(request: Any, context: grpc.ServicerContext) -> Any:
         context.set_code(grpc.StatusCode.INTERNAL if request.spans else grpc.StatusCode.OK)

@@ -1,6 +1,6 @@
-"""What no caller should pass: it costs a field, or a counted span, and never its neighbours.
+"""Values no caller should pass cost a field, or a counted span, but never a neighbour.
 
-`tests/recording/test_values.py` has every kind of value; here they go through to a real collector.
+`tests/recording/test_values.py` has every kind of value; these go through to a real collector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Hostile:
 
 
 class Text(str):
-    """Not exactly a str."""
+    """A subclass of str."""
 
 
 VALUES: dict[str, Any] = {
@@ -68,7 +68,7 @@ def test_values_as_names_numbers_and_attributes(
 
 
 def test_a_hundred_megabytes_in_a_text(new_tracer: Any, shared_collector: CollectorProcess) -> None:
-    """Cut to what a text may hold."""
+    """Cut to the length that a text may have."""
     tracer = new_tracer(shared_collector.endpoint)
     with tracer.start_span("m", tags={"k": "x" * 100_000_000}) as span:
         span.set_attribute("k", "\u00e9" * 50_000_000)

@@ -166,7 +166,7 @@ def collector_kills(nightly: bool) -> int:
 def test_kills_of_spooling_producers(
     backend: Any, receiver: Receiver, tmp_path: Path, producer_kills: int
 ) -> None:
-    """Every span whose end was reported before the kill arrives, while batches are in flight."""
+    """Every span reported as ended before the kill is delivered, also with batches in flight."""
     body = f"""
         import os, time
         tracer = infertrace.Tracer("{receiver.endpoint}", spool_dir={str(tmp_path)!r},
@@ -199,7 +199,7 @@ def test_kills_of_spooling_producers(
                 process.kill()
                 reported = process.stdout.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
                 ended[process.pid] = int(reported or 10)
-        # A sender process may be delivering its last batch still: that makes duplicates.
+        # A sender process may still deliver its last batch, which makes duplicates.
         drained = drain(tmp_path, receiver.endpoint)
         assert drained.returncode == 0, drained.stdout + drained.stderr
         assert spools(tmp_path) == []
@@ -223,7 +223,7 @@ def by_producer(receiver: Receiver) -> dict[bytes, list[Any]]:
 def test_kills_of_the_collector(
     new_tracer: Any, new_collector: Callable[..., CollectorProcess], collector_kills: int
 ) -> None:
-    """What was acknowledged is stored, and what was not is sent again, while spans are made."""
+    """Acknowledged spans are stored, the others sent again, while the producer records more."""
     chance = random.Random(12)
     collector = new_collector()
     tracer = new_tracer(collector.endpoint, export_interval_s=0.01, max_batch_bytes=4096)
@@ -232,7 +232,7 @@ def test_kills_of_the_collector(
 
     def produce() -> None:
         while not done.is_set():
-            # On a busy machine more could be made than small batches take away.
+            # On a busy machine the program could record more than small batches take away.
             if tracer.stats()["pending"] < MAX_PENDING:
                 for _ in range(5):
                     with tracer.start_span("m") as span:

@@ -117,7 +117,7 @@ def test_a_connection_that_is_reset(new_tracer: Any, receiver: Receiver, proxy: 
 def test_reset_after_commit_and_before_the_answer(
     new_tracer: Any, receiver: Receiver, proxy: TcpProxy
 ) -> None:
-    """The collector has the batch, the producer does not know: it comes twice, counted once."""
+    """The collector has the batch, but the producer sends it again: it counts once."""
     accept = receiver.answer
 
     def commit_and_break(*request: Any) -> Any:
@@ -140,7 +140,7 @@ def test_reset_after_commit_and_before_the_answer(
 def test_an_outage_of_a_collector_loses_nothing(
     new_tracer: Any, new_collector: Callable[..., CollectorProcess], outage: str
 ) -> None:
-    """As many spans as the buffer holds when they are encoded, on both backends."""
+    """Both backends hold as many spans as fit into the buffer encoded."""
     collector = new_collector()
     tracer = new_tracer(collector.endpoint)
     tracer.start_span("m").end()
@@ -169,7 +169,7 @@ def test_an_outage_of_a_collector_loses_nothing(
 
 @pytest.mark.parametrize("sender", ["sender process"], indirect=True)
 def test_a_slow_connection(new_tracer: Any, receiver: Receiver, proxy: TcpProxy) -> None:
-    """One KB a second: what goes through is delivered, the rest waits, nothing is held up."""
+    """One KB a second: some spans are delivered, the rest wait, and recording never waits."""
     proxy.bytes_per_s = 1_000
     tracer = new_tracer(proxy.endpoint, max_batch_bytes=4 * KIB)
     for _ in range(10):

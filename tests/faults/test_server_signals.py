@@ -21,7 +21,7 @@ from lasting_address import lasting_address
 from traced_program import TIMEOUT_S, environment, wait_until
 
 REQUESTS = 4
-# A request says that it is in flight, and goes on until it is told that the signal was sent.
+# A request reports that it is in flight, and goes on until it learns that the signal was sent.
 ASGI = """
     import asyncio, os, uuid
     from pathlib import Path
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "wsgi.py").write_text(textwrap.dedent(WSGI))
     (tmp_path / "in-flight").mkdir()
     yield tmp_path
-    (tmp_path / "signalled").touch()  # lets requests end where the test has failed
+    (tmp_path / "signalled").touch()  # lets requests end if the test has failed
 
 
 def listens(port: int) -> bool:

@@ -41,7 +41,7 @@ def go_programs(go: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 
 
 class Receiver:
-    """The Go collector: everything that was sent to it is what `stop()` returns."""
+    """The Go collector; `stop()` returns everything that it received."""
 
     def __init__(self, program: Path) -> None:
         self._process = subprocess.Popen(

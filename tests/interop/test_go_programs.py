@@ -8,5 +8,5 @@ def test_go_stubs_compile(go: Callable[..., str]) -> None:
 
 
 def test_old_and_new_go_programs_are_compatible(go: Callable[..., str]) -> None:
-    # Go's test cache does not see changes outside its module, and the schema is there.
+    # Go's test cache does not see changes outside its module, where the schema is.
     assert go("test", "-count=1", "./compatibility").startswith("ok ")

@@ -20,7 +20,7 @@ PRODUCER_TIMEOUT_S = 60
 
 
 def expected_span(ids: dict[str, str]) -> span_pb2.Span:
-    """What sdk_producer.py recorded, but for what the machine and the clock say."""
+    """What sdk_producer.py recorded, except values of the machine and the clock."""
     trace_id = bytes.fromhex(ids["trace_id"])
     return span_pb2.Span(
         trace_id=trace_id,
@@ -147,7 +147,7 @@ def assert_numbered(batches: list[span_pb2.SendSpanBatchRequest], total: int) ->
 
 
 def assert_resources(resources: span_pb2.ResourceMetrics) -> None:
-    """The fake GPU's readings exactly; of this process, what is possible."""
+    """The fake GPU's exact readings; plausible readings of this process."""
     assert resources.HasField("gpu_utilization_percent")
     assert resources.gpu_utilization_percent == 0
     assert resources.gpu_memory_used_bytes == 30 * 2**30

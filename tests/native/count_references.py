@@ -24,13 +24,13 @@ from infertrace.generated.span_setters import SETTERS
 
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BYTES = 64 * 1024
-# How often a kind runs between two drains of the buffer.
+# How often an operation runs between two drains of the buffer.
 ROUND = 1000
 
 NATIVE: Any = backend.select("native")
-Kind = Callable[[Any], Any]  # does its thing once, with the start_span of a recorder
+Kind = Callable[[Any], Any]  # runs its operation once, with the start_span of a recorder
 
-# Objects of the caller's that the backend may hold on to, and singletons that it returns.
+# The caller's objects that the backend might keep, and singletons that it returns.
 MODEL, KEY, TEXT = "model of the test", "key of the test", "text of the test"
 SNOWMAN, NUMBER, REAL = "\N{SNOWMAN} of the test", 123_456_789, 0.123
 ATTRIBUTES = {KEY: TEXT, "number": NUMBER, "real": REAL, "flag": True}
@@ -138,7 +138,7 @@ def raises(error: BaseException) -> Kind:
             with start(MODEL):
                 raise error
         except BaseException:
-            error.__traceback__ = None  # it grows by each frame that it passes
+            error.__traceback__ = None  # it grows with each frame that it passes
 
     return kind
 
@@ -359,7 +359,7 @@ def closed() -> Any:
     return recorder
 
 
-# Where the spans of `setters_and_children` end otherwise than in a batch of many.
+# Other ways for the spans of `setters_and_children` to end than in a batch of many.
 RECORDERS: dict[str, Callable[[], Any]] = {
     "unsampled": unsampled,
     "off": off,
@@ -376,7 +376,7 @@ def setters_and_children(start: Any) -> None:
 
 
 class Planted:
-    """A leak, so that the counting is seen to find one."""
+    """A leak, to prove that the counting finds one."""
 
     def __init__(self) -> None:
         self.kept: list[Any] = []

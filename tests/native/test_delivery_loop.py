@@ -1,4 +1,4 @@
-"""Batches and samples that change hands while the exporter's thread is without the GIL."""
+"""Handing over batches and samples while the exporter's thread is without the GIL."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Looping:
         return request
 
     def answer(self, outcome: int | Refused) -> bytes:
-        """outcome: so many spans are accepted, or none is."""
+        """outcome: how many spans are accepted, or the refusal."""
         raw = link.pack_answer(Answer(outcome, 0, "") if isinstance(outcome, int) else outcome)
         self.sender.sendall(raw)
         return raw
@@ -207,7 +207,7 @@ def test_an_interruption_is_not_lost(looping: Looping) -> None:
 
 def test_a_silent_program_gets_its_thread_back(looping: Looping) -> None:
     looping.record(SPANS)
-    # Nobody ends a span that could hand them over: the thread takes the GIL, and them.
+    # No span ends that could hand them over, so the thread takes the GIL and returns.
     assert looping.run_loop(interval_s=0.01).result(PATIENCE_S) == (0, None, None)
     batch = looping.recorder.take()
     assert batch.span_count == SPANS
@@ -336,7 +336,7 @@ def test_a_sender_that_dies_while_idle_is_let_go(recording: Recording, receiver:
             assert tracer.flush(PATIENCE_S)
             assert tracer.stats()["delivered"] == spans
             os.kill(sender_of(tracer), signal.SIGKILL)
-            # A thread that attended to a socket without another end would do so without end.
+            # A thread that served a socket without a peer would never return.
             wait_until(lambda: tracer._exporter.sender_pid is None)
     finally:
         tracer.shutdown()

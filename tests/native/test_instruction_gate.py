@@ -13,7 +13,7 @@ import pytest
 TOOLS = Path(__file__).parents[2] / "tools"
 OPERATION = "bare span"
 
-# One more call in each span, of the kind that a careless change adds.
+# One more call in each span, such as a careless change adds.
 SLOWER = """
 from instruction_workloads import Operation, count
 

@@ -14,7 +14,7 @@ TIMES_EACH = 17_000
 MILLION = 1_000_000
 TIMEOUT_S = 280
 
-# The counting itself keeps some, as the interpreter does. One byte a span would be TIMES_EACH.
+# The counting and the interpreter keep some memory. One byte per span would be TIMES_EACH.
 SLACK = {"bytes": TIMES_EACH // 2}
 REFERENCE_SLACK = 10
 

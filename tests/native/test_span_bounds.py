@@ -1,4 +1,4 @@
-"""No span takes more room than is reserved for it.
+"""No span takes more room than the encoder reserves for it.
 
 The batches are so small that each span gets memory of its own, as large as the bound of its
 encoding: tools/run_sanitized.py sees the first byte beyond, other runs the bytes.

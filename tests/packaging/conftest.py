@@ -17,11 +17,11 @@ Build = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def run(command: list[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{outer['PATH']}"
     return subprocess.run(
         command,
-        env={**kept, "PATH": path, **environ},
+        env={**outer, "PATH": path, **environ},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -72,7 +72,7 @@ def built(build: Build, out: Path, **environ: str) -> Path:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> list[Path]:
-    """All files of a release: those in INFERTRACE_DISTRIBUTIONS, or some that are built here."""
+    """The files of a release: those in INFERTRACE_DISTRIBUTIONS, or some that this builds."""
     if folder := os.environ.get("INFERTRACE_DISTRIBUTIONS"):
         return sorted(Path(folder).iterdir())
     return [request.getfixturevalue(name) for name in ("sdist", "compiled_wheel", "pure_wheel")]

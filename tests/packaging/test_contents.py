@@ -13,7 +13,7 @@ from infertrace.distribution import DISTRIBUTION
 
 MAX_COMPILED_BYTES = 600_000
 
-# The kinds of files in each folder of the sdist; "" is its top, where files are named.
+# The kinds of files in each folder of the sdist; "" is its top level, with whole file names.
 SDIST = {
     "": {
         ".clang-format",

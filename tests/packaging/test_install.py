@@ -1,4 +1,4 @@
-"""What building gives: compiled with a compiler, pure without, an error where required."""
+"""The result of a build: compiled with a compiler, pure without one, an error if required."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent / "pyodide"
 
 @pytest.fixture(scope="module")
 def outcome(release: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the program says that runs there."""
+    """The output of the program that runs there."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             stop = pytest.fail if os.environ.get("CI") else pytest.skip
@@ -46,7 +46,7 @@ def outcome(release: list[Path], tmp_path_factory: pytest.TempPathFactory) -> An
 
 @pytest.fixture(scope="module")
 def spans(outcome: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Span]:
-    """By their models; what the file holds, as the protobuf runtime reads it."""
+    """The spans in the file by model, as the protobuf runtime reads them."""
     path = tmp_path_factory.mktemp("written") / "spans"
     path.write_bytes(base64.b64decode(outcome["file"]))
     batches = [SendSpanBatchRequest.FromString(batch) for batch in read_batches(path)]

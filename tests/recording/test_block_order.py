@@ -1,4 +1,4 @@
-"""Blocks that are entered twice, left out of order, left elsewhere, or never left."""
+"""Blocks that are entered twice, exit out of order or elsewhere, or never exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from infertrace import backend as backends
 
-# The compiled backend hung with the GIL held: only another process can be waited for.
+# The compiled backend once hung holding the GIL; a hang of another process can time out.
 _TIMEOUT_S = 120
 
 
@@ -101,7 +101,7 @@ def test_a_span_in_two_tasks(recording: Any, backend: Any) -> None:
 
 
 def test_a_span_in_two_traces(recording: Any, backend: Any) -> None:
-    """Entered in one context, then in another: there the current span stays that one's own."""
+    """Entered in one context, then in another, whose own current span stays current."""
     shared = recording.start_span("shared")
 
     def work() -> None:
@@ -118,12 +118,12 @@ def test_a_span_in_two_traces(recording: Any, backend: Any) -> None:
 
 
 def test_a_span_that_was_current_before_it_was_entered(recording: Any, backend: Any) -> None:
-    """As the span of a decorated generator is, whose body enters it by hand."""
+    """As when the body of a decorated generator enters its span by hand."""
     span = recording.start_span("generator")
     backend.set_current(span)
     inner = recording.start_span("inner")
     inner.__enter__()
-    span.__enter__()  # would be around itself
+    span.__enter__()  # would enclose itself
     span.end()
     inner.end()
     with recording.start_span("later"):
@@ -133,7 +133,7 @@ def test_a_span_that_was_current_before_it_was_entered(recording: Any, backend: 
 
 
 def test_spans_left_current_do_not_pile_up(recording: Any) -> None:
-    """Each is ended and none is left: all but the newest can be freed."""
+    """Each ends and no block exits: all but the newest can be freed."""
     spans = 5_000
 
     def work() -> None:
@@ -153,7 +153,7 @@ def test_spans_left_current_do_not_pile_up(recording: Any) -> None:
 
 @pytest.mark.parametrize("ended", ["span.end()", "pass", "kept.append(span)"])
 def test_a_long_chain_is_freed_on_a_small_stack(backend: Any, ended: str) -> None:
-    """Spans that were entered and never left, each the only holder of the one around it."""
+    """Spans whose blocks never exit, each holding the only reference to the one around it."""
     program = f"""{_TRACER}
 import threading
 kept = []
@@ -178,7 +178,7 @@ print("done")
 
 
 def test_abandoned_generators_cost_no_more_and_more(backend: Any) -> None:
-    """A task that breaks out of async generators; each time was as long as all before."""
+    """A task that breaks out of async generators; each break used to take as long as all before."""
     program = f"""{_TRACER}
 import asyncio, time
 async def tokens():
@@ -199,7 +199,7 @@ async def main():
     print(second / first)
 asyncio.run(main())
 """
-    # Eight times the work: a chain would have made it 64 times the time.
+    # Eight times the work; with a chain it would take 64 times as long.
     assert float(run(program, backend)) < 32
 
 
@@ -236,7 +236,7 @@ def test_an_unsampled_root_skips_what_ended_meanwhile(recording: Any, backend: A
 
 
 def test_a_context_variable_set_from_elsewhere(recording: Any, backend: Any) -> None:
-    """Some frameworks carry a context over by setting each of its variables."""
+    """Some frameworks copy a context by setting each of its variables."""
     context = contextvars.Context()
 
     def restore(saved: contextvars.Context) -> None:
@@ -261,8 +261,8 @@ def test_a_context_variable_set_from_elsewhere(recording: Any, backend: Any) -> 
 
 @pytest.mark.parametrize("value", [None, 7, "span", object()])
 def test_a_context_variable_set_to_something_else(backend: Any, value: Any) -> None:
-    """Whoever sets all variables of a context to a value of theirs finds ours too."""
-    if backend.NAME == "pure":  # its variable holds the span itself, and can be told so
+    """Code that sets all variables of a context to its own value finds ours too."""
+    if backend.NAME == "pure":  # its variable holds the span itself, so this sets a span
         value = None
     native = backends.select(backend.NAME)
     context = contextvars.Context()
@@ -281,7 +281,7 @@ def test_a_context_variable_set_to_something_else(backend: Any, value: Any) -> N
 
 
 def test_threads_that_set_each_others_spans(recording: Any, backend: Any) -> None:
-    """What one thread looked up last is not taken for what another has."""
+    """One thread's cached lookup is not taken for another thread's value."""
     mine, theirs = recording.start_span("mine"), recording.start_span("theirs")
     seen: list[Any] = []
     turn = [threading.Semaphore(0), threading.Semaphore(0)]
@@ -306,7 +306,7 @@ def test_threads_that_set_each_others_spans(recording: Any, backend: Any) -> Non
 
 
 def test_finalizers_that_record_while_the_current_span_is_set(backend: Any) -> None:
-    """With the garbage collector at work at each allocation; before 3.12 CPython crashes there."""
+    """With the GC at work at each allocation; before 3.12 CPython crashes there."""
     program = f"""{_TRACER}
 import contextvars, gc, random
 class Finalized:

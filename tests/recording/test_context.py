@@ -1,4 +1,4 @@
-"""Which span is current, and who is whose parent: threads, tasks, blocks left out of order."""
+"""The current span and the parents: threads, tasks, blocks that exit out of order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The current span beside a plain context variable, over any history of copied contexts."""
+"""The current span beside a plain context variable, over random histories of copied contexts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend_recording import available_backends
 from infertrace import backend as backends
 
 MAX_CONTEXTS = 12
-# Enough that the map of a context gets nodes of every kind.
+# Enough variables for the map of a context to have nodes of every kind.
 MANY_VARIABLES: list[contextvars.ContextVar[Any]] = [
     contextvars.ContextVar(f"other {number}") for number in range(400)
 ]
@@ -25,7 +25,7 @@ WHICH = st.integers(0, MAX_CONTEXTS - 1)
 
 
 def slot(variable: Any) -> int:
-    """The place of a variable in the first node of a context's map (CPython's hamt.c)."""
+    """The slot of a variable in the first node of a context's map (CPython's hamt.c)."""
     number = hash(variable) & 0xFFFFFFFFFFFFFFFF
     return (number ^ number >> 32) & 31
 
@@ -79,7 +79,7 @@ class CurrentSpanModel(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def enter_and_leave(self, which: int) -> None:
-        """A whole block, with a copy taken inside of it and one after it."""
+        """A whole block, with a copy taken inside it and one after it."""
 
         def block() -> None:
             before = self.backend.current()
@@ -121,7 +121,7 @@ class CurrentSpanModel(RuleBasedStateMachine):
 
     @rule(which=WHICH, copied=st.booleans())
     def nested_run(self, which: int, copied: bool) -> None:
-        """A callback inside of another context's step."""
+        """A callback inside another context's step."""
 
         def step() -> None:
             self.made += 1

@@ -251,7 +251,7 @@ def test_throwing_into_a_generator(recording: Any, trace: Any) -> None:
 
 
 def test_steps_of_a_generator_in_different_contexts(recording: Any, trace: Any) -> None:
-    """Where a token held across the yield would be "created in a different Context"."""
+    """A token held across the yield would be "created in a different Context" here."""
 
     @trace
     def stream() -> Iterator[str]:
@@ -402,7 +402,7 @@ CALLS = [
 def test_arguments_arrive_as_given(
     recording: Any, parameters: str, arguments: str, keywords: str
 ) -> None:
-    """Whatever the parameters are called, and with and without fields."""
+    """Whatever the names of the parameters are, with and without fields."""
     given = ", ".join(part for part in (arguments, keywords) if part)
     for fields in ({}, {"batch_size": 3}):
         names: dict[str, Any] = {}

@@ -62,7 +62,7 @@ def record(recording: Recording, drawn: dict[str, Any]) -> Any:
     recorder.anchor = 1_700_000_000 * 10**9
     recorder.sample = None
     if drawn["sample"] is not None:
-        # So old that the age does not change between the two backends' spans.
+        # Old enough for the age to be equal in both backends' spans.
         recorder.sample = (encoder.resource_metrics(drawn["sample"]), -(2**62))
     span = recording.start_span(
         drawn["model"], drawn["operation"], parent=drawn["parent"], **drawn["fields"]
@@ -101,7 +101,7 @@ def test_identical_bytes(drawn: dict[str, Any]) -> None:
     written = bytes_of(native)
     sent = span_pb2.SendSpanBatchRequest.FromString(written).spans[0]
 
-    # The same span on the pure backend, but for what neither test nor user can set.
+    # The same span on the pure backend, except what neither test nor user can set.
     span = record(twin, drawn)
     trace_id = int.from_bytes(sent.trace_id, "big")
     span._trace_id, span._span_id = trace_id, int.from_bytes(sent.span_id, "big")

@@ -1,4 +1,4 @@
-"""Spans that have finished already: one, and a batch of them from columns."""
+"""Recording spans that have already finished: one, or a batch from columns."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_values_that_cannot_be_compared(recording: Any) -> None:
 
 
 class Name(str):
-    """Not a plain `str`, so that Python code judges it."""
+    """Not a plain `str`, so that Python code validates it."""
 
     __slots__ = ()
 
@@ -120,7 +120,7 @@ class Name(str):
 def test_an_exception_amid_a_batch_leaves_the_sample_rate(
     recording: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values that are not plain are judged by Python code, which a signal may interrupt."""
+    """Python code, which a signal may interrupt, validates values of subclasses."""
 
     def interrupted(value: object) -> Any:
         raise TimeoutError
@@ -139,7 +139,7 @@ def test_an_exception_amid_a_batch_leaves_the_sample_rate(
 def test_a_batch_on_one_thread_does_not_sample_for_the_others(
     recording: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other thread records while a batch is in the midst of judging its model name."""
+    """The other thread records while a batch is validating its model name."""
     others: list[Any] = []
     judge = values.text
 
@@ -152,7 +152,7 @@ def test_a_batch_on_one_thread_does_not_sample_for_the_others(
     recording.recorder.set_sample_rate(0)
     monkeypatch.setattr(values, "text", record_elsewhere)
     recording.recorder.record_batch(Name("m"), start_ns=OK, duration_ns=OK * 0)
-    # The pure backend judges no name for a row that is not sampled.
+    # The pure backend validates no name for a row that is not sampled.
     assert len(others) == (backend.NAME == "native")
     assert not any(span.is_recording for span in others)
 
@@ -202,7 +202,7 @@ def test_any_buffer_will_do(recording: Any, integers: str, reals: str) -> None:
 
 
 def test_columns_of_packed_records(recording: Any) -> None:
-    """Where no item is aligned."""
+    """A column in which no item is aligned."""
     packed = np.zeros(4, [("x", "u1"), ("start", "i8"), ("ms", "f8"), ("n", "i4"), ("s", "f4")])
     packed["start"], packed["n"], packed["ms"], packed["s"] = START_NS, range(4), 0.25, 0.5
     recording.recorder.record_batch(
@@ -263,7 +263,7 @@ REALS = st.floats() | st.floats(-1, 2)
 def test_a_batch_is_as_many_single_spans(
     name: str, data: st.DataObject, rows: int, sampled: float
 ) -> None:
-    """The values of a row end up as the setters of a span would have put them."""
+    """The values of a row are recorded as a span's setters would record them."""
 
     def column(items: Any) -> Any:
         return data.draw(st.lists(items, min_size=rows, max_size=rows))

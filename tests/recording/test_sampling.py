@@ -1,4 +1,4 @@
-"""Sampling: a trace is recorded whole or not at all, and off costs nothing but a call."""
+"""Sampling: a trace is recorded whole or not at all; a disabled tracer only costs a call."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 
 class Hostile:
-    """Raises whatever it is asked."""
+    """Raises from every method."""
 
     def __raise(self, *args: object) -> Any:
         raise RuntimeError("hostile")

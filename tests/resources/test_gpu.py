@@ -192,7 +192,7 @@ def test_a_gpu_that_goes_leaves_the_rest(fake_driver: Path, backend: Any, role: 
 
 
 def test_without_a_thread_to_read_on(fake_driver: Path) -> None:
-    """It answers at once, with a reason, and reads again when there is one."""
+    """It answers at once, with a reason, and reads again once a thread can start."""
     code = """
 import json, threading, time
 import infertrace

@@ -1,4 +1,4 @@
-"""full_batch.json, which most wire tests send, leaves no field out.
+"""full_batch.json, which most wire tests send, sets every field.
 
 Without this, a new field would silently stay out of all of them.
 """

@@ -1,4 +1,4 @@
-"""What is generated and checked in is what the schemas generate now."""
+"""The checked-in generated files match what the schemas generate now."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""One more measure is one line in the table of fields and one command; all the rest follows.
+"""One more measure takes one line in the table of fields and one command; the rest follows.
 
 A copy of the tree gets the line, the generator runs, and the package is built from the copy. The
 tests of the copy, which draw their values from the table, judge what both backends and both
@@ -29,7 +29,7 @@ LINE = (
     'description = "What drafting saved.", since = "0.2" }\n'
 )
 TIMEOUT_S = 600
-# What judges a field by itself, without a line about it.
+# The tests that cover any field of the table, without a line about it.
 JUDGES = (
     "tests/recording/test_encoding.py",
     "tests/recording/test_record.py",
@@ -43,11 +43,11 @@ JUDGES = (
 
 
 def run(command: list[str | Path], folder: Path, **environ: str) -> str:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("INFERTRACE_")}
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**kept, **environ},
+        env={**outer, **environ},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -71,7 +71,7 @@ class NewPackage:
             shutil.copy(ROOT / name, self.tree / name)
         shutil.copytree(ROOT / "examples", self.tree / "examples")
         self._add_line()
-        # What the generators are installed with once, for all copies.
+        # The installed generators, shared by all copies.
         (ROOT / "build" / "stub-generators").mkdir(parents=True, exist_ok=True)
         (self.tree / "build").mkdir()
         (self.tree / "build" / "stub-generators").symlink_to(ROOT / "build" / "stub-generators")

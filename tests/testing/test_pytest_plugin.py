@@ -1,4 +1,4 @@
-"""The fixture in a project of a user's, by pytest in its own process."""
+"""The fixture in a user's project, by pytest in its own process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import infertrace
 from infertrace.testing import SpanRecorder
 
-# Decorated when it is imported, by the default tracer.
+# The default tracer decorates it at import.
 SERVER = """
 import infertrace
 
@@ -88,7 +88,7 @@ def run_pytest(backend: Any, project: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", project],
         cwd=project,
-        # Nothing listens there: what is not recorded in memory would hold up the exit.
+        # Nothing listens there, so spans that stay out of memory would hold up the exit.
         env={
             **os.environ,
             "INFERTRACE_BACKEND": backend.NAME,

@@ -1,4 +1,4 @@
-"""What a recorder of spans in memory shows of them, and what it leaves alone."""
+"""What a recorder shows of the spans in memory, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's type checker makes of the installed package."""
+"""What a user's type checker reports on the installed package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = Path(infertrace.__file__).parents[1]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder that holds the user's code, and no more than a user's settings."""
+    """A folder with the user's code and nothing but a user's settings."""
     shutil.copy(USAGE, tmp_path)
     return tmp_path
 

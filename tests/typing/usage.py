@@ -1,7 +1,7 @@
-"""How a user writes against infertrace: what is right, with its type, and what is not.
+"""Code as a user writes it: correct lines, with their types, and wrong ones.
 
-Checked by test_typing.py and never run. A `type: ignore` marks what has to be an error: both
-checkers also report one that is not needed.
+test_typing.py checks this file and never runs it. A `type: ignore` marks a line that must be an
+error: both checkers also report an unneeded one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def spans() -> None:
 
 
 def swallowing() -> int:
-    # A span lets exceptions through, so the end of this function is not reachable.
+    # A span does not swallow exceptions, so the end of this function is not reachable.
     with tracer.start_span("gpt-4"):
         return 1
 
@@ -172,7 +172,7 @@ async def decorated() -> None:
 
 
 class OwnSpan:
-    """Not a span: it lacks nearly all of one."""
+    """Not a span: it lacks nearly every method of one."""
 
     def end(self) -> None: ...
 

@@ -9,7 +9,7 @@ from generator.field_table import MESSAGES, Table, TableError
 HEADER = "/* Generated from proto/fields.toml by tools/generate.py, which is where to change it. */"
 WIDTH = 100
 MAX_COLUMNS = 64  # the decoder has a bit for each
-# Bytes of a value in a column; a text has offsets instead.
+# Bytes of a value in a column; a column of texts has offsets instead.
 COLUMN_BYTES = {
     "uuid": 16,
     "span_id": 8,

@@ -23,9 +23,9 @@ def span_with_fields(span: str, table: Table) -> str:
     """The text of span.pxi with members and setters in its regions."""
     made = {"text_members": text_members, "span_fields": span_fields, "noop_setters": noop_setters}
 
-    def region(found: re.Match[str]) -> str:
-        code = textwrap.indent(made.pop(found[1])(table), "    ")
-        return f"    # generated: {found[1]}\n{code}    # end of what is generated\n"
+    def region(match: re.Match[str]) -> str:
+        code = textwrap.indent(made.pop(match[1])(table), "    ")
+        return f"    # generated: {match[1]}\n{code}    # end of what is generated\n"
 
     completed = _REGION.sub(region, span)
     if made:

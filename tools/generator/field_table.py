@@ -1,4 +1,4 @@
-"""Reads proto/fields.toml and says what is wrong with it."""
+"""Reads and validates proto/fields.toml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class TableError(ValueError):
-    """Something in the table cannot be; the text names the field and what is allowed."""
+    """The table has an error; the message names the field and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "links": Kind("repeated Link", BYTES, "json"),
     **{message: Kind(message, BYTES, "") for message in MESSAGES[1:]},
 }
-# What the setters of a span can set.
+# The kinds that a span's setters can set.
 SETTABLE = ("text", "count", "measure", "ratio")
 
 
@@ -125,13 +125,13 @@ class Field:
     @property
     def method(self) -> tuple[str, str]:
         """The method of a span that sets it, and that method's parameter."""
-        found = _METHOD.fullmatch(self.setter or f"set_{self.name}(value)")
-        if not found:
+        result = _METHOD.fullmatch(self.setter or f"set_{self.name}(value)")
+        if not result:
             raise TableError(
                 f"{self.message}.{self.name}: setter: expected method(parameter), "
                 f"got {self.setter!r}"
             )
-        return found[1], found[2]
+        return result[1], result[2]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Table:
 
     @property
     def tagged_by_name(self) -> list[Field]:
-        """The fields that the encoders write by code of their own, with a constant for the tag."""
+        """The fields that the encoders write by hand, with a constant for the tag."""
         others = ("model_name", "sample_age_ms")
         return [it for it in self.fields if it.message == "Span" or it.name in others]
 
@@ -171,13 +171,13 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, Field]]:
         """The fields that are columns, in order, each with its path in the message Span."""
-        found = []
+        result = []
         for outer in self.of("Span"):
             if outer.kind_name in MESSAGES:
-                found += [(f"{outer.name}.{it.name}", it) for it in self.of(outer.kind_name)]
+                result += [(f"{outer.name}.{it.name}", it) for it in self.of(outer.kind_name)]
             else:
-                found.append((outer.name, outer))
-        return found
+                result.append((outer.name, outer))
+        return result
 
     def settable(self, *kinds: str) -> list[Field]:
         """The fields with a setter, of these kinds, in the order of the file."""

@@ -38,7 +38,7 @@ def _type(it: Field) -> str:
 
 
 def extended_promises(promises: str, table: Table) -> str:
-    """field_numbers.json with the fields that are new; never changes one that is there."""
+    """field_numbers.json with new fields added; never changes an existing one."""
     content = json.loads(promises)
     for it in table.fields:
         promised = content["messages"][it.message]
@@ -47,7 +47,7 @@ def extended_promises(promises: str, table: Table) -> str:
 
 
 def extended_batch(batch: str, table: Table) -> str:
-    """full_batch.json with a value for each number or text that it does not have yet."""
+    """full_batch.json with a value added for each number or text that it lacks."""
     content = json.loads(batch)
     span = content["spans"][0]
     parts = {

@@ -16,7 +16,7 @@ UPPER_VALUES = {"INT32_MAX": "2**31 - 1", "FLOAT32_MAX": "3.4028234663852886e38"
 
 
 def field_names(table: Table) -> str:
-    """What both backends need where infertrace is imported, so without any import."""
+    """The tables that both backends load at `import infertrace`, so without any import."""
     uppers = "".join(f'    "{it.name}": {_upper(it)},\n' for it in table.measures)
     return (
         HEADER.format(purpose="The fields that a span's user sets, by kind.")
@@ -135,7 +135,7 @@ def _pure_body(it: Field) -> list[str]:
     else:
         kind, lowest, upper, rest = "float", "0.0", _upper(it), "_set_measure"
         arguments = f'"{it.name}", {parameter}, {upper}'
-    # The usual case is written out: a call would double its cost.
+    # Inlined for the usual case: a call would double the cost.
     return [
         f"        if type({parameter}) is {kind} and {lowest} <= {parameter} <= {upper} "
         "and not self._ended:",

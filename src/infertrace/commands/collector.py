@@ -15,7 +15,7 @@ from infertrace.distribution import missing
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
-USAGE_ERROR = 2  # the exit status of a command that was asked for what cannot be
+USAGE_ERROR = 2  # the exit status of a command that was given impossible options
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
         "key": "tls_key",
         "client_authority": "tls_client_ca",
     }
-    given = [key for key in tls_options.values() if getattr(options, key) is not None]
+    tls_keys = [key for key in tls_options.values() if getattr(options, key) is not None]
     tls = None
     if options.tls_cert is not None and options.tls_key is not None:
         tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
-    elif given:
-        return _fail(f"{options.sources[given[0]]}: expected tls-cert and tls-key, both")
+    elif tls_keys:
+        return _fail(f"{options.sources[tls_keys[0]]}: expected tls-cert and tls-key, both")
     try:
         retention = Retention(options.retain_ns, options.max_bytes)
         collector = Collector(
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _allow_open_files() -> None:
-    """As many as may be: each connection is one, and the soft limit is often 1,024."""
+    """Raise the limit of open files: each connection is one, and the soft limit is often 1,024."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit
@@ -101,6 +101,6 @@ def _allow_open_files() -> None:
 
 
 def _fail(reason: str) -> int:
-    # Reasons from a library may have several lines.
+    # One line: a reason from a library may have several.
     print(f"infertrace collector: {' '.join(reason.split())}", file=sys.stderr)
     return USAGE_ERROR

@@ -1,4 +1,4 @@
-"""What the collector logs, on the standard error: lines of text, or of JSON."""
+"""The collector's log on standard error: lines of text, or of JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `exception`."""
+    """One object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(style: str, level: str) -> None:
-    """Log everything from `level` on; the style is `text` or `json`."""
+    """Log everything at `level` or above; the style is `text` or `json`."""
     handler = logging.StreamHandler()
     if style == "json":
         handler.setFormatter(JsonFormatter())

@@ -1,4 +1,4 @@
-"""A collector as its own process, as the demo runs it and as production would."""
+"""A collector in its own process, for the demo."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class CollectorProcess:
         return 0 if self._process is None else self._process.pid
 
     def start(self) -> bool:
-        """Start it and learn its ports; False when it could not start (it says why itself)."""
+        """Start it and read its ports; False if it could not start (it prints the reason)."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "infertrace", "collector"),
                 *("--grpc", self.grpc, "--http", self.http, "--store", self._store),
             ],
-            # What is set for the machine's own collector is not for this one.
+            # These variables configure the machine's own collector, not this one.
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
             stdout=subprocess.PIPE,
             text=True,
-            # Ctrl-C goes to the parent, which then stops the collector in order.
+            # Ctrl-C then reaches only the parent, which shuts the collector down cleanly.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -55,7 +55,7 @@ class CollectorProcess:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """End it in order; after twenty seconds, anyhow."""
+        """Shut it down cleanly; kill it after twenty seconds."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -69,12 +69,12 @@ class CollectorProcess:
             process.stdout.close()
 
     def restart_after(self, delay_s: float) -> None:
-        """Have `keep_up` start it again after that many seconds."""
+        """Stop it, and have `keep_up` start it again after that many seconds."""
         self.stop()
         self._restart_at = time.monotonic() + delay_s
 
     def keep_up(self, restart_after_s: float) -> None:
-        """Start it again when it is due, also after a death that nobody here asked for."""
+        """Start it again when it is due, or some time after it died by itself."""
         if self.is_running():
             return
         if self._process is not None:

@@ -47,32 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="stop the collector for so long in the middle (default: not at all)",
+        help="stop the collector for that long in the middle (default: not at all)",
     )
     parser.add_argument(
-        "--once", action="store_true", help="end after the report instead of serving on"
+        "--once", action="store_true", help="exit after the report instead of serving on"
     )
     parser.add_argument(
         "--grpc",
         default=DEFAULT_GRPC_ADDRESS,
         metavar="HOST:PORT",
-        help="where the collector takes spans (default: %(default)s)",
+        help="where the collector receives spans (default: %(default)s)",
     )
     parser.add_argument(
         "--http",
         default=DEFAULT_HTTP_ADDRESS,
         metavar="HOST:PORT",
-        help="where the collector answers (default: %(default)s)",
+        help="where the collector answers queries (default: %(default)s)",
     )
     parser.add_argument(
         "--store",
         metavar="URL",
-        help="as for the collector (default: a DuckDB file that goes with the demo)",
+        help="as for the collector (default: a DuckDB file, deleted with the demo)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; returns the exit status, 1 when spans are missing in the end."""
+    """Run the demo; returns the exit status, 1 if spans are missing at the end."""
     with contextlib.ExitStack() as stack:
         store = args.store
         if store is None:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_model_server(
     tracer: Tracer, collector: CollectorProcess, duration_s: float, outage_s: float
 ) -> bool:
-    """Serve for `duration_s`, show progress; True when every span was delivered."""
+    """Serve for `duration_s` and show progress; True if every span was delivered."""
     servers = [SimulatedServer(tracer, model, _SEED + n) for n, model in enumerate(MODELS)]
     began = time.monotonic()
     outage_at = began + duration_s / 2 if outage_s else float("inf")
@@ -147,7 +147,7 @@ def _print_progress(
         f"{stats['produced']:6d} spans  {stats['delivered']:6d} delivered  "
         f"{stats['pending']:5d} pending  collector {state}"
     )
-    # On a terminal the line is drawn over itself; in a file each gets its own line.
+    # A terminal overwrites the line; a file gets one line each time.
     print(f"\r{line:<100}", end="", flush=True) if sys.stdout.isatty() else print(line, flush=True)
 
 
@@ -191,8 +191,8 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, tuple("-" * width for width in widths), *rows):
         first, *numbers = (
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join((first, *numbers)))
 

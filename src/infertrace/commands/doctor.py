@@ -24,16 +24,14 @@ if TYPE_CHECKING:
 
 _SECRET: Final = ("headers", "token")
 _DISTRIBUTIONS: Final = ("grpcio", "protobuf", "nvidia-ml-py")
-_OLDEST_YEAR: Final = 2024  # a clock that shows less has not been set
+_OLDEST_YEAR: Final = 2024  # a clock that shows an earlier year has not been set
 _MODEL: Final = "infertrace-doctor"
 _OTLP_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument(
-        "--endpoint", metavar="HOST:PORT", help="in place of the one that is configured"
-    )
+    parser.add_argument("--endpoint", metavar="HOST:PORT", help="instead of the configured one")
     parser.add_argument(
         "--timeout",
         type=float,
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything; 0 when spans arrive, 1 when something is in their way."""
+    """Check everything; returns 0 if spans arrive, 1 if something prevents that."""
     findings = []
     for finding in examine(options.endpoint, options.timeout):
         findings.append(finding)
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
-    """All findings, in the order of a span's road."""
+    """All findings, in the order of a span's path to the collector."""
     installation = check_installation()
     yield installation
     if installation.state == PROBLEM:
@@ -99,13 +97,13 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
 def _versions() -> Finding:
     import infertrace
 
-    found = [f"infertrace {infertrace.__version__}", f"Python {platform.python_version()}"]
+    versions = [f"infertrace {infertrace.__version__}", f"Python {platform.python_version()}"]
     for name in _DISTRIBUTIONS:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return Finding("versions", OK, ", ".join((*found, platform.platform())))
+            versions.append(f"no {name}")
+    return Finding("versions", OK, ", ".join((*versions, platform.platform())))
 
 
 def _backend() -> Finding:
@@ -180,7 +178,7 @@ def _protocol(settings: Settings, timeout_s: float) -> Finding:
     from infertrace.exporting.target import Target
 
     refusals = []
-    # An empty message is one of both protocols, and so is an empty answer.
+    # An empty message is valid in both protocols, and so is an empty answer.
     for protocol, wire in (
         ("infertrace", InfertraceWire()),
         ("OTLP", InfertraceWire(grpc_method=_OTLP_METHOD)),

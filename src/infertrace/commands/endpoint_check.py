@@ -1,4 +1,4 @@
-"""What is at an endpoint, where it is not a collector of infertrace over gRPC."""
+"""Finds out what answers at an endpoint that is not an infertrace collector over gRPC."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def address(settings: Settings) -> tuple[str, int]:
 
 
 def port_hint(settings: Settings) -> str:
-    """What a port stands for that is often given for the right one; empty for others."""
+    """What a port that is often mistaken for the right one is for; empty for other ports."""
     known = _OTHER_PORTS.get(address(settings)[1])
     return f"; {known}: spans go to a collector's gRPC port, {_GRPC_PORT}" if known else ""
 
 
 def http_hint(settings: Settings, timeout_s: float) -> str:
-    """That HTTP answers there, and whose; empty where it does not."""
+    """A hint that HTTP answers there, and whose it is; empty if it does not."""
     host, port = address(settings)
     connection: http.client.HTTPConnection
     if settings.endpoint.startswith("https:"):
-        # Nothing is sent that is secret, and what answers is only named.
+        # The request holds no secret, and the answer is only used to name the server.
         unverified = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=unverified)
     else:

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store",
         default=DEFAULT_STORE_URL,
         metavar="URL",
-        help="where the spans are; a DuckDB file must not be open in a collector at the same time "
+        help="where the spans are; no collector may have a DuckDB file open at the same time "
         "(default: %(default)s)",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where to write")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export; returns the exit status."""
+    """Export the spans; returns the exit status."""
     try:
         from infertrace.collector.store.parquet_export import export_parquet
         from infertrace.collector.store.registry import open_store

@@ -1,4 +1,4 @@
-"""What `infertrace doctor` says of one thing that it looked at."""
+"""The result of one check of `infertrace doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 
 class Finding(NamedTuple):
-    """What came of one check."""
+    """The result of one check."""
 
     check: str
     state: str

@@ -1,4 +1,4 @@
-"""Whether the files that are imported are ours: another project installs a package of this name."""
+"""Checks that the imported files are ours: another project installs a package of this name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHECK = "installation"
 
 
 def check_installation() -> Finding:
-    """Whether another distribution took, or may take, the places of our files."""
+    """Whether another distribution has overwritten our files, or may do so."""
     try:
         ours = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -34,10 +34,10 @@ def check_installation() -> Finding:
 
 
 def _foreign_files(ours: metadata.Distribution) -> list[str]:
-    """Those that are not there as they were installed, by their recorded sizes."""
+    """Our files that are missing, or differ in size from what the installer recorded."""
     foreign = []
     for file in ours.files or ():
-        # An installer compiles; what it writes then has no size recorded.
+        # The installer records no size for the bytecode that it compiles.
         if file.parts[0] != "infertrace" or file.size is None:
             continue
         path = file.locate()

@@ -1,4 +1,4 @@
-"""`infertrace replay`: sends what a tracer wrote to a file (`file:///PATH`) to a collector."""
+"""`infertrace replay`: sends the spans in a tracer's file (`file:///PATH`) to a collector."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send all files; returns 0 when every batch was taken, 1 otherwise.
+    """Send all files; returns 0 if every batch was accepted, 1 otherwise.
 
-    To send a file twice does no harm: the collector keeps one of each span.
+    Sending a file twice does no harm: the collector keeps one of each span.
     """
     from infertrace import backend
     from infertrace.configuration import resolve

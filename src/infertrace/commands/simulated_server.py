@@ -1,6 +1,6 @@
 """A simulated model server: requests arrive, wait in a queue, and run in batches.
 
-What it computes is a sleep; what it records is what a real server would.
+It sleeps in place of computing, and records what a real server would.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Model(NamedTuple):
     max_batch: int
     arrivals_per_s: float
     base_s: float
-    """Time of one step whatever it holds."""
+    """Duration of a step without tokens."""
     per_token_s: float
     max_output_tokens: int
 
@@ -52,7 +52,7 @@ class SimulatedServer:
         self._thread = threading.Thread(target=self._run, name=model.name, daemon=True)
         self.steps = 0
         self.slowest_tracing_s = 0.0
-        """The longest that one step was held up by tracing it."""
+        """The longest time that tracing added to one step."""
 
     def start(self) -> None:
         self._thread.start()
@@ -99,7 +99,7 @@ class SimulatedServer:
         self.slowest_tracing_s = max(self.slowest_tracing_s, time.perf_counter() - began - worked_s)
 
     def _compute(self, batch: list[tuple[float, int]]) -> float:
-        """The stages of one step; returns how long they slept."""
+        """Run the stages of one step; returns how long they slept, in seconds."""
         model = self._model
         prompt_tokens = sum(tokens for _, tokens in batch)
         output_tokens = sum(
@@ -126,4 +126,4 @@ class SimulatedServer:
 
 
 class SimulatedFailure(Exception):
-    """What a model server meets now and then."""
+    """An error as a model server meets it now and then."""

@@ -1,4 +1,4 @@
-"""`infertrace spool`: delivers what dead processes left in a directory of spools."""
+"""`infertrace spool`: delivers the spans that dead processes left in a spool directory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ USAGE_ERROR = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    drain = actions.add_parser("drain", help="deliver it and remove the files")
-    drain.add_argument("--spool-dir", metavar="DIR", help="in place of INFERTRACE_SPOOL_DIR")
-    drain.add_argument(
-        "--endpoint", metavar="HOST:PORT", help="in place of the one that is configured"
-    )
+    drain = actions.add_parser("drain", help="deliver the spans and remove the files")
+    drain.add_argument("--spool-dir", metavar="DIR", help="instead of INFERTRACE_SPOOL_DIR")
+    drain.add_argument("--endpoint", metavar="HOST:PORT", help="instead of the configured one")
     drain.add_argument(
         "--timeout",
         type=float,
@@ -28,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Deliver all that no live process owns; 0 when nothing of it is left."""
+    """Deliver every spool that no live process owns; returns 0 if none of them is left."""
     from infertrace import backend
     from infertrace.configuration import resolve
     from infertrace.exporting.answer import SendError
@@ -42,12 +40,12 @@ def run(options: argparse.Namespace) -> int:
         return _fail(str(error))
     if settings.spool_dir is None:
         return _fail("expected --spool-dir or INFERTRACE_SPOOL_DIR")
-    # Only now: they load what is nowhere but on POSIX, where alone there is a spool.
+    # Imported late: these modules load only on POSIX, which `resolve` has checked.
     from infertrace.buffering.spool_reader import left_in
     from infertrace.exporting.spool_drain import Leftovers
 
     directory = Path(settings.spool_dir)
-    # This process does nothing else, so it sends by itself.
+    # This process does nothing else, so it needs no sender process.
     connect = choose_transport(settings._replace(sender_process=False), backend.selected)
     try:
         transport = connect()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, for a process whose main thread waits for nothing else."""
+"""SIGTERM and SIGINT, for a process whose main thread only waits for them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class TerminationSignals:
-    """Catches both from now on; for the main thread.
+    """Catches both as soon as it is made, on the main thread.
 
-    A handler in Python runs between two instructions of the main thread. A signal that comes when
-    that thread has begun to wait, but does not sleep yet, would be seen when the wait ends: for a
-    lock or a queue, never. The byte that the interpreter writes for it (`signal.set_wakeup_fd`)
-    stays until somebody reads it.
+    A Python handler runs between two instructions of the main thread. If a signal arrives when that
+    thread has begun to wait but does not sleep yet, the handler runs after the wait: for a lock or
+    a queue, never. The byte that the interpreter writes (`signal.set_wakeup_fd`) waits to be read.
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class TerminationSignals:
             signal.signal(number, lambda *_: None)
 
     def wait(self) -> signal.Signals:
-        """The first of them that came; from then on, another one ends the process at once."""
+        """Wait for the first signal; after that, another one ends the process at once."""
         received = signal.Signals(self._reading.recv(1)[0])
         for number in _NUMBERS:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Variables of the environment that are set and say nothing to infertrace."""
+"""Finds environment variables that look like ours but that infertrace ignores."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from infertrace.commands.finding import NOTE, Finding
 
 _PREFIX: Final = "INFERTRACE_"
 _OF_THE_BUILD: Final = ("INFERTRACE_PURE", "INFERTRACE_REQUIRE_NATIVE")
-_ALIKE: Final = 0.88  # how much a name has to be like one of ours, 0 to 1
-_ALIKE_ENDS: Final = 0.6  # the same for what comes after the prefix
+_ALIKE: Final = 0.88  # how similar a name has to be to one of ours, 0 to 1
+_ALIKE_ENDS: Final = 0.6  # the same for the part after the prefix
 _OPENTELEMETRY: Final = "OTEL_EXPORTER_OTLP_"
 
 
 def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """A note on each that looks like one of ours and is none, with the one that may be meant."""
+    """A note on each variable that looks like one of ours but is none, with the nearest of ours."""
     known = _known()
     for name in sorted(environ):
         if name in known:
@@ -34,7 +34,7 @@ def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def check_opentelemetry(environ: Mapping[str, str], endpoint: str | None) -> Iterator[Finding]:
-    """A note where an endpoint of OpenTelemetry is the only one that is given."""
+    """A note if the only endpoint in the environment is an OpenTelemetry one."""
     name = f"{_OPENTELEMETRY}ENDPOINT"
     if environ.get(name) and not environ.get("INFERTRACE_ENDPOINT") and endpoint is None:
         yield Finding(

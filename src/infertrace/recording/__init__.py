@@ -1,1 +1,1 @@
-"""Recording: the current span, what a span holds, and the bytes it becomes."""
+"""Recording: the current span, a span's contents, and its encoding."""

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-# Type codes of the struct module, and how many bytes an item of that kind may have.
+# Type codes of the struct module, and the size of a time in bytes.
 _INTEGERS: Final = ("i", "l", "q")
 _REALS: Final = ("f", "d")
 _TIME_BYTES: Final = 8
@@ -19,28 +19,28 @@ _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 
 
 def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str, memoryview]:
-    """Views of all columns that were given, checked.
+    """Validated views of all columns that are not None.
 
-    Raises TypeError for a column that is no buffer or holds another type, ValueError for
-    one of another shape; the text names the column, what was expected and what it got.
+    Raises TypeError for a column that is not a buffer or holds another type, ValueError for one
+    of another shape; the message names the column, what was expected and what it got.
     """
     for name in columns:
         if name not in COUNT_FIELDS and name not in MEASURE_FIELDS:
             allowed = ", ".join((*COUNT_FIELDS, *MEASURE_FIELDS))
             raise TypeError(f"record_batch: {name!r} is no column; expected one of {allowed}")
-    found = {
+    result = {
         "start_ns": _view("start_ns", start_ns),
         "duration_ns": _view("duration_ns", duration_ns),
     }
-    found.update((name, _view(name, it)) for name, it in columns.items() if it is not None)
-    rows = len(found["start_ns"])
-    for name, view in found.items():
+    result.update((name, _view(name, it)) for name, it in columns.items() if it is not None)
+    rows = len(result["start_ns"])
+    for name, view in result.items():
         if len(view) != rows:
             raise ValueError(
                 f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, "
                 f"got {len(view)}"
             )
-    return found
+    return result
 
 
 def _view(name: str, column: Any) -> memoryview:
@@ -69,7 +69,7 @@ def _view(name: str, column: Any) -> memoryview:
 
 
 def numbers(view: memoryview) -> tuple[Any, ...]:
-    """The values of a checked view; memoryview itself reads only aligned items."""
+    """The values of a validated view; memoryview itself reads only aligned items."""
     from struct import unpack
 
     code = {"i": {4: "i", 8: "q"}, "f": {4: "f", 8: "d"}}

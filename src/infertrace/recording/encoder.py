@@ -1,7 +1,7 @@
-"""The bytes of a span, in pure Python: `infertrace.v1.Span` of proto/span.proto.
+"""Encodes a span in pure Python, as `infertrace.v1.Span` of proto/span.proto.
 
-Fields are written in the order of their numbers, maps in the order in which
-their keys were first set, so that both backends write the same bytes.
+Both backends write fields in the order of their numbers, and maps in the order in which
+their keys were first set, so that they write the same bytes.
 Source of the format: Protocol Buffers, "Encoding".
 """
 
@@ -56,7 +56,7 @@ def attribute_entries(tag: bytes, attributes: Mapping[str, Scalar]) -> bytes:
 
 
 def resource_metrics(metrics: Mapping[str, float | int | str]) -> bytes:
-    """A `ResourceMetrics` message but for its last written field, the sample's age."""
+    """A `ResourceMetrics` message without the field written last, the sample's age."""
     out = b""
     for name, tag, kind in RESOURCE_FIELDS:
         value = metrics.get(name)

@@ -1,4 +1,4 @@
-"""What an exception says on a span."""
+"""How an exception appears on a span: status, message, attributes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from infertrace.recording.values import Scalar
 
-# The classes that mean "stopped from outside", by name: importing asyncio or trio for
-# them would cost every program that uses neither.
+# The classes that mean "stopped from outside", by name: programs that use neither asyncio nor
+# trio should not pay for importing them.
 _CANCELLATIONS = frozenset(
     {
         "asyncio.exceptions.CancelledError",
@@ -31,7 +31,7 @@ def status_of(kind: type[BaseException]) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """`Type: message`, valid text of bounded length, whatever `__str__` does."""
+    """`Type: message`, as valid text of bounded length, whatever `__str__` does."""
     message = _printed(error)
     name = type(error).__name__
     return text(f"{name}: {message}" if message else name)[0] or name
@@ -44,14 +44,14 @@ def exception_attributes(
     kind = type(error)
     module = kind.__module__
     name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-    found: dict[str, Scalar] = {"exception.type": name}
+    attributes: dict[str, Scalar] = {"exception.type": name}
     message = text(_printed(error))[0]
     if message:
-        found["exception.message"] = message
+        attributes["exception.message"] = message
     stack = _stack(error, traceback or error.__traceback__)
     if stack:
-        found["exception.stacktrace"] = stack
-    return found
+        attributes["exception.stacktrace"] = stack
+    return attributes
 
 
 def _printed(error: BaseException) -> str:
@@ -64,7 +64,7 @@ def _printed(error: BaseException) -> str:
 def _stack(error: BaseException, traceback: TracebackType | None) -> str | None:
     if traceback is None:
         return None
-    # Imported here: only a span that fails needs it.
+    # Imported here because only a failing span needs it.
     from traceback import format_tb
 
     try:

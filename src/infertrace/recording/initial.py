@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def fill(span: Any, tags: object, attributes: object, links: object) -> None:
-    """Set each entry with the span's setters; never raises. A wrong container counts once."""
+    """Set each entry with the span's setters; never raises. An invalid container counts once."""
     for entries, setter in ((tags, span.set_tag), (attributes, span.set_attribute)):
         if entries is None:
             continue

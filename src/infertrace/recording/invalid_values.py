@@ -1,7 +1,7 @@
 """Logs the first invalid value of each kind, so that users learn what `invalid_fields` counts.
 
-Values are validated on the threads that record, which must not wait for a log handler: they leave
-a notice here, and the exporter's thread logs it.
+The threads that record validate the values, and must not wait for a log handler: they leave a
+notice here, and the exporter's thread logs it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONE_BLOCK: Final = "one block for each span: the first that is left ends it"
 START: Final = "nanoseconds since 1970, of the year 2000 or later, as time.time_ns() gives them"
 DURATION: Final = "nanoseconds, 0 or more, as an integer"
 
-# Enough for each field with a few wrong types; further notices are dropped, their values counted.
+# Enough for each field with a few wrong types; beyond that, invalid values are only counted.
 _MAX_KINDS: Final = 256
 
 _known: set[tuple[str, type, str]] = set()
@@ -39,7 +39,7 @@ _notices: deque[str] = deque()
 
 
 def measure(upper: float) -> str:
-    """What a measure of 0 to `upper` accepts."""
+    """A description of the values that a measure from 0 to `upper` accepts."""
     if upper >= FLOAT32_MAX:
         return "a finite number, 0 or more, that a 32-bit float can hold"
     return f"a number from 0 to {upper:g}"
@@ -48,10 +48,10 @@ def measure(upper: float) -> str:
 def notice(
     field: str, value: object, allowed: str, wake: Callable[[], object], key: object = None
 ) -> None:
-    """Have one line logged where this is the first value of its kind.
+    """Have one line logged if this is the first value of its kind.
 
-    The kind is the field, the value's type, and what is allowed. wake: calls the exporter. key:
-    of a tag or an attribute.
+    A kind is a field, the value's type, and what is allowed. wake: wakes the exporter. key: the
+    key of a tag or an attribute.
     """
     try:
         kind = (field, type(value), allowed)
@@ -59,15 +59,15 @@ def notice(
             return
         _known.add(kind)
         of_key = f" {key[:64]!a}" if type(key) is str else ""
-        # The value itself may be a prompt or a secret.
+        # Never the value itself: it may be a prompt or a secret.
         _notices.append(f"{field}{of_key}: expected {allowed}; got {_described(type(value))}")
         wake()
-    except (RuntimeError, MemoryError):  # no thread or no memory: the count tells all the same
+    except (RuntimeError, MemoryError):  # no thread or no memory; the value is counted anyway
         return
 
 
 def take_notices() -> list[str]:
-    """The notices that nobody has logged yet, each once."""
+    """Remove and return the notices that are not logged yet."""
     taken = []
     while _notices:
         taken.append(_notices.popleft())

@@ -60,7 +60,7 @@ current: Final = CURRENT.get
 def set_current(span: AnySpan | None) -> None:
     """Make `span` (or None) the current one of this context."""
     if type(span) is Span and span._previous is NOOP:
-        # Mark it as entered: a later `with` must not take a span inside of it for its parent.
+        # Mark it as entered, or a later `with` could take a span inside it for its parent.
         span._previous = None
     _make_current(span)
 
@@ -70,8 +70,8 @@ if sys.version_info >= (3, 12):
 else:
 
     def _make_current(span: AnySpan | None) -> None:
-        # The GC may run while CPython copies the map of variables; a finalizer that sets a variable
-        # would then free that map in mid-copy.
+        # The GC may run while CPython copies the map of variables; a finalizer that sets a
+        # variable would then free that map in mid-copy.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -83,13 +83,13 @@ else:
 
 STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 
-# Upper bound on a span without attributes, apart from its texts. It covers the Python objects,
+# Upper bound on a span without attributes, excluding its texts. It covers the Python objects,
 # which are larger than their encoding.
 _BASE_BYTES: Final = 768
 # Keys, tags and lengths around one map entry, event or link.
 _ENTRY_BYTES: Final = 48
-# A span above this bound is encoded at once to learn its exact size, so that both backends
-# drop the same spans as `oversize`.
+# Above this bound, `_size` encodes the span to learn its exact size, so that both backends drop
+# the same spans as `oversize`.
 _EXACT_FROM_BYTES: Final = 16 * 1024
 _ALL_TRACES: Final = 2**64
 _DEFAULT_OPERATION: Final = "inference"
@@ -98,7 +98,7 @@ _LIGHT_TEXT: Final = 128
 
 
 class Span(FieldSetters):
-    """One operation. See `infertrace.Span` for what each method takes."""
+    """One operation. `infertrace.Span` documents the methods."""
 
     __slots__ = (
         "__dict__",
@@ -120,7 +120,7 @@ class Span(FieldSetters):
     _duration: int = 0
     _events: list[tuple[int, str, dict[str, Scalar] | None]] | None = None
     _heavy: bool = False
-    """Whether texts or entries of unbounded size were set; else the size of the span is bounded."""
+    """Whether it has texts or entries of unbounded size; if not, _BASE_BYTES bounds its size."""
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
     _parent_is_remote: bool = False
@@ -135,9 +135,9 @@ class Span(FieldSetters):
     _model: str | None
     _operation: str
     _previous: Any
-    """The span around this one, or None; NOOP, which is never current, until it is entered."""
+    """The enclosing span, or None; until this span is entered: NOOP, which is never current."""
     _sample: tuple[bytes, int] | None
-    """The resource snapshot at its end."""
+    """The latest resource sample when the span ended."""
     _ended: int
     """Monotonic nanoseconds; 0 while the span runs."""
     _start: int
@@ -190,7 +190,7 @@ class Span(FieldSetters):
 
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None:
         title, as_given = _clean_key(name)
-        kept, invalid = values.entries(attributes, self._recorder._wake)
+        valid, invalid = values.entries(attributes, self._recorder._wake)
         if self._events is None:
             self._events = []
             self._heavy = True
@@ -202,13 +202,13 @@ class Span(FieldSetters):
         if not as_given:
             self._refuse("event", name, invalid_values.KEY)
         self._count_invalid(invalid)
-        self._events.append((monotonic_ns() + self._recorder.anchor, title, kept))
+        self._events.append((monotonic_ns() + self._recorder.anchor, title, valid))
 
     def add_link(
         self, other: AnySpan | str, attributes: Mapping[str, Scalar] | None = None
     ) -> None:
         context = _context_of(other)
-        kept, invalid = values.entries(attributes, self._recorder._wake)
+        valid, invalid = values.entries(attributes, self._recorder._wake)
         if self._links is None:
             self._links = []
             self._heavy = True
@@ -218,7 +218,7 @@ class Span(FieldSetters):
         if not self._has_room("link", other, self._links):
             return
         self._count_invalid(invalid)
-        self._links.append((context.trace_id, context.span_id, kept))
+        self._links.append((context.trace_id, context.span_id, valid))
 
     def record_exception(self, error: BaseException) -> None:
         if not issubclass(type(error), BaseException):
@@ -265,8 +265,8 @@ class Span(FieldSetters):
 
     def __enter__(self) -> Span:
         if self._previous is not NOOP:
-            # A second entry leaves the current span alone: to remember it as the parent could
-            # close a cycle, and to restore another context's span would mix up traces.
+            # A second entry leaves the current span alone: remembering that as the parent could
+            # close a cycle, and restoring another context's span would mix up traces.
             self._refuse("with", self, invalid_values.ONE_BLOCK)
             return self
         previous: Any = CURRENT.get()
@@ -302,7 +302,7 @@ class Span(FieldSetters):
             if full or not recorder._awake:
                 recorder._call_exporter()
         except (RecursionError, MemoryError):
-            # Only what needs no Python frame; the next thread that gets the lock counts the span.
+            # Do only what needs no Python frame; the next thread with the lock counts the span.
             if CURRENT.get() is self:
                 CURRENT.set(self._previous)
             if not counted:
@@ -369,12 +369,12 @@ class Span(FieldSetters):
             self._set_field(field, value, *values.measure(value, upper), allowed)
 
     def _set_field(
-        self, field: str, value: object, kept: object, as_given: bool, allowed: str
+        self, field: str, value: object, valid: object, as_given: bool, allowed: str
     ) -> None:
         if not as_given or self._ended:
             self._refuse(field, value, invalid_values.BEFORE_THE_END if as_given else allowed)
-        if kept is not None and not self._ended:
-            self._fields[field] = kept
+        if valid is not None and not self._ended:
+            self._fields[field] = valid
 
     def _set_entry(
         self,
@@ -382,22 +382,22 @@ class Span(FieldSetters):
         entries: dict[str, Any],
         key: object,
         value: object,
-        kept: object,
+        valid: object,
         as_given: bool,
     ) -> None:
         allowed = None
         if not as_given:
             allowed = invalid_values.TEXT if name == "tag" else invalid_values.SCALAR
-        used, key_as_given = _clean_key(key)
+        valid_key, key_as_given = _clean_key(key)
         if not key_as_given:
             name, value, allowed = f"{name} key", key, invalid_values.KEY
-        if used is not None and kept is not None:
+        if valid_key is not None and valid is not None:
             if self._ended:
                 allowed = invalid_values.BEFORE_THE_END
-            elif len(entries) >= MAX_ENTRIES and used not in entries:
+            elif len(entries) >= MAX_ENTRIES and valid_key not in entries:
                 allowed = invalid_values.ENTRIES
             else:
-                entries[used] = kept
+                entries[valid_key] = valid
         if allowed is not None:
             self._refuse(name, value, allowed, key)
 
@@ -411,7 +411,7 @@ class Span(FieldSetters):
         return True
 
     def _refuse(self, field: str, value: object, allowed: str, key: object = None) -> None:
-        """Count a value that is left out or clamped; the first of its kind is logged."""
+        """Count a value that was left out or clamped, and have the first of its kind logged."""
         self._count_invalid(1)
         invalid_values.notice(field, value, allowed, self._recorder._wake, key)
 
@@ -429,10 +429,10 @@ _new: Final = object.__new__
 class NoopSpan(NoopFieldSetters):
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
-    Shared. The one that is `root` stands at the root of a trace that is not sampled, and
-    is current inside of its block, so that what happens there is not sampled either. Where
-    another span is current around that block, one made for the block stands in for the shared
-    root and remembers that span.
+    Instances are shared. The one with `root` is the root of every trace that is not sampled, and
+    is current inside its block, so that spans started there are not sampled either. If another
+    span is current around that block, `__enter__` makes an instance for the block that remembers
+    that span.
     """
 
     __slots__ = ("_previous", "_root")
@@ -494,9 +494,9 @@ _UNSAMPLED_ROOT: Final = NoopSpan(root=True)
 
 
 class _StartsSpans:
-    """What has a recorder: the recorder itself, and a tracer.
+    """Base of whatever has a recorder: the recorder itself, and a tracer.
 
-    One method serves both: a call from one to the other would show in the cost of a span.
+    Both have one method: if one called the other, the call would show in the cost of a span.
     """
 
     __slots__ = ()
@@ -544,11 +544,11 @@ class _StartsSpans:
         if model_name is not None and (
             type(model_name) is not str or not model_name.isascii() or len(model_name) > _LIGHT_TEXT
         ):
-            given = model_name
-            model_name, as_given = values.text(given)
+            name = model_name
+            model_name, as_given = values.text(name)
             if not as_given:
                 invalid += 1
-                invalid_values.notice("model_name", given, invalid_values.TEXT, recorder._wake)
+                invalid_values.notice("model_name", name, invalid_values.TEXT, recorder._wake)
             span._heavy = True
         if operation_name is not _DEFAULT_OPERATION and (
             type(operation_name) is not str
@@ -588,20 +588,20 @@ class _StartsSpans:
 
 
 class TracerBase(_StartsSpans):
-    """What a tracer is derived from."""
+    """The base class of `Tracer`."""
 
     __slots__ = ()
     _recorder: Recorder
 
     @staticmethod
     def add_start_span(tracer: Any, documentation: str) -> None:
-        """Make it a method of that class, with this documentation."""
+        """Make `start_span` a method of the class `tracer`, with this docstring."""
         own = _StartsSpans.start_span
         method = FunctionType(own.__code__, own.__globals__, "start_span", own.__defaults__)
         method.__kwdefaults__ = own.__kwdefaults__
         method.__qualname__ = tracer.start_span.__qualname__
         method.__doc__ = documentation
-        method.__dict__["__wrapped__"] = tracer.start_span  # which has the signature
+        method.__dict__["__wrapped__"] = tracer.start_span  # inspect takes the signature from it
         tracer.start_span = method
 
 
@@ -614,10 +614,10 @@ class Recorder(_StartsSpans):
     sample_gpu = None
 
     def interrupt(self) -> None:
-        """Nothing: there is nothing to interrupt."""
+        """Does nothing: there is no delivery loop to interrupt."""
 
     def stop_sampling(self, stopped: bool = True) -> None:
-        """Nothing, for the same reason."""
+        """Does nothing: the sampler's thread holds the GIL."""
 
     @property
     def _recorder(self) -> Recorder:
@@ -634,26 +634,26 @@ class Recorder(_StartsSpans):
         self.enabled = True
         self.service_name = ""
         self.sample: tuple[bytes, int] | None = None
-        """The encoded resource metrics and when they were taken (monotonic nanoseconds)."""
+        """The encoded resource metrics and when they were read (monotonic nanoseconds)."""
         self.anchor = time.time_ns() - monotonic_ns()
         """Wall clock minus monotonic clock, nanoseconds."""
         self.set_sample_rate(1)
         self.reset()
 
     def reset(self) -> None:
-        """Start anew, as a forked child must: ids, buffer and ledger are its own."""
+        """Start anew in a forked child, with new ids, an empty buffer and an empty ledger."""
         seed = int.from_bytes(os.urandom(32), "big")
         self._random_bits = Random(seed).getrandbits
         self._awake = False
         self._buffer.reset()
 
     def set_sample_rate(self, rate: float) -> None:
-        """Record this share (0 to 1) of the traces that start here."""
+        """Record this share (0 to 1) of the traces that start in this process."""
         self._sample_bound = round(rate * _ALL_TRACES)
         self._samples_all = self._sample_bound >= _ALL_TRACES
 
     def new_span_id(self) -> int:
-        """The next of this process's span ids, 1 to 2**64 - 1."""
+        """A random span id, 1 to 2**64 - 1."""
         return self._random_bits(64) or self.new_span_id()
 
     def record(
@@ -712,7 +712,7 @@ class Recorder(_StartsSpans):
             invalid_values.notice("duration_ns", value, invalid_values.DURATION, self._wake)
 
     def _record_finished(self, span: Span, start_ns: int, duration_ns: int) -> bool:
-        """Buffer a span with these times; with invalid ones, count it as dropped: False."""
+        """Buffer a span with these times; False if they are invalid, and the span is dropped."""
         if start_ns < MIN_START_UNIX_NS or duration_ns < 0 or start_ns + duration_ns > INT64_MAX:
             span._ended = span._start
             self._buffer.count_unencodable(span)
@@ -728,9 +728,9 @@ class Recorder(_StartsSpans):
         self._awake = True
         try:
             self._wake()
-        except (RuntimeError, MemoryError):  # no thread could be started: the next span asks again
+        except (RuntimeError, MemoryError):  # no thread could start; the next span tries again
             self._awake = False
-        except BaseException:  # of a signal handler
+        except BaseException:  # raised by a signal handler
             self._awake = False
             raise
 
@@ -747,7 +747,7 @@ class Recorder(_StartsSpans):
         self._buffer.settle(batch, delivered, reason)
 
     def sleep(self) -> None:
-        """Wake the exporter again with the next span that ends."""
+        """Have the next span that ends wake the exporter again."""
         self._awake = False
 
     def close(self) -> None:
@@ -769,13 +769,13 @@ class Recorder(_StartsSpans):
 
 
 def _nanoseconds(value: object) -> int:
-    """The value where it is a 64-bit integer, else -1."""
-    kept, _ = values.scalar(value)
-    return kept if type(kept) is int else -1
+    """The value if it is a 64-bit integer, else -1."""
+    number, _ = values.scalar(value)
+    return number if type(number) is int else -1
 
 
 def _plain(text: str) -> bool:
-    """Valid as it stands: not empty, of bounded length, no surrogates to look for."""
+    """Whether the text is valid unchanged: ASCII, not empty, of bounded length."""
     return text.isascii() and 0 < len(text) <= MAX_TEXT_BYTES
 
 
@@ -795,20 +795,20 @@ def _context_of(other: object) -> TraceContext | None:
     if type(other) is str:
         return parse_traceparent(other)
     kind = type(other)
-    # Not `in`: comparing may call a user's metaclass, which may raise.
+    # Not `in`: the comparison may call a user's metaclass, which may raise.
     return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
 
 
 def _live(span: Any) -> Any:
-    """The innermost enclosing span that has not ended (blocks may be left out of order)."""
-    found = span
-    while found is not None and found._ended:
-        found = found._previous
-    # Path compression: no chain of ended spans is walked twice.
-    while span is not found:
-        following, span._previous = span._previous, found
+    """The innermost enclosing span that has not ended (blocks may exit out of order)."""
+    live = span
+    while live is not None and live._ended:
+        live = live._previous
+    # Path compression, so that no chain of ended spans is walked twice.
+    while span is not live:
+        following, span._previous = span._previous, live
         span = following
-    return found
+    return live
 
 
 def _weight(entries: Mapping[str, object] | None) -> int:

@@ -31,26 +31,26 @@ _MODULE = type.__dict__["__module__"].__get__
 
 
 def text(value: object) -> tuple[str | None, bool]:
-    """A string: lone surrogates become U+FFFD, what exceeds `MAX_TEXT_BYTES` is cut off."""
-    # Not isinstance: that asks the value's own `__class__`, which may raise.
+    """A string: lone surrogates become U+FFFD, anything beyond `MAX_TEXT_BYTES` is cut off."""
+    # Not isinstance: that reads the value's own `__class__`, which may raise.
     if not issubclass(type(value), str):
         return None, False
     subclass: Any = value
     plain = str.__str__(subclass)
-    # UTF-8 takes at least one byte a character: cut before encoding 100 MB.
-    kept = plain[:MAX_TEXT_BYTES]
+    # A character takes at least one byte of UTF-8, so cut before encoding what may be 100 MB.
+    valid = plain[:MAX_TEXT_BYTES]
     try:
-        encoded = kept.encode()
+        encoded = valid.encode()
     except UnicodeEncodeError:
-        kept = kept.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        encoded = kept.encode()
+        valid = valid.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoded = valid.encode()
     if len(encoded) > MAX_TEXT_BYTES:
-        kept = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
-    return kept, kept == plain
+        valid = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
+    return valid, valid == plain
 
 
 def count(value: object) -> tuple[int | None, bool]:
-    """An integer of 0 to 2**31 - 1: a larger one is clamped, a negative one left out."""
+    """An integer from 0 to 2**31 - 1: larger ones are clamped, negative ones left out."""
     number = _integer(value)
     if number is None or number < 0:
         return None, False
@@ -58,7 +58,7 @@ def count(value: object) -> tuple[int | None, bool]:
 
 
 def measure(value: object, upper: float) -> tuple[float | None, bool]:
-    """A finite number of 0 to `upper`: a larger one is clamped, a negative one left out."""
+    """A finite number from 0 to `upper`: larger ones are clamped, negative ones left out."""
     number = _real(value)
     if number is None or not 0.0 <= number < math.inf:
         return None, False
@@ -89,13 +89,13 @@ def key(value: object) -> tuple[str | None, bool]:
 def entries(
     mapping: object, wake: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, Scalar] | None, int]:
-    """The valid entries of an attribute mapping, and how many were not taken as given.
+    """The valid entries of an attribute mapping, and how many were changed or left out.
 
-    wake: calls the exporter, which logs the first of each kind.
+    wake: wakes the exporter, which logs the first of each kind.
     """
     if mapping is None:
         return None, 0
-    kept: dict[str, Scalar] = {}
+    valid: dict[str, Scalar] = {}
     invalid = 0
     try:
         if not isinstance(mapping, Mapping):
@@ -111,19 +111,19 @@ def entries(
             invalid += not (name_as_given and value_as_given)
             if name is None or value is None:
                 continue
-            if len(kept) >= MAX_ENTRIES and name not in kept:
+            if len(valid) >= MAX_ENTRIES and name not in valid:
                 notice("attribute", raw_value, ENTRIES, wake, raw_key)
                 invalid += name_as_given and value_as_given
                 continue
-            kept[name] = value
+            valid[name] = value
     except Exception:  # raised by a user's mapping in mid-iteration
         notice("attributes", mapping, MAPPING, wake)
         invalid += 1
-    return kept or None, invalid
+    return valid or None, invalid
 
 
 def _is_numpy_bool(kind: type) -> bool:
-    """NumPy's bool, `bool_` before version 2: it has an `__index__`, but is no number."""
+    """NumPy's bool, `bool_` before version 2: it has an `__index__`, but is not a number."""
     # Through the descriptors of `type`: a user's metaclass may raise.
     return _NAME(kind) in ("bool", "bool_") and _MODULE(kind) == "numpy"
 
