@@ -31,11 +31,20 @@ _ANY_VALUE = {
 }
 
 
-def any_message(kind: Any) -> st.SearchStrategy[Any]:
-    """Messages of scalar fields, with any value that a foreign sender may set."""
+def any_scalars(kind: Any) -> dict[str, st.SearchStrategy[Any]]:
+    """What a foreign sender may put into the texts and numbers of a message, by field."""
     descriptor: Descriptor = kind.DESCRIPTOR
-    optional = {field.name: _ANY_VALUE[field.cpp_type] for field in descriptor.fields}
-    return st.fixed_dictionaries({}, optional=optional).map(lambda fields: kind(**fields))
+    return {
+        field.name: _ANY_VALUE[field.cpp_type]
+        for field in descriptor.fields
+        if field.cpp_type in _ANY_VALUE and field.type != FieldDescriptor.TYPE_BYTES
+    }
+
+
+def any_message(kind: Any) -> st.SearchStrategy[Any]:
+    """Messages with any of these."""
+    fields = st.fixed_dictionaries({}, optional=any_scalars(kind))
+    return fields.map(lambda given: kind(**given))
 
 
 def set_field(span: Any, field: str, value: Any) -> None:

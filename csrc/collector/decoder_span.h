@@ -23,7 +23,7 @@ enum {
 enum { NO_MEMORY = -2 }; /* beside -1, malformed */
 
 static const unsigned char WIRE_OF_FORM[] = {
-    0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64,
+    0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT,
 };
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof(wire_field))
 
@@ -104,9 +104,12 @@ static int read_known(wire_reader *r, wire_field f, span_fields *span) {
     case FORM_DOUBLE:
         if (read_fixed64(r, &span->numbers[place]) < 0) return -1;
         break;
+    case FORM_INT64:
+        if (read_varint(r, &span->numbers[place]) < 0) return -1;
+        break;
     default:
         if (read_varint(r, &value) < 0) return -1;
-        span->numbers[place] = f.form == FORM_INT32 ? (uint32_t)value : value;
+        span->numbers[place] = (uint32_t)value;
     }
     span->seen |= (uint64_t)1 << place;
     return 0;
@@ -386,6 +389,7 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
         return column_put(set, f.column, &half);
     }
     if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
+    if (f.form == FORM_TOTAL && bits == 0) return 0;
     if (f.form == FORM_INT32) {
         uint32_t half = (uint32_t)bits;
         return column_put(set, f.column, &half);
@@ -393,12 +397,17 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
     return column_put(set, f.column, &bits);
 }
 
+/* Of those with a number or a text; put_span() puts them, whether they were sent or not. */
+static const uint64_t COLUMNS_OF_EACH_SPAN =
+    (uint64_t)1 << START_TIME | (uint64_t)1 << DURATION_NANOS | (uint64_t)1 << STATUS;
+
 static int put_part(column_set *set, const span_fields *span, const wire_field *fields,
                     size_t count) {
+    uint64_t seen = span->seen & ~COLUMNS_OF_EACH_SPAN;
     size_t i;
     for (i = 1; i < count; i++) {
         wire_field f = fields[i];
-        if (f.form == FORM_NONE || !(span->seen >> f.column & 1)) continue;
+        if (f.form == FORM_NONE || f.form == FORM_ID || !(seen >> f.column & 1)) continue;
         if (f.form == FORM_TEXT) {
             byte_slice text = span->texts[f.column];
             if (text.size && column_put_text(set, f.column, text.data, text.size) < 0) return -1;
@@ -409,14 +418,8 @@ static int put_part(column_set *set, const span_fields *span, const wire_field *
     return 0;
 }
 
-static int put_texts(column_set *set, const span_fields *span) {
-    static const int places[] = {SERVICE_NAME, OPERATION_NAME, STATUS_MESSAGE};
+static int put_status(column_set *set, const span_fields *span) {
     byte_slice status = text_of(span, STATUS);
-    size_t i;
-    for (i = 0; i < 3; i++) {
-        byte_slice text = text_of(span, places[i]);
-        if (text.size && column_put_text(set, places[i], text.data, text.size) < 0) return -1;
-    }
     if (status.size) return column_put_text(set, STATUS, status.data, status.size);
     return column_put_text(set, STATUS, (const uint8_t *)"OK", 2);
 }
@@ -440,7 +443,6 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     column_set *set = d->columns;
     const span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
-    int64_t invalid = number_of(span, INVALID_FIELD_COUNT), flags = number_of(span, FLAGS);
     if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
     if (text_of(span, PARENT_SPAN_ID).size &&
@@ -448,13 +450,12 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
         return -1;
     if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0)
         return -1;
-    if (put_texts(set, span) < 0) return -1;
+    if (put_status(set, span) < 0) return -1;
+    if (put_part(set, span, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS)) < 0) return -1;
     if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
     if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
     if (put_map(set, TAGS, &d->tags) < 0 || put_map(set, ATTRIBUTES, &d->attributes) < 0) return -1;
     if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
-    if (invalid && column_put(set, INVALID_FIELD_COUNT, &invalid) < 0) return -1;
-    if (flags && column_put(set, FLAGS, &flags) < 0) return -1;
     set->rows++;
     return 0;
 }

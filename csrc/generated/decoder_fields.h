@@ -19,7 +19,8 @@ static const int COLUMN_KINDS[COLUMN_COUNT] = {
 };
 
 enum form {
-    FORM_NONE, FORM_ID, FORM_TEXT, FORM_INT32, FORM_INT64, FORM_FLOAT, FORM_DOUBLE
+    FORM_NONE, FORM_ID, FORM_TEXT, FORM_INT32, FORM_INT64, FORM_FLOAT, FORM_DOUBLE,
+    FORM_TOTAL
 };
 
 typedef struct {
@@ -38,8 +39,8 @@ static const wire_field SPAN_FIELDS[] = {
     [7] = {DURATION_NANOS, FORM_INT64},
     [8] = {STATUS, FORM_TEXT},
     [12] = {STATUS_MESSAGE, FORM_TEXT},
-    [16] = {INVALID_FIELD_COUNT, FORM_INT32},
-    [24] = {FLAGS, FORM_INT32},
+    [16] = {INVALID_FIELD_COUNT, FORM_TOTAL},
+    [24] = {FLAGS, FORM_TOTAL},
 };
 static const wire_field INFERENCE_FIELDS[] = {
     [1] = {MODEL_NAME, FORM_TEXT},

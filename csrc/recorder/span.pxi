@@ -58,7 +58,7 @@ cdef class Span:
     cdef float time_to_first_token_ms, inter_token_latency_ms
 
     def set_model_version(self, version):
-        cdef str text = self.cleaned_text("model_version", version)
+        text = self.cleaned_text("model_version", version)
         if text is not None:
             self.more().model_version = text
 
@@ -72,7 +72,7 @@ cdef class Span:
             self.put_count("output_tokens", output, &self.output_tokens, HAS_OUTPUT_TOKENS)
 
     def set_framework(self, framework):
-        cdef str text = self.cleaned_text("framework", framework)
+        text = self.cleaned_text("framework", framework)
         if text is not None:
             self.more().framework = text
 
@@ -89,7 +89,7 @@ cdef class Span:
         self.put_measure("cache_hit_rate", rate, &self.cache_hit_rate, 1.0, HAS_CACHE_HIT_RATE)
 
     def set_pipeline_stage(self, stage):
-        cdef str text = self.cleaned_text("pipeline_stage", stage)
+        text = self.cleaned_text("pipeline_stage", stage)
         if text is not None:
             self.more().pipeline_stage = text
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drawn_fields import any_message
+from drawn_fields import any_message, any_scalars
 from infertrace import backend
 from infertrace.collector.ingest import decoder_choice, pure_decoder, wire_fields
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
@@ -71,6 +71,7 @@ def span_of(fields: dict[str, Any]) -> Span:
 SPAN = st.fixed_dictionaries(
     MOSTLY_GOOD,
     optional={
+        **{name: drawn for name, drawn in any_scalars(Span).items() if name not in MOSTLY_GOOD},
         "parent_span_id": st.binary(min_size=8, max_size=8) | st.binary(max_size=9),
         "service_name": TEXT,
         "operation_name": TEXT,
@@ -81,8 +82,6 @@ SPAN = st.fixed_dictionaries(
         "resources": RESOURCES,
         "events": st.lists(EVENT, max_size=3),
         "links": st.lists(LINK, max_size=3),
-        "invalid_field_count": st.integers(0, 2**32 - 1),
-        "flags": st.integers(0, 2**32 - 1),
     },
 ).map(span_of)
 

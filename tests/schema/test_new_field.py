@@ -1,14 +1,16 @@
-"""One more measure takes one line in the table of fields and one command; the rest follows.
+"""One more field is one line in the table of fields and one command; all the rest follows.
 
-A copy of the tree gets the line, the generator runs, and the package is built from the copy. The
-tests of the copy, which draw their values from the table, judge what both backends and both
-decoders do with it; a collector of the new package opens stores that the old one has written.
+A copy of the tree gets lines of several kinds, the generator runs, and the package is built from
+the copy. The tests of the copy, which draw their values from the table, judge what both backends
+and both decoders do with it; a collector of the new package opens stores that the old one has
+written.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +26,21 @@ from infertrace.tracer import Tracer
 
 ROOT = Path(__file__).parents[2]
 FIELD = "speculation_gain_ms"
-LINE = (
-    f'{FIELD} = {{ number = 1000, kind = "measure", unit = "milliseconds", '
-    'description = "What drafting saved.", since = "0.2" }\n'
-)
+LINES = {
+    "Span": (
+        'region = { number = 30, kind = "text", since = "0.2" }',
+        'hops = { number = 2046, kind = "total", since = "0.2" }',
+    ),
+    "InferenceContext": (
+        f'{FIELD} = {{ number = 1000, kind = "measure", unit = "milliseconds", '
+        'description = "What drafting saved, \\"as measured\\"", since = "0.2" }',
+        'template = { number = 16, kind = "text", setter = "set_prompt(template)", since = "0.2" }',
+        'family = { number = 17, kind = "text", setter = "set_prompt(family)", since = "0.2" }',
+        'cached = { number = 2047, kind = "count", setter = "set_prompt(cached)", since = "0.2" }',
+        'user = { number = 18, kind = "text", since = "0.2" }',
+    ),
+    "ResourceMetrics": ('driver_version = { number = 11, kind = "text", since = "0.2" }',),
+}
 TIMEOUT_S = 600
 # The tests that cover any field of the table, without a line about it.
 JUDGES = (
@@ -70,7 +83,7 @@ class NewPackage:
         for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, self.tree / name)
         shutil.copytree(ROOT / "examples", self.tree / "examples")
-        self._add_line()
+        self._add_lines()
         # The installed generators, shared by all copies.
         (ROOT / "build" / "stub-generators").mkdir(parents=True, exist_ok=True)
         (self.tree / "build").mkdir()
@@ -88,11 +101,14 @@ class NewPackage:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(self._site)
 
-    def _add_line(self) -> None:
+    def _add_lines(self) -> None:
         table = self.tree / "proto" / "fields.toml"
         text = table.read_text(encoding="utf-8")
-        head, rest = text.split("[ResourceMetrics]\n")
-        table.write_text(f"{head.rstrip()}\n{LINE}\n[ResourceMetrics]\n{rest}", encoding="utf-8")
+        for message, lines in LINES.items():
+            added = "".join(f"{line}\n" for line in lines)
+            text, count = re.subn(rf"^\[{message}\]\n(.+\n)*", rf"\g<0>{added}", text, flags=re.M)
+            assert count == 1
+        table.write_text(text, encoding="utf-8")
 
     def run(self, *arguments: str | Path, **environ: str) -> str:
         """Python with the new package; -S runs no .pth file, so not an editable installation."""

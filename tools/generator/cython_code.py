@@ -77,7 +77,7 @@ def _setter_body(it: Field) -> list[str]:
     parameter = it.method[1]
     if it.kind_name == "text":
         return [
-            f'    cdef str text = self.cleaned_text("{it.name}", {parameter})',
+            f'    text = self.cleaned_text("{it.name}", {parameter})',
             "    if text is not None:",
             f"        self.more().{it.name} = text",
         ]

@@ -55,7 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "ratio": Kind("float", FIXED32, "float32", "FLOAT", "float", "1.0", "0 to 1", True, sample=0.5),
     "reading": Kind("double", FIXED64, "float64", "DOUBLE", "float", is_optional=True, sample=0.5),
     "size": Kind("int64", VARINT, "int64", "INT64", "int", is_optional=True, sample="7"),
-    "total": Kind("uint32", VARINT, "int64", "INT32", sample=7),
+    "total": Kind("uint32", VARINT, "int64", "TOTAL", sample=7),
     "trace_id": Kind("bytes", BYTES, "uuid", "ID"),
     "span_id": Kind("bytes", BYTES, "span_id", "ID"),
     "time": Kind("int64", VARINT, "time", "INT64"),

@@ -47,6 +47,11 @@ def _parameters(method: Method, annotations: bool = True) -> str:
     return ", ".join(["self", *map(parameter, method.fields)])
 
 
+def _escaped(text: str) -> str:
+    """As it stands in a literal of three quotation marks."""
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
 def span_setters(table: Table) -> str:
     """The Protocol of the setters, and the keywords with their types."""
     lines = [
@@ -59,7 +64,7 @@ def span_setters(table: Table) -> str:
         lines += [
             "",
             f"    def {method.name}({_parameters(method)}) -> None:",
-            f'        """{method.documentation}"""',
+            f'        """{_escaped(method.documentation)}"""',
         ]
     lines += ["", "", "class SpanFields(TypedDict, total=False):"]
     lines += ['    """Fields as keywords; None leaves one out."""', ""]

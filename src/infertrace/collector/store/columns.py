@@ -47,6 +47,11 @@ class Column:
     required: bool = False
 
     @property
+    def sql_name(self) -> str:
+        """The name in SQL, where it may be a reserved word."""
+        return f'"{self.name}"'
+
+    @property
     def key(self) -> str:
         """The key under which an answer shows this column."""
         return self.answer_name or self.name

@@ -20,7 +20,7 @@ from infertrace.collector.store.store import ModelStatistics, SeriesPoint
 
 MAX_LISTED_IDS = 1_000  # in a statement; a join with more is slower, and has no limit
 
-SPAN_NAMES = ", ".join(column.name for column in COLUMNS)
+SPAN_NAMES = ", ".join(column.sql_name for column in COLUMNS)
 
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),

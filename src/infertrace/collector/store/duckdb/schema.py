@@ -14,7 +14,7 @@ SCHEMA_VERSION = 3
 
 
 def _definition(column: Column) -> str:
-    return f"{column.name} {KINDS[column.kind].duckdb}{' NOT NULL' if column.required else ''}"
+    return f"{column.sql_name} {KINDS[column.kind].duckdb}{' NOT NULL' if column.required else ''}"
 
 
 # The number of the last entry of the journal that the tables hold.

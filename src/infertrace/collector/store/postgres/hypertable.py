@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def _view(columns: Sequence[str]) -> str:
-    names = ", ".join(columns)
+    names = ", ".join(f'"{column}"' for column in columns)
     return (
         f"CREATE OR REPLACE VIEW all_spans AS "
         f"SELECT {names} FROM spans UNION ALL SELECT {names} FROM spans_other"

@@ -16,12 +16,14 @@ from infertrace.collector.store.store import Retention
 NANOS_PER_DAY = 86_400_000_000_000
 PAST_DAYS, FUTURE_DAYS = 400, 2  # days with their own table; others share one
 
-NAMES = ", ".join(column.name for column in COLUMNS)
+NAMES = ", ".join(column.sql_name for column in COLUMNS)
 
 
 def column_sql(column: Column) -> str:
     """The definition of a column."""
-    return f"{column.name} {KINDS[column.kind].postgres}{' NOT NULL' if column.required else ''}"
+    return (
+        f"{column.sql_name} {KINDS[column.kind].postgres}{' NOT NULL' if column.required else ''}"
+    )
 
 
 COLUMNS_SQL = ", ".join(map(column_sql, COLUMNS))
