@@ -151,7 +151,7 @@ def write_fields(destination: Path) -> None:
 
 def format_python(folder: Path) -> None:
     settings = ROOT / "pyproject.toml"
-    run([sys.executable, "-m", "ruff", "format", "--quiet", "--config", settings, folder])
+    run([sys.executable, "-m", "ruff", "format", "--config", settings, folder])
 
 
 def generate(destination: Path, python: str | None) -> None:

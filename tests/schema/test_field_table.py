@@ -21,7 +21,9 @@ def field_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def with_line(line: str) -> str:
-    """The table with one more field of InferenceContext."""
+    """The table with one more field of InferenceContext, or with other setters."""
+    if line.startswith("[setters]"):
+        return TABLE.split("[setters]\n")[0] + line
     head, rest = TABLE.split("[ResourceMetrics]\n")
     return f"{head.rstrip()}\n{line}\n\n[ResourceMetrics]\n{rest}"
 
@@ -36,7 +38,19 @@ def with_line(line: str) -> str:
         ('x = { number = 99, kind = "reading", since = "1" }', "kind: expected one of text, count"),
         ('X = { number = 99, kind = "count", since = "1" }', "expected a name in lower case"),
         ('x = { number = 99, kind = "count", since = "1", unti = "s" }', "got 'unti'"),
-        ('x = { number = 99, kind = "count", since = "1", setter = "f" }', r"method\(parameter\)"),
+        (
+            'x = { number = 99, kind = "count", since = "1", setter = "f" }',
+            r"set_name\(parameter\)",
+        ),
+        ('x = { number = 99, kind = "count", since = "1", setter = "end(x)" }', r"got 'end\(x\)'"),
+        ('x = { number = 99, kind = "count", since = "1", setter = "set_x(in)" }', r"set_x\(in\)"),
+        ('tag = { number = 99, kind = "text", since = "1" }', r"none of .*got 'set_tag\(value\)'"),
+        (
+            'parent = { number = 99, kind = "text", since = "1" }',
+            "InferenceContext.parent: expected",
+        ),
+        ('class = { number = 99, kind = "text", since = "1" }', "neither a keyword of Python"),
+        ('[setters]\nset_toknes = "Tokens."', "setters: no field is set by set_toknes"),
         (
             'x = { number = 99, kind = "count", since = "1", setter = "set_tokens(input)" }',
             "set_tokens: two fields have the same parameter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ MESSAGES = ("Span", "InferenceContext", "ResourceMetrics")
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of Protocol Buffers
 MAX_FIELD_NUMBER = 2047  # the encoders write tags of one byte and of two
 
-_METHOD = re.compile(r"(\w+)\((\w+)\)")
+_METHOD = re.compile(r"(set_[a-z0-9_]+)\(([a-z][a-z0-9_]*)\)")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -68,6 +69,10 @@ KINDS: Mapping[str, Kind] = {
 }
 # The kinds that a span's setters can set.
 SETTABLE = ("text", "count", "measure", "ratio")
+# Keywords of start_span, record and record_batch that are neither fields nor columns.
+OTHER_KEYWORDS = ("parent", "start_ns", "duration_ns")
+# Methods of a span that the table does not make.
+OTHER_SETTERS = ("set_attribute", "set_status", "set_tag")
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,12 @@ class Field:
     @property
     def method(self) -> tuple[str, str]:
         """The method of a span that sets it, and that method's parameter."""
-        result = _METHOD.fullmatch(self.setter or f"set_{self.name}(value)")
-        if not result:
+        setter = self.setter or f"set_{self.name}(value)"
+        result = _METHOD.fullmatch(setter)
+        if not result or result[1] in OTHER_SETTERS or keyword.iskeyword(result[2]):
             raise TableError(
-                f"{self.message}.{self.name}: setter: expected method(parameter), "
-                f"got {self.setter!r}"
+                f"{self.message}.{self.name}: setter: expected set_name(parameter), "
+                f"none of {', '.join(OTHER_SETTERS)}, got {setter!r}"
             )
         return result[1], result[2]
 
@@ -243,6 +249,8 @@ def read(path: Path) -> Table:
         if names.count(name) > 1:
             raise TableError(f"the column {name} is declared twice")
     table = Table(fields, content.get("setters", {}))
+    for name in table.setters.keys() - {method.name for method in table.methods}:
+        raise TableError(f"setters: no field is set by {name}")
     for method in table.methods:
         if len({it.method[1] for it in method.fields}) < len(method.fields):
             raise TableError(f"{method.name}: two fields have the same parameter")
@@ -264,8 +272,11 @@ def _field(message: str, name: str, declared: Mapping[str, Any]) -> Field:
     number = declared["number"]
     if type(number) is not int or not 1 <= number <= MAX_FIELD_NUMBER:
         raise TableError(f"{where}: number: expected 1 to {MAX_FIELD_NUMBER}, got {number!r}")
-    if not _NAME.fullmatch(name):
-        raise TableError(f"{where}: expected a name in lower case")
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in OTHER_KEYWORDS:
+        raise TableError(
+            f"{where}: expected a name in lower case, neither a keyword of Python nor one of "
+            f"{', '.join(OTHER_KEYWORDS)}"
+        )
     rest = {key: value for key, value in declared.items() if key != "kind"}
     made = Field(message=message, name=name, kind_name=declared["kind"], **rest)
     if made.is_set_by_users:
