@@ -5,7 +5,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-cdef extern from "clock.h":
+cdef extern from "common/clock.h":
     int64_t infertrace_monotonic_ns() nogil
 
 
