@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def recorded_spans() -> Iterator[SpanRecorder]:
     """The spans of the test, in memory: `infertrace.testing.SpanRecorder`.
 
-    It records the spans of its own `tracer`, which is the default tracer during the test; of the
-    default tracer before it, which may have decorated functions already; and of the tracers that
-    the test gives to `capture()`. No span is current when the test begins, nor when it ends.
+    Its own `tracer` is the default tracer during the test. It also records the spans of the
+    previous default tracer, which may have decorated functions already, and of the tracers that the
+    test gives to `capture()`. No span is current when the test begins, nor when it ends.
     """
     # Imported here: it loads protobuf, which a test without this fixture need not pay for.
     from infertrace import backend

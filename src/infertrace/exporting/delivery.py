@@ -190,7 +190,7 @@ class Delivery:
             self.batch_sequence += 1
 
     def deliver_all(self, *, partial: bool) -> None:
-        """All full batches; or what there is, up to one that is not full."""
+        """Deliver all full batches; with `partial`, also the spans that do not fill one."""
         while self.take(partial):
             self.deliver()
             if partial and not self.flush_requests:

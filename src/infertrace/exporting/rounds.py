@@ -63,8 +63,8 @@ class Rounds:
         while not delivery.is_stopping:
             if not self._deliver_without_gil():
                 self._wait(max(due - time.monotonic(), 0.0))
-            # What does not fill a batch waits for the interval: to send what there is, again
-            # and again, would make the traced loop hand over the GIL without end.
+            # Spans that do not fill a batch wait for the interval: sending a few at a time, over
+            # and over, would take the GIL from the traced loop each time.
             delivery.deliver_all(partial=False)
             if delivery.flush_requests or self.is_retired or time.monotonic() >= due:
                 log_notices()

@@ -21,7 +21,7 @@ from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.postgres.store import PostgresStore
 from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.span_filter import SpanFilter
-from infertrace.collector.store.store import Store, StoreError
+from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import AttributeValue, InferenceContext, ResourceMetrics, Span
 from postgresql_cluster import kinds
 from store_batches import batch_of, new_span
@@ -32,19 +32,6 @@ GPU_1 = {"host.name": AttributeValue(string_value="gpu-1")}
 NULLABLE = [c.name for c in COLUMNS if not c.required and c.name != "model_name"]
 LATER = ["flags", "producer_id", "resource_id"]  # than the first version
 DATABASES = ["duckdb", *kinds()]
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[str], Store]]:
-    stores: list[Store] = []
-
-    def open_one(url: str) -> Store:
-        stores.append(open_store(url))
-        return stores[-1]
-
-    yield open_one
-    for store in stores:
-        store.close()
 
 
 def execute(url: str, statements: Callable[[bool], Sequence[str]]) -> list[Any]:

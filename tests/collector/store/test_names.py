@@ -35,19 +35,6 @@ def entry(number: int) -> Entry:
     return Entry(number, batch_of([new_span()]).rows, [])
 
 
-@pytest.fixture
-def opened() -> Iterator[Callable[[str], Store]]:
-    stores: list[Store] = []
-
-    def open_one(url: str) -> Store:
-        stores.append(open_store(url))
-        return stores[-1]
-
-    yield open_one
-    for store in stores:
-        store.close()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_loses_nothing(
     tmp_path: Path, name: str, opened: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from infertrace.collector.store import resource as resources_module
 from infertrace.collector.store.duckdb import queries
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.keyed_filter import KeyedText
-from infertrace.collector.store.registry import open_store
 from infertrace.collector.store.resource import (
     DROPPED_COUNT_KEY,
     MAX_RESOURCE_BYTES,
@@ -36,19 +35,6 @@ GPU_1 = {
 }
 GPU_2 = {**GPU_1, "host.name": AttributeValue(string_value="gpu-2\0 é")}
 AS_JSON = {"host.name": "gpu-1", "process.pid": 7, "share": 7.0, "spot": True}
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[str], Store]]:
-    stores: list[Store] = []
-
-    def open_one(url: str) -> Store:
-        stores.append(open_store(url))
-        return stores[-1]
-
-    yield open_one
-    for store in stores:
-        store.close()
 
 
 @pytest.fixture
