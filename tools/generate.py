@@ -6,6 +6,7 @@
 From proto/fields.toml: the messages in proto/span.proto, the setters, keywords and tables of both
 backends, the tables of the decoder, the columns of the stores, docs/fields.md, and what the tests
 of the schema keep of each field.
+From proto/conventions.toml: the tables of the translators to OTLP, and the names in docs/otlp.md.
 From proto/span.proto: the Python stubs in src/infertrace/generated/ and the Go stubs in proto/.
 From tests/schema/span_v0.proto: its descriptor set, which the compatibility tests load.
 
@@ -25,7 +26,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from generator import c_code, cython_code, documentation, field_table, protocol_buffers, python_code
+from generator import (
+    c_code,
+    conventions,
+    cython_code,
+    documentation,
+    field_table,
+    protocol_buffers,
+    python_code,
+)
+from generator.conventions import Conventions
 from generator.field_table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +50,7 @@ PROTOC_GEN_GO_VERSION = "v1.36.11"
 PROTOC_GEN_GO_GRPC_VERSION = "v1.6.1"
 
 TABLE = ROOT / "proto" / "fields.toml"
+CONVENTIONS = ROOT / "proto" / "conventions.toml"
 PROTO = "proto/span.proto"
 
 # Written whole from the table of fields.
@@ -60,9 +71,16 @@ COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
     "tests/schema/field_numbers.json": protocol_buffers.extended_promises,
     "tests/schema/full_batch.json": protocol_buffers.extended_batch,
 }
+FROM_CONVENTIONS: Final[Mapping[str, Callable[[Conventions], str]]] = {
+    "csrc/generated/otlp_attributes.h": conventions.c_tables,
+    "src/infertrace/generated/otlp_attributes.py": conventions.python_tables,
+}
+PAGE_OF_NAMES = "docs/otlp.md"
 GENERATED_PATTERNS = (
     *FROM_TABLE,
     *COMPLETED,
+    *FROM_CONVENTIONS,
+    PAGE_OF_NAMES,
     "src/infertrace/generated/*_pb2*",
     "proto/*.pb.go",
     "tests/schema/*.binpb",
@@ -143,6 +161,10 @@ def write_fields(destination: Path) -> None:
     texts = {name: made(table) for name, made in FROM_TABLE.items()}
     for name, completed in COMPLETED.items():
         texts[name] = completed((ROOT / name).read_text(encoding="utf-8"), table)
+    names = conventions.read(CONVENTIONS, table)
+    texts |= {name: made(names) for name, made in FROM_CONVENTIONS.items()}
+    page = (ROOT / PAGE_OF_NAMES).read_text(encoding="utf-8")
+    texts[PAGE_OF_NAMES] = conventions.page_with_names(page, names)
     for name, text in texts.items():
         (destination / name).parent.mkdir(parents=True, exist_ok=True)
         (destination / name).write_text(text, encoding="utf-8")
