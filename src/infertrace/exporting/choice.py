@@ -37,9 +37,12 @@ def choose_wire(name: str, conventions: Sequence[str] = ("otel",)) -> Wire:
     raise ValueError(f"wire: expected infertrace, otlp/grpc or otlp/http, got {name!r}")
 
 
-def open_here(target: Target) -> Transport:
-    """A transport that sends from this process; raises OSError and ValueError."""
-    wire = choose_wire(target.wire, target.conventions)
+def open_here(target: Target, wire: Wire | None = None) -> Transport:
+    """A transport that sends from this process; raises OSError and ValueError.
+
+    wire: in place of the target's own.
+    """
+    wire = wire or choose_wire(target.wire, target.conventions)
     if target.wire == "otlp/http":
         from infertrace.exporting.http_transport import HttpTransport
 
