@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -108,6 +110,7 @@ class HttpOtlpReceiver(_Kept):
         self.answer: Callable[[ExportTraceServiceRequest, dict[str, str]], HttpAnswer] = self.accept
         self.paths: list[str] = []
         self.connections = 0
+        self.open: list[socket.socket] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -116,6 +119,7 @@ class HttpOtlpReceiver(_Kept):
             def setup(self) -> None:
                 super().setup()
                 receiver.connections += 1
+                receiver.open.append(self.connection)
 
             def do_POST(self) -> None:
                 receiver.take(self)
@@ -163,3 +167,6 @@ class HttpOtlpReceiver(_Kept):
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in self.open:
+            with contextlib.suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)
