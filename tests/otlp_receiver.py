@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -105,7 +106,7 @@ class HttpOtlpReceiver(_Kept):
 
     protocol = "otlp/http"
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self.answer: Callable[[ExportTraceServiceRequest, dict[str, str]], HttpAnswer] = self.accept
         self.paths: list[str] = []
@@ -133,6 +134,10 @@ class HttpOtlpReceiver(_Kept):
 
         host, port = (address or lasting_address()).split(":")
         self._server = Server((host, int(port)), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = int(port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -148,6 +153,10 @@ class HttpOtlpReceiver(_Kept):
             body = gzip.decompress(body)
         request = ExportTraceServiceRequest.FromString(body)
         answer = self.answer(request, headers)
+        if isinstance(handler.connection, ssl.SSLSocket):
+            certificate: Any = handler.connection.getpeercert() or {}
+            names = [value for kind, value in certificate.get("subjectAltName", ())]
+            headers["x-client"] = ",".join(names)
         self.paths.append(handler.path)
         self.keep(request, headers)
         if answer.cut:

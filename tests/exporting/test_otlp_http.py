@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
 
 from backend_recording import assert_closed
+from drawn_otlp_spans import encode, envelope
+from infertrace.exporting.answer import Overloaded, Retryable, Stumbled
+from infertrace.exporting.choice import open_here
+from infertrace.exporting.http_proxy import find_proxy
+from infertrace.exporting.target import Target
 from otlp_receiver import PROTOBUF, HttpAnswer, HttpOtlpReceiver, spans_of
+from traced_program import run_program
+
+SPAN = envelope(
+    encode({"trace_id": b"t" * 16, "span_id": b"s" * 8, "start_time_unix_nano": 1, "status": "OK"})
+)
 
 
 @pytest.fixture
@@ -73,16 +87,33 @@ def test_headers_token_compression_and_path(new_tracer: Any, receiver: HttpOtlpR
     assert receiver.paths == ["/api/public/otel/v1/traces"]
 
 
-RETRIED = [401, 403, 404, 405, 408, 415, 429, 500, 501, 502, 503, 504, 301]
+RETRIED = {
+    429: Overloaded,
+    500: Stumbled,
+    **dict.fromkeys((301, 401, 403, 404, 405, 408, 415, 501, 502, 503, 504), Retryable),
+}
 
 
 @pytest.mark.parametrize("status", RETRIED)
-def test_statuses_that_are_retried(tracer: Any, receiver: HttpOtlpReceiver, status: int) -> None:
-    answers(receiver, HttpAnswer(status), HttpAnswer(status))
-    tracer.start_span("m").end()
-    assert tracer.flush(30)
-    assert len(receiver.requests) == 3
-    assert tracer.stats()["delivered"] == 1
+def test_statuses_that_are_retried(receiver: HttpOtlpReceiver, status: int) -> None:
+    receiver.answer = lambda request, headers: HttpAnswer(status, b"\x12\x03why")
+    target = Target(f"127.0.0.1:{receiver.port}", tls=False, headers={}, wire="otlp/http")
+    transport = open_here(target)
+    with pytest.raises(Retryable, match=f"HTTP {status}: why") as raised:
+        transport.send((SPAN,), 1, 30)
+    assert type(raised.value) is RETRIED[status]
+    receiver.answer = receiver.accept
+    assert transport.send((SPAN,), 1, 30) == (1, 0, "")
+    transport.close()
+
+
+def test_a_closed_transport_sends_nothing(receiver: HttpOtlpReceiver) -> None:
+    target = Target(f"127.0.0.1:{receiver.port}", tls=False, headers={}, wire="otlp/http")
+    transport = open_here(target)
+    transport.close()
+    with pytest.raises(Retryable, match="closed"):
+        transport.send((SPAN,), 1, 30)
+    assert not receiver.requests
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -298,3 +329,164 @@ def test_nobody_listens(new_tracer: Any, caplog: pytest.LogCaptureFixture) -> No
     wait_for_warning(tracer, caplog)
     assert tracer.stats()["pending"] == 1
     assert "ConnectionRefusedError" in caplog.text
+
+
+def test_a_token_that_is_rotated(
+    new_tracer: Any, receiver: HttpOtlpReceiver, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    def judge(request: Any, headers: dict[str, str]) -> HttpAnswer:
+        token.write_text("a new one")
+        return HttpAnswer(200 if headers["authorization"] == "Bearer a new one" else 401)
+
+    receiver.answer = judge
+    tracer = new_tracer(receiver.endpoint, protocol="otlp/http", token_file=str(token))
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    assert [it["authorization"] for it in receiver.metadata] == ["Bearer old", "Bearer a new one"]
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path) -> str:
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture
+def tls_receiver(authority: trustme.CA) -> Iterator[HttpOtlpReceiver]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "receiver.test").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    receiver = HttpOtlpReceiver(tls=context)
+    yield receiver
+    receiver.stop()
+
+
+def test_tls_with_a_certificate_of_ours(
+    new_tracer: Any,
+    tls_receiver: HttpOtlpReceiver,
+    authority: trustme.CA,
+    trusted: str,
+    tmp_path: Path,
+) -> None:
+    client = authority.issue_cert("client")
+    client.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    client.private_key_pem.write_to_path(tmp_path / "key.pem")
+    tracer = new_tracer(
+        f"https://localhost:{tls_receiver.port}",
+        protocol="otlp/http",
+        certificate_file=trusted,
+        client_certificate_file=tmp_path / "chain.pem",
+        client_key_file=tmp_path / "key.pem",
+    )
+    for _ in range(2):
+        tracer.start_span("m").end()
+        assert tracer.flush(30)
+    assert tracer.stats()["delivered"] == 2
+    assert tls_receiver.connections == 1
+    assert tls_receiver.metadata[0]["x-client"] == "client"
+
+
+def test_an_authority_that_is_not_trusted(
+    new_tracer: Any, tls_receiver: HttpOtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracer = new_tracer(f"https://localhost:{tls_receiver.port}", protocol="otlp/http")
+    tracer.start_span("m").end()
+    wait_for_warning(tracer, caplog)
+    assert "certificate verify failed" in caplog.text
+    assert tracer.stats()["pending"] == 1
+
+
+def test_a_proxy_in_the_clear(
+    new_tracer: Any, receiver: HttpOtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://user:p%40ss@127.0.0.1:{receiver.port}")
+    tracer = new_tracer("http://receiver.test:4318", protocol="otlp/http")
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    assert receiver.paths == ["http://receiver.test:4318/v1/traces"]
+    assert receiver.metadata[0]["host"] == "receiver.test:4318"
+    assert receiver.metadata[0]["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+
+
+@pytest.fixture
+def tunnel(tls_receiver: HttpOtlpReceiver) -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that takes one tunnel, and what it was asked for."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        asked.append(head)
+        with client, socket.create_connection(("127.0.0.1", tls_receiver.port)) as server:
+            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=copy, args=(server, client))
+            back.start()
+            copy(client, server)
+            back.join()
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", asked
+    thread.join()
+
+
+def test_a_proxy_with_tls_through_it(
+    new_tracer: Any,
+    tunnel: tuple[str, list[bytes]],
+    tls_receiver: HttpOtlpReceiver,
+    trusted: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address, asked = tunnel
+    monkeypatch.setenv("https_proxy", address)
+    tracer = new_tracer("https://receiver.test", protocol="otlp/http", certificate_file=trusted)
+    tracer.start_span("m").end()
+    assert tracer.flush(30)
+    assert len(tls_receiver.spans) == 1
+    assert asked[0].startswith(b"CONNECT receiver.test:443 HTTP/1.")
+    tracer.shutdown(10)
+
+
+def test_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.setenv("no_proxy", "direct.test")
+    assert find_proxy("direct.test", 4318, tls=False) is None
+    assert find_proxy("127.0.0.1", 4318, tls=False) is None
+    assert find_proxy("other.test", 4318, tls=False) == ("proxy", 1, {})
+
+
+def test_the_traced_process_loads_nothing_of_it(backend: Any, receiver: HttpOtlpReceiver) -> None:
+    done = run_program(
+        backend,
+        f"""
+        import sys
+        tracer = infertrace.Tracer("{receiver.endpoint}", protocol="otlp/http")
+        tracer.start_span("m").end()
+        assert tracer.shutdown()
+        heavy = {{"grpc", "google.protobuf", "http.client", "ssl"}}
+        heavy |= {{"infertrace.generated.otlp_attributes"}}
+        print(sys.modules.keys() & heavy)
+        """,
+        INFERTRACE_SENDER_PROCESS="true",
+    )
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+    assert len(receiver.spans) == 1

@@ -26,6 +26,7 @@ from infertrace.exporting.answer import (
 from infertrace.exporting.bearer_token import BearerToken
 from infertrace.exporting.deadline_socket import DeadlineSocket
 from infertrace.exporting.envelope import Request
+from infertrace.exporting.http_proxy import find_proxy
 from infertrace.exporting.target import Target
 from infertrace.exporting.too_large import says_too_large
 from infertrace.exporting.transport import Transport
@@ -55,6 +56,12 @@ class HttpTransport(Transport):
         self._wire = wire
         self._token = BearerToken(target.token, target.token_file)
         self._tls = _context(target) if target.tls else None
+        host, _, port = target.address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._proxy = find_proxy(self._host, self._port, tls=target.tls)
+        # A proxy in the clear is told the whole URL.
+        in_clear = self._proxy is not None and not target.tls
+        self._path = f"http://{target.address}{target.path}" if in_clear else target.path
         self._connection: http.client.HTTPConnection | None = None
         self._socket: DeadlineSocket | None = None
         self._is_in_use = self._is_closed = False
@@ -93,6 +100,8 @@ class HttpTransport(Transport):
             **self._target.headers,
             **dict(self._token.metadata()),
         }
+        if self._proxy is not None and not self._target.tls:
+            headers |= self._proxy.headers
         if self._target.compression == "gzip":
             headers["content-encoding"] = "gzip"
         return headers
@@ -120,7 +129,7 @@ class HttpTransport(Transport):
         self, body: bytes, headers: dict[str, str], deadline: float
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = self._connected(deadline)
-        connection.request("POST", self._target.path, body, headers)
+        connection.request("POST", self._path, body, headers)
         response = connection.getresponse()
         answer = response.read(_MAX_ANSWER_BYTES)
         if response.length:  # what is left of the announced length
@@ -135,18 +144,27 @@ class HttpTransport(Transport):
         if self._connection is not None and self._socket is not None:
             self._socket.deadline = deadline
             return self._connection
-        host, _, port = self._target.address.rpartition(":")
-        timeout_s = max(deadline - time.monotonic(), 0.001)
-        connection = (
-            http.client.HTTPConnection(host, int(port), timeout=timeout_s)
-            if self._tls is None
-            else http.client.HTTPSConnection(host, int(port), timeout=timeout_s, context=self._tls)
-        )
+        connection = self._new_connection(max(deadline - time.monotonic(), 0.001))
         connection.connect()
         self._socket = DeadlineSocket(connection.sock, deadline)
         connection.sock = self._socket
         self._connection = connection
         return connection
+
+    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        proxy = self._proxy
+        host, port = self._host, self._port
+        if self._tls is None:
+            if proxy is not None:
+                host, port = proxy.host, proxy.port
+            return http.client.HTTPConnection(host, port, timeout=timeout_s)
+        if proxy is None:
+            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls)
+        made = http.client.HTTPSConnection(
+            proxy.host, proxy.port, timeout=timeout_s, context=self._tls
+        )
+        made.set_tunnel(host, port, proxy.headers)
+        return made
 
     def _accepted(
         self, headers: http.client.HTTPMessage, answer: bytes, encoded: Encoded
