@@ -51,10 +51,12 @@ SCALARS = st.one_of(
 )
 VALUES = st.recursive(
     st.one_of(SCALARS, st.none()),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
 )
-ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=5)
+ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=3)
+EVENTS = st.tuples(st.integers(0, 2**62), TEXT, ATTRIBUTES, COUNTS)
+LINKS = st.tuples(ids(16), ids(8), ATTRIBUTES, TEXT, COUNTS, COUNTS)
 
 
 @st.composite
@@ -76,8 +78,8 @@ def spans(draw: st.DrawFn) -> dict[str, Any]:
         "resources": draw(any_message(span_pb2.ResourceMetrics)),
         "invalid_field_count": draw(COUNTS),
         "attributes": draw(ATTRIBUTES),
-        "events": draw(st.lists(st.tuples(st.integers(0, 2**62), TEXT, ATTRIBUTES, COUNTS))),
-        "links": draw(st.lists(st.tuples(ids(16), ids(8), ATTRIBUTES, TEXT, COUNTS, COUNTS))),
+        "events": draw(st.lists(EVENTS, max_size=2)),
+        "links": draw(st.lists(LINKS, max_size=2)),
         "kind": draw(st.integers(0, 5)),
         "trace_state": draw(TEXT),
         "scope_name": draw(st.sampled_from(["", "", "other"])),

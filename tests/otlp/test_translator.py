@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -323,7 +323,8 @@ def test_a_damaged_resource_leaves_the_spans() -> None:
     assert attributes_of(group.resource.attributes) == {"service.name": "a"}
 
 
-@given(st.lists(spans(), min_size=1, max_size=4), ATTRIBUTES, st.integers(1, 7))
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(spans(), min_size=1, max_size=3), ATTRIBUTES, st.integers(1, 7))
 def test_any_spans(drawn: list[dict[str, Any]], resource: dict[str, Any], bits: int) -> None:
     encoded = [encode(span) for span in drawn]
     result = translated(envelope(*encoded, resource=resource, producer=PRODUCER), bits)
@@ -457,6 +458,7 @@ def test_any_bytes(raw: bytes, bits: int) -> None:
     translated(delimited(b"\x0a", raw) + raw, bits)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(spans(), st.data())
 def test_damaged_spans(drawn: dict[str, Any], data: st.DataObject) -> None:
     raw = bytearray(envelope(encode(drawn), encode(drawn), resource=RESOURCE))
