@@ -45,7 +45,7 @@ static inline size_t otlp_room_for(size_t size) {
 }
 
 static int otlp_same(otlp_slice one, otlp_slice other) {
-    return one.size == other.size && memcmp(one.data, other.data, one.size) == 0;
+    return one.size == other.size && (!one.size || !memcmp(one.data, other.data, one.size));
 }
 
 /* What follows the spans, up to where the bytes are damaged. */
