@@ -96,33 +96,45 @@ cdef int bind(Span span, str name, Column* column) except -1:
     column.real = True
     column.upper = FLOAT32_MAX
     if name == "sequence_length":
-        column.field, column.presence = &span.sequence_length, HAS_SEQUENCE_LENGTH
+        column.field = &span.sequence_length
+        column.presence = HAS_SEQUENCE_LENGTH
     elif name == "cache_hit_rate":
-        column.field, column.presence = &span.cache_hit_rate, HAS_CACHE_HIT_RATE
+        column.field = &span.cache_hit_rate
+        column.presence = HAS_CACHE_HIT_RATE
         column.upper = 1.0
     elif name == "queue_wait_time_ms":
-        column.field, column.presence = &span.queue_wait_time_ms, HAS_QUEUE_WAIT_TIME_MS
+        column.field = &span.queue_wait_time_ms
+        column.presence = HAS_QUEUE_WAIT_TIME_MS
     elif name == "batch_fill_ratio":
-        column.field, column.presence = &span.batch_fill_ratio, HAS_BATCH_FILL_RATIO
+        column.field = &span.batch_fill_ratio
+        column.presence = HAS_BATCH_FILL_RATIO
         column.upper = 1.0
     elif name == "time_to_first_token_ms":
-        column.field, column.presence = &span.time_to_first_token_ms, HAS_TIME_TO_FIRST_TOKEN_MS
+        column.field = &span.time_to_first_token_ms
+        column.presence = HAS_TIME_TO_FIRST_TOKEN_MS
     elif name == "inter_token_latency_ms":
-        column.field, column.presence = &span.inter_token_latency_ms, HAS_INTER_TOKEN_LATENCY_MS
+        column.field = &span.inter_token_latency_ms
+        column.presence = HAS_INTER_TOKEN_LATENCY_MS
     else:
         column.real = False
         if name == "batch_size":
-            column.field, column.presence = &span.batch_size, HAS_BATCH_SIZE
+            column.field = &span.batch_size
+            column.presence = HAS_BATCH_SIZE
         elif name == "input_tokens":
-            column.field, column.presence = &span.input_tokens, HAS_INPUT_TOKENS
+            column.field = &span.input_tokens
+            column.presence = HAS_INPUT_TOKENS
         elif name == "output_tokens":
-            column.field, column.presence = &span.output_tokens, HAS_OUTPUT_TOKENS
+            column.field = &span.output_tokens
+            column.presence = HAS_OUTPUT_TOKENS
         elif name == "queue_depth":
-            column.field, column.presence = &span.queue_depth, HAS_QUEUE_DEPTH
+            column.field = &span.queue_depth
+            column.presence = HAS_QUEUE_DEPTH
         elif name == "cached_input_tokens":
-            column.field, column.presence = &span.cached_input_tokens, HAS_CACHED_INPUT_TOKENS
+            column.field = &span.cached_input_tokens
+            column.presence = HAS_CACHED_INPUT_TOKENS
         elif name == "reasoning_output_tokens":
-            column.field, column.presence = &span.reasoning_output_tokens, HAS_REASONING_OUTPUT_TOKENS
+            column.field = &span.reasoning_output_tokens
+            column.presence = HAS_REASONING_OUTPUT_TOKENS
         else:
             column.field, column.presence = NULL, 0  # start_ns, duration_ns
     return 0

@@ -19,7 +19,13 @@ cdef class Extras:
     cdef str model_version, framework, pipeline_stage, request_id, finish_reason
 
     cdef inline bint has_inference_text(self):
-        return bool(self.model_version or self.framework or self.pipeline_stage or self.request_id or self.finish_reason)
+        return bool(
+            self.model_version
+            or self.framework
+            or self.pipeline_stage
+            or self.request_id
+            or self.finish_reason
+        )
 
     cdef inline Py_ssize_t inference_text_bytes(self) except -1:
         cdef Py_ssize_t size = 0
