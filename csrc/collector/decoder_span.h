@@ -28,11 +28,6 @@ static const unsigned char WIRE_OF_FORM[] = {
 };
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof(wire_field))
 
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-} byte_slice;
-
 /* AttributeValue; the last of its fields that was set counts. */
 typedef struct {
     enum {
