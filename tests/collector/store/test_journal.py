@@ -14,7 +14,7 @@ import pytest
 
 from infertrace.collector.store.journaled import journal
 from infertrace.collector.store.journaled.journal import Entry, Journal
-from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS
+from infertrace.collector.store.producer_rows import LATER_PRODUCER_COLUMNS, PRODUCER_COLUMNS
 from infertrace.collector.store.span_rows import merged_rows
 from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import AttributeValue, Event
@@ -163,10 +163,12 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
     names = expected.rows.schema.names[:37]
     assert names[-1] == "invalid_field_count"
     places = [n for n in range(37) if expected.rows.column(n).null_count == 0]
-    account = list(expected.accounts[0].values())
-    put(path, [7, places, [account]], expected.rows.select(places).serialize().to_pybytes())
+    (complete,) = expected.accounts
+    account = {key: complete[key] for key in complete if key not in LATER_PRODUCER_COLUMNS}
+    values = list(account.values())
+    put(path, [7, places, [values]], expected.rows.select(places).serialize().to_pybytes())
     (found,) = read(path)
-    assert found == Entry(7, expected.rows, expected.accounts, {})
+    assert found == Entry(7, expected.rows, [account], {})
 
 
 @pytest.mark.parametrize(
