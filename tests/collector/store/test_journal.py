@@ -14,7 +14,7 @@ import pytest
 
 from infertrace.collector.store.journaled import journal
 from infertrace.collector.store.journaled.journal import Entry, Journal
-from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS
+from infertrace.collector.store.producer_rows import LATER_PRODUCER_COLUMNS, PRODUCER_COLUMNS
 from infertrace.collector.store.span_rows import merged_rows
 from infertrace.collector.store.store import StoreError
 from infertrace.generated.span_pb2 import AttributeValue, Event
@@ -164,10 +164,12 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
         name for name in journal._UNNAMED_COLUMNS.split() if expected.rows[name].null_count == 0
     ]
     places = list(map(journal._UNNAMED_COLUMNS.split().index, names))
-    account = list(expected.accounts[0].values())
-    put(path, [7, places, [account]], expected.rows.select(names).serialize().to_pybytes())
+    (complete,) = expected.accounts
+    account = {key: complete[key] for key in complete if key not in LATER_PRODUCER_COLUMNS}
+    described = [7, places, [list(account.values())]]
+    put(path, described, expected.rows.select(names).serialize().to_pybytes())
     (found,) = read(path)
-    assert found == Entry(7, expected.rows, expected.accounts, {})
+    assert found == Entry(7, expected.rows, [account], {})
 
 
 @pytest.mark.parametrize(

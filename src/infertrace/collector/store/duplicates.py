@@ -49,10 +49,13 @@ def look_back(start_times: pa.Array) -> tuple[int, int]:
     return found["min"] - LOOK_BACK_NS, min(found["max"] + LOOK_BACK_NS, MAX_UNIX_NANOS)
 
 
-def counts_by_batch(batches: Sequence[pa.RecordBatch], positions: Iterable[int]) -> list[int]:
-    """How many duplicates each batch has; `positions` are theirs among the rows of all batches."""
-    counts = [0] * len(batches)
-    ends = list(accumulate(map(len, batches)))
+def positions_by_batch(
+    batches: Sequence[pa.RecordBatch], positions: Iterable[int]
+) -> list[list[int]]:
+    """The positions of duplicates in each batch, from theirs among the rows of all batches."""
+    found: list[list[int]] = [[] for _ in batches]
+    starts = [0, *accumulate(map(len, batches))]
     for position in positions:
-        counts[bisect_right(ends, position)] += 1
-    return counts
+        index = bisect_right(starts, position) - 1
+        found[index].append(position - starts[index])
+    return found

@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.store.ledger import Producer, ProducerReport
+from infertrace.collector.store.ledger import Producer, ProducerReport, SenderReport
 from infertrace.collector.store.metrics import Metric
 from infertrace.collector.store.resource import Resource
 from infertrace.collector.store.selection import Selection
@@ -39,14 +39,16 @@ class Batch:
     """The valid spans of one request, what it says of their origin, and what was left out.
 
     `rejected_positions` are the indices, from 0, that rejected spans had among the
-    `span_count` spans of the request.
+    `span_count` spans of the request. A request of our own has one producer, or none; one of OTLP
+    has a sender for each process that recorded its spans, whose id the rows hold as `producer_id`.
     """
 
     rows: pa.RecordBatch
     span_count: int
     rejected_positions: Sequence[int] = ()
     producer: ProducerReport | None = None
-    resource: Resource | None = None
+    senders: Sequence[SenderReport] = ()
+    resources: Sequence[Resource] = ()
 
 
 @dataclass(frozen=True)

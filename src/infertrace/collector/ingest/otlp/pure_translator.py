@@ -18,6 +18,7 @@ from infertrace.collector.ingest.otlp.dialects import (
     FoundFields,
     find_fields,
 )
+from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.generated.dialect_sources import CONTEXT_FIELDS
 from infertrace.wire.protobuf import (
     FIXED32,
@@ -42,7 +43,8 @@ _DOUBLE = struct.Struct("<d").pack
 class Translator:
     """Collects the translated spans of one request."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_spans: int) -> None:
+        self._max_spans = max_spans
         self._spans: list[bytes] = []
 
     def add(
@@ -51,11 +53,14 @@ class Translator:
         """Translate the spans of the ScopeSpans that lies from `start` to `end`; their number.
 
         `head` and `tail` are fields of ours that each of them gets, those of its resource and of
-        its scope. Raises WireError where the bytes between the spans are no protobuf.
+        its scope. Raises WireError where the bytes between the spans are no protobuf, and
+        RequestError for too many spans.
         """
         count = 0
         for number, _, value in fields(raw[start:end]):
             if number == 2 and isinstance(value, bytes):
+                if len(self._spans) >= self._max_spans:
+                    raise RequestError(f"more than {self._max_spans} spans in one request")
                 self._spans.append(translate_span(value, head, tail, scope_name))
                 count += 1
         return count

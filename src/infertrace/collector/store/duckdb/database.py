@@ -22,6 +22,7 @@ from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.private_files import private_files
 from infertrace.collector.store.producer_rows import (
+    LATER_PRODUCER_COLUMNS,
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
     producer_values,
@@ -172,7 +173,7 @@ class DuckDBDatabase:
             self._writer.execute(_INSERT_RESOURCES, [list(resources), list(resources.values())])
         for name, account in accounts.items():
             producer_id = bytes.fromhex(name)
-            values = {**account, "producer_id": producer_id}
+            values = {**LATER_PRODUCER_COLUMNS, **account, "producer_id": producer_id}
             self._writer.execute("DELETE FROM producers WHERE producer_id = ?", [producer_id])
             self._writer.execute(_INSERT_PRODUCER, [values[column] for column in PRODUCER_COLUMNS])
         self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [forget_before_ns])

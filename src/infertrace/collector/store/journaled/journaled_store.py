@@ -16,7 +16,7 @@ import pyarrow as pa
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
-from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.applier import Applier
@@ -105,13 +105,13 @@ class JournaledStore:
 
     def commit(self, batches: Sequence[Batch]) -> int:
         self._applier.wait_for_room()
-        rows, duplicate_counts = self._new_rows(batches)
-        changed = updated_accounts(batches, duplicate_counts, self._accounts.by_id)
+        rows, repeated = self._new_rows(batches)
+        changed = updated_accounts(batches, repeated, self._accounts.by_id)
         accounts = [
             dict(zip(PRODUCER_COLUMNS, producer_row(producer, producer_id=name.hex()), strict=True))
             for name, producer in changed.items()
         ]
-        resources = self._resources.missing(batch.resource for batch in batches)
+        resources = self._resources.missing(each for batch in batches for each in batch.resources)
         attributes = {key.hex: resource.attributes for key, resource in resources.items()}
         entry = Entry(self._number + 1, rows, accounts, attributes)
         if self._journal is None:
@@ -123,10 +123,10 @@ class JournaledStore:
             self._journal.truncate_through(self._applier.add(entry))
         self._accounts.update(changed)
         self._resources.add(resources)
-        return sum(duplicate_counts)
+        return sum(map(len, repeated))
 
-    def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[int]]:
-        """The rows that are not stored yet, and the number of duplicates in each batch."""
+    def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[list[int]]]:
+        """The rows that are not stored yet, and where each batch has others."""
         rows = [batch.rows for batch in batches]
         group = merged_rows(rows)
         known: set[int] = set()
@@ -138,7 +138,7 @@ class JournaledStore:
             positions = list(_positions(rows, suspects))
             if positions:
                 known = self._repeated(group, positions)
-        return _without(group, known), counts_by_batch(rows, known)
+        return _without(group, known), positions_by_batch(rows, known)
 
     def _repeated(
         self,

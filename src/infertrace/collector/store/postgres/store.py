@@ -25,7 +25,7 @@ from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import updated_accounts
 from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.kinds import KINDS, ColumnKind
@@ -181,12 +181,14 @@ class PostgresStore:
             connection = self._connected()
             with connection.transaction():
                 accounts = self._lock_accounts(connection, batches)
-                resources = self._resources.missing(batch.resource for batch in batches)
+                resources = self._resources.missing(
+                    each for batch in batches for each in batch.resources
+                )
                 # In the same order in every collector, so that two cannot deadlock.
                 for key in sorted(resources):
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
-                duplicate_counts = self._insert(connection, batches, accounts)
-                changed = updated_accounts(batches, duplicate_counts, accounts)
+                repeated = self._insert(connection, batches, accounts)
+                changed = updated_accounts(batches, repeated, accounts)
                 _save_accounts(connection, changed, has_new=bool(changed.keys() - accounts.keys()))
         except BaseException:
             self._table.invalidate()
@@ -196,19 +198,26 @@ class PostgresStore:
                 self._writer = None
             raise
         self._resources.add(resources)
-        return sum(duplicate_counts)
+        return sum(map(len, repeated))
 
     def _lock_accounts(
         self, connection: psycopg.Connection[Any], batches: Sequence[Batch]
     ) -> dict[bytes, Producer]:
-        """The accounts of these producers; no other collector changes them until the commit."""
-        ids = sorted({batch.producer.producer_id for batch in batches if batch.producer})
-        if not ids:
+        """The accounts of these producers; no other collector changes them until the commit.
+
+        The server has room for some thousand locks, and one request may hold as many senders: those
+        whose ids begin with the same byte share one.
+        """
+        numbered = {batch.producer.producer_id for batch in batches if batch.producer}
+        others = {sender.sender_id for batch in batches for sender in batch.senders}
+        if not numbered and not others:
             return {}
+        keys = {int.from_bytes(producer_id[:8], "big", signed=True) for producer_id in numbered}
+        keys |= {sender_id[0] for sender_id in others}
         # In the same order in every collector, so that two cannot deadlock.
-        for producer_id in ids:
-            key = int.from_bytes(producer_id[:8], "big", signed=True)
+        for key in sorted(keys):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        ids = sorted(numbered | others)
         rows = connection.execute(
             f"SELECT {PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
         ).fetchall()
@@ -219,12 +228,12 @@ class PostgresStore:
         connection: psycopg.Connection[Any],
         batches: Sequence[Batch],
         accounts: dict[bytes, Producer],
-    ) -> list[int]:
-        """Insert what is not stored yet; returns the number of duplicates for each batch."""
+    ) -> list[list[int]]:
+        """Insert what is not stored yet; returns the positions of the duplicates in each batch."""
         rows = [batch.rows for batch in batches]
         group = merged_rows(rows)
         if not len(group):
-            return [0] * len(rows)
+            return [[] for _ in rows]
         targets = self._table.targets(connection, group)
         seen = bool(add_rows(self._seen, group))
         is_new = not seen and not may_repeat(batches, accounts)
@@ -232,7 +241,7 @@ class PostgresStore:
             # Another collector may have stored them nevertheless; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
                 _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
-                return [0] * len(rows)
+                return [[] for _ in rows]
         _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
         bounds_ns = (0, MAX_UNIX_NANOS) if seen else look_back(group.column("start_time"))
         inserted = {
@@ -246,7 +255,7 @@ class PostgresStore:
             ).fetchall()
         }
         if len(inserted) == len(group):
-            return [0] * len(rows)
+            return [[] for _ in rows]
         repeated = []
         ids = zip(
             group.column("trace_id").to_pylist(), group.column("span_id").to_pylist(), strict=True
@@ -256,7 +265,7 @@ class PostgresStore:
                 inserted.remove(pair)  # a further span with the same ids is its duplicate
             else:
                 repeated.append(position)
-        return counts_by_batch(rows, repeated)
+        return positions_by_batch(rows, repeated)
 
     @contextmanager
     def _reader(self) -> Iterator[psycopg.Connection[Any]]:
