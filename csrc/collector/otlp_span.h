@@ -644,6 +644,18 @@ static int translate_spans(otlp_translation *t, wire_reader *r, wire_reader *spa
     return OTLP_USUAL;
 }
 
+/* The next message in a field of that number. */
+static int find_message(wire_reader *r, uint32_t number, wire_reader *message) {
+    while (r->at < r->end) {
+        uint32_t tag;
+        if (read_tag(r, &tag) < 0) return OTLP_MALFORMED;
+        if (tag == (number << 3 | WIRE_BYTES))
+            return read_sized(r, message) < 0 ? OTLP_MALFORMED : 1;
+        if (skip_unknown(r, tag) < 0) return OTLP_MALFORMED;
+    }
+    return 0;
+}
+
 static int append_span(otlp_translation *t, const uint8_t *data, size_t size) {
     if (make_room(t, size) < 0) return OTLP_NO_MEMORY;
     memcpy(t->data + t->size, data, size);

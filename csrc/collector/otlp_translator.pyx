@@ -41,9 +41,12 @@ cdef extern from "collector/otlp_span.h":
     int translate_spans(
         otlp_translation* translation, wire_reader* reader, wire_reader* span
     ) noexcept nogil
+    int find_message(
+        wire_reader* reader, unsigned int number, wire_reader* message
+    ) noexcept nogil
     int append_span(otlp_translation* translation, const uint8_t* data, size_t size) noexcept nogil
 
-__all__ = ["NAME", "Translator"]
+__all__ = ["NAME", "Translator", "find_messages"]
 
 NAME = "native"
 
@@ -53,6 +56,30 @@ cdef byte_slice _slice(bytes given):
     result.data = <const uint8_t*>PyBytes_AS_STRING(given)
     result.size = PyBytes_GET_SIZE(given)
     return result
+
+
+def find_messages(
+    bytes raw, Py_ssize_t start, Py_ssize_t end, unsigned int number, Py_ssize_t limit
+):
+    """find_messages(raw, start, end, number, limit) -> list[tuple[int, int]]"""
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(raw)
+    cdef wire_reader reader, message
+    cdef int found
+    if not 0 <= start <= end <= PyBytes_GET_SIZE(raw):
+        raise ValueError("expected a range within the request")
+    reader.at = data + start
+    reader.end = data + end
+    places = []
+    while True:
+        with nogil:
+            found = find_message(&reader, number, &message)
+        if found == 0:
+            return places
+        if found < 0:
+            raise WireError("cut short, or no protobuf")
+        if len(places) >= limit:
+            raise RequestError(f"more than {limit} resources, or scopes of one, in one request")
+        places.append((message.at - data, message.end - data))
 
 
 @cython.final

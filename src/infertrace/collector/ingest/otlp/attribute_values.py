@@ -33,33 +33,36 @@ FieldValue = int | bytes
 """Of a varint or a fixed-size field its unsigned number, of a length-delimited one its bytes."""
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int, FieldValue]]:
-    """Number, wire type and value of each field, in order; raises WireError."""
-    position, end = 0, len(message)
+def field_places(message: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number and wire type of each field, and where its value begins and ends; raises WireError.
+
+    The value of a length-delimited field is what follows its length.
+    """
     while position < end:
         tag, after_tag = read_varint(message, position)
         number, wire_type = tag >> 3, tag & 7
         is_known = wire_type in (VARINT, FIXED64, LENGTH_DELIMITED, FIXED32)
         if not 0 < number < 2**29 or not is_known or after_tag - position > MAX_SIZE_BYTES:
             raise WireError("not a tag of protobuf")
-        position = after_tag
-        value: FieldValue
+        position = after = skip_value(message, after_tag, wire_type)
+        if after > end:
+            raise TruncatedError("cut short within a field")
+        start = after_tag
+        if wire_type == LENGTH_DELIMITED:
+            start = read_varint(message, after_tag)[1]
+            if start - after_tag > MAX_SIZE_BYTES:
+                raise WireError("not a size of protobuf")
+        yield number, wire_type, start, after
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int, FieldValue]]:
+    """Number, wire type and value of each field, in order; raises WireError."""
+    for number, wire_type, start, end in field_places(message, 0, len(message)):
+        value: FieldValue = message[start:end]
         if wire_type == VARINT:
-            value, position = read_varint(message, position)
-            value %= _UINT64
-        else:
-            after = skip_value(message, position, wire_type)
-            if after > end:
-                raise TruncatedError("cut short within a field")
-            if wire_type == LENGTH_DELIMITED:
-                size, start = read_varint(message, position)
-                if start - position > MAX_SIZE_BYTES:
-                    raise WireError("not a size of protobuf")
-                position = start
-                value = message[position : position + size]
-            else:
-                value = int.from_bytes(message[position:after], "little")
-            position = after
+            value = read_varint(message, start)[0] % _UINT64
+        elif wire_type != LENGTH_DELIMITED:
+            value = int.from_bytes(message[start:end], "little")
         yield number, wire_type, value
 
 

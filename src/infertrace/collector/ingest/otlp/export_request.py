@@ -5,24 +5,17 @@ Source of the numbers: opentelemetry/proto/trace/v1/trace.proto, common.proto, r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from infertrace.collector.ingest.otlp.attribute_values import AttributeReader, fields
-from infertrace.collector.ingest.otlp.translator import Translator, new_translator
+from infertrace.collector.ingest.otlp.translator import Translation, choose_translation
 from infertrace.collector.ingest.wire_fields import RequestError
-from infertrace.wire.protobuf import (
-    LENGTH_DELIMITED,
-    WireError,
-    delimited,
-    read_varint,
-    skip_value,
-)
+from infertrace.wire.protobuf import WireError, delimited
 
 MAX_SPANS: Final = 262_144  # in one request
-MAX_GROUPS: Final = 65_536  # resources, and scopes of each, in one request
+MAX_GROUPS: Final = 65_536  # resources in one request, scopes of each
 MAX_NAME_BYTES: Final = 256  # of a service, of a scope and of its version: each span repeats them
 MAX_SCOPE_ATTRIBUTES_BYTES: Final = 512  # which each span repeats too
 KNOWN_PARTS: Final = 4_096  # resources and scopes that are not read again
@@ -56,13 +49,18 @@ def read_export_request(raw: bytes, backend_name: str | None = None) -> Exported
 
     Raises RequestError where the request is no protobuf, or has too many spans or resources.
     """
-    translator = new_translator(MAX_SPANS, backend_name)
+    translation = choose_translation(backend_name)
+    translator = translation.Translator(MAX_SPANS)
     groups = []
     try:
-        for start, end in _places(raw, 0, len(raw), 1):
-            if len(groups) >= MAX_GROUPS:
-                raise RequestError(f"more than {MAX_GROUPS} resources in one request")
-            groups.append(_resource_spans(raw, start, end, translator))
+        for start, end in translation.find_messages(raw, 0, len(raw), 1, MAX_GROUPS):
+            resource = _merged(translation, raw, start, end)
+            attributes, head = read_resource(resource)
+            count = 0
+            for place in translation.find_messages(raw, start, end, 2, MAX_GROUPS):
+                scope_name, tail = read_scope(_merged(translation, raw, *place))
+                count += translator.add(raw, *place, head, tail, scope_name)
+            groups.append(ResourceGroup(attributes, count))
     except WireError:
         raise RequestError(
             "not an ExportTraceServiceRequest: the bytes are cut short or no protobuf"
@@ -70,29 +68,10 @@ def read_export_request(raw: bytes, backend_name: str | None = None) -> Exported
     return ExportedSpans(translator.take(), tuple(groups))
 
 
-def _resource_spans(raw: bytes, start: int, end: int, translator: Translator) -> ResourceGroup:
-    resource = b"".join(raw[slice(*place)] for place in _places(raw, start, end, 1))
-    attributes, head = read_resource(resource)
-    count = 0
-    for number, place in enumerate(_places(raw, start, end, 2)):
-        if number >= MAX_GROUPS:
-            raise RequestError(f"more than {MAX_GROUPS} scopes in one resource")
-        scope = b"".join(raw[slice(*inner)] for inner in _places(raw, *place, 1))
-        scope_name, tail = read_scope(scope)
-        count += translator.add(raw, *place, head, tail, scope_name)
-    return ResourceGroup(attributes, count)
-
-
-def _places(raw: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the messages in the fields of that number begin and end; raises WireError."""
-    while position < end:
-        tag, position = read_varint(raw, position)
-        after = skip_value(raw, position, tag & 7)
-        if after > end:
-            raise WireError("cut short within a field")
-        if tag == wanted << 3 | LENGTH_DELIMITED:
-            yield read_varint(raw, position)[1], after
-        position = after
+def _merged(translation: Translation, raw: bytes, start: int, end: int) -> bytes:
+    """The message in field 1; where there are several, protobuf merges them."""
+    places = translation.find_messages(raw, start, end, 1, MAX_GROUPS)
+    return b"".join(raw[first:last] for first, last in places)
 
 
 @lru_cache(maxsize=KNOWN_PARTS)

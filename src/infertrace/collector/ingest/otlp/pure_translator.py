@@ -10,7 +10,12 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from infertrace.collector.ingest.otlp.attribute_values import AttributeReader, FieldValue, fields
+from infertrace.collector.ingest.otlp.attribute_values import (
+    AttributeReader,
+    FieldValue,
+    field_places,
+    fields,
+)
 from infertrace.collector.ingest.otlp.dialects import (
     FLOAT32_MAX,
     INT64_MAX,
@@ -57,17 +62,33 @@ class Translator:
         RequestError for too many spans.
         """
         count = 0
-        for number, _, value in fields(raw[start:end]):
-            if number == 2 and isinstance(value, bytes):
+        for number, wire_type, first, last in field_places(raw, start, end):
+            if number == 2 and wire_type == LENGTH_DELIMITED:
                 if len(self._spans) >= self._max_spans:
                     raise RequestError(f"more than {self._max_spans} spans in one request")
-                self._spans.append(translate_span(value, head, tail, scope_name))
+                self._spans.append(translate_span(raw[first:last], head, tail, scope_name))
                 count += 1
         return count
 
     def take(self) -> bytes:
         """The spans, as the field `spans` of a SendSpanBatchRequest."""
         return b"".join(self._spans)
+
+
+def find_messages(
+    raw: bytes, start: int, end: int, number: int, limit: int
+) -> list[tuple[int, int]]:
+    """Where the messages in the fields of that number begin and end, within a message.
+
+    Raises WireError where that is no protobuf, and RequestError beyond the limit.
+    """
+    found = []
+    for found_number, wire_type, first, last in field_places(raw, start, end):
+        if found_number == number and wire_type == LENGTH_DELIMITED:
+            if len(found) >= limit:
+                raise RequestError(f"more than {limit} resources, or scopes of one, in one request")
+            found.append((first, last))
+    return found
 
 
 def translate_span(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:

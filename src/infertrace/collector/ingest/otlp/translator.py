@@ -34,6 +34,14 @@ class Translation(Protocol):
     def Translator(self) -> Callable[[int], Translator]:  # noqa: N802
         """For at most that many spans."""
 
+    def find_messages(
+        self, raw: bytes, start: int, end: int, number: int, limit: int
+    ) -> list[tuple[int, int]]:
+        """Where the messages in the fields of that number begin and end, within a message.
+
+        Raises WireError where that is no protobuf, and RequestError beyond the limit.
+        """
+
 
 def _native() -> Translation:
     import infertrace.collector.ingest.otlp.native_translator as native
@@ -47,6 +55,6 @@ def _pure() -> Translation:
     return pure
 
 
-def new_translator(max_spans: int, name: str | None = None) -> Translator:
+def choose_translation(name: str | None = None) -> Translation:
     """On the backend of that name, `native` or `pure`, or on the selected one."""
-    return backend.part(_native, _pure, ("NAME", "Translator"), name).Translator(max_spans)
+    return backend.part(_native, _pure, ("NAME", "Translator", "find_messages"), name)
