@@ -90,8 +90,7 @@ static int renumber_value(wire_reader r, int depth) {
         return read_only(&r, &inside) == 0 && is_utf8(inside.at, inside.end) ? OTLP_USUAL
                                                                              : OTLP_UNUSUAL;
     case 0x10: return r.end - r.at == 1 && *r.at <= 1 ? OTLP_USUAL : OTLP_UNUSUAL;
-    case 0x18:
-        return read_minimal(&r, &ignored) == 0 && r.at == r.end ? OTLP_USUAL : OTLP_UNUSUAL;
+    case 0x18: return read_minimal(&r, &ignored) == 0 && r.at == r.end ? OTLP_USUAL : OTLP_UNUSUAL;
     case 0x21: return r.end - r.at == 8 ? OTLP_USUAL : OTLP_UNUSUAL;
     case 0x3A: *tag = 0x2A; return read_only(&r, &inside) == 0 ? OTLP_USUAL : OTLP_UNUSUAL;
     case 0x2A:

@@ -237,7 +237,7 @@ def _by_size(constant: str, sized: list[tuple[int, int]]) -> list[str]:
     starts = [sum(size < length for size, _ in sized) for length in range(longest + 2)]
     numbers = ", ".join(str(number) for _, number in sized)
     return [
-        f"/* Sources by the length of their names, and where each length begins. */",
+        "/* Sources by the length of their names, and where each length begins. */",
         f"static const uint8_t {constant}_BY_SIZE[] = {{{numbers}}};",
         f"static const uint8_t {constant}_START[] = {{{', '.join(map(str, starts))}}};",
         f"enum {{ {constant}_LONGEST = {longest} }};",

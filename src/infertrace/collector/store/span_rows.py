@@ -56,6 +56,20 @@ def with_origin(
     return pa.RecordBatch.from_arrays([*rows.columns, *origin], schema=SCHEMA)
 
 
+def with_origins(
+    rows: pa.RecordBatch, origins: Sequence[tuple[uuid.UUID, uuid.UUID | None, int]]
+) -> pa.RecordBatch:
+    """The same for rows of several origins: producer, resource, and how many rows they have."""
+    if len(origins) == 1:
+        return with_origin(rows, *origins[0][:2])
+    if not origins:
+        return with_origin(rows, None, None)
+    producers = pa.concat_arrays([_repeated(producer, count) for producer, _, count in origins])
+    resources = pa.concat_arrays([_repeated(resource, count) for _, resource, count in origins])
+    columns = [*rows.columns, producers, resources]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
 def merged_rows(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Batches as one; there is at least one of them."""
     table = pa.Table.from_batches(batches).combine_chunks()

@@ -23,7 +23,9 @@ from infertrace.wire.protobuf import (
     varint,
 )
 
-MAX_VALUE_DEPTH: Final = 32  # arrays and maps in one another; JSON and protobuf bear no endless ones
+MAX_VALUE_DEPTH: Final = (
+    32  # arrays and maps in one another; JSON and protobuf bear no endless ones
+)
 MAX_SIZE_BYTES: Final = 5  # of a tag, or of a size
 
 _UINT64: Final = 2**64

@@ -245,7 +245,7 @@ def _share(span: ForeignSpan, found: FoundFields, key: str, of: str) -> Found:
 
 
 def _event(span: ForeignSpan, found: FoundFields, name: str, since: str) -> Found:
-    times = {name: time_ns for name, time_ns in reversed(span.events)}
+    times = dict(reversed(span.events))  # of those with the same name, the first
     begin_ns = times.get(since) if since else span.start_ns
     if name not in times or begin_ns is None or times[name] < begin_ns:
         return None, ""

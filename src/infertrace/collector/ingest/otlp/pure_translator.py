@@ -82,7 +82,7 @@ def find_messages(
 
     Raises WireError where that is no protobuf, and RequestError beyond the limit.
     """
-    found = []
+    found: list[tuple[int, int]] = []
     for found_number, wire_type, first, last in field_places(raw, start, end):
         if found_number == number and wire_type == LENGTH_DELIMITED:
             if len(found) >= limit:
@@ -161,7 +161,7 @@ def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
     if code in STATUS_TEXTS:
         out.append(delimited(b"\x42", STATUS_TEXTS[code]))
     out.append(_text_field(b"\x62", message, reader))
-    attributes = {}
+    attributes: dict[str, object] = {}
     for body in parts.attributes:
         key, value, entry = reader.attribute(body)
         attributes.pop(key, None)
@@ -210,7 +210,8 @@ def _number_field(tag: bytes, value: FieldValue) -> bytes:
 
 
 def _event(raw: bytes, reader: AttributeReader) -> tuple[str, int, bytes]:
-    time_ns, name, dropped, attributes = 0, b"", 0, []
+    time_ns, name, dropped = 0, b"", 0
+    attributes: list[bytes] = []
     for number, wire_type, value in fields(raw):
         if isinstance(value, bytes):
             if number == 2:
@@ -228,7 +229,8 @@ def _event(raw: bytes, reader: AttributeReader) -> tuple[str, int, bytes]:
 
 
 def _link(raw: bytes, reader: AttributeReader) -> bytes:
-    texts, dropped, flags, attributes = {1: b"", 2: b"", 3: b""}, 0, 0, []
+    texts, dropped, flags = {1: b"", 2: b"", 3: b""}, 0, 0
+    attributes: list[bytes] = []
     for number, wire_type, value in fields(raw):
         if isinstance(value, bytes):
             if number in texts:
