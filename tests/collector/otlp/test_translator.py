@@ -222,7 +222,7 @@ def test_protobuf_reads_what_was_sent(request: ExportTraceServiceRequest) -> Non
             otlp.status.message,
         )
         for name in ("kind", "trace_state", "flags", "dropped_attributes_count"):
-            assert getattr(found, name) == getattr(given, name)
+            assert getattr(found, name) == getattr(otlp, name)
         assert found.dropped_events_count == otlp.dropped_events_count
         assert found.dropped_links_count == otlp.dropped_links_count
         assert found.scope_name == scope.name
