@@ -55,4 +55,5 @@ def batch_of(
         uuid.UUID(bytes=producer) if producer else None,
         None if resource is None else resource.id,
     )
-    return Batch(rows, len(spans), (), report, resource)
+    resources = () if resource is None else (resource,)
+    return Batch(rows, len(spans), (), report, resources=resources)

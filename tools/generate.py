@@ -7,6 +7,7 @@ From proto/fields.toml: the messages in proto/span.proto, the setters, keywords 
 backends, the tables of the decoder, the columns of the stores, docs/fields.md, and what the tests
 of the schema keep of each field.
 From proto/conventions.toml: the tables of the translators to OTLP, and the names in docs/otlp.md.
+From proto/dialects.toml: where the fields of a span come from when it arrives as OTLP.
 From proto/span.proto: the Python stubs in src/infertrace/generated/ and the Go stubs in proto/.
 From tests/schema/span_v0.proto: its descriptor set, which the compatibility tests load.
 
@@ -30,12 +31,14 @@ from generator import (
     c_code,
     conventions,
     cython_code,
+    dialect_table,
     documentation,
     field_table,
     protocol_buffers,
     python_code,
 )
 from generator.conventions import Conventions
+from generator.dialect_table import Target
 from generator.field_table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +54,7 @@ PROTOC_GEN_GO_GRPC_VERSION = "v1.6.1"
 
 TABLE = ROOT / "proto" / "fields.toml"
 CONVENTIONS = ROOT / "proto" / "conventions.toml"
+DIALECTS = ROOT / "proto" / "dialects.toml"
 PROTO = "proto/span.proto"
 
 # Written whole from the table of fields.
@@ -63,6 +67,11 @@ FROM_TABLE: Final[Mapping[str, Callable[[Table], str]]] = {
     "src/infertrace/generated/pure_fields.py": python_code.pure_fields,
     "src/infertrace/generated/span_setters.py": python_code.span_setters,
     "src/infertrace/generated/stored_fields.py": python_code.stored_columns,
+}
+# Written whole from the table of dialects.
+FROM_DIALECTS: Final[Mapping[str, Callable[[Sequence[Target]], str]]] = {
+    "csrc/generated/dialect_sources.h": dialect_table.dialect_header,
+    "src/infertrace/generated/dialect_sources.py": dialect_table.dialect_sources,
 }
 # Where the table's part is put into what is there.
 COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
@@ -78,6 +87,7 @@ FROM_CONVENTIONS: Final[Mapping[str, Callable[[Conventions], str]]] = {
 PAGE_OF_NAMES = "docs/otlp.md"
 GENERATED_PATTERNS = (
     *FROM_TABLE,
+    *FROM_DIALECTS,
     *COMPLETED,
     *FROM_CONVENTIONS,
     PAGE_OF_NAMES,
@@ -159,6 +169,8 @@ def write_fields(destination: Path) -> None:
     """Writes the files generated from the table of fields below `destination`."""
     table = field_table.read(TABLE)
     texts = {name: made(table) for name, made in FROM_TABLE.items()}
+    targets = dialect_table.read_targets(DIALECTS, table)
+    texts |= {name: made(targets) for name, made in FROM_DIALECTS.items()}
     for name, completed in COMPLETED.items():
         texts[name] = completed((ROOT / name).read_text(encoding="utf-8"), table)
     names = conventions.read(CONVENTIONS, table)

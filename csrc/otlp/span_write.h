@@ -63,24 +63,36 @@ static inline uint8_t *otlp_put_double(uint8_t *p, const otlp_row *row, double v
     return wire_double(p + 2, value);
 }
 
-static inline uint8_t *otlp_put_text(uint8_t *p, const otlp_row *row, otlp_slice text,
-                                     int is_list) {
+static inline uint8_t *otlp_put_text(uint8_t *p, const otlp_row *row, otlp_slice text) {
+    uint8_t *start, *value;
+    *p++ = OTLP_ATTRIBUTE_TAG;
+    start = p;
+    p = otlp_put_row_entry(p + 1, row);
+    value = p++;
+    p = wire_bytes(p, 0x0A, text.data, text.size);
+    return wire_close(start, 1, wire_close(value, 1, p));
+}
+
+/* A text with commas as an array of several. */
+static uint8_t *otlp_put_list(uint8_t *p, const otlp_row *row, otlp_slice text) {
+    const uint8_t *at = text.data, *end = text.data + text.size;
     uint8_t *start, *value, *list;
     *p++ = OTLP_ATTRIBUTE_TAG;
     start = p;
     p = otlp_put_row_entry(p + 1, row);
     value = p++;
-    if (is_list) {
-        *p++ = 0x2A;
-        list = p++;
+    *p++ = 0x2A;
+    list = p++;
+    for (;;) {
+        const uint8_t *comma = memchr(at, ',', (size_t)(end - at));
+        size_t size = (size_t)((comma ? comma : end) - at);
         *p++ = 0x0A;
-        p = wire_varint(p, 1 + wire_varint_size(text.size) + text.size);
-        p = wire_bytes(p, 0x0A, text.data, text.size);
-        p = wire_close(list, 1, p);
-    } else {
-        p = wire_bytes(p, 0x0A, text.data, text.size);
+        p = wire_varint(p, 1 + wire_varint_size(size) + size);
+        p = wire_bytes(p, 0x0A, at, size);
+        if (!comma) break;
+        at = comma + 1;
     }
-    return wire_close(start, 1, wire_close(value, 1, p));
+    return wire_close(start, 1, wire_close(value, 1, wire_close(list, 1, p)));
 }
 
 static size_t otlp_decimal(char *out, uint64_t value, int least_digits) {
@@ -171,8 +183,8 @@ static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *s
     otlp_slice text = {(const uint8_t *)made, 0};
     uint64_t time;
     switch (row->form) {
-    case OTLP_AS_TEXT: return otlp_put_text(p, row, value->text, 0);
-    case OTLP_AS_LIST: return otlp_put_text(p, row, value->text, 1);
+    case OTLP_AS_TEXT: return otlp_put_text(p, row, value->text);
+    case OTLP_AS_LIST: return otlp_put_list(p, row, value->text);
     case OTLP_AS_INT: return otlp_put_number(p, row, 0x18, (uint64_t)value->integer);
     case OTLP_AS_DOUBLE: return otlp_put_double(p, row, value->real);
     case OTLP_AS_MILLISECONDS: return otlp_put_double(p, row, value->real / 1e3);
@@ -182,10 +194,8 @@ static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *s
         time = otlp_time_after(span, value->real);
         if (!time) return p;
         text.size = otlp_iso_time(made, time);
-        return otlp_put_text(p, row, text, 0);
-    case OTLP_AS_JSON:
-        text.size = otlp_put_usage(made, span);
-        return otlp_put_text(p, row, text, 0);
+        return otlp_put_text(p, row, text);
+    case OTLP_AS_JSON: text.size = otlp_put_usage(made, span); return otlp_put_text(p, row, text);
     default: return p; /* an event, which follows the attributes */
     }
 }

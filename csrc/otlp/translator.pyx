@@ -3,7 +3,7 @@
 """The compiled translator: an envelope of spans into OTLP's bytes, without the GIL and without an
 object for each span.
 
-Behaves as infertrace.otlp.pure_translator does; one test suite runs on both.
+Behaves as infertrace.otlp.pure_export_translator does; one test suite runs on both.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

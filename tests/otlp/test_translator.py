@@ -200,8 +200,7 @@ def restored(name: str, read_as: str, found: dict[str, Any]) -> Any:
     if name in in_seconds:
         return as_float(found[in_seconds[name]] * 1e3)
     if name == "finish_reason":
-        (only,) = found["gen_ai.response.finish_reasons"]
-        return only
+        return ",".join(found["gen_ai.response.finish_reasons"])
     value = found[alike.get(name, f"infertrace.{name}")]
     return as_float(value) if read_as == "FLOAT" else value
 

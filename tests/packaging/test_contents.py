@@ -71,7 +71,8 @@ def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
 
 EXTENSIONS = {
     "infertrace/collector/ingest/native_decoder",
-    "infertrace/otlp/native_translator",
+    "infertrace/otlp/native_export_translator",
+    "infertrace/collector/ingest/otlp/native_translator",
     "infertrace/recording/native",
     "infertrace/collector/store/postgres/native_copy_rows",
     "infertrace/collector/store/native_id_filters",

@@ -27,7 +27,6 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     [
         ('"a" = { from = "modle" }', "langfuse, a: from: expected a field, got 'modle'"),
         ('"a" = { from = "usage", form = "xml" }', "form: expected seconds, list, .*, got 'xml'"),
-        ('"a" = { from = "usage", kind = "int", number = 99 }', "kind: expected text, .*'int'"),
         ('"a" = { form = "json", source = "usage" }', "expected from, form, .*, got 'source'"),
         (f'"{"a" * 61}" = {{ from = "usage" }}', "expected a name of 1 to 60 bytes"),
         (f'"a" = {{ from = "usage", value = "{"b" * 96}" }}', "value: expected a shorter one"),

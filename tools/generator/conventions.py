@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from generator import c_code, python_code
-from generator.field_table import KINDS, Table, TableError
+from generator.field_table import Table, TableError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -144,7 +144,7 @@ def read(path: Path, table: Table) -> Conventions:
     expected = (ALWAYS, *CONVENTIONS)
     if tuple(content) != expected:
         raise TableError(f"{path.name}: expected tables {', '.join(expected)}, got {list(content)}")
-    sources = list(_sources(content, table))
+    sources = list(_sources(table))
     if len(sources) > MAX_SOURCES:
         raise TableError(f"{path.name}: expected at most {MAX_SOURCES} fields, got {len(sources)}")
     by_name = {it.name: it for it in sources}
@@ -158,45 +158,28 @@ def read(path: Path, table: Table) -> Conventions:
     return Conventions(sources, rows)
 
 
-def _sources(content: Mapping[str, Mapping[str, Any]], table: Table) -> Iterator[Source]:
+def _sources(table: Table) -> Iterator[Source]:
     for name, read_as in DERIVED_FIRST.items():
         yield Source(name, read_as)
     for message in MESSAGES:
-        found = {
-            it.name: Source(it.name, READS[it.kind_name], message, it.number)
-            for it in table.of(message)
-            if it.kind_name in READS
-        }
-        if message == MESSAGES[0]:
-            found = {**_undeclared(content), **found}
-        yield from sorted(found.values(), key=lambda it: it.number)
+        for it in table.by_number(message):
+            if it.kind_name in READS:
+                yield Source(it.name, READS[it.kind_name], message, it.number)
     for name, read_as in DERIVED_LAST.items():
         yield Source(name, read_as)
-
-
-def _undeclared(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Source]:
-    """The fields of InferenceContext that only these rows declare."""
-    return {
-        it["from"]: Source(it["from"], READS[it["kind"]], MESSAGES[0], it["number"])
-        for rows in content.values()
-        for it in rows.values()
-        if "number" in it and it.get("kind") in READS
-    }
 
 
 def _row(
     convention: str, key: str, declared: Mapping[str, Any], sources: Mapping[str, Source]
 ) -> Row:
     where = f"{convention}, {key}"
-    allowed = ("from", "form", "value", "number", "kind")
+    allowed = ("from", "form", "value")
     for name in declared:
         if name not in allowed:
             raise TableError(f"{where}: expected {', '.join(allowed)}, got {name!r}")
     source = sources.get(declared.get("from", ""))
     if source is None:
         raise TableError(f"{where}: from: expected a field, got {declared.get('from')!r}")
-    if "kind" in declared and declared["kind"] not in KINDS:
-        raise TableError(f"{where}: kind: expected {', '.join(KINDS)}, got {declared['kind']!r}")
     form = declared.get("form", "")
     if form and form not in FORMS:
         raise TableError(f"{where}: form: expected {', '.join(FORMS)}, got {form!r}")

@@ -277,10 +277,10 @@ class Span:
         if form == "JSON":
             return delimited(b"\x0a", self._usage())
         if isinstance(value, bytes):
-            found = delimited(b"\x0a", value)
             if form == "LIST":
-                return delimited(b"\x2a", delimited(b"\x0a", found))
-            return found
+                texts = (delimited(b"\x0a", part) for part in value.split(b","))
+                return delimited(b"\x2a", b"".join(delimited(b"\x0a", it) for it in texts))
+            return delimited(b"\x0a", value)
         if form == "INT":
             return b"\x18" + varint(int(value))
         if form == "ISO_TIME":

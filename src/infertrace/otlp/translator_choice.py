@@ -27,13 +27,13 @@ class Translator(Protocol):
 
 
 def _native() -> Translator:
-    import infertrace.otlp.native_translator as native
+    import infertrace.otlp.native_export_translator as native
 
     return native
 
 
 def _pure() -> Translator:
-    import infertrace.otlp.pure_translator as pure
+    import infertrace.otlp.pure_export_translator as pure
 
     return pure
 

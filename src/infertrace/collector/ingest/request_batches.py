@@ -57,7 +57,13 @@ def _decoded(
         None if producer is None else uuid.UUID(bytes=producer.producer_id),
         None if resource is None else resource.id,
     )
-    batch = Batch(rows, spans.span_count, tuple(spans.rejections), producer, resource)
+    batch = Batch(
+        rows,
+        spans.span_count,
+        tuple(spans.rejections),
+        producer,
+        resources=() if resource is None else (resource,),
+    )
     first = next(iter(spans.rejections.items()), None)
     return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
 

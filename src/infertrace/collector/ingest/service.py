@@ -155,7 +155,7 @@ class CollectorService:
             decoded = decode(raw)
             batch = decoded.batch
             self._counters.add(spans_rejected=len(batch.rejected_positions))
-            if batch.producer is None and not len(batch.rows):
+            if batch.producer is None and not batch.senders and not len(batch.rows):
                 return decoded, None
             return decoded, self._writer.submit(batch, reservation)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
 
 from infertrace.collector.store import ledger
 from infertrace.collector.store.ledger import Producer
@@ -11,28 +14,42 @@ from infertrace.collector.store.store import Batch
 
 
 def updated_accounts(
-    batches: Sequence[Batch], duplicates: Sequence[int], known: Mapping[bytes, Producer]
+    batches: Sequence[Batch], repeated: Sequence[Sequence[int]], known: Mapping[bytes, Producer]
 ) -> dict[bytes, Producer]:
     """The accounts that these batches change, as of after them, by producer id.
 
-    `duplicates` says how many valid spans of each batch were stored before.
+    `repeated` has, for each batch, the positions of those of its rows that were stored before.
     """
     now_ns = time.time_ns()
     changed: dict[bytes, Producer] = {}
-    for batch, duplicate_count in zip(batches, duplicates, strict=True):
-        report = batch.producer
-        if report is None:
-            continue
-        producer_id = report.producer_id
-        producer = changed.get(producer_id) or known.get(producer_id)
-        changed[producer_id] = (producer or Producer(producer_id, now_ns, now_ns)).after(
-            report,
-            span_count=batch.span_count,
-            rejected_positions=batch.rejected_positions,
-            duplicates=duplicate_count,
-            now_ns=now_ns,
-        )
+
+    def account(producer_id: bytes) -> Producer:
+        found = changed.get(producer_id) or known.get(producer_id)
+        return found or Producer(producer_id, now_ns, now_ns)
+
+    for batch, positions in zip(batches, repeated, strict=True):
+        if (report := batch.producer) is not None:
+            changed[report.producer_id] = account(report.producer_id).after(
+                report,
+                span_count=batch.span_count,
+                rejected_positions=batch.rejected_positions,
+                duplicates=len(positions),
+                now_ns=now_ns,
+            )
+        duplicates = _by_sender(batch, positions)
+        for sender in batch.senders:
+            changed[sender.sender_id] = account(sender.sender_id).after_unnumbered(
+                sender, duplicates=duplicates.pop(sender.sender_id, 0), now_ns=now_ns
+            )
     return changed
+
+
+def _by_sender(batch: Batch, positions: Sequence[int]) -> Counter[bytes]:
+    """How many of these rows each sender has."""
+    if not positions or not batch.senders:
+        return Counter()
+    ids = batch.rows.column("producer_id").storage.take(pa.array(positions, pa.int64()))
+    return Counter(ids.to_pylist())
 
 
 class RecentAccounts:

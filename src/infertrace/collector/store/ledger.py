@@ -1,8 +1,12 @@
-"""The account of one producer: how many of its spans are stored, lost or still to come."""
+"""The account of one producer: how many of its spans are stored, lost or still to come.
+
+A sender of OTLP numbers no spans, so its account says what came and what became of that; whether
+something is missing cannot be known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,7 +14,7 @@ from infertrace.collector.store.timestamps import NANOS_PER_SECOND
 
 MAX_PRODUCERS = 10_000  # accounts that a store keeps: those of the producers seen last
 MAX_INTERVALS = 1_000  # of received sequence numbers, for one producer
-MAX_DROP_REASONS = 32  # for one producer
+MAX_DROP_REASONS = 32  # for one producer; as many of rejections
 MAX_NAME_CHARACTERS = 256  # of a service name or a drop reason
 SILENT_AFTER_S = 60  # without a batch, a producer that has not finished counts as silent
 
@@ -31,8 +35,26 @@ class ProducerReport:
 
 
 @dataclass(frozen=True)
+class SenderReport:
+    """What a request holds of one sender that does not number its spans.
+
+    `sender_id` has 16 bytes. `span_count` counts the spans as received, `rejected` those of them
+    that cannot be stored, by reason.
+    """
+
+    sender_id: bytes
+    service_name: str
+    span_count: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Producer:
-    """One producer's account, in spans; times are nanoseconds since 1970, by this machine."""
+    """One producer's account, in spans; times are nanoseconds since 1970, by this machine.
+
+    `rejected_reasons` splits `rejected`, for a sender that is not `numbered`; `produced`,
+    `dropped`, `gaps` and `finished` say nothing about such a one.
+    """
 
     producer_id: bytes
     first_seen_ns: int
@@ -45,6 +67,8 @@ class Producer:
     dropped: Mapping[str, int] = field(default_factory=dict)
     received: tuple[Interval, ...] = ()
     finished: bool = False
+    numbered: bool = True
+    rejected_reasons: Mapping[str, int] = field(default_factory=dict)
 
     def after(
         self,
@@ -84,6 +108,29 @@ class Producer:
             received=received,
             finished=self.finished or report.final,
         )
+
+    def after_unnumbered(self, report: SenderReport, *, duplicates: int, now_ns: int) -> Producer:
+        """The account after one more request with spans of this sender is durable.
+
+        `duplicates` is the number of its valid spans that were stored before. Spans that are
+        rejected again count again: nothing tells them from new ones.
+        """
+        rejected = sum(report.rejected.values())
+        return replace(
+            self,
+            last_seen_ns=now_ns,
+            service_name=report.service_name[:MAX_NAME_CHARACTERS] or self.service_name,
+            stored=self.stored + report.span_count - rejected - duplicates,
+            rejected=self.rejected + rejected,
+            duplicates=self.duplicates + duplicates,
+            numbered=False,
+            rejected_reasons=_sum(self.rejected_reasons, report.rejected),
+        )
+
+    @property
+    def received_count(self) -> int:
+        """Spans that arrived, each as often as it did."""
+        return self.stored + self.rejected + self.duplicates
 
     def has_received(self, first: int, span_count: int) -> bool:
         """Whether any of `span_count` spans numbered from `first` on has been received."""
@@ -161,9 +208,19 @@ def _with(intervals: Sequence[Interval], added: Interval) -> tuple[Interval, ...
 
 
 def _maximum(known: Mapping[str, int], reported: Mapping[str, int]) -> dict[str, int]:
-    dropped = dict(known)
+    return _merged(known, reported, max)
+
+
+def _sum(known: Mapping[str, int], added: Mapping[str, int]) -> dict[str, int]:
+    return _merged(known, added, int.__add__)
+
+
+def _merged(
+    known: Mapping[str, int], reported: Mapping[str, int], join: Callable[[int, int], int]
+) -> dict[str, int]:
+    counts = dict(known)
     for reason, count in sorted(reported.items()):
         name = reason[:MAX_NAME_CHARACTERS]
-        if name in dropped or len(dropped) < MAX_DROP_REASONS:
-            dropped[name] = max(dropped.get(name, 0), count)
-    return dropped
+        if name in counts or len(counts) < MAX_DROP_REASONS:
+            counts[name] = join(counts.get(name, 0), count)
+    return counts

@@ -20,8 +20,13 @@ PRODUCER_COLUMNS: Final = (
     "dropped",
     "received",
     "finished",
+    "numbered",
+    "rejected_reasons",
 )
 PRODUCER_NAMES: Final = ", ".join(PRODUCER_COLUMNS)
+
+LATER_PRODUCER_COLUMNS: Final = {"numbered": True, "rejected_reasons": "{}"}
+"""Columns that older tables and older journals lack, with what their accounts have."""
 
 # The fields of an account whose columns have another name.
 _FIELDS = {"first_seen": "first_seen_ns", "last_seen": "last_seen_ns"}
@@ -32,6 +37,7 @@ def producer_row(producer: Producer, **otherwise: Any) -> list[Any]:
     values = {
         "dropped": json.dumps(producer.dropped),
         "received": json.dumps(producer.received),
+        "rejected_reasons": json.dumps(producer.rejected_reasons),
         **otherwise,
     }
     return [
@@ -45,5 +51,6 @@ def producer_values(row: Sequence[Any]) -> dict[str, Any]:
     fields = [_FIELDS.get(name, name) for name in PRODUCER_COLUMNS]
     values = dict(zip(fields, row, strict=True))
     values["dropped"] = json.loads(values["dropped"])
+    values["rejected_reasons"] = json.loads(values["rejected_reasons"])
     values["received"] = tuple((first, last) for first, last in json.loads(values["received"]))
     return values

@@ -56,13 +56,9 @@ class KnownResources:
     def __init__(self) -> None:
         self._ids: set[uuid.UUID] = set()
 
-    def missing(self, resources: Iterable[Resource | None]) -> dict[uuid.UUID, Resource]:
+    def missing(self, resources: Iterable[Resource]) -> dict[uuid.UUID, Resource]:
         """The distinct resources, by their ids, without those that are known."""
-        return {
-            resource.id: resource
-            for resource in resources
-            if resource is not None and resource.id not in self._ids
-        }
+        return {resource.id: resource for resource in resources if resource.id not in self._ids}
 
     def add(self, ids: Collection[uuid.UUID]) -> None:
         """Remember resources that are durable now."""

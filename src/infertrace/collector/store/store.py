@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.store.ledger import Producer, ProducerReport
+from infertrace.collector.store.ledger import Producer, ProducerReport, SenderReport
 from infertrace.collector.store.metrics import Metric
 from infertrace.collector.store.resource import Resource
 from infertrace.collector.store.selection import Selection
@@ -39,14 +39,16 @@ class Batch:
     """The valid spans of one request, what it says of their origin, and what was left out.
 
     `rejected_positions` are the indices, from 0, that rejected spans had among the
-    `span_count` spans of the request.
+    `span_count` spans of the request. A request of our own has one producer, or none; one of OTLP
+    has a sender for each process that recorded its spans, whose id the rows hold as `producer_id`.
     """
 
     rows: pa.RecordBatch
     span_count: int
     rejected_positions: Sequence[int] = ()
     producer: ProducerReport | None = None
-    resource: Resource | None = None
+    senders: Sequence[SenderReport] = ()
+    resources: Sequence[Resource] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,18 @@ class ModelStatistics:
     last_end_ns: int | None
     time_to_first_token_ms: Sequence[float] | None = None
     queue_wait_time_ms: Sequence[float] | None = None
+
+
+def with_foreign_tokens(
+    models: Sequence[ModelStatistics], tokens: Mapping[str, int]
+) -> list[ModelStatistics]:
+    """The statistics with these tokens added, by the name of the model."""
+    return [
+        replace(model, output_tokens=(model.output_tokens or 0) + tokens[model.model_name])
+        if model.model_name in tokens
+        else model
+        for model in models
+    ]
 
 
 @dataclass(frozen=True)

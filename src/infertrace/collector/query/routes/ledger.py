@@ -21,7 +21,10 @@ def ledger_routes(store: SpanReader) -> APIRouter:
 
     @router.get("/ledger", **documented("How complete the data is", (LIMIT,), OBJECT))
     def ledger(request: Request) -> Response:
-        """One account for each producer, the last seen first; all counts are spans."""
+        """One account for each producer, the last seen first; all counts are spans.
+
+        A sender of OTLP is not `numbered`: what would follow from numbers is null.
+        """
         values = parse_parameters(request.query_params, (LIMIT,))
         now_ns = time.time_ns()
         producers = store.producers(values.get("limit", DEFAULT_LIMIT))
@@ -31,19 +34,24 @@ def ledger_routes(store: SpanReader) -> APIRouter:
 
 
 def _producer_answer(producer: Producer, now_ns: int) -> dict[str, Any]:
+    # What follows from the numbers of spans cannot be known of a sender that gives none.
+    numbered = producer.numbered
     return {
         "producer_id": producer.producer_id.hex(),
         "service_name": producer.service_name,
+        "numbered": numbered,
         "state": producer.state(now_ns),
-        "produced": producer.produced,
+        "received": producer.received_count,
+        "produced": producer.produced if numbered else None,
         "stored": producer.stored,
-        "pending": producer.pending,
-        "dropped": producer.dropped,
+        "pending": producer.pending if numbered else None,
+        "dropped": producer.dropped if numbered else None,
         "rejected": producer.rejected,
+        "rejected_reasons": None if numbered else producer.rejected_reasons,
         "duplicates": producer.duplicates,
-        "gaps": producer.gaps,
-        "completeness": producer.completeness,
-        "complete": producer.complete,
+        "gaps": producer.gaps if numbered else None,
+        "completeness": producer.completeness if numbered else None,
+        "complete": producer.complete if numbered else None,
         "first_seen": format_rfc3339(producer.first_seen_ns),
         "last_seen": format_rfc3339(producer.last_seen_ns),
     }

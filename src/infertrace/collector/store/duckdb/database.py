@@ -22,6 +22,7 @@ from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.private_files import private_files
 from infertrace.collector.store.producer_rows import (
+    LATER_PRODUCER_COLUMNS,
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
     producer_values,
@@ -172,7 +173,7 @@ class DuckDBDatabase:
             self._writer.execute(_INSERT_RESOURCES, [list(resources), list(resources.values())])
         for name, account in accounts.items():
             producer_id = bytes.fromhex(name)
-            values = {**account, "producer_id": producer_id}
+            values = {**LATER_PRODUCER_COLUMNS, **account, "producer_id": producer_id}
             self._writer.execute("DELETE FROM producers WHERE producer_id = ?", [producer_id])
             self._writer.execute(_INSERT_PRODUCER, [values[column] for column in PRODUCER_COLUMNS])
         self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [forget_before_ns])
@@ -196,7 +197,15 @@ class DuckDBDatabase:
     def newest_ids(self, count: int) -> Iterator[pa.RecordBatch]:
         newest = _NEWEST.format(count=count)
         with self._cursor() as cursor:
-            yield from _batches(cursor, f"SELECT trace_id, span_id FROM spans WHERE {newest}")
+            yield from _batches(
+                cursor, f"SELECT trace_id, span_id, start_time FROM spans WHERE {newest}"
+            )
+
+    def latest_start_before_newest(self, count: int) -> int:
+        with self._cursor() as cursor:
+            newest = _NEWEST.format(count=count)
+            older = cursor.execute(f"SELECT max(start_time) FROM spans WHERE NOT {newest}")
+            return int(older.fetchall()[0][0] or 0)
 
     def producers(self, limit: int) -> list[Producer]:
         with self._cursor() as cursor:

@@ -10,7 +10,7 @@ from infertrace.collector.store.missing_columns import missing_columns
 from infertrace.collector.store.store import StoreError
 
 SCHEMA_VERSION = 3
-"""Counts changes of the tables other than further columns of spans, which need no version."""
+"""Counts changes of the tables other than further columns, which need no version."""
 
 
 def _definition(column: Column) -> str:
@@ -22,6 +22,11 @@ _APPLIED = (
     "CREATE TABLE applied (number BIGINT NOT NULL)",
     "INSERT INTO applied (number) VALUES (0)",
 )
+# Each has a default: DuckDB adds no column that is NOT NULL, and an older infertrace gives none.
+_LATER_PRODUCER_TYPES = {
+    "numbered": "BOOLEAN DEFAULT true",
+    "rejected_reasons": "VARCHAR DEFAULT '{}'",
+}
 _RESOURCES = "CREATE TABLE resources (resource_id UUID NOT NULL, attributes VARCHAR NOT NULL)"
 _CREATE = (
     "CREATE TABLE schema_version (version INTEGER)",
@@ -29,14 +34,15 @@ _CREATE = (
     *_APPLIED,
     _RESOURCES,
     f"CREATE TABLE spans ({', '.join(map(_definition, COLUMNS))})",
-    """CREATE TABLE producers (
+    f"""CREATE TABLE producers (
         producer_id BLOB NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL,
         service_name VARCHAR NOT NULL, produced UHUGEINT NOT NULL, stored UHUGEINT NOT NULL,
         rejected UHUGEINT NOT NULL, duplicates UHUGEINT NOT NULL, dropped VARCHAR NOT NULL,
-        received VARCHAR NOT NULL, finished BOOLEAN NOT NULL)""",
+        received VARCHAR NOT NULL, finished BOOLEAN NOT NULL,
+        {", ".join(map(" ".join, _LATER_PRODUCER_TYPES.items()))})""",
 )
 _MIGRATIONS = {1: _APPLIED, 2: (_RESOURCES,)}  # from that version to the next one
-_SPAN_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'spans'"
+_COLUMNS_OF = "SELECT column_name FROM duckdb_columns() WHERE table_name = ?"
 
 
 def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -68,6 +74,11 @@ def _migrate(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> None:
             connection.execute(statement)
     if version != SCHEMA_VERSION:
         connection.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])
-    present = {name for (name,) in connection.execute(_SPAN_COLUMNS).fetchall()}
-    for column in missing_columns(present):
+    for column in missing_columns(_present(connection, "spans")):
         connection.execute(f"ALTER TABLE spans ADD COLUMN {_definition(column)}")
+    for name in _LATER_PRODUCER_TYPES.keys() - _present(connection, "producers"):
+        connection.execute(f"ALTER TABLE producers ADD COLUMN {name} {_LATER_PRODUCER_TYPES[name]}")
+
+
+def _present(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+    return {name for (name,) in connection.execute(_COLUMNS_OF, [table]).fetchall()}

@@ -17,7 +17,7 @@ from infertrace.collector.store.postgres.span_table import (
 from infertrace.collector.store.store import StoreError
 
 SCHEMA_VERSION = 2
-"""Counts changes of the tables other than further columns of spans, which need no version."""
+"""Counts changes of the tables other than further columns, which need no version."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ _CREATE = (
         rejected numeric NOT NULL, duplicates numeric NOT NULL, dropped text NOT NULL,
         received text NOT NULL, finished boolean NOT NULL)""",
 )
+# Older collectors, which may run at the same time, leave these columns at their defaults.
+_LATER_PRODUCER_TYPES = {
+    "numbered": "boolean NOT NULL DEFAULT true",
+    "rejected_reasons": "text NOT NULL DEFAULT '{}'",
+}
 
 
 # The statements from that version to the next one. Older collectors may run at that time.
@@ -68,6 +73,7 @@ def ensure_schema(connection: Connection) -> SpanTable:
         for statement in _CREATE:
             connection.execute(statement)
         table.create(connection)
+    _add_producer_columns(connection)
     connection.commit()
     _log.info("the table of spans: %s", table.describe())
     return table
@@ -85,6 +91,13 @@ def _migrate(connection: Connection, table: SpanTable, version: int) -> None:
         table.add_columns(connection, missing)
         names = ", ".join(column.name for column in missing)
         _log.info("the table of spans has the columns %s now", names)
+
+
+def _add_producer_columns(connection: Connection) -> None:
+    # Asked first, as the statement would lock the table against those that write even if it
+    # has nothing to add.
+    for name in _LATER_PRODUCER_TYPES.keys() - present_columns(connection, "producers"):
+        connection.execute(f"ALTER TABLE producers ADD COLUMN {name} {_LATER_PRODUCER_TYPES[name]}")
 
 
 def _found(connection: Connection) -> SpanTable:

@@ -19,18 +19,19 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import updated_accounts
 from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.duplicates import counts_by_batch, look_back, may_repeat
+from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.kinds import KINDS, ColumnKind
 from infertrace.collector.store.ledger import Producer
-from infertrace.collector.store.metrics import Metric, aggregate_sql
+from infertrace.collector.store.metrics import FOREIGN_TOKENS, Metric, aggregate_sql
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
 from infertrace.collector.store.postgres.schema import ensure_schema
 from infertrace.collector.store.postgres.span_table import (
@@ -57,6 +58,7 @@ from infertrace.collector.store.store import (
     Retention,
     SeriesPoint,
     StoreError,
+    with_foreign_tokens,
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
@@ -92,9 +94,11 @@ _FORGET_PRODUCERS = """
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
-        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos),
+        sum(output_tokens) FILTER (WHERE kind IS NULL)::bigint,
+        min(start_time), max(start_time + duration_nanos),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY time_to_first_token_ms),
-        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms)
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms),
+        count(output_tokens) FILTER (WHERE kind IS NOT NULL)
     FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
 _SERIES = """
@@ -113,6 +117,7 @@ class PostgresStore:
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
         self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
+        self._seen.forget(time.time_ns())  # what is stored already is not remembered
         self._resources = KnownResources()
         try:
             self._connected()
@@ -181,12 +186,14 @@ class PostgresStore:
             connection = self._connected()
             with connection.transaction():
                 accounts = self._lock_accounts(connection, batches)
-                resources = self._resources.missing(batch.resource for batch in batches)
+                resources = self._resources.missing(
+                    each for batch in batches for each in batch.resources
+                )
                 # In the same order in every collector, so that two cannot deadlock.
                 for key in sorted(resources):
                     connection.execute(_SAVE_RESOURCE, [key, resources[key].attributes])
-                duplicate_counts = self._insert(connection, batches, accounts)
-                changed = updated_accounts(batches, duplicate_counts, accounts)
+                repeated = self._insert(connection, batches, accounts)
+                changed = updated_accounts(batches, repeated, accounts)
                 _save_accounts(connection, changed, has_new=bool(changed.keys() - accounts.keys()))
         except BaseException:
             self._table.invalidate()
@@ -196,19 +203,26 @@ class PostgresStore:
                 self._writer = None
             raise
         self._resources.add(resources)
-        return sum(duplicate_counts)
+        return sum(map(len, repeated))
 
     def _lock_accounts(
         self, connection: psycopg.Connection[Any], batches: Sequence[Batch]
     ) -> dict[bytes, Producer]:
-        """The accounts of these producers; no other collector changes them until the commit."""
-        ids = sorted({batch.producer.producer_id for batch in batches if batch.producer})
-        if not ids:
+        """The accounts of these producers; no other collector changes them until the commit.
+
+        The server has room for some thousand locks, and one request may hold as many senders: those
+        whose ids begin with the same byte share one.
+        """
+        numbered = {batch.producer.producer_id for batch in batches if batch.producer}
+        others = {sender.sender_id for batch in batches for sender in batch.senders}
+        if not numbered and not others:
             return {}
+        keys = {int.from_bytes(producer_id[:8], "big", signed=True) for producer_id in numbered}
+        keys |= {sender_id[0] for sender_id in others}
         # In the same order in every collector, so that two cannot deadlock.
-        for producer_id in ids:
-            key = int.from_bytes(producer_id[:8], "big", signed=True)
+        for key in sorted(keys):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        ids = sorted(numbered | others)
         rows = connection.execute(
             f"SELECT {PRODUCER_NAMES} FROM producers WHERE producer_id = ANY(%s)", [ids]
         ).fetchall()
@@ -219,20 +233,22 @@ class PostgresStore:
         connection: psycopg.Connection[Any],
         batches: Sequence[Batch],
         accounts: dict[bytes, Producer],
-    ) -> list[int]:
-        """Insert what is not stored yet; returns the number of duplicates for each batch."""
+    ) -> list[list[int]]:
+        """Insert what is not stored yet; returns the positions of the duplicates in each batch."""
         rows = [batch.rows for batch in batches]
         group = merged_rows(rows)
         if not len(group):
-            return [0] * len(rows)
+            return [[] for _ in rows]
         targets = self._table.targets(connection, group)
         seen = bool(add_rows(self._seen, group))
-        is_new = not seen and not may_repeat(batches, accounts)
+        first_start_ns = pc.min(group.column("start_time")).as_py()
+        is_old = first_start_ns <= self._seen.forgotten_until_ns
+        is_new = not seen and not (is_old and may_repeat(batches, accounts))
         if is_new and len(targets) == 1:
             # Another collector may have stored them nevertheless; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():
                 _copy(connection, f"{targets[0][0]} ({NAMES})", copy_rows(group))
-                return [0] * len(rows)
+                return [[] for _ in rows]
         _copy(connection, f"incoming ({NAMES}, position)", copy_rows(group, positions=True))
         bounds_ns = (0, MAX_UNIX_NANOS) if seen else look_back(group.column("start_time"))
         inserted = {
@@ -246,7 +262,7 @@ class PostgresStore:
             ).fetchall()
         }
         if len(inserted) == len(group):
-            return [0] * len(rows)
+            return [[] for _ in rows]
         repeated = []
         ids = zip(
             group.column("trace_id").to_pylist(), group.column("span_id").to_pylist(), strict=True
@@ -256,7 +272,7 @@ class PostgresStore:
                 inserted.remove(pair)  # a further span with the same ids is its duplicate
             else:
                 repeated.append(position)
-        return counts_by_batch(rows, repeated)
+        return positions_by_batch(rows, repeated)
 
     @contextmanager
     def _reader(self) -> Iterator[psycopg.Connection[Any]]:
@@ -328,10 +344,14 @@ class PostgresStore:
         with self._reader() as connection:
             query = _MODELS.format(spans=self._table.source, condition=condition)
             rows = connection.execute(query, [*values, limit]).fetchall()
-        return [
+            foreign = FOREIGN_TOKENS.format(spans=self._table.source, condition=condition)
+            has_foreign = any(row[-1] for row in rows)
+            tokens = connection.execute(foreign, values).fetchall() if has_foreign else []
+        models = [
             ModelStatistics(unescape(name), samples, errors, *durations, *others)
-            for name, samples, errors, durations, *others in rows
+            for name, samples, errors, durations, *others, _ in rows
         ]
+        return with_foreign_tokens(models, {unescape(name): count for name, count in tokens})
 
     def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step_ns, _QUANTILE)
