@@ -22,6 +22,7 @@ typedef struct {
     otlp_entries entries;
     otlp_rows chosen;
     otlp_slice open_service;
+    int open_is_own;                    /* the open scope is that of the SDK */
     size_t resource_start, scope_start; /* where the lengths of what is open belong; 0: none is */
     int length_bytes;                   /* a guess */
     size_t span_count;                  /* written */
@@ -210,9 +211,14 @@ static int otlp_translate_span(otlp_request *request, wire_reader encoded) {
     uint8_t *p;
     /* What is open stays so if the span turns out to be bad, even without spans. */
     int reason = otlp_read_span(&span, &request->entries, encoded);
-    if (!reason) reason = otlp_make_scope(request, &span, encoded);
-    if (!reason) reason = otlp_open_groups(request, &span);
+    int is_own = !span.scope_name.size && !span.has_scope_attributes;
     if (reason) return reason;
+    if (!is_own || !request->open_is_own || !otlp_same(request->open_service, span.service)) {
+        reason = otlp_make_scope(request, &span, encoded);
+        if (!reason) reason = otlp_open_groups(request, &span);
+        if (reason) return reason;
+        request->open_is_own = is_own;
+    }
     if (otlp_want(out, otlp_room_for((size_t)(encoded.end - encoded.at)))) return OTLP_NO_MEMORY;
     p = otlp_put_span(out->data + out->size, &span, &request->entries, encoded, &request->chosen,
                       &reason);

@@ -4,6 +4,7 @@
 #ifndef INFERTRACE_OTLP_SPAN_READ_H
 #define INFERTRACE_OTLP_SPAN_READ_H
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "generated/otlp_attributes.h"

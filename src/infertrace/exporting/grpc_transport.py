@@ -99,7 +99,10 @@ class GrpcTransport(Transport):
             if code is grpc.StatusCode.UNAUTHENTICATED and self._token.has_changed():
                 raise Retryable("the token was replaced meanwhile") from None
             if code is grpc.StatusCode.UNIMPLEMENTED and self.takes_otlp(timeout_s):
-                raise SpeaksOtlp("it takes OTLP, and not infertrace's protocol") from None
+                raise SpeaksOtlp(
+                    "it takes OTLP, and not infertrace's protocol; expected "
+                    "INFERTRACE_PROTOCOL=otlp/grpc"
+                ) from None
             raise _translated(error) from None
         except ValueError:
             # The channel was closed under the call.
