@@ -211,6 +211,7 @@ def test_a_bad_variable_is_one_problem(
         ({"protocol": "otlp/http", "endpoint": "a"}, "endpoint: expected HOST:PORT"),
         ({"protocol": "otlp/http", "endpoint": "http://a:0"}, "endpoint: expected HOST:PORT"),
         ({"protocol": "otlp/http", "endpoint": "http://a b:1"}, "endpoint: expected HOST:PORT"),
+        ({"protocol": "otlp/http", "endpoint": "http://a:1/é"}, "of printable ASCII"),
         ({"endpoint": "https://user:pass@a:1"}, "endpoint: .* got a value not shown here"),
         ({"conventions": "x"}, "conventions: expected some of otel, openinference, langfuse"),
         ({"conventions": ()}, "conventions: expected at least one name"),

@@ -149,6 +149,8 @@ class HttpTransport(Transport):
         self._socket = DeadlineSocket(connection.sock, deadline)
         connection.sock = self._socket
         self._connection = connection
+        if self._is_closed:  # by another thread, which found nothing to interrupt
+            raise Retryable("the connection was closed")
         return connection
 
     def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:

@@ -57,8 +57,10 @@ def parse(text: str, *, tls_without_scheme: bool | None = False) -> Endpoint:
         raise ValueError(f"{_EXPECTED} without a query")
     if has_scheme and parts.scheme not in _TLS:
         raise ValueError(_EXPECTED)
-    if not host or port == 0 or not (has_scheme or port) or not text.isprintable() or " " in text:
+    if not host or port == 0 or not (has_scheme or port):
         raise ValueError(_EXPECTED)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"{_EXPECTED} of printable ASCII without spaces")
     tls = _TLS[parts.scheme] if has_scheme else bool(tls_without_scheme)
     return Endpoint(tls, host, port or _PORTS[tls], parts.path)
 
