@@ -237,7 +237,7 @@ static int otlp_translate(otlp_request *request, const uint8_t *data, size_t siz
     otlp_find_service(request);
     otlp_choose_rows(&request->chosen, conventions);
     request->length_bytes = wire_varint_size(2 * size);
-    if (otlp_want(&request->out, 3 * size)) return OTLP_NO_MEMORY;
+    if (otlp_want(&request->out, 6 * size)) return OTLP_NO_MEMORY; /* most spans grow less */
     for (;;) {
         uint32_t tag;
         int reason;

@@ -16,17 +16,42 @@
 typedef struct {
     const otlp_row *rows[OTLP_ROW_COUNT];
     uint8_t first[OTLP_SOURCE_COUNT + 1];
+    const otlp_row *events[OTLP_ROW_COUNT]; /* those that make an event in place of an attribute */
+    size_t event_count;
+    uint64_t sources; /* a bit for each that has a row */
 } otlp_rows;
+
+/* The lowest bit of a number other than 0. */
+static inline int otlp_lowest_bit(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int bit = 0;
+    while (!(bits & 1)) {
+        bits >>= 1;
+        bit++;
+    }
+    return bit;
+#endif
+}
 
 static void otlp_choose_rows(otlp_rows *chosen, unsigned conventions) {
     size_t i = 0, count = 0;
     int source;
+    chosen->event_count = 0;
+    chosen->sources = 0;
     for (source = 0; source < OTLP_SOURCE_COUNT; source++) {
         chosen->first[source] = (uint8_t)count;
         for (; i < OTLP_ROW_COUNT && OTLP_ROWS[i].source == source; i++) {
             const otlp_row *row = OTLP_ROWS + i;
-            if (row->conventions ? row->conventions & conventions : !(row->carried & conventions))
-                chosen->rows[count++] = row;
+            if (row->conventions ? !(row->conventions & conventions) : row->carried & conventions)
+                continue;
+            if (row->form == OTLP_AS_EVENT) {
+                chosen->events[chosen->event_count++] = row;
+                continue;
+            }
+            chosen->rows[count++] = row;
+            chosen->sources |= OTLP_BIT(source);
         }
     }
     chosen->first[OTLP_SOURCE_COUNT] = (uint8_t)count;
@@ -196,14 +221,13 @@ static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *s
         text.size = otlp_iso_time(made, time);
         return otlp_put_text(p, row, text);
     case OTLP_AS_JSON: text.size = otlp_put_usage(made, span); return otlp_put_text(p, row, text);
-    default: return p; /* an event, which follows the attributes */
+    default: return p; /* an event is no attribute */
     }
 }
 
 static uint8_t *otlp_put_attributes(uint8_t *p, const otlp_span *span, const otlp_entries *given,
                                     const otlp_rows *chosen) {
     size_t i;
-    int source;
     uint64_t present;
     for (i = 0; i < given->count; i++) {
         const otlp_entry *entry = given->entries + i;
@@ -223,11 +247,11 @@ static uint8_t *otlp_put_attributes(uint8_t *p, const otlp_span *span, const otl
         p = wire_bytes(p, 0x0A, entry->value.data, entry->value.size);
         p = wire_close(start, 1, p);
     }
-    for (source = 0, present = span->present; present; source++, present >>= 1) {
+    for (present = span->present & chosen->sources; present; present &= present - 1) {
+        int source = otlp_lowest_bit(present);
         size_t row;
-        if (!(present & 1)) continue;
         for (row = chosen->first[source]; row < chosen->first[source + 1]; row++)
-            if (chosen->rows[row]->form != OTLP_AS_EVENT && !otlp_has_key(given, chosen->rows[row]))
+            if (!otlp_has_key(given, chosen->rows[row]))
                 p = otlp_put_row(p, chosen->rows[row], span);
     }
     return p;
@@ -328,10 +352,10 @@ static uint8_t *otlp_put_each(uint8_t *p, wire_reader r, uint32_t wanted, int *i
 /* Events that are made of a measure. */
 static uint8_t *otlp_put_made_events(uint8_t *p, const otlp_span *span, const otlp_rows *chosen) {
     size_t i;
-    for (i = 0; i < chosen->first[OTLP_SOURCE_COUNT]; i++) {
-        const otlp_row *row = chosen->rows[i];
+    for (i = 0; i < chosen->event_count; i++) {
+        const otlp_row *row = chosen->events[i];
         uint64_t time;
-        if (row->form != OTLP_AS_EVENT || !(span->present & OTLP_BIT(row->source))) continue;
+        if (!(span->present & OTLP_BIT(row->source))) continue;
         time = otlp_time_after(span, span->values[row->source].real);
         if (!time) continue;
         *p++ = 0x5A;
