@@ -1,4 +1,4 @@
-"""`infertrace collector`: takes spans in over gRPC, stores them, answers over HTTP."""
+"""`infertrace collector`: takes spans over gRPC and HTTP, stores them, answers over HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import os
 import sys
 from contextlib import suppress
 
-from infertrace.collector.options import OptionError, add_arguments, resolve
+from infertrace.collector.options import (
+    DEFAULT_OTLP_HTTP_ADDRESS,
+    OptionError,
+    Options,
+    add_arguments,
+    resolve,
+)
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
@@ -64,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             retention,
             tls,
             query_timeout_s=options.query_timeout_ns / 1e9,
+            otlp_http_address=_otlp_http_address(options),
+            otlp_origins=options.otlp_origin or (),
         )
         collector.start()
     except AddressError as error:
@@ -77,15 +85,33 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, StoreError, OSError) as error:
         return _fail(str(error))
     _log.info("ready")
-    print(
+    ready = (
         f"infertrace collector: gRPC on {collector.grpc_address}, "
-        f"HTTP on {collector.http_address}, store {shown_url(options.store)}",
-        flush=True,
+        f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
+    if collector.otlp_http_address is not None:
+        ready += f"\ninfertrace collector: OTLP over HTTP on {collector.otlp_http_address}"
+    print(ready, flush=True)
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()
     _log.info("stopped")
     return 0
+
+
+def _otlp_http_address(options: Options) -> str | None:
+    """Where to take OTLP over HTTP: nowhere if others have the default and nobody asked for it."""
+    from infertrace.collector.listen_address import ListenAddress, is_free
+
+    address = options.otlp_http
+    if address is None or "otlp_http" in options.given or is_free(ListenAddress.parse(address)):
+        return address
+    print(
+        f"infertrace collector: no OTLP over HTTP, since {DEFAULT_OTLP_HTTP_ADDRESS} is in use; "
+        "choose another address with --otlp-http",
+        file=sys.stderr,
+        flush=True,
+    )
+    return None
 
 
 def _allow_open_files() -> None:
