@@ -115,12 +115,12 @@ OPTIONS = (
            DEFAULT_GRPC_ADDRESS),
     Option("http", "HOST:PORT", "where to answer; port 0 takes a free one", _address,
            DEFAULT_HTTP_ADDRESS),
+    Option("store", "URL", "duckdb:///PATH, relative to here, duckdb:////PATH, absolute, "
+           "postgresql://USER@HOST/DATABASE, or memory:", str, "duckdb:///infertrace.duckdb"),
     Option("otlp-http", "HOST:PORT", f"where to take OTLP over HTTP, or {OFF}", _address_or_off,
            DEFAULT_OTLP_HTTP_ADDRESS),
     Option("otlp-origin", "ORIGIN", "web pages of this origin may send there, such as "
            "https://app.example.com; may be repeated (default: none)", _origins, is_list=True),
-    Option("store", "URL", "duckdb:///PATH, relative to here, duckdb:////PATH, absolute, "
-           "postgresql://USER@HOST/DATABASE, or memory:", str, "duckdb:///infertrace.duckdb"),
     Option("retain", "AGE", "delete spans that started longer ago, such as 12h or 7d (default: "
            "keep all)", _duration, unit="ns"),
     Option("max-bytes", "SIZE", "delete the oldest spans when the store grows beyond it, such as "

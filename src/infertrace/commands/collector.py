@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from infertrace.collector.options import (
     DEFAULT_OTLP_HTTP_ADDRESS,
@@ -18,6 +19,9 @@ from infertrace.collector.options import (
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
+
+if TYPE_CHECKING:
+    from infertrace.collector.server import Collector
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
@@ -89,9 +93,7 @@ def run(args: argparse.Namespace) -> int:
         f"infertrace collector: gRPC on {collector.grpc_address}, "
         f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
-    if collector.otlp_http_address is not None:
-        ready += f"\ninfertrace collector: OTLP over HTTP on {collector.otlp_http_address}"
-    print(ready, flush=True)
+    print(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}", flush=True)
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()
     _log.info("stopped")
@@ -105,13 +107,18 @@ def _otlp_http_address(options: Options) -> str | None:
     address = options.otlp_http
     if address is None or "otlp_http" in options.given or is_free(ListenAddress.parse(address)):
         return address
-    print(
-        f"infertrace collector: no OTLP over HTTP, since {DEFAULT_OTLP_HTTP_ADDRESS} is in use; "
-        "choose another address with --otlp-http",
-        file=sys.stderr,
-        flush=True,
-    )
     return None
+
+
+def _otlp_http_state(options: Options, collector: Collector) -> str:
+    if collector.otlp_http_address is not None:
+        return f"OTLP over HTTP on {collector.otlp_http_address}"
+    if options.otlp_http is None:
+        return "OTLP over HTTP is off"
+    return (
+        f"no OTLP over HTTP, since {DEFAULT_OTLP_HTTP_ADDRESS} is in use; choose another address "
+        "with --otlp-http"
+    )
 
 
 def _allow_open_files() -> None:
