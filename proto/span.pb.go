@@ -27,6 +27,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// OTLP's, with its numbers.
+type SpanKind int32
+
+const (
+	// Reads as INTERNAL.
+	SpanKind_SPAN_KIND_UNSPECIFIED SpanKind = 0
+	SpanKind_SPAN_KIND_INTERNAL    SpanKind = 1
+	SpanKind_SPAN_KIND_SERVER      SpanKind = 2
+	SpanKind_SPAN_KIND_CLIENT      SpanKind = 3
+	SpanKind_SPAN_KIND_PRODUCER    SpanKind = 4
+	SpanKind_SPAN_KIND_CONSUMER    SpanKind = 5
+)
+
+// Enum value maps for SpanKind.
+var (
+	SpanKind_name = map[int32]string{
+		0: "SPAN_KIND_UNSPECIFIED",
+		1: "SPAN_KIND_INTERNAL",
+		2: "SPAN_KIND_SERVER",
+		3: "SPAN_KIND_CLIENT",
+		4: "SPAN_KIND_PRODUCER",
+		5: "SPAN_KIND_CONSUMER",
+	}
+	SpanKind_value = map[string]int32{
+		"SPAN_KIND_UNSPECIFIED": 0,
+		"SPAN_KIND_INTERNAL":    1,
+		"SPAN_KIND_SERVER":      2,
+		"SPAN_KIND_CLIENT":      3,
+		"SPAN_KIND_PRODUCER":    4,
+		"SPAN_KIND_CONSUMER":    5,
+	}
+)
+
+func (x SpanKind) Enum() *SpanKind {
+	p := new(SpanKind)
+	*p = x
+	return p
+}
+
+func (x SpanKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SpanKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_infertrace_generated_span_proto_enumTypes[0].Descriptor()
+}
+
+func (SpanKind) Type() protoreflect.EnumType {
+	return &file_infertrace_generated_span_proto_enumTypes[0]
+}
+
+func (x SpanKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SpanKind.Descriptor instead.
+func (SpanKind) EnumDescriptor() ([]byte, []int) {
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{0}
+}
+
 type Span struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 16 bytes, not all zero.
@@ -52,11 +112,27 @@ type Span struct {
 	// Tags, attributes, events, links and fields that were invalid or beyond a limit, and so are not
 	// (or only clamped) on this span.
 	InvalidFieldCount uint32 `protobuf:"varint,16,opt,name=invalid_field_count,json=invalidFieldCount,proto3" json:"invalid_field_count,omitempty"`
+	// OTLP's numbers: 1 INTERNAL, 2 SERVER, 3 CLIENT, 4 PRODUCER, 5 CONSUMER. 0 reads as INTERNAL.
+	Kind SpanKind `protobuf:"varint,17,opt,name=kind,proto3,enum=infertrace.v1.SpanKind" json:"kind,omitempty"`
+	// W3C tracestate.
+	TraceState string `protobuf:"bytes,18,opt,name=trace_state,json=traceState,proto3" json:"trace_state,omitempty"`
+	// The instrumentation scope: the library that recorded the span.
+	ScopeName    string `protobuf:"bytes,19,opt,name=scope_name,json=scopeName,proto3" json:"scope_name,omitempty"`
+	ScopeVersion string `protobuf:"bytes,20,opt,name=scope_version,json=scopeVersion,proto3" json:"scope_version,omitempty"`
+	// Attributes that the sender did not keep.
+	DroppedAttributesCount uint32 `protobuf:"varint,21,opt,name=dropped_attributes_count,json=droppedAttributesCount,proto3" json:"dropped_attributes_count,omitempty"`
+	// Events that the sender did not keep.
+	DroppedEventsCount uint32 `protobuf:"varint,22,opt,name=dropped_events_count,json=droppedEventsCount,proto3" json:"dropped_events_count,omitempty"`
+	// Links that the sender did not keep.
+	DroppedLinksCount uint32 `protobuf:"varint,23,opt,name=dropped_links_count,json=droppedLinksCount,proto3" json:"dropped_links_count,omitempty"`
 	// OTLP's: bits 0 to 7 are the W3C trace flags, 0x100 says that 0x200 is known, and 0x200 that the
 	// parent is in another process. 0 means that nothing is known.
-	Flags         uint32 `protobuf:"varint,24,opt,name=flags,proto3" json:"flags,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Flags uint32 `protobuf:"varint,24,opt,name=flags,proto3" json:"flags,omitempty"`
+	// OTLP's number where the sender spoke OTLP: 1 OK, 2 ERROR. 0: UNSET, or not known.
+	StatusCode      uint32                     `protobuf:"varint,25,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
+	ScopeAttributes map[string]*AttributeValue `protobuf:"bytes,26,rep,name=scope_attributes,json=scopeAttributes,proto3" json:"scope_attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Span) Reset() {
@@ -201,11 +277,74 @@ func (x *Span) GetInvalidFieldCount() uint32 {
 	return 0
 }
 
+func (x *Span) GetKind() SpanKind {
+	if x != nil {
+		return x.Kind
+	}
+	return SpanKind_SPAN_KIND_UNSPECIFIED
+}
+
+func (x *Span) GetTraceState() string {
+	if x != nil {
+		return x.TraceState
+	}
+	return ""
+}
+
+func (x *Span) GetScopeName() string {
+	if x != nil {
+		return x.ScopeName
+	}
+	return ""
+}
+
+func (x *Span) GetScopeVersion() string {
+	if x != nil {
+		return x.ScopeVersion
+	}
+	return ""
+}
+
+func (x *Span) GetDroppedAttributesCount() uint32 {
+	if x != nil {
+		return x.DroppedAttributesCount
+	}
+	return 0
+}
+
+func (x *Span) GetDroppedEventsCount() uint32 {
+	if x != nil {
+		return x.DroppedEventsCount
+	}
+	return 0
+}
+
+func (x *Span) GetDroppedLinksCount() uint32 {
+	if x != nil {
+		return x.DroppedLinksCount
+	}
+	return 0
+}
+
 func (x *Span) GetFlags() uint32 {
 	if x != nil {
 		return x.Flags
 	}
 	return 0
+}
+
+func (x *Span) GetStatusCode() uint32 {
+	if x != nil {
+		return x.StatusCode
+	}
+	return 0
+}
+
+func (x *Span) GetScopeAttributes() map[string]*AttributeValue {
+	if x != nil {
+		return x.ScopeAttributes
+	}
+	return nil
 }
 
 type AttributeValue struct {
@@ -216,6 +355,9 @@ type AttributeValue struct {
 	//	*AttributeValue_BoolValue
 	//	*AttributeValue_IntValue
 	//	*AttributeValue_DoubleValue
+	//	*AttributeValue_BytesValue
+	//	*AttributeValue_ArrayValue
+	//	*AttributeValue_KeyValueList
 	Value         isAttributeValue_Value `protobuf_oneof:"value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,6 +436,33 @@ func (x *AttributeValue) GetDoubleValue() float64 {
 	return 0
 }
 
+func (x *AttributeValue) GetBytesValue() []byte {
+	if x != nil {
+		if x, ok := x.Value.(*AttributeValue_BytesValue); ok {
+			return x.BytesValue
+		}
+	}
+	return nil
+}
+
+func (x *AttributeValue) GetArrayValue() *ArrayValue {
+	if x != nil {
+		if x, ok := x.Value.(*AttributeValue_ArrayValue); ok {
+			return x.ArrayValue
+		}
+	}
+	return nil
+}
+
+func (x *AttributeValue) GetKeyValueList() *KeyValueList {
+	if x != nil {
+		if x, ok := x.Value.(*AttributeValue_KeyValueList); ok {
+			return x.KeyValueList
+		}
+	}
+	return nil
+}
+
 type isAttributeValue_Value interface {
 	isAttributeValue_Value()
 }
@@ -314,6 +483,18 @@ type AttributeValue_DoubleValue struct {
 	DoubleValue float64 `protobuf:"fixed64,4,opt,name=double_value,json=doubleValue,proto3,oneof"`
 }
 
+type AttributeValue_BytesValue struct {
+	BytesValue []byte `protobuf:"bytes,5,opt,name=bytes_value,json=bytesValue,proto3,oneof"`
+}
+
+type AttributeValue_ArrayValue struct {
+	ArrayValue *ArrayValue `protobuf:"bytes,6,opt,name=array_value,json=arrayValue,proto3,oneof"`
+}
+
+type AttributeValue_KeyValueList struct {
+	KeyValueList *KeyValueList `protobuf:"bytes,7,opt,name=key_value_list,json=keyValueList,proto3,oneof"`
+}
+
 func (*AttributeValue_StringValue) isAttributeValue_Value() {}
 
 func (*AttributeValue_BoolValue) isAttributeValue_Value() {}
@@ -322,18 +503,167 @@ func (*AttributeValue_IntValue) isAttributeValue_Value() {}
 
 func (*AttributeValue_DoubleValue) isAttributeValue_Value() {}
 
-type Event struct {
-	state         protoimpl.MessageState     `protogen:"open.v1"`
-	TimeUnixNano  int64                      `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
-	Name          string                     `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Attributes    map[string]*AttributeValue `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+func (*AttributeValue_BytesValue) isAttributeValue_Value() {}
+
+func (*AttributeValue_ArrayValue) isAttributeValue_Value() {}
+
+func (*AttributeValue_KeyValueList) isAttributeValue_Value() {}
+
+type ArrayValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []*AttributeValue      `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *ArrayValue) Reset() {
+	*x = ArrayValue{}
+	mi := &file_infertrace_generated_span_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrayValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrayValue) ProtoMessage() {}
+
+func (x *ArrayValue) ProtoReflect() protoreflect.Message {
+	mi := &file_infertrace_generated_span_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrayValue.ProtoReflect.Descriptor instead.
+func (*ArrayValue) Descriptor() ([]byte, []int) {
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ArrayValue) GetValues() []*AttributeValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// Of two values under one key, the last counts.
+type KeyValueList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []*KeyValue            `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyValueList) Reset() {
+	*x = KeyValueList{}
+	mi := &file_infertrace_generated_span_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyValueList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyValueList) ProtoMessage() {}
+
+func (x *KeyValueList) ProtoReflect() protoreflect.Message {
+	mi := &file_infertrace_generated_span_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyValueList.ProtoReflect.Descriptor instead.
+func (*KeyValueList) Descriptor() ([]byte, []int) {
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeyValueList) GetValues() []*KeyValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type KeyValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         *AttributeValue        `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyValue) Reset() {
+	*x = KeyValue{}
+	mi := &file_infertrace_generated_span_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyValue) ProtoMessage() {}
+
+func (x *KeyValue) ProtoReflect() protoreflect.Message {
+	mi := &file_infertrace_generated_span_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyValue.ProtoReflect.Descriptor instead.
+func (*KeyValue) Descriptor() ([]byte, []int) {
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeyValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KeyValue) GetValue() *AttributeValue {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+type Event struct {
+	state        protoimpl.MessageState     `protogen:"open.v1"`
+	TimeUnixNano int64                      `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	Name         string                     `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Attributes   map[string]*AttributeValue `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Attributes that the sender did not keep.
+	DroppedAttributesCount uint32 `protobuf:"varint,4,opt,name=dropped_attributes_count,json=droppedAttributesCount,proto3" json:"dropped_attributes_count,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[2]
+	mi := &file_infertrace_generated_span_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +675,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[2]
+	mi := &file_infertrace_generated_span_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +688,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{2}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Event) GetTimeUnixNano() int64 {
@@ -382,20 +712,33 @@ func (x *Event) GetAttributes() map[string]*AttributeValue {
 	return nil
 }
 
+func (x *Event) GetDroppedAttributesCount() uint32 {
+	if x != nil {
+		return x.DroppedAttributesCount
+	}
+	return 0
+}
+
 // Another span that this one is related to without being its child: the
 // requests of a batch, say.
 type Link struct {
-	state         protoimpl.MessageState     `protogen:"open.v1"`
-	TraceId       []byte                     `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	SpanId        []byte                     `protobuf:"bytes,2,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
-	Attributes    map[string]*AttributeValue `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state      protoimpl.MessageState     `protogen:"open.v1"`
+	TraceId    []byte                     `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	SpanId     []byte                     `protobuf:"bytes,2,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	Attributes map[string]*AttributeValue `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// W3C tracestate.
+	TraceState string `protobuf:"bytes,4,opt,name=trace_state,json=traceState,proto3" json:"trace_state,omitempty"`
+	// Attributes that the sender did not keep.
+	DroppedAttributesCount uint32 `protobuf:"varint,5,opt,name=dropped_attributes_count,json=droppedAttributesCount,proto3" json:"dropped_attributes_count,omitempty"`
+	// As those of a span, of the linked one.
+	Flags         uint32 `protobuf:"varint,6,opt,name=flags,proto3" json:"flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[3]
+	mi := &file_infertrace_generated_span_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +750,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[3]
+	mi := &file_infertrace_generated_span_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +763,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{3}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Link) GetTraceId() []byte {
@@ -442,6 +785,27 @@ func (x *Link) GetAttributes() map[string]*AttributeValue {
 		return x.Attributes
 	}
 	return nil
+}
+
+func (x *Link) GetTraceState() string {
+	if x != nil {
+		return x.TraceState
+	}
+	return ""
+}
+
+func (x *Link) GetDroppedAttributesCount() uint32 {
+	if x != nil {
+		return x.DroppedAttributesCount
+	}
+	return 0
+}
+
+func (x *Link) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
 }
 
 type InferenceContext struct {
@@ -474,13 +838,22 @@ type InferenceContext struct {
 	TimeToFirstTokenMs *float32 `protobuf:"fixed32,13,opt,name=time_to_first_token_ms,json=timeToFirstTokenMs,proto3,oneof" json:"time_to_first_token_ms,omitempty"`
 	// Mean time between two tokens after the first. 0 or more.
 	InterTokenLatencyMs *float32 `protobuf:"fixed32,14,opt,name=inter_token_latency_ms,json=interTokenLatencyMs,proto3,oneof" json:"inter_token_latency_ms,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// The request, as the server names it.
+	RequestId string `protobuf:"bytes,15,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Why generating ended: `stop`, `length`, ... Several, of several choices, have commas between
+	// them.
+	FinishReason string `protobuf:"bytes,16,opt,name=finish_reason,json=finishReason,proto3" json:"finish_reason,omitempty"`
+	// Those of the tokens read that were found in a cache. 0 or more.
+	CachedInputTokens *int32 `protobuf:"varint,17,opt,name=cached_input_tokens,json=cachedInputTokens,proto3,oneof" json:"cached_input_tokens,omitempty"`
+	// Those of the tokens generated that were reasoning. 0 or more.
+	ReasoningOutputTokens *int32 `protobuf:"varint,18,opt,name=reasoning_output_tokens,json=reasoningOutputTokens,proto3,oneof" json:"reasoning_output_tokens,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *InferenceContext) Reset() {
 	*x = InferenceContext{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[4]
+	mi := &file_infertrace_generated_span_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +865,7 @@ func (x *InferenceContext) String() string {
 func (*InferenceContext) ProtoMessage() {}
 
 func (x *InferenceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[4]
+	mi := &file_infertrace_generated_span_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +878,7 @@ func (x *InferenceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferenceContext.ProtoReflect.Descriptor instead.
 func (*InferenceContext) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{4}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InferenceContext) GetModelName() string {
@@ -606,6 +979,34 @@ func (x *InferenceContext) GetInterTokenLatencyMs() float32 {
 	return 0
 }
 
+func (x *InferenceContext) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *InferenceContext) GetFinishReason() string {
+	if x != nil {
+		return x.FinishReason
+	}
+	return ""
+}
+
+func (x *InferenceContext) GetCachedInputTokens() int32 {
+	if x != nil && x.CachedInputTokens != nil {
+		return *x.CachedInputTokens
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetReasoningOutputTokens() int32 {
+	if x != nil && x.ReasoningOutputTokens != nil {
+		return *x.ReasoningOutputTokens
+	}
+	return 0
+}
+
 type ResourceMetrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0 to 100.
@@ -628,7 +1029,7 @@ type ResourceMetrics struct {
 
 func (x *ResourceMetrics) Reset() {
 	*x = ResourceMetrics{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[5]
+	mi := &file_infertrace_generated_span_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +1041,7 @@ func (x *ResourceMetrics) String() string {
 func (*ResourceMetrics) ProtoMessage() {}
 
 func (x *ResourceMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[5]
+	mi := &file_infertrace_generated_span_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +1054,7 @@ func (x *ResourceMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceMetrics.ProtoReflect.Descriptor instead.
 func (*ResourceMetrics) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{5}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResourceMetrics) GetGpuUtilizationPercent() float64 {
@@ -728,7 +1129,7 @@ type SendSpanRequest struct {
 
 func (x *SendSpanRequest) Reset() {
 	*x = SendSpanRequest{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[6]
+	mi := &file_infertrace_generated_span_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1141,7 @@ func (x *SendSpanRequest) String() string {
 func (*SendSpanRequest) ProtoMessage() {}
 
 func (x *SendSpanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[6]
+	mi := &file_infertrace_generated_span_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1154,7 @@ func (x *SendSpanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanRequest.ProtoReflect.Descriptor instead.
 func (*SendSpanRequest) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{6}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SendSpanRequest) GetSpan() *Span {
@@ -772,7 +1173,7 @@ type SendSpanResponse struct {
 
 func (x *SendSpanResponse) Reset() {
 	*x = SendSpanResponse{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	mi := &file_infertrace_generated_span_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1185,7 @@ func (x *SendSpanResponse) String() string {
 func (*SendSpanResponse) ProtoMessage() {}
 
 func (x *SendSpanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	mi := &file_infertrace_generated_span_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1198,7 @@ func (x *SendSpanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanResponse.ProtoReflect.Descriptor instead.
 func (*SendSpanResponse) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{7}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SendSpanResponse) GetAccepted() bool {
@@ -830,7 +1231,7 @@ type SendSpanBatchRequest struct {
 
 func (x *SendSpanBatchRequest) Reset() {
 	*x = SendSpanBatchRequest{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[8]
+	mi := &file_infertrace_generated_span_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1243,7 @@ func (x *SendSpanBatchRequest) String() string {
 func (*SendSpanBatchRequest) ProtoMessage() {}
 
 func (x *SendSpanBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[8]
+	mi := &file_infertrace_generated_span_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1256,7 @@ func (x *SendSpanBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanBatchRequest.ProtoReflect.Descriptor instead.
 func (*SendSpanBatchRequest) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{8}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendSpanBatchRequest) GetSpans() []*Span {
@@ -923,7 +1324,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[9]
+	mi := &file_infertrace_generated_span_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1336,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[9]
+	mi := &file_infertrace_generated_span_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1349,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{9}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Resource) GetAttributes() map[string]*AttributeValue {
@@ -972,7 +1373,7 @@ type SendSpanBatchResponse struct {
 
 func (x *SendSpanBatchResponse) Reset() {
 	*x = SendSpanBatchResponse{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[10]
+	mi := &file_infertrace_generated_span_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1385,7 @@ func (x *SendSpanBatchResponse) String() string {
 func (*SendSpanBatchResponse) ProtoMessage() {}
 
 func (x *SendSpanBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[10]
+	mi := &file_infertrace_generated_span_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1398,7 @@ func (x *SendSpanBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanBatchResponse.ProtoReflect.Descriptor instead.
 func (*SendSpanBatchResponse) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{10}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SendSpanBatchResponse) GetAcceptedCount() int32 {
@@ -1025,7 +1426,8 @@ var File_infertrace_generated_span_proto protoreflect.FileDescriptor
 
 const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\n" +
-	"\x1finfertrace/generated/span.proto\x12\rinfertrace.v1\"\xec\x06\n" +
+	"\x1finfertrace/generated/span.proto\x12\rinfertrace.v1\"\xf3\n" +
+	"\n" +
 	"\x04Span\x12\x19\n" +
 	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12$\n" +
@@ -1045,39 +1447,72 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"attributes\x12,\n" +
 	"\x06events\x18\x0e \x03(\v2\x14.infertrace.v1.EventR\x06events\x12)\n" +
 	"\x05links\x18\x0f \x03(\v2\x13.infertrace.v1.LinkR\x05links\x12.\n" +
-	"\x13invalid_field_count\x18\x10 \x01(\rR\x11invalidFieldCount\x12\x14\n" +
-	"\x05flags\x18\x18 \x01(\rR\x05flags\x1a7\n" +
+	"\x13invalid_field_count\x18\x10 \x01(\rR\x11invalidFieldCount\x12+\n" +
+	"\x04kind\x18\x11 \x01(\x0e2\x17.infertrace.v1.SpanKindR\x04kind\x12\x1f\n" +
+	"\vtrace_state\x18\x12 \x01(\tR\n" +
+	"traceState\x12\x1d\n" +
+	"\n" +
+	"scope_name\x18\x13 \x01(\tR\tscopeName\x12#\n" +
+	"\rscope_version\x18\x14 \x01(\tR\fscopeVersion\x128\n" +
+	"\x18dropped_attributes_count\x18\x15 \x01(\rR\x16droppedAttributesCount\x120\n" +
+	"\x14dropped_events_count\x18\x16 \x01(\rR\x12droppedEventsCount\x12.\n" +
+	"\x13dropped_links_count\x18\x17 \x01(\rR\x11droppedLinksCount\x12\x14\n" +
+	"\x05flags\x18\x18 \x01(\rR\x05flags\x12\x1f\n" +
+	"\vstatus_code\x18\x19 \x01(\rR\n" +
+	"statusCode\x12S\n" +
+	"\x10scope_attributes\x18\x1a \x03(\v2(.infertrace.v1.Span.ScopeAttributesEntryR\x0fscopeAttributes\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\\\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\x1aa\n" +
+	"\x14ScopeAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\xc9\x02\n" +
 	"\x0eAttributeValue\x12#\n" +
 	"\fstring_value\x18\x01 \x01(\tH\x00R\vstringValue\x12\x1f\n" +
 	"\n" +
 	"bool_value\x18\x02 \x01(\bH\x00R\tboolValue\x12\x1d\n" +
 	"\tint_value\x18\x03 \x01(\x03H\x00R\bintValue\x12#\n" +
-	"\fdouble_value\x18\x04 \x01(\x01H\x00R\vdoubleValueB\a\n" +
-	"\x05value\"\xe5\x01\n" +
+	"\fdouble_value\x18\x04 \x01(\x01H\x00R\vdoubleValue\x12!\n" +
+	"\vbytes_value\x18\x05 \x01(\fH\x00R\n" +
+	"bytesValue\x12<\n" +
+	"\varray_value\x18\x06 \x01(\v2\x19.infertrace.v1.ArrayValueH\x00R\n" +
+	"arrayValue\x12C\n" +
+	"\x0ekey_value_list\x18\a \x01(\v2\x1b.infertrace.v1.KeyValueListH\x00R\fkeyValueListB\a\n" +
+	"\x05value\"C\n" +
+	"\n" +
+	"ArrayValue\x125\n" +
+	"\x06values\x18\x01 \x03(\v2\x1d.infertrace.v1.AttributeValueR\x06values\"?\n" +
+	"\fKeyValueList\x12/\n" +
+	"\x06values\x18\x01 \x03(\v2\x17.infertrace.v1.KeyValueR\x06values\"Q\n" +
+	"\bKeyValue\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value\"\x9f\x02\n" +
 	"\x05Event\x12$\n" +
 	"\x0etime_unix_nano\x18\x01 \x01(\x03R\ftimeUnixNano\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12D\n" +
 	"\n" +
 	"attributes\x18\x03 \x03(\v2$.infertrace.v1.Event.AttributesEntryR\n" +
-	"attributes\x1a\\\n" +
+	"attributes\x128\n" +
+	"\x18dropped_attributes_count\x18\x04 \x01(\rR\x16droppedAttributesCount\x1a\\\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\xdd\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\xce\x02\n" +
 	"\x04Link\x12\x19\n" +
 	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12C\n" +
 	"\n" +
 	"attributes\x18\x03 \x03(\v2#.infertrace.v1.Link.AttributesEntryR\n" +
-	"attributes\x1a\\\n" +
+	"attributes\x12\x1f\n" +
+	"\vtrace_state\x18\x04 \x01(\tR\n" +
+	"traceState\x128\n" +
+	"\x18dropped_attributes_count\x18\x05 \x01(\rR\x16droppedAttributesCount\x12\x14\n" +
+	"\x05flags\x18\x06 \x01(\rR\x05flags\x1a\\\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\xaf\x06\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\x99\b\n" +
 	"\x10InferenceContext\x12\x1d\n" +
 	"\n" +
 	"model_name\x18\x01 \x01(\tR\tmodelName\x12#\n" +
@@ -1096,7 +1531,13 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x12queue_wait_time_ms\x18\v \x01(\x02H\x06R\x0fqueueWaitTimeMs\x88\x01\x01\x12-\n" +
 	"\x10batch_fill_ratio\x18\f \x01(\x02H\aR\x0ebatchFillRatio\x88\x01\x01\x127\n" +
 	"\x16time_to_first_token_ms\x18\r \x01(\x02H\bR\x12timeToFirstTokenMs\x88\x01\x01\x128\n" +
-	"\x16inter_token_latency_ms\x18\x0e \x01(\x02H\tR\x13interTokenLatencyMs\x88\x01\x01B\r\n" +
+	"\x16inter_token_latency_ms\x18\x0e \x01(\x02H\tR\x13interTokenLatencyMs\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x0f \x01(\tR\trequestId\x12#\n" +
+	"\rfinish_reason\x18\x10 \x01(\tR\ffinishReason\x123\n" +
+	"\x13cached_input_tokens\x18\x11 \x01(\x05H\n" +
+	"R\x11cachedInputTokens\x88\x01\x01\x12;\n" +
+	"\x17reasoning_output_tokens\x18\x12 \x01(\x05H\vR\x15reasoningOutputTokens\x88\x01\x01B\r\n" +
 	"\v_batch_sizeB\x0f\n" +
 	"\r_input_tokensB\x10\n" +
 	"\x0e_output_tokensB\x12\n" +
@@ -1106,7 +1547,9 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x13_queue_wait_time_msB\x13\n" +
 	"\x11_batch_fill_ratioB\x19\n" +
 	"\x17_time_to_first_token_msB\x19\n" +
-	"\x17_inter_token_latency_ms\"\xaa\x05\n" +
+	"\x17_inter_token_latency_msB\x16\n" +
+	"\x14_cached_input_tokensB\x1a\n" +
+	"\x18_reasoning_output_tokens\"\xaa\x05\n" +
 	"\x0fResourceMetrics\x12;\n" +
 	"\x17gpu_utilization_percent\x18\x01 \x01(\x01H\x00R\x15gpuUtilizationPercent\x88\x01\x01\x126\n" +
 	"\x15gpu_memory_used_bytes\x18\x02 \x01(\x03H\x01R\x12gpuMemoryUsedBytes\x88\x01\x01\x128\n" +
@@ -1152,7 +1595,14 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x15SendSpanBatchResponse\x12%\n" +
 	"\x0eaccepted_count\x18\x01 \x01(\x05R\racceptedCount\x12%\n" +
 	"\x0erejected_count\x18\x02 \x01(\x05R\rrejectedCount\x12)\n" +
-	"\x10rejection_reason\x18\x03 \x01(\tR\x0frejectionReason2\xbb\x01\n" +
+	"\x10rejection_reason\x18\x03 \x01(\tR\x0frejectionReason*\x99\x01\n" +
+	"\bSpanKind\x12\x19\n" +
+	"\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n" +
+	"\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n" +
+	"\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n" +
+	"\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n" +
+	"\x12SPAN_KIND_CONSUMER\x10\x052\xbb\x01\n" +
 	"\x10CollectorService\x12K\n" +
 	"\bSendSpan\x12\x1e.infertrace.v1.SendSpanRequest\x1a\x1f.infertrace.v1.SendSpanResponse\x12Z\n" +
 	"\rSendSpanBatch\x12#.infertrace.v1.SendSpanBatchRequest\x1a$.infertrace.v1.SendSpanBatchResponseB#Z!infertrace.dev/proto;infertracev1b\x06proto3"
@@ -1169,53 +1619,67 @@ func file_infertrace_generated_span_proto_rawDescGZIP() []byte {
 	return file_infertrace_generated_span_proto_rawDescData
 }
 
-var file_infertrace_generated_span_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_infertrace_generated_span_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_infertrace_generated_span_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_infertrace_generated_span_proto_goTypes = []any{
-	(*Span)(nil),                  // 0: infertrace.v1.Span
-	(*AttributeValue)(nil),        // 1: infertrace.v1.AttributeValue
-	(*Event)(nil),                 // 2: infertrace.v1.Event
-	(*Link)(nil),                  // 3: infertrace.v1.Link
-	(*InferenceContext)(nil),      // 4: infertrace.v1.InferenceContext
-	(*ResourceMetrics)(nil),       // 5: infertrace.v1.ResourceMetrics
-	(*SendSpanRequest)(nil),       // 6: infertrace.v1.SendSpanRequest
-	(*SendSpanResponse)(nil),      // 7: infertrace.v1.SendSpanResponse
-	(*SendSpanBatchRequest)(nil),  // 8: infertrace.v1.SendSpanBatchRequest
-	(*Resource)(nil),              // 9: infertrace.v1.Resource
-	(*SendSpanBatchResponse)(nil), // 10: infertrace.v1.SendSpanBatchResponse
-	nil,                           // 11: infertrace.v1.Span.TagsEntry
-	nil,                           // 12: infertrace.v1.Span.AttributesEntry
-	nil,                           // 13: infertrace.v1.Event.AttributesEntry
-	nil,                           // 14: infertrace.v1.Link.AttributesEntry
-	nil,                           // 15: infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
-	nil,                           // 16: infertrace.v1.Resource.AttributesEntry
+	(SpanKind)(0),                 // 0: infertrace.v1.SpanKind
+	(*Span)(nil),                  // 1: infertrace.v1.Span
+	(*AttributeValue)(nil),        // 2: infertrace.v1.AttributeValue
+	(*ArrayValue)(nil),            // 3: infertrace.v1.ArrayValue
+	(*KeyValueList)(nil),          // 4: infertrace.v1.KeyValueList
+	(*KeyValue)(nil),              // 5: infertrace.v1.KeyValue
+	(*Event)(nil),                 // 6: infertrace.v1.Event
+	(*Link)(nil),                  // 7: infertrace.v1.Link
+	(*InferenceContext)(nil),      // 8: infertrace.v1.InferenceContext
+	(*ResourceMetrics)(nil),       // 9: infertrace.v1.ResourceMetrics
+	(*SendSpanRequest)(nil),       // 10: infertrace.v1.SendSpanRequest
+	(*SendSpanResponse)(nil),      // 11: infertrace.v1.SendSpanResponse
+	(*SendSpanBatchRequest)(nil),  // 12: infertrace.v1.SendSpanBatchRequest
+	(*Resource)(nil),              // 13: infertrace.v1.Resource
+	(*SendSpanBatchResponse)(nil), // 14: infertrace.v1.SendSpanBatchResponse
+	nil,                           // 15: infertrace.v1.Span.TagsEntry
+	nil,                           // 16: infertrace.v1.Span.AttributesEntry
+	nil,                           // 17: infertrace.v1.Span.ScopeAttributesEntry
+	nil,                           // 18: infertrace.v1.Event.AttributesEntry
+	nil,                           // 19: infertrace.v1.Link.AttributesEntry
+	nil,                           // 20: infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
+	nil,                           // 21: infertrace.v1.Resource.AttributesEntry
 }
 var file_infertrace_generated_span_proto_depIdxs = []int32{
-	11, // 0: infertrace.v1.Span.tags:type_name -> infertrace.v1.Span.TagsEntry
-	4,  // 1: infertrace.v1.Span.inference:type_name -> infertrace.v1.InferenceContext
-	5,  // 2: infertrace.v1.Span.resources:type_name -> infertrace.v1.ResourceMetrics
-	12, // 3: infertrace.v1.Span.attributes:type_name -> infertrace.v1.Span.AttributesEntry
-	2,  // 4: infertrace.v1.Span.events:type_name -> infertrace.v1.Event
-	3,  // 5: infertrace.v1.Span.links:type_name -> infertrace.v1.Link
-	13, // 6: infertrace.v1.Event.attributes:type_name -> infertrace.v1.Event.AttributesEntry
-	14, // 7: infertrace.v1.Link.attributes:type_name -> infertrace.v1.Link.AttributesEntry
-	0,  // 8: infertrace.v1.SendSpanRequest.span:type_name -> infertrace.v1.Span
-	0,  // 9: infertrace.v1.SendSpanBatchRequest.spans:type_name -> infertrace.v1.Span
-	15, // 10: infertrace.v1.SendSpanBatchRequest.dropped_counts:type_name -> infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
-	9,  // 11: infertrace.v1.SendSpanBatchRequest.resource:type_name -> infertrace.v1.Resource
-	16, // 12: infertrace.v1.Resource.attributes:type_name -> infertrace.v1.Resource.AttributesEntry
-	1,  // 13: infertrace.v1.Span.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	1,  // 14: infertrace.v1.Event.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	1,  // 15: infertrace.v1.Link.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	1,  // 16: infertrace.v1.Resource.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	6,  // 17: infertrace.v1.CollectorService.SendSpan:input_type -> infertrace.v1.SendSpanRequest
-	8,  // 18: infertrace.v1.CollectorService.SendSpanBatch:input_type -> infertrace.v1.SendSpanBatchRequest
-	7,  // 19: infertrace.v1.CollectorService.SendSpan:output_type -> infertrace.v1.SendSpanResponse
-	10, // 20: infertrace.v1.CollectorService.SendSpanBatch:output_type -> infertrace.v1.SendSpanBatchResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	15, // 0: infertrace.v1.Span.tags:type_name -> infertrace.v1.Span.TagsEntry
+	8,  // 1: infertrace.v1.Span.inference:type_name -> infertrace.v1.InferenceContext
+	9,  // 2: infertrace.v1.Span.resources:type_name -> infertrace.v1.ResourceMetrics
+	16, // 3: infertrace.v1.Span.attributes:type_name -> infertrace.v1.Span.AttributesEntry
+	6,  // 4: infertrace.v1.Span.events:type_name -> infertrace.v1.Event
+	7,  // 5: infertrace.v1.Span.links:type_name -> infertrace.v1.Link
+	0,  // 6: infertrace.v1.Span.kind:type_name -> infertrace.v1.SpanKind
+	17, // 7: infertrace.v1.Span.scope_attributes:type_name -> infertrace.v1.Span.ScopeAttributesEntry
+	3,  // 8: infertrace.v1.AttributeValue.array_value:type_name -> infertrace.v1.ArrayValue
+	4,  // 9: infertrace.v1.AttributeValue.key_value_list:type_name -> infertrace.v1.KeyValueList
+	2,  // 10: infertrace.v1.ArrayValue.values:type_name -> infertrace.v1.AttributeValue
+	5,  // 11: infertrace.v1.KeyValueList.values:type_name -> infertrace.v1.KeyValue
+	2,  // 12: infertrace.v1.KeyValue.value:type_name -> infertrace.v1.AttributeValue
+	18, // 13: infertrace.v1.Event.attributes:type_name -> infertrace.v1.Event.AttributesEntry
+	19, // 14: infertrace.v1.Link.attributes:type_name -> infertrace.v1.Link.AttributesEntry
+	1,  // 15: infertrace.v1.SendSpanRequest.span:type_name -> infertrace.v1.Span
+	1,  // 16: infertrace.v1.SendSpanBatchRequest.spans:type_name -> infertrace.v1.Span
+	20, // 17: infertrace.v1.SendSpanBatchRequest.dropped_counts:type_name -> infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
+	13, // 18: infertrace.v1.SendSpanBatchRequest.resource:type_name -> infertrace.v1.Resource
+	21, // 19: infertrace.v1.Resource.attributes:type_name -> infertrace.v1.Resource.AttributesEntry
+	2,  // 20: infertrace.v1.Span.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 21: infertrace.v1.Span.ScopeAttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 22: infertrace.v1.Event.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 23: infertrace.v1.Link.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 24: infertrace.v1.Resource.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	10, // 25: infertrace.v1.CollectorService.SendSpan:input_type -> infertrace.v1.SendSpanRequest
+	12, // 26: infertrace.v1.CollectorService.SendSpanBatch:input_type -> infertrace.v1.SendSpanBatchRequest
+	11, // 27: infertrace.v1.CollectorService.SendSpan:output_type -> infertrace.v1.SendSpanResponse
+	14, // 28: infertrace.v1.CollectorService.SendSpanBatch:output_type -> infertrace.v1.SendSpanBatchResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_infertrace_generated_span_proto_init() }
@@ -1228,21 +1692,25 @@ func file_infertrace_generated_span_proto_init() {
 		(*AttributeValue_BoolValue)(nil),
 		(*AttributeValue_IntValue)(nil),
 		(*AttributeValue_DoubleValue)(nil),
+		(*AttributeValue_BytesValue)(nil),
+		(*AttributeValue_ArrayValue)(nil),
+		(*AttributeValue_KeyValueList)(nil),
 	}
-	file_infertrace_generated_span_proto_msgTypes[4].OneofWrappers = []any{}
-	file_infertrace_generated_span_proto_msgTypes[5].OneofWrappers = []any{}
+	file_infertrace_generated_span_proto_msgTypes[7].OneofWrappers = []any{}
+	file_infertrace_generated_span_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_infertrace_generated_span_proto_rawDesc), len(file_infertrace_generated_span_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   17,
+			NumEnums:      1,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_infertrace_generated_span_proto_goTypes,
 		DependencyIndexes: file_infertrace_generated_span_proto_depIdxs,
+		EnumInfos:         file_infertrace_generated_span_proto_enumTypes,
 		MessageInfos:      file_infertrace_generated_span_proto_msgTypes,
 	}.Build()
 	File_infertrace_generated_span_proto = out.File

@@ -6,6 +6,7 @@
 From proto/fields.toml: the messages in proto/span.proto, the setters, keywords and tables of both
 backends, the tables of the decoder, the columns of the stores, docs/fields.md, and what the tests
 of the schema keep of each field.
+From proto/dialects.toml: where the fields of a span come from when it arrives as OTLP.
 From proto/span.proto: the Python stubs in src/infertrace/generated/ and the Go stubs in proto/.
 From tests/schema/span_v0.proto: its descriptor set, which the compatibility tests load.
 
@@ -25,7 +26,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from generator import c_code, cython_code, documentation, field_table, protocol_buffers, python_code
+from generator import (
+    c_code,
+    cython_code,
+    dialect_table,
+    documentation,
+    field_table,
+    protocol_buffers,
+    python_code,
+)
+from generator.dialect_table import Target
 from generator.field_table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +50,7 @@ PROTOC_GEN_GO_VERSION = "v1.36.11"
 PROTOC_GEN_GO_GRPC_VERSION = "v1.6.1"
 
 TABLE = ROOT / "proto" / "fields.toml"
+DIALECTS = ROOT / "proto" / "dialects.toml"
 PROTO = "proto/span.proto"
 
 # Written whole from the table of fields.
@@ -53,6 +64,11 @@ FROM_TABLE: Final[Mapping[str, Callable[[Table], str]]] = {
     "src/infertrace/generated/span_setters.py": python_code.span_setters,
     "src/infertrace/generated/stored_fields.py": python_code.stored_columns,
 }
+# Written whole from the table of dialects.
+FROM_DIALECTS: Final[Mapping[str, Callable[[Sequence[Target]], str]]] = {
+    "csrc/generated/dialect_sources.h": dialect_table.dialect_header,
+    "src/infertrace/generated/dialect_sources.py": dialect_table.dialect_sources,
+}
 # Where the table's part is put into what is there.
 COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
     "csrc/recorder/span.pxi": cython_code.span_with_fields,
@@ -62,6 +78,7 @@ COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
 }
 GENERATED_PATTERNS = (
     *FROM_TABLE,
+    *FROM_DIALECTS,
     *COMPLETED,
     "src/infertrace/generated/*_pb2*",
     "proto/*.pb.go",
@@ -141,6 +158,8 @@ def write_fields(destination: Path) -> None:
     """Writes the files generated from the table of fields below `destination`."""
     table = field_table.read(TABLE)
     texts = {name: made(table) for name, made in FROM_TABLE.items()}
+    targets = dialect_table.read_targets(DIALECTS, table)
+    texts |= {name: made(targets) for name, made in FROM_DIALECTS.items()}
     for name, completed in COMPLETED.items():
         texts[name] = completed((ROOT / name).read_text(encoding="utf-8"), table)
     for name, text in texts.items():

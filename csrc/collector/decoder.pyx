@@ -52,13 +52,17 @@ if len(DECODED_SCHEMA) != COLUMN_COUNT:
     raise ImportError(f"built for {COLUMN_COUNT} columns, and there are {len(DECODED_SCHEMA)}")
 
 
-def decode(bytes raw):
-    """Decode the spans of a request: decode(raw: bytes) -> DecodedSpans; raises RequestError."""
+def decode(bytes raw, max_spans=None, max_nested=None):
+    """decode(raw: bytes, max_spans: int | None = None, max_nested: int | None = None)
+    -> DecodedSpans: decode the spans of a request; raises RequestError.
+    """
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(raw)
     cdef size_t size = PyBytes_GET_SIZE(raw)
-    cdef size_t max_spans = wire_fields.MAX_SPANS
+    cdef size_t span_limit = wire_fields.MAX_SPANS if max_spans is None else max_spans
     cdef size_t max_others = wire_fields.MAX_OTHER_FIELDS
-    cdef size_t max_nested = wire_fields.MAX_EVENTS_AND_LINKS
+    cdef size_t nested_limit = (
+        wire_fields.MAX_EVENTS_AND_LINKS if max_nested is None else max_nested
+    )
     cdef size_t span_count = 0, other_count = 0, nested = 0, others_size = 0, position
     cdef int found
     cdef bint failed = False
@@ -67,19 +71,19 @@ def decode(bytes raw):
     cdef span_decoder* decoder = NULL
     cdef ArrowArray table
     with nogil:
-        found = scan_request(data, size, max_spans, max_others, &span_count, &other_count)
-        if found == 0 and size / 2 > max_nested:
+        found = scan_request(data, size, span_limit, max_others, &span_count, &other_count)
+        if found == 0 and size / 2 > nested_limit:
             nested = count_events_and_links(data, size)
     if found == SCAN_SPANS:
-        raise RequestError(f"more than {max_spans} spans in one request")
+        raise RequestError(f"more than {span_limit} spans in one request")
     if found == SCAN_OTHERS:
         raise RequestError(f"more than {max_others} fields beside the spans")
     if found == SCAN_CUT:
         raise RequestError("the request is cut short or is not protobuf")
     if found:
         raise RequestError("the request is not protobuf")
-    if nested > max_nested:
-        raise RequestError(f"more than {max_nested} events and links in one request")
+    if nested > nested_limit:
+        raise RequestError(f"more than {nested_limit} events and links in one request")
     try:
         with nogil:
             reasons = <uint8_t*>malloc(span_count + 1)

@@ -23,26 +23,32 @@ enum {
 enum { NO_MEMORY = -2 }; /* beside -1, malformed */
 
 static const unsigned char WIRE_OF_FORM[] = {
-    0xFF, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT,
+    0xFF,         WIRE_BYTES,   WIRE_BYTES,  WIRE_VARINT, WIRE_VARINT,
+    WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT, WIRE_VARINT,
 };
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof(wire_field))
 
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-} byte_slice;
-
 /* AttributeValue; the last of its fields that was set counts. */
 typedef struct {
-    enum { VALUE_NONE, VALUE_TEXT, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE } kind;
-    byte_slice text;
+    enum {
+        VALUE_NONE,
+        VALUE_TEXT,
+        VALUE_BOOL,
+        VALUE_INT,
+        VALUE_DOUBLE,
+        VALUE_BYTES,
+        VALUE_ARRAY,
+        VALUE_MAP
+    } kind;
+    byte_slice text; /* or bytes */
     int64_t integer;
     double real;
-} scalar_value;
+    size_t first, last; /* members of an array or a map: places among the nodes, from 1 on */
+} attribute_value;
 
 typedef struct {
     byte_slice key;
-    scalar_value value;
+    attribute_value value;
     size_t order;
 } map_entry;
 
@@ -53,6 +59,20 @@ typedef struct {
     size_t capacity;
 } map_entries;
 
+/* A member of an array or of a map that is a value itself. */
+typedef struct {
+    byte_slice key;
+    attribute_value value;
+    size_t next;
+} value_node;
+
+/* Those of one span; names, not pointers, connect them, since they move when room is made. */
+typedef struct {
+    value_node *nodes;
+    size_t count;
+    size_t capacity;
+} value_nodes;
+
 typedef struct {
     uint64_t numbers[COLUMN_COUNT];
     byte_slice texts[COLUMN_COUNT];
@@ -62,7 +82,8 @@ typedef struct {
 typedef struct {
     column_set *columns;
     span_fields span;
-    map_entries tags, attributes, nested;
+    map_entries tags, attributes, scope_attributes, nested;
+    value_nodes nodes;
 } span_decoder;
 
 /* The columns of the few fields that a span need not set, and that are read all the same. */
@@ -130,10 +151,89 @@ static int read_part(wire_reader *r, const wire_field *fields, size_t count, spa
     return 0;
 }
 
-static int read_scalar(wire_reader *r, scalar_value *value, int depth) {
+static int read_bytes(wire_reader *r, byte_slice *bytes) {
+    wire_reader inside;
+    if (read_sized(r, &inside) < 0) return -1;
+    bytes->data = inside.at;
+    bytes->size = (size_t)(inside.end - inside.at);
+    return 0;
+}
+
+static int append_node(value_nodes *list, attribute_value *value, byte_slice key,
+                       const attribute_value *member) {
+    value_node *added;
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 32;
+        value_node *moved = realloc(list->nodes, capacity * sizeof(value_node));
+        if (moved == NULL) return NO_MEMORY;
+        list->nodes = moved;
+        list->capacity = capacity;
+    }
+    added = &list->nodes[list->count++];
+    added->key = key;
+    added->value = *member;
+    added->next = 0;
+    if (value->last)
+        list->nodes[value->last - 1].next = list->count;
+    else
+        value->first = list->count;
+    value->last = list->count;
+    return 0;
+}
+
+static int read_value(wire_reader *r, attribute_value *value, value_nodes *nodes, int depth);
+
+/* A KeyValue: a message, unlike the entry of a map. */
+static int read_key_value(wire_reader *r, byte_slice *key, attribute_value *value,
+                          value_nodes *nodes, int depth) {
+    while (r->at < r->end) {
+        uint32_t tag;
+        wire_reader inside;
+        int found;
+        if (read_tag(r, &tag) < 0) return -1;
+        if (tag == (1 << 3 | WIRE_BYTES)) {
+            if (read_text(r, key) < 0) return -1;
+        } else if (tag == (2 << 3 | WIRE_BYTES)) {
+            if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+            if ((found = read_value(&inside, value, nodes, depth - 1)) < 0) return found;
+        } else if (skip_value(r, tag, depth) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The members of an ArrayValue or a KeyValueList. A second message of the same kind adds to the
+ * first one, as protobuf merges messages. */
+static int read_members(wire_reader *r, attribute_value *value, value_nodes *nodes, int depth) {
+    while (r->at < r->end) {
+        uint32_t tag;
+        wire_reader inside;
+        byte_slice key = {NULL, 0};
+        attribute_value member;
+        int found;
+        if (read_tag(r, &tag) < 0) return -1;
+        if (tag != (1 << 3 | WIRE_BYTES)) {
+            if (skip_value(r, tag, depth) < 0) return -1;
+            continue;
+        }
+        if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+        memset(&member, 0, sizeof member);
+        found = value->kind == VALUE_ARRAY
+                    ? read_value(&inside, &member, nodes, depth - 1)
+                    : read_key_value(&inside, &key, &member, nodes, depth - 1);
+        if (found < 0) return found;
+        if ((found = append_node(nodes, value, key, &member)) < 0) return found;
+    }
+    return 0;
+}
+
+static int read_value(wire_reader *r, attribute_value *value, value_nodes *nodes, int depth) {
     while (r->at < r->end) {
         uint32_t tag;
         uint64_t bits;
+        wire_reader inside;
+        int kind, found;
         if (read_tag(r, &tag) < 0) return -1;
         switch (tag) {
         case 1 << 3 | WIRE_BYTES:
@@ -150,6 +250,18 @@ static int read_scalar(wire_reader *r, scalar_value *value, int depth) {
             if (read_fixed64(r, &bits) < 0) return -1;
             memcpy(&value->real, &bits, sizeof bits);
             value->kind = VALUE_DOUBLE;
+            break;
+        case 5 << 3 | WIRE_BYTES:
+            if (read_bytes(r, &value->text) < 0) return -1;
+            value->kind = VALUE_BYTES;
+            break;
+        case 6 << 3 | WIRE_BYTES:
+        case 7 << 3 | WIRE_BYTES:
+            kind = tag >> 3 == 6 ? VALUE_ARRAY : VALUE_MAP;
+            if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+            if ((int)value->kind != kind) value->first = value->last = 0;
+            value->kind = kind;
+            if ((found = read_members(&inside, value, nodes, depth - 1)) < 0) return found;
             break;
         default:
             if (skip_value(r, tag, depth) < 0) return -1;
@@ -204,11 +316,11 @@ static map_entry *new_entry(map_entries *list, size_t order) {
     return &list->entries[list->count++];
 }
 
-/* One entry of a map<string, string> or map<string, AttributeValue>. `order` grows with it. */
-static int read_entry(wire_reader *r, map_entries *list, int is_text, int depth) {
+/* One entry of a map<string, AttributeValue>, or without `nodes` of a map<string, string>. */
+static int read_entry(wire_reader *r, map_entries *list, value_nodes *nodes, int depth) {
     wire_reader inside;
     map_entry *added;
-    int has_unknown = 0;
+    int is_text = nodes == NULL, has_unknown = 0, found;
     if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
     added = new_entry(list, (size_t)(uintptr_t)inside.at);
     if (added == NULL) return NO_MEMORY;
@@ -223,7 +335,8 @@ static int read_entry(wire_reader *r, map_entries *list, int is_text, int depth)
             if (read_text(&inside, &added->value.text) < 0) return -1;
         } else if (tag == (2 << 3 | WIRE_BYTES)) {
             if (depth <= 1 || read_sized(&inside, &value) < 0) return -1;
-            if (read_scalar(&value, &added->value, depth - 2) < 0) return -1;
+            found = read_value(&value, &added->value, nodes, depth - 2);
+            if (found < 0) return found;
         } else if (skip_value(&inside, tag, depth - 1) < 0) {
             return -1;
         } else {
@@ -235,72 +348,166 @@ static int read_entry(wire_reader *r, map_entries *list, int is_text, int depth)
     return 0;
 }
 
-static int write_scalar(text_buffer *t, const scalar_value *value) {
-    switch (value->kind) {
-    case VALUE_TEXT: return json_string(t, value->text.data, value->text.size);
-    case VALUE_BOOL: return value->integer ? TEXT_LITERAL(t, "true") : TEXT_LITERAL(t, "false");
-    case VALUE_INT: return json_integer(t, value->integer);
-    case VALUE_DOUBLE: return json_double(t, value->real);
-    default: return TEXT_LITERAL(t, "null");
-    }
+static int write_value(text_buffer *t, const attribute_value *value, const value_nodes *nodes);
+
+/* A map with the one key "$bytes" would read as bytes, so it gets another "$"; and so does that. */
+static int is_escaped(const map_entries *list) {
+    const uint8_t *p, *end;
+    if (list->count != 1 || list->entries[0].key.size < 6) return 0;
+    p = list->entries[0].key.data;
+    end = p + list->entries[0].key.size - 5;
+    if (memcmp(end, "bytes", 5) != 0) return 0;
+    while (p < end && *p == '$')
+        p++;
+    return p == end;
 }
 
-static int write_entries(text_buffer *t, map_entries *list) {
+static int write_entries(text_buffer *t, map_entries *list, const value_nodes *nodes,
+                         int is_nested) {
     size_t i;
     settle_entries(list);
     if (TEXT_LITERAL(t, "{") < 0) return -1;
     for (i = 0; i < list->count; i++) {
         const map_entry *e = &list->entries[i];
+        size_t start;
         if (i && TEXT_LITERAL(t, ",") < 0) return -1;
+        start = t->size;
+        if (is_nested && is_escaped(list) && TEXT_LITERAL(t, "\"") < 0) return -1;
         if (json_string(t, e->key.data, e->key.size) < 0 || TEXT_LITERAL(t, ":") < 0) return -1;
-        if (write_scalar(t, &e->value) < 0) return -1;
+        if (is_nested && is_escaped(list)) t->data[start + 1] = '$';
+        if (write_value(t, &e->value, nodes) < 0) return -1;
     }
     return TEXT_LITERAL(t, "}");
 }
 
-/* An Event (time, name) or a Link (trace id, span id), both with attributes as field 3. */
-static int read_event_or_link(span_decoder *d, wire_reader *r, int is_event, text_buffer *t,
-                              size_t start, int depth) {
-    wire_reader inside, id;
-    uint64_t time = 0;
-    byte_slice one = {NULL, 0}, two = {NULL, 0};
+static int write_members(text_buffer *t, const attribute_value *value, const value_nodes *nodes) {
+    map_entries list = {NULL, 0, 0};
+    size_t place;
+    int found = 0;
+    if (value->kind == VALUE_ARRAY) {
+        if (TEXT_LITERAL(t, "[") < 0) return -1;
+        for (place = value->first; place; place = nodes->nodes[place - 1].next) {
+            if (place != value->first && TEXT_LITERAL(t, ",") < 0) return -1;
+            if (write_value(t, &nodes->nodes[place - 1].value, nodes) < 0) return -1;
+        }
+        return TEXT_LITERAL(t, "]");
+    }
+    for (place = value->first; place; place = nodes->nodes[place - 1].next) {
+        map_entry *added = new_entry(&list, place);
+        if (added == NULL) {
+            found = -1;
+            break;
+        }
+        added->key = nodes->nodes[place - 1].key;
+        added->value = nodes->nodes[place - 1].value;
+    }
+    if (found == 0) found = write_entries(t, &list, nodes, 1);
+    free(list.entries);
+    return found;
+}
+
+static int write_value(text_buffer *t, const attribute_value *value, const value_nodes *nodes) {
+    switch (value->kind) {
+    case VALUE_TEXT: return json_string(t, value->text.data, value->text.size);
+    case VALUE_BOOL: return value->integer ? TEXT_LITERAL(t, "true") : TEXT_LITERAL(t, "false");
+    case VALUE_INT: return json_integer(t, value->integer);
+    case VALUE_DOUBLE: return json_double(t, value->real);
+    case VALUE_BYTES:
+        if (TEXT_LITERAL(t, "{\"$bytes\":") < 0) return -1;
+        if (json_base64(t, value->text.data, value->text.size) < 0) return -1;
+        return TEXT_LITERAL(t, "}");
+    case VALUE_ARRAY:
+    case VALUE_MAP: return write_members(t, value, nodes);
+    default: return TEXT_LITERAL(t, "null");
+    }
+}
+
+/* A count or flags under a key, where they are not 0. */
+static int write_total(text_buffer *t, const char *key, uint64_t value) {
+    if ((uint32_t)value == 0) return 0;
+    if (TEXT_LITERAL(t, ",\"") < 0 || text_put(t, key, strlen(key)) < 0) return -1;
+    if (TEXT_LITERAL(t, "\":") < 0) return -1;
+    return json_integer(t, (int64_t)(uint32_t)value);
+}
+
+/* What an Event and a Link end with. */
+static int write_rest(span_decoder *d, text_buffer *t, uint64_t dropped) {
+    if (d->nested.count) {
+        if (TEXT_LITERAL(t, ",\"attributes\":") < 0) return -1;
+        if (write_entries(t, &d->nested, &d->nodes, 0) < 0) return -1;
+    }
+    if (write_total(t, "dropped_attributes_count", dropped) < 0) return -1;
+    return TEXT_LITERAL(t, "}");
+}
+
+static int begin_member(text_buffer *t, size_t start) {
+    return t->size == start ? TEXT_LITERAL(t, "[") : TEXT_LITERAL(t, ",");
+}
+
+static int read_event(span_decoder *d, wire_reader *r, text_buffer *t, size_t start, int depth) {
+    wire_reader inside;
+    uint64_t time = 0, dropped = 0;
+    byte_slice name = {NULL, 0};
     int found;
     if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
     d->nested.count = 0;
     while (inside.at < inside.end) {
         uint32_t tag;
+        found = 0;
         if (read_tag(&inside, &tag) < 0) return -1;
-        if (tag == (3 << 3 | WIRE_BYTES)) {
-            if ((found = read_entry(&inside, &d->nested, 0, depth - 1)) < 0) return found;
-        } else if (is_event && tag == (1 << 3 | WIRE_VARINT)) {
-            if (read_varint(&inside, &time) < 0) return -1;
-        } else if (is_event && tag == (2 << 3 | WIRE_BYTES)) {
-            if (read_text(&inside, &two) < 0) return -1;
-        } else if (!is_event && (tag == (1 << 3 | WIRE_BYTES) || tag == (2 << 3 | WIRE_BYTES))) {
-            byte_slice *wanted = tag >> 3 == 1 ? &one : &two;
-            if (read_sized(&inside, &id) < 0) return -1;
-            wanted->data = id.at;
-            wanted->size = (size_t)(id.end - id.at);
-        } else if (skip_value(&inside, tag, depth - 1) < 0) {
-            return -1;
+        switch (tag) {
+        case 1 << 3 | WIRE_VARINT: found = read_varint(&inside, &time); break;
+        case 2 << 3 | WIRE_BYTES: found = read_text(&inside, &name); break;
+        case 3 << 3 | WIRE_BYTES:
+            found = read_entry(&inside, &d->nested, &d->nodes, depth - 1);
+            break;
+        case 4 << 3 | WIRE_VARINT: found = read_varint(&inside, &dropped); break;
+        default: found = skip_value(&inside, tag, depth - 1);
         }
+        if (found < 0) return found;
     }
-    if ((t->size == start ? TEXT_LITERAL(t, "[") : TEXT_LITERAL(t, ",")) < 0) return NO_MEMORY;
-    if (is_event) {
-        if (TEXT_LITERAL(t, "{\"time\":") < 0 || json_time(t, (int64_t)time) < 0) return NO_MEMORY;
-        if (TEXT_LITERAL(t, ",\"name\":") < 0 || json_string(t, two.data, two.size) < 0)
-            return NO_MEMORY;
-    } else {
-        if (TEXT_LITERAL(t, "{\"trace_id\":") < 0 || json_hex(t, one.data, one.size) < 0)
-            return NO_MEMORY;
-        if (TEXT_LITERAL(t, ",\"span_id\":") < 0 || json_hex(t, two.data, two.size) < 0)
-            return NO_MEMORY;
+    if (begin_member(t, start) < 0) return NO_MEMORY;
+    if (TEXT_LITERAL(t, "{\"time\":") < 0 || json_time(t, (int64_t)time) < 0) return NO_MEMORY;
+    if (TEXT_LITERAL(t, ",\"name\":") < 0 || json_string(t, name.data, name.size) < 0)
+        return NO_MEMORY;
+    return write_rest(d, t, dropped) < 0 ? NO_MEMORY : 0;
+}
+
+static int read_link(span_decoder *d, wire_reader *r, text_buffer *t, size_t start, int depth) {
+    wire_reader inside;
+    uint64_t dropped = 0, flags = 0;
+    byte_slice trace_id = {NULL, 0}, span_id = {NULL, 0}, trace_state = {NULL, 0};
+    int found;
+    if (depth <= 0 || read_sized(r, &inside) < 0) return -1;
+    d->nested.count = 0;
+    while (inside.at < inside.end) {
+        uint32_t tag;
+        found = 0;
+        if (read_tag(&inside, &tag) < 0) return -1;
+        switch (tag) {
+        case 1 << 3 | WIRE_BYTES: found = read_bytes(&inside, &trace_id); break;
+        case 2 << 3 | WIRE_BYTES: found = read_bytes(&inside, &span_id); break;
+        case 3 << 3 | WIRE_BYTES:
+            found = read_entry(&inside, &d->nested, &d->nodes, depth - 1);
+            break;
+        case 4 << 3 | WIRE_BYTES: found = read_text(&inside, &trace_state); break;
+        case 5 << 3 | WIRE_VARINT: found = read_varint(&inside, &dropped); break;
+        case 6 << 3 | WIRE_VARINT: found = read_varint(&inside, &flags); break;
+        default: found = skip_value(&inside, tag, depth - 1);
+        }
+        if (found < 0) return found;
     }
-    if (d->nested.count) {
-        if (TEXT_LITERAL(t, ",\"attributes\":") < 0 || write_entries(t, &d->nested) < 0)
-            return NO_MEMORY;
+    if (begin_member(t, start) < 0) return NO_MEMORY;
+    if (TEXT_LITERAL(t, "{\"trace_id\":") < 0 || json_hex(t, trace_id.data, trace_id.size) < 0)
+        return NO_MEMORY;
+    if (TEXT_LITERAL(t, ",\"span_id\":") < 0 || json_hex(t, span_id.data, span_id.size) < 0)
+        return NO_MEMORY;
+    if (trace_state.size) {
+        if (TEXT_LITERAL(t, ",\"trace_state\":") < 0) return NO_MEMORY;
+        if (json_string(t, trace_state.data, trace_state.size) < 0) return NO_MEMORY;
     }
-    return TEXT_LITERAL(t, "}") < 0 ? NO_MEMORY : 0;
+    if (write_total(t, "flags", flags) < 0) return NO_MEMORY;
+    return write_rest(d, t, dropped) < 0 ? NO_MEMORY : 0;
 }
 
 static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t links_start) {
@@ -308,7 +515,7 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
     column *columns = d->columns->columns;
     int depth = WIRE_MAX_DEPTH, found;
     span->seen = 0;
-    d->tags.count = d->attributes.count = 0;
+    d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
     while (r.at < r.end) {
         uint32_t tag, number;
         wire_reader part;
@@ -321,8 +528,11 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
         }
         found = 0;
         switch (tag) {
-        case 9 << 3 | WIRE_BYTES: found = read_entry(&r, &d->tags, 1, depth); break;
-        case 13 << 3 | WIRE_BYTES: found = read_entry(&r, &d->attributes, 0, depth); break;
+        case 9 << 3 | WIRE_BYTES: found = read_entry(&r, &d->tags, NULL, depth); break;
+        case 13 << 3 | WIRE_BYTES: found = read_entry(&r, &d->attributes, &d->nodes, depth); break;
+        case 26 << 3 | WIRE_BYTES:
+            found = read_entry(&r, &d->scope_attributes, &d->nodes, depth);
+            break;
         case 10 << 3 | WIRE_BYTES:
             if (read_sized(&r, &part) < 0) return -1;
             found =
@@ -334,10 +544,10 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
                 read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
             break;
         case 14 << 3 | WIRE_BYTES:
-            found = read_event_or_link(d, &r, 1, &columns[EVENTS].text, events_start, depth);
+            found = read_event(d, &r, &columns[EVENTS].text, events_start, depth);
             break;
         case 15 << 3 | WIRE_BYTES:
-            found = read_event_or_link(d, &r, 0, &columns[LINKS].text, links_start, depth);
+            found = read_link(d, &r, &columns[LINKS].text, links_start, depth);
             break;
         default: found = skip_value(&r, tag, depth);
         }
@@ -390,7 +600,8 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
     }
     if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
     if (f.form == FORM_TOTAL && bits == 0) return 0;
-    if (f.form == FORM_INT32) {
+    if (f.form == FORM_ENUM && (uint32_t)bits == 0) return 0;
+    if (f.form == FORM_INT32 || f.form == FORM_ENUM) {
         uint32_t half = (uint32_t)bits;
         return column_put(set, f.column, &half);
     }
@@ -424,11 +635,11 @@ static int put_status(column_set *set, const span_fields *span) {
     return column_put_text(set, STATUS, (const uint8_t *)"OK", 2);
 }
 
-static int put_map(column_set *set, int place, map_entries *list) {
+static int put_map(column_set *set, int place, map_entries *list, const value_nodes *nodes) {
     text_buffer *t = &set->columns[place].text;
     size_t start = t->size;
     if (list->count == 0) return 0;
-    if (write_entries(t, list) < 0) return -1;
+    if (write_entries(t, list, nodes, 0) < 0) return -1;
     return column_put_appended(set, place, start);
 }
 
@@ -454,7 +665,9 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     if (put_part(set, span, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS)) < 0) return -1;
     if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
     if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
-    if (put_map(set, TAGS, &d->tags) < 0 || put_map(set, ATTRIBUTES, &d->attributes) < 0) return -1;
+    if (put_map(set, TAGS, &d->tags, NULL) < 0) return -1;
+    if (put_map(set, ATTRIBUTES, &d->attributes, &d->nodes) < 0) return -1;
+    if (put_map(set, SCOPE_ATTRIBUTES, &d->scope_attributes, &d->nodes) < 0) return -1;
     if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
     set->rows++;
     return 0;
@@ -576,7 +789,9 @@ static void decoder_free(span_decoder *d) {
     columns_free(d->columns);
     free(d->tags.entries);
     free(d->attributes.entries);
+    free(d->scope_attributes.entries);
     free(d->nested.entries);
+    free(d->nodes.nodes);
     free(d);
 }
 

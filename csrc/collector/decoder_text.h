@@ -87,6 +87,31 @@ static int json_hex(text_buffer *t, const uint8_t *p, size_t size) {
     return 0;
 }
 
+/* RFC 4648, section 4. */
+static int json_base64(text_buffer *t, const uint8_t *p, size_t size) {
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t *out;
+    if (text_room(t, size / 3 * 4 + 6) < 0) return -1;
+    out = t->data + t->size;
+    *out++ = '"';
+    while (size) {
+        size_t taken = size < 3 ? size : 3;
+        uint32_t bits = (uint32_t)p[0] << 16;
+        if (taken > 1) bits |= (uint32_t)p[1] << 8;
+        if (taken > 2) bits |= p[2];
+        *out++ = (uint8_t)letters[bits >> 18];
+        *out++ = (uint8_t)letters[bits >> 12 & 63];
+        *out++ = taken > 1 ? (uint8_t)letters[bits >> 6 & 63] : '=';
+        *out++ = taken > 2 ? (uint8_t)letters[bits & 63] : '=';
+        p += taken;
+        size -= taken;
+    }
+    *out++ = '"';
+    t->size = (size_t)(out - t->data);
+    return 0;
+}
+
 static int json_integer(text_buffer *t, int64_t value) {
     char digits[24];
     int size = snprintf(digits, sizeof digits, "%lld", (long long)value);

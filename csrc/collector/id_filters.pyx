@@ -6,7 +6,7 @@ Behaves as infertrace.collector.store.pure_id_filters does.
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -30,76 +30,147 @@ cdef uint64_t _trace_fingerprint(const uint8_t* trace_id) noexcept nogil:
 
 
 cdef uint64_t _fingerprint(const uint8_t* trace_id, const uint8_t* span_id) noexcept nogil:
-    """64 bits for the 192 of both ids; never 0, which marks a free slot."""
-    cdef uint64_t span, mixed
+    """64 bits for the 192 of both ids."""
+    cdef uint64_t span
     memcpy(&span, span_id, 8)
-    mixed = _mixed(span ^ _trace_fingerprint(trace_id))
-    return mixed if mixed else 1
+    return _mixed(span ^ _trace_fingerprint(trace_id))
+
+
+cdef struct Generation:
+    uint32_t* slots  # half of a fingerprint each, the other half says where; 0 is free
+    size_t mask
+    size_t capacity
+    size_t count
+    int64_t latest_start
+
+
+# Doubling from 1/64 of the capacity to 1/4 of it, these are never more.
+cdef enum:
+    MAX_GENERATIONS = 12
 
 
 @cython.final
 cdef class DuplicateFilter:
-    """Remembers the last `capacity` to twice as many spans.
+    """DuplicateFilter(capacity): remembers at least the last `capacity` spans.
 
-    Two tables: the newer one fills up, then takes the place of the older one.
+    Spans fill one table after the other, each twice as large as the one before, up to a quarter of
+    the capacity; where the others suffice, the oldest is forgotten. At most half of the slots of a
+    table are taken, so a full filter needs 8 to 10 bytes a span.
     """
 
-    cdef uint64_t* _newer
-    cdef uint64_t* _older
-    cdef size_t _slots, _count, _capacity
+    cdef Generation _generations[<int>MAX_GENERATIONS]
+    cdef int _generation_count
+    cdef size_t _capacity
+    cdef int64_t _forgotten_until
 
     def __cinit__(self, size_t capacity):
-        self._slots = 2
-        while self._slots < 2 * capacity:
-            self._slots *= 2
         self._capacity = capacity
-        self._newer = <uint64_t*>calloc(self._slots, 8)
-        self._older = <uint64_t*>calloc(self._slots, 8)
-        if self._newer == NULL or self._older == NULL:
+        if self._begin(max(1, capacity // 64)) < 0:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self._newer)
-        free(self._older)
+        cdef int number
+        for number in range(self._generation_count):
+            free(self._generations[number].slots)
 
-    cdef bint _holds(self, const uint64_t* table, uint64_t wanted) noexcept nogil:
-        cdef size_t slot = wanted & (self._slots - 1)
-        while table[slot]:
-            if table[slot] == wanted:
-                return True
-            slot = (slot + 1) & (self._slots - 1)
-        return False
+    @property
+    def forgotten_until_ns(self):
+        """The latest start of a span that may be forgotten, nanoseconds since 1970; 0: none is."""
+        return self._forgotten_until
 
-    cdef bint _add(self, uint64_t wanted) noexcept nogil:
-        """Add a fingerprint; returns whether it was there already."""
+    def forget(self, int64_t latest_start_ns):
+        """forget(latest_start_ns): there are spans up to that start that were never added."""
+        self._forgotten_until = max(self._forgotten_until, latest_start_ns)
+
+    cdef int _begin(self, size_t capacity) noexcept nogil:
+        cdef Generation* begun
+        cdef size_t slots = 2
+        self._drop_oldest()
+        while slots < 2 * capacity:
+            slots *= 2
+        begun = &self._generations[self._generation_count]
+        memset(begun, 0, sizeof(Generation))
+        begun.slots = <uint32_t*>calloc(slots, sizeof(uint32_t))
+        if begun.slots == NULL:
+            return -1
+        begun.mask = slots - 1
+        begun.capacity = capacity
+        self._generation_count += 1
+        return 0
+
+    cdef void _drop_oldest(self) noexcept nogil:
+        cdef size_t total = 0
+        cdef int number
+        for number in range(self._generation_count):
+            total += self._generations[number].count
+        while self._generation_count and total - self._generations[0].count >= self._capacity:
+            total -= self._generations[0].count
+            if self._forgotten_until < self._generations[0].latest_start:
+                self._forgotten_until = self._generations[0].latest_start
+            free(self._generations[0].slots)
+            self._generation_count -= 1
+            for number in range(self._generation_count):
+                self._generations[number] = self._generations[number + 1]
+
+    cdef int _add(self, uint64_t wanted, int64_t start) noexcept nogil:
+        """Add a fingerprint; 1 if it was there already, -1 without memory."""
+        cdef uint32_t half = <uint32_t>(wanted >> 32)
         cdef size_t slot
-        if self._holds(self._newer, wanted) or self._holds(self._older, wanted):
-            return True
-        if self._count == self._capacity:
-            self._newer, self._older = self._older, self._newer
-            memset(self._newer, 0, self._slots * 8)
-            self._count = 0
-        slot = wanted & (self._slots - 1)
-        while self._newer[slot]:
-            slot = (slot + 1) & (self._slots - 1)
-        self._newer[slot] = wanted
-        self._count += 1
-        return False
+        cdef int number
+        cdef Generation* table
+        if half == 0:
+            half = 1
+        for number in range(self._generation_count - 1, -1, -1):
+            table = &self._generations[number]
+            slot = wanted & table.mask
+            while table.slots[slot]:
+                if table.slots[slot] == half:
+                    return 1
+                slot = (slot + 1) & table.mask
+        table = &self._generations[self._generation_count - 1]
+        if table.count == table.capacity:
+            if self._begin(min(2 * table.capacity, max(1, self._capacity // 4))) < 0:
+                return -1
+            table = &self._generations[self._generation_count - 1]
+            slot = wanted & table.mask
+        else:
+            slot = wanted & table.mask
+            while table.slots[slot]:
+                slot = (slot + 1) & table.mask
+        table.slots[slot] = half
+        table.count += 1
+        if table.latest_start < start:
+            table.latest_start = start
+        return 0
 
-    def add(self, const uint8_t[::1] trace_ids, const uint8_t[::1] span_ids):
-        """add(trace_ids, span_ids) -> list[int]: remember spans, 16 and 8 bytes each.
+    def add(
+        self,
+        const uint8_t[::1] trace_ids,
+        const uint8_t[::1] span_ids,
+        const uint8_t[::1] starts,
+    ):
+        """add(trace_ids, span_ids, starts) -> list[int]: remember spans, 16, 8 and 8 bytes each.
 
-        Returns the positions of those that have probably been added before: no false negatives
-        within the last `capacity`; false positives with probability 2**-64 per pair compared.
+        `starts` are nanoseconds since 1970. Returns the positions of those that have probably been
+        added before: no false negatives among the last `capacity`; a false positive with a
+        probability of some 2**-31 for each table.
         """
         cdef size_t count = span_ids.shape[0] // 8, place
         cdef list seen = []
-        if count * 16 > <size_t>trace_ids.shape[0]:
-            raise ValueError("expected 16 bytes of trace ids for each 8 bytes of span ids")
+        cdef int found
+        cdef int64_t start
+        if count * 16 > <size_t>trace_ids.shape[0] or count * 8 > <size_t>starts.shape[0]:
+            raise ValueError("expected 16 bytes of trace ids, and 8 of starts, for each span id")
         with nogil:
             for place in range(count):
-                if self._add(_fingerprint(&trace_ids[16 * place], &span_ids[8 * place])):
+                memcpy(&start, &starts[8 * place], 8)
+                found = self._add(
+                    _fingerprint(&trace_ids[16 * place], &span_ids[8 * place]), start
+                )
+                if found:
                     with gil:
+                        if found < 0:
+                            raise MemoryError
                         seen.append(place)
         return seen
 

@@ -24,6 +24,11 @@ typedef struct {
     const uint8_t *end;
 } wire_reader;
 
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} byte_slice;
+
 static inline int read_long_varint(wire_reader *r, int max_bytes, uint64_t *value) {
     uint64_t found = 0;
     int i;

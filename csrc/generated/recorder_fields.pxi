@@ -4,12 +4,14 @@ cdef enum:
     HAS_INPUT_TOKENS = 2
     HAS_OUTPUT_TOKENS = 4
     HAS_QUEUE_DEPTH = 8
-    HAS_SEQUENCE_LENGTH = 16
-    HAS_CACHE_HIT_RATE = 32
-    HAS_QUEUE_WAIT_TIME_MS = 64
-    HAS_BATCH_FILL_RATIO = 128
-    HAS_TIME_TO_FIRST_TOKEN_MS = 256
-    HAS_INTER_TOKEN_LATENCY_MS = 512
+    HAS_CACHED_INPUT_TOKENS = 16
+    HAS_REASONING_OUTPUT_TOKENS = 32
+    HAS_SEQUENCE_LENGTH = 64
+    HAS_CACHE_HIT_RATE = 128
+    HAS_QUEUE_WAIT_TIME_MS = 256
+    HAS_BATCH_FILL_RATIO = 512
+    HAS_TIME_TO_FIRST_TOKEN_MS = 1024
+    HAS_INTER_TOKEN_LATENCY_MS = 2048
 
 cdef enum:
     TRACE_ID_TAG = 0x000a
@@ -28,13 +30,22 @@ cdef enum:
     EVENTS_TAG = 0x0072
     LINKS_TAG = 0x007a
     INVALID_FIELD_COUNT_TAG = 0x0180
+    KIND_TAG = 0x0188
+    TRACE_STATE_TAG = 0x0192
+    SCOPE_NAME_TAG = 0x019a
+    SCOPE_VERSION_TAG = 0x01a2
+    SCOPE_ATTRIBUTES_TAG = 0x01d2
+    DROPPED_ATTRIBUTES_COUNT_TAG = 0x01a8
+    DROPPED_EVENTS_COUNT_TAG = 0x01b0
+    DROPPED_LINKS_COUNT_TAG = 0x01b8
+    STATUS_CODE_TAG = 0x01c8
     FLAGS_TAG = 0x01c0
     MODEL_NAME_TAG = 0x000a
     SAMPLE_AGE_MS_TAG = 0x003d
 
 cdef enum:
-    MAX_COLUMNS = 12  # with start_ns and duration_ns
-    FIELDS_BYTES = 66  # of all fields, but for the letters of texts
+    MAX_COLUMNS = 14  # with start_ns and duration_ns
+    FIELDS_BYTES = 89  # of all fields, but for the letters of texts
 
 
 cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
@@ -66,6 +77,17 @@ cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
         p = put_measure(p, 0x6D, span.time_to_first_token_ms)
     if present & HAS_INTER_TOKEN_LATENCY_MS:
         p = put_measure(p, 0x75, span.inter_token_latency_ms)
+    if span.extras is not None and span.extras.request_id:
+        p = put_text(p, 0x7A, span.extras.request_id)
+    if span.extras is not None and span.extras.finish_reason:
+        p[0] = 0x82
+        p = put_text(p + 1, 0x01, span.extras.finish_reason)
+    if present & HAS_CACHED_INPUT_TOKENS:
+        p[0] = 0x88
+        p = wire_uint(p + 1, 0x01, span.cached_input_tokens)
+    if present & HAS_REASONING_OUTPUT_TOKENS:
+        p[0] = 0x90
+        p = wire_uint(p + 1, 0x01, span.reasoning_output_tokens)
     return p
 
 
@@ -74,29 +96,45 @@ cdef int bind(Span span, str name, Column* column) except -1:
     column.real = True
     column.upper = FLOAT32_MAX
     if name == "sequence_length":
-        column.field, column.presence = &span.sequence_length, HAS_SEQUENCE_LENGTH
+        column.field = &span.sequence_length
+        column.presence = HAS_SEQUENCE_LENGTH
     elif name == "cache_hit_rate":
-        column.field, column.presence = &span.cache_hit_rate, HAS_CACHE_HIT_RATE
+        column.field = &span.cache_hit_rate
+        column.presence = HAS_CACHE_HIT_RATE
         column.upper = 1.0
     elif name == "queue_wait_time_ms":
-        column.field, column.presence = &span.queue_wait_time_ms, HAS_QUEUE_WAIT_TIME_MS
+        column.field = &span.queue_wait_time_ms
+        column.presence = HAS_QUEUE_WAIT_TIME_MS
     elif name == "batch_fill_ratio":
-        column.field, column.presence = &span.batch_fill_ratio, HAS_BATCH_FILL_RATIO
+        column.field = &span.batch_fill_ratio
+        column.presence = HAS_BATCH_FILL_RATIO
         column.upper = 1.0
     elif name == "time_to_first_token_ms":
-        column.field, column.presence = &span.time_to_first_token_ms, HAS_TIME_TO_FIRST_TOKEN_MS
+        column.field = &span.time_to_first_token_ms
+        column.presence = HAS_TIME_TO_FIRST_TOKEN_MS
     elif name == "inter_token_latency_ms":
-        column.field, column.presence = &span.inter_token_latency_ms, HAS_INTER_TOKEN_LATENCY_MS
+        column.field = &span.inter_token_latency_ms
+        column.presence = HAS_INTER_TOKEN_LATENCY_MS
     else:
         column.real = False
         if name == "batch_size":
-            column.field, column.presence = &span.batch_size, HAS_BATCH_SIZE
+            column.field = &span.batch_size
+            column.presence = HAS_BATCH_SIZE
         elif name == "input_tokens":
-            column.field, column.presence = &span.input_tokens, HAS_INPUT_TOKENS
+            column.field = &span.input_tokens
+            column.presence = HAS_INPUT_TOKENS
         elif name == "output_tokens":
-            column.field, column.presence = &span.output_tokens, HAS_OUTPUT_TOKENS
+            column.field = &span.output_tokens
+            column.presence = HAS_OUTPUT_TOKENS
         elif name == "queue_depth":
-            column.field, column.presence = &span.queue_depth, HAS_QUEUE_DEPTH
+            column.field = &span.queue_depth
+            column.presence = HAS_QUEUE_DEPTH
+        elif name == "cached_input_tokens":
+            column.field = &span.cached_input_tokens
+            column.presence = HAS_CACHED_INPUT_TOKENS
+        elif name == "reasoning_output_tokens":
+            column.field = &span.reasoning_output_tokens
+            column.presence = HAS_REASONING_OUTPUT_TOKENS
         else:
             column.field, column.presence = NULL, 0  # start_ns, duration_ns
     return 0
@@ -105,7 +143,8 @@ cdef int bind(Span span, str name, Column* column) except -1:
 # The keywords of start_span, in the order of the enum below.
 cdef tuple START_KEYWORDS = (
     "model_name", "operation_name", "parent", "links", "tags", "attributes", "model_version",
-    "framework", "pipeline_stage", "batch_size", "input_tokens", "output_tokens", "queue_depth",
+    "framework", "pipeline_stage", "request_id", "finish_reason", "batch_size", "input_tokens",
+    "output_tokens", "queue_depth", "cached_input_tokens", "reasoning_output_tokens",
     "sequence_length", "cache_hit_rate", "queue_wait_time_ms", "batch_fill_ratio",
     "time_to_first_token_ms", "inter_token_latency_ms",
 )
@@ -120,10 +159,14 @@ cdef enum StartKeyword:
     KEYWORD_MODEL_VERSION
     KEYWORD_FRAMEWORK
     KEYWORD_PIPELINE_STAGE
+    KEYWORD_REQUEST_ID
+    KEYWORD_FINISH_REASON
     KEYWORD_BATCH_SIZE
     KEYWORD_INPUT_TOKENS
     KEYWORD_OUTPUT_TOKENS
     KEYWORD_QUEUE_DEPTH
+    KEYWORD_CACHED_INPUT_TOKENS
+    KEYWORD_REASONING_OUTPUT_TOKENS
     KEYWORD_SEQUENCE_LENGTH
     KEYWORD_CACHE_HIT_RATE
     KEYWORD_QUEUE_WAIT_TIME_MS
@@ -154,6 +197,20 @@ cdef int set_fields(
             span.put_count("output_tokens", <object>value, &span.output_tokens, HAS_OUTPUT_TOKENS)
         elif keyword == KEYWORD_QUEUE_DEPTH:
             span.put_count("queue_depth", <object>value, &span.queue_depth, HAS_QUEUE_DEPTH)
+        elif keyword == KEYWORD_CACHED_INPUT_TOKENS:
+            span.put_count(
+                "cached_input_tokens",
+                <object>value,
+                &span.cached_input_tokens,
+                HAS_CACHED_INPUT_TOKENS,
+            )
+        elif keyword == KEYWORD_REASONING_OUTPUT_TOKENS:
+            span.put_count(
+                "reasoning_output_tokens",
+                <object>value,
+                &span.reasoning_output_tokens,
+                HAS_REASONING_OUTPUT_TOKENS,
+            )
         elif keyword == KEYWORD_SEQUENCE_LENGTH:
             span.put_measure(
                 "sequence_length",
@@ -208,6 +265,10 @@ cdef int set_fields(
             span.set_framework(<object>value)
         elif keyword == KEYWORD_PIPELINE_STAGE:
             span.set_pipeline_stage(<object>value)
+        elif keyword == KEYWORD_REQUEST_ID:
+            span.set_request_id(<object>value)
+        elif keyword == KEYWORD_FINISH_REASON:
+            span.set_finish_reason(<object>value)
         else:
             rare = True
     if rare:
@@ -224,7 +285,9 @@ cdef int set_fields(
 cdef const char* START_SPAN_SIGNATURE = (
     b"start_span($self, model_name=None, operation_name='inference', *, parent=None, "
     b"links=None, tags=None, attributes=None, model_version=None, framework=None, "
-    b"pipeline_stage=None, batch_size=None, input_tokens=None, output_tokens=None, "
-    b"queue_depth=None, sequence_length=None, cache_hit_rate=None, queue_wait_time_ms=None, "
-    b"batch_fill_ratio=None, time_to_first_token_ms=None, inter_token_latency_ms=None)\n--\n\n"
+    b"pipeline_stage=None, request_id=None, finish_reason=None, batch_size=None, "
+    b"input_tokens=None, output_tokens=None, queue_depth=None, cached_input_tokens=None, "
+    b"reasoning_output_tokens=None, sequence_length=None, cache_hit_rate=None, "
+    b"queue_wait_time_ms=None, batch_fill_ratio=None, time_to_first_token_ms=None, "
+    b"inter_token_latency_ms=None)\n--\n\n"
 )

@@ -22,7 +22,9 @@ from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.errno cimport EPIPE
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport (
+    INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+)
 from libc.string cimport memcpy, memset
 
 import contextvars

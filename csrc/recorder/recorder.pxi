@@ -427,11 +427,21 @@ cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:
 cdef str DEFAULT_OPERATION = "inference"
 
 
+# By some bits of a name's address, which keyword had such a name last: however many keywords there
+# are, most are found at once.
+cdef unsigned char keyword_hints[64]
+
+
 cdef int keyword_of(object name) except -1:
     cdef int keyword
+    cdef uintptr_t address = <uintptr_t><PyObject*>name
+    cdef unsigned char* hint = &keyword_hints[(address >> 4 ^ address >> 10) & 63]
     # The interpreter interns the names in a call: most are found by identity.
+    if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, hint[0]):
+        return hint[0]
     for keyword in range(<int>START_KEYWORD_COUNT):
         if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, keyword):
+            hint[0] = <unsigned char>keyword
             return keyword
     for keyword in range(<int>START_KEYWORD_COUNT):
         if name == START_KEYWORDS[keyword]:

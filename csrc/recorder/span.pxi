@@ -16,10 +16,16 @@ cdef class Extras:
     cdef list events, links
 
     # generated: text_members
-    cdef str model_version, framework, pipeline_stage
+    cdef str model_version, framework, pipeline_stage, request_id, finish_reason
 
     cdef inline bint has_inference_text(self):
-        return bool(self.model_version or self.framework or self.pipeline_stage)
+        return bool(
+            self.model_version
+            or self.framework
+            or self.pipeline_stage
+            or self.request_id
+            or self.finish_reason
+        )
 
     cdef inline Py_ssize_t inference_text_bytes(self) except -1:
         cdef Py_ssize_t size = 0
@@ -29,6 +35,10 @@ cdef class Extras:
             size += utf8_size(self.framework)
         if self.pipeline_stage is not None:
             size += utf8_size(self.pipeline_stage)
+        if self.request_id is not None:
+            size += utf8_size(self.request_id)
+        if self.finish_reason is not None:
+            size += utf8_size(self.finish_reason)
         return size
     # end of what is generated
 
@@ -53,7 +63,8 @@ cdef class Span:
     cdef bint ended, entered, parent_is_remote
 
     # generated: span_fields
-    cdef int32_t batch_size, input_tokens, output_tokens, queue_depth
+    cdef int32_t batch_size, input_tokens, output_tokens, queue_depth, cached_input_tokens
+    cdef int32_t reasoning_output_tokens
     cdef float sequence_length, cache_hit_rate, queue_wait_time_ms, batch_fill_ratio
     cdef float time_to_first_token_ms, inter_token_latency_ms
 
@@ -130,6 +141,32 @@ cdef class Span:
                 &self.inter_token_latency_ms,
                 FLOAT32_MAX,
                 HAS_INTER_TOKEN_LATENCY_MS,
+            )
+
+    def set_request_id(self, request_id):
+        text = self.cleaned_text("request_id", request_id)
+        if text is not None:
+            self.more().request_id = text
+
+    def set_finish_reason(self, reason):
+        text = self.cleaned_text("finish_reason", reason)
+        if text is not None:
+            self.more().finish_reason = text
+
+    def set_token_details(self, cached_input=None, reasoning_output=None):
+        if cached_input is not None:
+            self.put_count(
+                "cached_input_tokens",
+                cached_input,
+                &self.cached_input_tokens,
+                HAS_CACHED_INPUT_TOKENS,
+            )
+        if reasoning_output is not None:
+            self.put_count(
+                "reasoning_output_tokens",
+                reasoning_output,
+                &self.reasoning_output_tokens,
+                HAS_REASONING_OUTPUT_TOKENS,
             )
     # end of what is generated
 
@@ -498,6 +535,15 @@ cdef class NoopSpan:
         pass
 
     def set_streaming(self, time_to_first_token_ms=None, inter_token_latency_ms=None):
+        pass
+
+    def set_request_id(self, request_id):
+        pass
+
+    def set_finish_reason(self, reason):
+        pass
+
+    def set_token_details(self, cached_input=None, reasoning_output=None):
         pass
     # end of what is generated
 

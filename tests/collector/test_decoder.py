@@ -19,9 +19,12 @@ from infertrace.collector.ingest import decoder_choice, pure_decoder, wire_field
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.generated.span_pb2 import (
+    ArrayValue,
     AttributeValue,
     Event,
     InferenceContext,
+    KeyValue,
+    KeyValueList,
     Link,
     ResourceMetrics,
     SendSpanBatchRequest,
@@ -48,13 +51,44 @@ SCALAR = st.one_of(
     st.builds(AttributeValue, int_value=INT64),
     st.builds(AttributeValue, double_value=DOUBLE),
 )
-ATTRIBUTES = st.dictionaries(TEXT, SCALAR, max_size=4)
+KEY = TEXT | st.sampled_from(["$bytes", "$$bytes", "bytes"])
+
+
+def members(values: st.SearchStrategy[AttributeValue]) -> st.SearchStrategy[AttributeValue]:
+    pairs = st.lists(st.builds(KeyValue, key=KEY, value=values), max_size=3)
+    return st.one_of(
+        st.builds(
+            AttributeValue, array_value=st.builds(ArrayValue, values=st.lists(values, max_size=3))
+        ),
+        st.builds(AttributeValue, key_value_list=st.builds(KeyValueList, values=pairs)),
+    )
+
+
+VALUE = st.recursive(
+    SCALAR | st.builds(AttributeValue, bytes_value=st.binary(max_size=9)), members, max_leaves=6
+)
+ATTRIBUTES = st.dictionaries(KEY, VALUE, max_size=4)
+TOTAL = st.integers(0, 2**32 - 1)
 
 
 INFERENCE = any_message(InferenceContext)
 RESOURCES = any_message(ResourceMetrics)
-EVENT = st.builds(Event, time_unix_nano=INT64, name=TEXT, attributes=ATTRIBUTES)
-LINK = st.builds(Link, trace_id=st.binary(max_size=20), span_id=st.binary(), attributes=ATTRIBUTES)
+EVENT = st.builds(
+    Event,
+    time_unix_nano=INT64,
+    name=TEXT,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=TOTAL,
+)
+LINK = st.builds(
+    Link,
+    trace_id=st.binary(max_size=20),
+    span_id=st.binary(),
+    attributes=ATTRIBUTES,
+    trace_state=TEXT,
+    dropped_attributes_count=TOTAL,
+    flags=TOTAL,
+)
 MOSTLY_GOOD: dict[str, Any] = {
     "trace_id": st.binary(min_size=16, max_size=16) | st.binary(max_size=20),
     "span_id": st.binary(min_size=8, max_size=8) | st.binary(max_size=9),
@@ -78,6 +112,7 @@ SPAN = st.fixed_dictionaries(
         "status_message": TEXT,
         "tags": st.dictionaries(TEXT, TEXT, max_size=5),
         "attributes": ATTRIBUTES,
+        "scope_attributes": ATTRIBUTES,
         "inference": INFERENCE,
         "resources": RESOURCES,
         "events": st.lists(EVENT, max_size=3),
@@ -152,6 +187,19 @@ def nested(depth: int, number: int = 20) -> bytes:
     return start * depth + end * depth
 
 
+def arrays(depth: int) -> bytes:
+    """The body of a value, an array in an array and so on."""
+    body = b"\x18\x05"
+    for _ in range(depth):
+        body = delimited(delimited(body), 0x32)
+    return body
+
+
+def value_parts() -> bytes:
+    """A value of a map, an array of one that comes in two parts."""
+    return delimited(delimited(delimited(b"\x18\x05"), 0x32), 0x12) * 2
+
+
 GOOD = Span(
     trace_id=b"0123456789abcdef", span_id=b"01234567", start_time_unix_nano=5, status="OK"
 ).SerializeToString()
@@ -193,6 +241,36 @@ ENTRY = delimited(b"k", 0x0A)
         "entries without keys": delimited(b"", 0x4A) * 2 + delimited(b"", 0x6A),
         "a value in two parts": delimited(ENTRY + b"\x12\x02\x18\x05" + b"\x12\x00", 0x6A),
         "a value set twice": delimited(ENTRY + delimited(b"\x18\x05\x0a\x01x", 0x12), 0x6A),
+        "an array in two parts": delimited(
+            ENTRY
+            + delimited(delimited(delimited(b"\x18\x05"), 0x32) * 2, 0x12)
+            + delimited(delimited(delimited(b"\x18\x06"), 0x32), 0x12),
+            0x6A,
+        ),
+        "an array, then a map, then an array": delimited(
+            ENTRY
+            + delimited(
+                delimited(delimited(b"\x18\x05"), 0x32)
+                + delimited(delimited(ENTRY), 0x3A)
+                + delimited(delimited(b"\x18\x07"), 0x32),
+                0x12,
+            ),
+            0x6A,
+        ),
+        "a map's value in two parts": delimited(
+            ENTRY + delimited(delimited(delimited(ENTRY + value_parts()), 0x3A), 0x12), 0x6A
+        ),
+        "deepest arrays": delimited(ENTRY + delimited(arrays(49), 0x12), 0x6A),
+        "arrays too deep": delimited(ENTRY + delimited(arrays(50), 0x12), 0x6A),
+        "bad text in an array": delimited(
+            ENTRY + delimited(delimited(delimited(b"\x0a\x01\xff"), 0x32), 0x12), 0x6A
+        ),
+        "bad text in a map's key": delimited(
+            ENTRY + delimited(delimited(delimited(b"\x0a\x01\xff"), 0x3A), 0x12), 0x6A
+        ),
+        "an unknown field in a map": delimited(
+            ENTRY + delimited(delimited(delimited(ENTRY + b"\x18\x01"), 0x3A), 0x12), 0x6A
+        ),
         "an entry with an unknown field": delimited(ENTRY + b"\x12\x01x\x18\x01", 0x4A)
         + delimited(ENTRY + b"\x10\x01", 0x6A),
         "many keys": b"".join(
@@ -228,6 +306,10 @@ def test_mutations(native: Any) -> None:
             links=[Link(trace_id=b"t" * 16, span_id=b"s" * 8, attributes=attributes)],
         )
     )
+    inner = KeyValueList(values=[KeyValue(key="k", value=attributes["count"])])
+    span.attributes["array"].array_value.values.extend(attributes.values())
+    span.scope_attributes["map"].key_value_list.MergeFrom(inner)
+    span.attributes["bytes"].bytes_value = b"\0\xff"
     valid = SendSpanBatchRequest(spans=[span] * 3, producer_id=b"p" * 16).SerializeToString()
     for _ in range(6_000):
         raw = bytearray(valid)

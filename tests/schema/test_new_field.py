@@ -34,10 +34,10 @@ LINES = {
     "InferenceContext": (
         f'{FIELD} = {{ number = 1000, kind = "measure", unit = "milliseconds", '
         'description = "What drafting saved, \\"as measured\\"", since = "0.2" }',
-        'template = { number = 16, kind = "text", setter = "set_prompt(template)", since = "0.2" }',
-        'family = { number = 17, kind = "text", setter = "set_prompt(family)", since = "0.2" }',
+        'prompt = { number = 116, kind = "text", setter = "set_prompt(text)", since = "0.2" }',
+        'family = { number = 117, kind = "text", setter = "set_prompt(family)", since = "0.2" }',
         'cached = { number = 2047, kind = "count", setter = "set_prompt(cached)", since = "0.2" }',
-        'user = { number = 18, kind = "text", since = "0.2" }',
+        'user = { number = 118, kind = "text", since = "0.2" }',
     ),
     "ResourceMetrics": ('driver_version = { number = 11, kind = "text", since = "0.2" }',),
 }

@@ -40,14 +40,15 @@ def _numbers(table: Table) -> list[Field]:
 def text_members(table: Table) -> str:
     """Members of the class Extras."""
     names = [it.name for it in table.settable("text")]
-    has_any = " or ".join(f"self.{name}" for name in names)
+    has_any = "".join(f"        or self.{name}\n" for name in names[1:])
     sizes = "".join(
         f"    if self.{name} is not None:\n        size += utf8_size(self.{name})\n"
         for name in names
     )
     return (
         f"cdef str {', '.join(names)}\n\n"
-        f"cdef inline bint has_inference_text(self):\n    return bool({has_any})\n\n"
+        "cdef inline bint has_inference_text(self):\n    return bool(\n"
+        f"        self.{names[0]}\n{has_any}    )\n\n"
         "cdef inline Py_ssize_t inference_text_bytes(self) except -1:\n"
         f"    cdef Py_ssize_t size = 0\n{sizes}    return size\n"
     )
@@ -165,7 +166,8 @@ def _columns(table: Table) -> list[str]:
     for it in table.measures:
         lines += [
             f'    {condition} name == "{it.name}":',
-            f"        column.field, column.presence = &span.{it.name}, HAS_{it.constant}",
+            f"        column.field = &span.{it.name}",
+            f"        column.presence = HAS_{it.constant}",
         ]
         if it.kind_name == "ratio":
             lines.append(f"        column.upper = {it.kind.upper}")
@@ -175,7 +177,8 @@ def _columns(table: Table) -> list[str]:
     for it in table.settable("count"):
         lines += [
             f'        {condition} name == "{it.name}":',
-            f"            column.field, column.presence = &span.{it.name}, HAS_{it.constant}",
+            f"            column.field = &span.{it.name}",
+            f"            column.presence = HAS_{it.constant}",
         ]
         condition = "elif"
     lines += [

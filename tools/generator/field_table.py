@@ -57,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
     "reading": Kind("double", FIXED64, "float64", "DOUBLE", "float", is_optional=True, sample=0.5),
     "size": Kind("int64", VARINT, "int64", "INT64", "int", is_optional=True, sample="7"),
     "total": Kind("uint32", VARINT, "int64", "TOTAL", sample=7),
+    "span_kind": Kind("SpanKind", VARINT, "span_kind", "ENUM", sample="SPAN_KIND_SERVER"),
     "trace_id": Kind("bytes", BYTES, "uuid", "ID"),
     "span_id": Kind("bytes", BYTES, "span_id", "ID"),
     "time": Kind("int64", VARINT, "time", "INT64"),

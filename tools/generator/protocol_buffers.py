@@ -42,7 +42,15 @@ def extended_promises(promises: str, table: Table) -> str:
     content = json.loads(promises)
     for it in table.fields:
         promised = content["messages"][it.message]
-        promised.setdefault(str(it.number), f"{_type(it)} {it.name}")
+        kind = _type(it)
+        if kind.startswith("map<"):  # protobuf declares a message for its entries
+            entry = f"{re.sub('(?:^|_)(.)', lambda found: found[1].upper(), it.name)}Entry"
+            kind = f"repeated {it.message}.{entry}"
+            key, value = it.kind.proto.removeprefix("map<").removesuffix(">").split(", ")
+            content["messages"].setdefault(
+                f"{it.message}.{entry}", {"1": f"{key} key", "2": f"{value} value"}
+            )
+        promised.setdefault(str(it.number), f"{kind} {it.name}")
     return _updated(promises, content)
 
 

@@ -101,6 +101,19 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _default_models(text: str) -> dict[str, str]:
+    """Models by the names of their services."""
+    found = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        service, _, model = pair.partition("=")
+        if not service or not model:
+            raise ValueError(
+                f"expected SERVICE=MODEL, with commas between them, got {pair[:100]!r}"
+            )
+        found[service] = model
+    return found
+
+
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
@@ -121,6 +134,8 @@ OPTIONS = (
            DEFAULT_OTLP_HTTP_ADDRESS),
     Option("otlp-origin", "ORIGIN", "web pages of this origin may send there, such as "
            "https://app.example.com; may be repeated (default: none)", _origins, is_list=True),
+    Option("default-model", "SERVICE=MODEL", "the model of spans of OTLP that do not say theirs; "
+           "may be repeated", _default_models, is_list=True),
     Option("retain", "AGE", "delete spans that started longer ago, such as 12h or 7d (default: "
            "keep all)", _duration, unit="ns"),
     Option("max-bytes", "SIZE", "delete the oldest spans when the store grows beyond it, such as "
@@ -172,6 +187,7 @@ class Options:
     http: str
     otlp_http: str | None
     otlp_origin: tuple[str, ...] | None
+    default_model: Mapping[str, str] | None
     store: str
     retain_ns: int | None
     max_bytes: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
@@ -11,6 +11,7 @@ from infertrace.collector.authorization import BearerToken
 from infertrace.collector.counters import Counters
 from infertrace.collector.ingest.grpc_server import GrpcServer, require_free
 from infertrace.collector.ingest.other_signals import OtherSignals
+from infertrace.collector.ingest.otlp.default_models import DefaultModels
 from infertrace.collector.ingest.otlp_grpc import OtlpGrpcService
 from infertrace.collector.ingest.otlp_http import OtlpHttpApp
 from infertrace.collector.ingest.service import CollectorService
@@ -45,8 +46,8 @@ class Collector:
     this machine without a token, AddressError where it cannot listen, StoreError where the store
     cannot be opened, and TlsFileError for a file of `tls`. The store interrupts a query that takes
     longer than `query_timeout_s` seconds. Without `otlp_http_address` it takes OTLP over gRPC
-    alone; `otlp_origins` are those of web pages that may send there. A collector can be started
-    once.
+    alone; `otlp_origins` are those of web pages that may send there. `default_models` has the
+    models of services whose spans do not say theirs. A collector can be started once.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Collector:
         query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S,
         otlp_http_address: str | None = None,
         otlp_origins: Sequence[str] = (),
+        default_models: Mapping[str, str] | None = None,
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
@@ -67,6 +69,7 @@ class Collector:
             None if otlp_http_address is None else ListenAddress.parse(otlp_http_address)
         )
         self._otlp_origins = otlp_origins
+        self._default_models = default_models
         self._store_url = store_url
         self._token = token
         self._retention = retention
@@ -120,8 +123,8 @@ class Collector:
             stack.callback(service.close)
             grpc_server = GrpcServer(self._grpc, credentials)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
-            other_signals = OtherSignals()
-            otlp_service = OtlpGrpcService(service.ingestion, other_signals)
+            other_signals, models = OtherSignals(), DefaultModels(self._default_models)
+            otlp_service = OtlpGrpcService(service.ingestion, other_signals, models)
             grpc_server.start({**service.methods, **otlp_service.methods})
             permits = None if self._token is None else self._token.permits
             threads = [
@@ -131,7 +134,9 @@ class Collector:
                 grpc_server.thread,
             ]
             if otlp_server is not None:
-                app = OtlpHttpApp(writer, counters, other_signals, self._token, self._otlp_origins)
+                app = OtlpHttpApp(
+                    writer, counters, other_signals, models, self._token, self._otlp_origins
+                )
                 stack.callback(app.close)
                 stack.callback(otlp_server.stop, STOP_GRACE_S)
                 otlp_server.start(app)

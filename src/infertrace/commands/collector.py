@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             query_timeout_s=options.query_timeout_ns / 1e9,
             otlp_http_address=_otlp_http_address(options),
             otlp_origins=options.otlp_origin or (),
+            default_models=options.default_model,
         )
         collector.start()
     except AddressError as error:

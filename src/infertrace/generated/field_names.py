@@ -13,12 +13,16 @@ TEXT_FIELDS: Final = (
     "model_version",
     "framework",
     "pipeline_stage",
+    "request_id",
+    "finish_reason",
 )
 COUNT_FIELDS: Final = (
     "batch_size",
     "input_tokens",
     "output_tokens",
     "queue_depth",
+    "cached_input_tokens",
+    "reasoning_output_tokens",
 )
 MEASURE_FIELDS: Final = {
     "sequence_length": 3.4028234663852886e38,

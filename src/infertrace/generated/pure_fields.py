@@ -112,6 +112,30 @@ class FieldSetters:
                     "inter_token_latency_ms", inter_token_latency_ms, 3.4028234663852886e38
                 )
 
+    def set_request_id(self, request_id: str) -> None:
+        self._set_text("request_id", request_id)
+
+    def set_finish_reason(self, reason: str) -> None:
+        self._set_text("finish_reason", reason)
+
+    def set_token_details(
+        self, cached_input: int | None = None, reasoning_output: int | None = None
+    ) -> None:
+        if cached_input is not None:
+            if type(cached_input) is int and 0 <= cached_input <= 2**31 - 1 and not self._ended:
+                self._fields["cached_input_tokens"] = cached_input
+            else:
+                self._set_count("cached_input_tokens", cached_input)
+        if reasoning_output is not None:
+            if (
+                type(reasoning_output) is int
+                and 0 <= reasoning_output <= 2**31 - 1
+                and not self._ended
+            ):
+                self._fields["reasoning_output_tokens"] = reasoning_output
+            else:
+                self._set_count("reasoning_output_tokens", reasoning_output)
+
 
 class NoopFieldSetters:
     """What a span that records nothing is derived from."""
@@ -132,16 +156,25 @@ class NoopFieldSetters:
         time_to_first_token_ms: float | None = None,
         inter_token_latency_ms: float | None = None,
     ) -> None: ...
+    def set_request_id(self, request_id: str) -> None: ...
+    def set_finish_reason(self, reason: str) -> None: ...
+    def set_token_details(
+        self, cached_input: int | None = None, reasoning_output: int | None = None
+    ) -> None: ...
 
 
 FIELD_SETTERS: Final[Mapping[str, Setter]] = {
     "model_version": FieldSetters.set_model_version,
     "framework": FieldSetters.set_framework,
     "pipeline_stage": FieldSetters.set_pipeline_stage,
+    "request_id": FieldSetters.set_request_id,
+    "finish_reason": FieldSetters.set_finish_reason,
     "batch_size": FieldSetters.set_batch_size,
     "input_tokens": FieldSetters.set_tokens,
     "output_tokens": lambda span, value: span.set_tokens(output=value),
     "queue_depth": FieldSetters.set_queue,
+    "cached_input_tokens": FieldSetters.set_token_details,
+    "reasoning_output_tokens": lambda span, value: span.set_token_details(reasoning_output=value),
     "sequence_length": FieldSetters.set_sequence_length,
     "cache_hit_rate": FieldSetters.set_cache_hit_rate,
     "queue_wait_time_ms": lambda span, value: span.set_queue(wait_time_ms=value),
@@ -166,6 +199,15 @@ ATTRIBUTES_TAG: Final = b"j"
 EVENTS_TAG: Final = b"r"
 LINKS_TAG: Final = b"z"
 INVALID_FIELD_COUNT_TAG: Final = b"\x80\x01"
+KIND_TAG: Final = b"\x88\x01"
+TRACE_STATE_TAG: Final = b"\x92\x01"
+SCOPE_NAME_TAG: Final = b"\x9a\x01"
+SCOPE_VERSION_TAG: Final = b"\xa2\x01"
+SCOPE_ATTRIBUTES_TAG: Final = b"\xd2\x01"
+DROPPED_ATTRIBUTES_COUNT_TAG: Final = b"\xa8\x01"
+DROPPED_EVENTS_COUNT_TAG: Final = b"\xb0\x01"
+DROPPED_LINKS_COUNT_TAG: Final = b"\xb8\x01"
+STATUS_CODE_TAG: Final = b"\xc8\x01"
 FLAGS_TAG: Final = b"\xc0\x01"
 MODEL_NAME_TAG: Final = b"\n"
 SAMPLE_AGE_MS_TAG: Final = b"="
@@ -184,6 +226,10 @@ INFERENCE_FIELDS: Final = (
     ("batch_fill_ratio", b"e", float),
     ("time_to_first_token_ms", b"m", float),
     ("inter_token_latency_ms", b"u", float),
+    ("request_id", b"z", str),
+    ("finish_reason", b"\x82\x01", str),
+    ("cached_input_tokens", b"\x88\x01", int),
+    ("reasoning_output_tokens", b"\x90\x01", int),
 )
 """Name, tag and type, in the order of the numbers."""
 

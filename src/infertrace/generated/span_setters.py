@@ -45,6 +45,17 @@ class FieldSetters(Protocol):
     ) -> None:
         """Milliseconds from start to first token, and the mean between two tokens after it."""
 
+    def set_request_id(self, request_id: str) -> None:
+        """The request, as the server names it."""
+
+    def set_finish_reason(self, reason: str) -> None:
+        """Why generating ended: `stop`, `length`, ... Several, of several choices, have commas between them."""
+
+    def set_token_details(
+        self, cached_input: int | None = None, reasoning_output: int | None = None
+    ) -> None:
+        """Of the tokens: those read that a cache had, and those generated that were reasoning."""
+
 
 class SpanFields(TypedDict, total=False):
     """Fields as keywords; None leaves one out."""
@@ -52,10 +63,14 @@ class SpanFields(TypedDict, total=False):
     model_version: str | None
     framework: str | None
     pipeline_stage: str | None
+    request_id: str | None
+    finish_reason: str | None
     batch_size: int | None
     input_tokens: int | None
     output_tokens: int | None
     queue_depth: int | None
+    cached_input_tokens: int | None
+    reasoning_output_tokens: int | None
     sequence_length: float | None
     cache_hit_rate: float | None
     queue_wait_time_ms: float | None
@@ -71,6 +86,8 @@ class SpanColumns(TypedDict, total=False):
     input_tokens: Any
     output_tokens: Any
     queue_depth: Any
+    cached_input_tokens: Any
+    reasoning_output_tokens: Any
     sequence_length: Any
     cache_hit_rate: Any
     queue_wait_time_ms: Any
@@ -83,10 +100,14 @@ SETTERS: Final = {
     "model_version": ("set_model_version", "version"),
     "framework": ("set_framework", "framework"),
     "pipeline_stage": ("set_pipeline_stage", "stage"),
+    "request_id": ("set_request_id", "request_id"),
+    "finish_reason": ("set_finish_reason", "reason"),
     "batch_size": ("set_batch_size", "size"),
     "input_tokens": ("set_tokens", "input"),
     "output_tokens": ("set_tokens", "output"),
     "queue_depth": ("set_queue", "depth"),
+    "cached_input_tokens": ("set_token_details", "cached_input"),
+    "reasoning_output_tokens": ("set_token_details", "reasoning_output"),
     "sequence_length": ("set_sequence_length", "length"),
     "cache_hit_rate": ("set_cache_hit_rate", "rate"),
     "queue_wait_time_ms": ("set_queue", "wait_time_ms"),

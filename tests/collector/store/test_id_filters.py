@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from types import ModuleType
 from typing import Any
 
@@ -34,23 +35,36 @@ def test_both_say_the_same(native: ModuleType, adds: list[list[int]]) -> None:
     for numbers in adds:
         traces = b"".join(number.to_bytes(16, "big") for number in numbers)
         spans = b"".join(number.to_bytes(8, "big") for number in numbers)
-        assert one.add(traces, spans) == other.add(traces, spans)
+        starts = array("q", numbers).tobytes()
+        assert one.add(traces, spans, starts) == other.add(traces, spans, starts)
+        assert one.forgotten_until_ns == other.forgotten_until_ns
 
 
 def test_the_last_are_known(new: Any) -> None:
     seen = new(1_000)
     traces, spans = os.urandom(16 * 5_000), os.urandom(8 * 5_000)
-    assert seen.add(traces, spans) == []
-    assert seen.add(traces[-16_000:], spans[-8_000:]) == list(range(1_000))
-    assert seen.add(traces[:16_000], spans[:8_000]) == []
+    starts = array("q", range(1, 5_001)).tobytes()
+    assert seen.add(traces, spans, starts) == []
+    assert seen.add(traces[-16_000:], spans[-8_000:], starts[-8_000:]) == list(range(1_000))
+    assert 3_500 < seen.forgotten_until_ns <= 4_000
+    assert seen.add(traces[:16_000], spans[:8_000], starts[:8_000]) == []
 
 
 def test_half_of_the_pair_is_another_span(new: Any) -> None:
     seen = new(10)
-    seen.add(b"t" * 16, b"s" * 8)
-    assert seen.add(b"u" * 16, b"s" * 8) == []
-    assert seen.add(b"t" * 16, b"r" * 8) == []
-    assert seen.add(b"t" * 16, b"s" * 8) == [0]
+    start = bytes(8)
+    seen.add(b"t" * 16, b"s" * 8, start)
+    assert seen.add(b"u" * 16, b"s" * 8, start) == []
+    assert seen.add(b"t" * 16, b"r" * 8, start) == []
+    assert seen.add(b"t" * 16, b"s" * 8, start) == [0]
+
+
+def test_what_was_never_added_counts_as_forgotten(new: Any) -> None:
+    seen = new(10)
+    assert seen.forgotten_until_ns == 0
+    seen.forget(7)
+    seen.forget(5)
+    assert seen.forgotten_until_ns == 7
 
 
 def test_parts_of_batches(new: Any) -> None:
@@ -63,4 +77,4 @@ def test_parts_of_batches(new: Any) -> None:
 
 def test_unequal_columns_are_refused(native: ModuleType) -> None:
     with pytest.raises(ValueError, match="expected 16 bytes"):
-        native.DuplicateFilter(4).add(b"t" * 16, b"s" * 16)
+        native.DuplicateFilter(4).add(b"t" * 16, b"s" * 16, bytes(16))

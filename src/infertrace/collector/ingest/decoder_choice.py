@@ -13,8 +13,14 @@ class Decoder(Protocol):
 
     NAME: str
 
-    def decode(self, raw: bytes) -> DecodedSpans:
-        """Decode the spans of a request; raises RequestError where all of it is refused."""
+    def decode(
+        self, raw: bytes, max_spans: int | None = None, max_nested: int | None = None
+    ) -> DecodedSpans:
+        """Decode the spans of a request; raises RequestError where all of it is refused.
+
+        It may have `max_spans` spans, and `max_nested` events and links in all of them; without
+        these, what `wire_fields` says.
+        """
 
 
 def _native() -> Decoder:

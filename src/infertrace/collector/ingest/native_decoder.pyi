@@ -4,4 +4,6 @@ __all__ = ["NAME", "decode"]
 
 NAME: str
 
-def decode(raw: bytes) -> DecodedSpans: ...
+def decode(
+    raw: bytes, max_spans: int | None = None, max_nested: int | None = None
+) -> DecodedSpans: ...

@@ -3,107 +3,97 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource as OtlpResource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
-
-from infertrace.collector.ingest.otlp_senders import sender_of
+from infertrace.collector.ingest import decoder_choice
+from infertrace.collector.ingest.decoded_spans import DecodedSpans
+from infertrace.collector.ingest.otlp.default_models import DefaultModels
+from infertrace.collector.ingest.otlp.export_request import (
+    MAX_SPANS,
+    ResourceGroup,
+    read_export_request,
+)
+from infertrace.collector.ingest.otlp_senders import Sender, sender_of
 from infertrace.collector.ingest.request_batches import DecodedRequest
-from infertrace.collector.ingest.span_validity import REASONS, rejections
-from infertrace.collector.ingest.wire_fields import MAX_SPANS, RequestError
+from infertrace.collector.ingest.span_validity import REASONS
 from infertrace.collector.store.ledger import SenderReport
-from infertrace.collector.store.resource import Resource, stored_resource
-from infertrace.collector.store.span_rows import merged_rows, span_rows, with_origin
+from infertrace.collector.store.resource import MAX_KNOWN_RESOURCES, Resource, stored_resource
+from infertrace.collector.store.span_rows import with_origins
 from infertrace.collector.store.store import Batch
-from infertrace.generated.span_pb2 import AttributeValue, Span
-from infertrace.wire.protobuf import WireError, delimited_fields
+from infertrace.generated.span_pb2 import Resource as ResourceMessage
+
+MAX_EVENTS_AND_LINKS: Final = 1_048_576  # in all spans of one request
 
 
-def decode_export(raw: bytes) -> DecodedRequest:
+def decode_export(raw: bytes, models: DefaultModels | None = None) -> DecodedRequest:
     """Decode an ExportTraceServiceRequest; raises RequestError.
 
-    A span that is malformed or invalid is rejected by itself, not with its neighbours.
+    A span that is malformed or invalid is rejected by itself, not with its neighbours. `models`
+    gives spans a model that do not say theirs.
     """
-    rows, resources, rejected_positions, reason = [], [], [], ""
-    senders: dict[bytes, list[object]] = {}
-    count = 0
-    try:
-        for group in delimited_fields(raw, 1):
-            resource = _resource(group)
-            sender = sender_of(resource)
-            spans = [
-                _span(span, sender.service_name)
-                for scope in delimited_fields(group, 2)
-                for span in delimited_fields(scope, 2)
-            ]
-            rejected = rejections(spans)
-            valid = [s for n, s in enumerate(spans) if s is not None and n not in rejected]
-            for position, why in rejected.items():
-                reason = reason or f"span {count + position}: {REASONS[why]}"
-                rejected_positions.append(count + position)
-            count += len(spans)
-            if count > MAX_SPANS:
-                raise RequestError(f"more than {MAX_SPANS} spans in one request")
-            resources += [resource] if resource else []
-            rows.append(
-                with_origin(
-                    span_rows(valid), uuid.UUID(bytes=sender.id), resource.id if resource else None
-                )
+    exported = read_export_request(raw)
+    spans = decoder_choice.selected.decode(exported.spans, MAX_SPANS, MAX_EVENTS_AND_LINKS)
+    origins = [_origin(group.attributes) for group in exported.groups]
+    rejected = _rejected_by_group(spans, exported.groups)
+    rows = with_origins(
+        spans.rows,
+        [
+            (
+                uuid.UUID(bytes=sender.id),
+                None if resource is None else resource.id,
+                group.span_count - lost.total(),
             )
-            known = senders.setdefault(sender.id, [sender.service_name, 0, Counter()])
-            known[1] += len(spans)  # type: ignore[operator]
-            known[2].update(REASONS[why] for why in rejected.values())  # type: ignore[attr-defined]
-    except (WireError, DecodeError):
-        raise RequestError("the request is not protobuf") from None
-    if not rows:
-        rows.append(with_origin(span_rows([]), None, None))
-    reports = [SenderReport(key, *values) for key, values in senders.items() if values[1]]  # type: ignore[arg-type]
-    batch = Batch(
-        merged_rows(rows), count, rejected_positions, senders=reports, resources=resources
+            for (resource, sender), group, lost in zip(
+                origins, exported.groups, rejected, strict=True
+            )
+        ],
     )
-    return DecodedRequest(batch, reason)
+    if models is not None:
+        rows = models.fill(rows)
+    batch = Batch(
+        rows,
+        spans.span_count,
+        tuple(spans.rejections),
+        senders=_reports([sender for _, sender in origins], exported.groups, rejected),
+        resources=tuple({resource.id: resource for resource, _ in origins if resource}.values()),
+    )
+    first = next(iter(spans.rejections.items()), None)
+    return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
 
 
-def _resource(group: bytes) -> Resource | None:
-    attributes: dict[str, AttributeValue] = {}
-    for raw in delimited_fields(group, 1):
-        attributes.update(_attributes(OtlpResource.FromString(raw).attributes))
-    return stored_resource(attributes)
+@lru_cache(maxsize=MAX_KNOWN_RESOURCES)
+def _origin(attributes: bytes) -> tuple[Resource | None, Sender]:
+    message = ResourceMessage.FromString(attributes)
+    resource = stored_resource(message.attributes)
+    return resource, sender_of(resource)
 
 
-def _attributes(pairs: Iterable[KeyValue]) -> dict[str, AttributeValue]:
-    found = {}
-    for pair in pairs:
-        kind = pair.value.WhichOneof("value")
-        if kind in ("string_value", "bool_value", "int_value", "double_value"):
-            found[pair.key] = AttributeValue(**{kind: getattr(pair.value, kind)})
-        elif kind:
-            found[pair.key] = AttributeValue(string_value=str(getattr(pair.value, kind)))
-    return found
+def _rejected_by_group(
+    spans: DecodedSpans, groups: tuple[ResourceGroup, ...]
+) -> list[Counter[str]]:
+    """How many spans of each group are rejected, by reason."""
+    rejected: list[Counter[str]] = [Counter() for _ in groups]
+    ends = list(accumulate(group.span_count for group in groups))
+    for position, reason in spans.rejections.items():
+        rejected[bisect_right(ends, position)][REASONS[reason]] += 1
+    return rejected
 
 
-def _span(raw: bytes, service_name: str) -> Span | None:
-    try:
-        given = OtlpSpan.FromString(raw)
-    except DecodeError:
-        return None
-    start_ns = given.start_time_unix_nano
-    if start_ns >= 2**63 or given.end_time_unix_nano >= 2**63:
-        return Span()
-    return Span(
-        trace_id=given.trace_id,
-        span_id=given.span_id,
-        parent_span_id=given.parent_span_id,
-        service_name=service_name,
-        operation_name=given.name,
-        start_time_unix_nano=start_ns,
-        duration_nanos=max(0, given.end_time_unix_nano - start_ns),
-        status="ERROR" if given.status.code == Status.STATUS_CODE_ERROR else "OK",
-        status_message=given.status.message,
-        attributes=_attributes(given.attributes),
+def _reports(
+    senders: list[Sender], groups: tuple[ResourceGroup, ...], rejected: list[Counter[str]]
+) -> tuple[SenderReport, ...]:
+    """One report for each sender of spans."""
+    counts: Counter[Sender] = Counter()
+    reasons: dict[Sender, Counter[str]] = {}
+    for sender, group, lost in zip(senders, groups, rejected, strict=True):
+        counts[sender] += group.span_count
+        reasons.setdefault(sender, Counter()).update(lost)
+    return tuple(
+        SenderReport(sender.id, sender.service_name, count, reasons[sender])
+        for sender, count in counts.items()
+        if count
     )

@@ -14,6 +14,7 @@ import grpc
 from infertrace.collector.ingest.grpc_calls import Context, GrpcMethod, authorization, first, refuse
 from infertrace.collector.ingest.ingestion import Ingestion, Refusal, RefusalKind
 from infertrace.collector.ingest.other_signals import SIGNALS, OtherSignals
+from infertrace.collector.ingest.otlp.default_models import DefaultModels
 from infertrace.collector.ingest.otlp_answers import export_response, misdirected
 from infertrace.collector.ingest.otlp_batches import decode_export
 
@@ -27,8 +28,11 @@ _PATH = "opentelemetry.proto.collector.{0}.v1.{1}Service/Export"
 class OtlpGrpcService:
     """Answers an Export once its spans are durable; metrics and logs are UNIMPLEMENTED."""
 
-    def __init__(self, ingestion: Ingestion, other_signals: OtherSignals) -> None:
+    def __init__(
+        self, ingestion: Ingestion, other_signals: OtherSignals, models: DefaultModels
+    ) -> None:
         self._ingestion = ingestion
+        self._decode = partial(decode_export, models=models)
         self._other_signals = other_signals
 
     @property
@@ -46,7 +50,7 @@ class OtlpGrpcService:
             self._ingestion.admit(authorization(context))
             decoded = await self._ingestion.durable(
                 lambda: first(requests),
-                decode_export,
+                self._decode,
                 peer=context.peer(),
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 answer_within_s=ANSWER_WITHIN_S,

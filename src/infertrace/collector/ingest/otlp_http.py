@@ -22,6 +22,7 @@ from infertrace.collector.ingest.content_encodings import decompressed, normaliz
 from infertrace.collector.ingest.http_body import BodyBudget, Receive, Scope, Send, too_large
 from infertrace.collector.ingest.ingestion import RETRY_DELAY_S, Ingestion, Refusal, RefusalKind
 from infertrace.collector.ingest.other_signals import SIGNALS, OtherSignals
+from infertrace.collector.ingest.otlp.default_models import DefaultModels
 from infertrace.collector.ingest.otlp_answers import (
     JSON,
     PROTOBUF,
@@ -105,6 +106,7 @@ class OtlpHttpApp:
         writer: GroupCommit,
         counters: Counters,
         other_signals: OtherSignals,
+        models: DefaultModels,
         token: BearerToken | None = None,
         origins: Collection[str] = (),
     ) -> None:
@@ -117,6 +119,7 @@ class OtlpHttpApp:
         )
         self._ingestion = Ingestion(writer, counters, limits, token)
         self._other_signals = other_signals
+        self._decode = partial(decode_export, models=models)
         self._origins = frozenset(origins)
         self._reading = BodyBudget(MAX_READING_BYTES, MAX_BODY_BYTES)
         # One after another, which they would take under the GIL anyway: the objects of a JSON
@@ -178,7 +181,7 @@ class OtlpHttpApp:
         with self._reading.body(receive) as read:
             decoded = await self._ingestion.durable(
                 read,
-                _decode_json if is_json else decode_export,
+                self._decode_json if is_json else self._decode,
                 peer="%s:%s" % (scope.get("client") or ("", 0)),
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 answer_within_s=ANSWER_WITHIN_S,
@@ -188,6 +191,9 @@ class OtlpHttpApp:
         if (reason := misdirected(decoded)) is not None:
             raise self._ingestion.refusal(RefusalKind.INVALID, reason)
         return _Answer(HTTPStatus.OK, content_type, export_response(decoded, content_type))
+
+    def _decode_json(self, text: bytes) -> DecodedRequest:
+        return self._decode(otlp_json.selected.export_request(text))
 
     def _require_traces(self, scope: Scope) -> None:
         """Raise _Stop for what is not a POST of traces."""
@@ -208,10 +214,6 @@ class OtlpHttpApp:
 
     def _cors(self, origin: bytes) -> tuple[tuple[bytes, bytes], ...]:
         return (b"access-control-allow-origin", origin), (b"vary", b"origin")
-
-
-def _decode_json(text: bytes) -> DecodedRequest:
-    return decode_export(otlp_json.selected.export_request(text))
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

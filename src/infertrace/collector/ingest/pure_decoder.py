@@ -15,9 +15,9 @@ from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
 NAME = "pure"
 
 
-def decode(raw: bytes) -> DecodedSpans:
+def decode(raw: bytes, max_spans: int | None = None, max_nested: int | None = None) -> DecodedSpans:
     """Decode the spans of a request; raises RequestError."""
-    fields = request_fields(raw)
+    fields = request_fields(raw, max_spans, max_nested)
     spans = _spans(raw, fields)
     rejected = rejections(spans)
     valid = [

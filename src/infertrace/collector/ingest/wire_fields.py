@@ -43,8 +43,15 @@ class RequestFields:
     others: bytes
 
 
-def request_fields(raw: bytes) -> RequestFields:
-    """Split a request into spans and the rest; RequestError if malformed or above a limit."""
+def request_fields(
+    raw: bytes, max_spans: int | None = None, max_nested: int | None = None
+) -> RequestFields:
+    """Split a request into spans and the rest; RequestError if malformed or above a limit.
+
+    The limits are of spans, and of events and links in all spans.
+    """
+    max_spans = MAX_SPANS if max_spans is None else max_spans
+    max_nested = MAX_EVENTS_AND_LINKS if max_nested is None else max_nested
     spans: list[slice] = []
     others: list[bytes] = []
     position = 0
@@ -56,8 +63,8 @@ def request_fields(raw: bytes) -> RequestFields:
                 length, position = read_varint(raw, position + 1)
                 spans.append(slice(position, position + length))
                 position += length
-                if len(spans) > MAX_SPANS:
-                    raise RequestError(f"more than {MAX_SPANS} spans in one request")
+                if len(spans) > max_spans:
+                    raise RequestError(f"more than {max_spans} spans in one request")
             else:
                 position = skip_field(raw, position)
                 others.append(raw[start:position])
@@ -69,7 +76,7 @@ def request_fields(raw: bytes) -> RequestFields:
         raise RequestError("the request is not protobuf") from None
     if position > end:
         raise RequestError("the request is cut short or is not protobuf")
-    _bound_events_and_links(raw, spans)
+    _bound_events_and_links(raw, spans, max_nested)
     return RequestFields(spans, b"".join(others))
 
 
@@ -81,9 +88,9 @@ def last_span(raw: bytes) -> bytes:
     return delimited(bytes((_SPAN_TAG,)), raw[fields.spans[-1]])
 
 
-def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
+def _bound_events_and_links(raw: bytes, spans: list[slice], limit: int) -> None:
     # A count of bytes is cheap and never too low; only where it exceeds the limit, walk the spans.
-    if raw.count(_EVENT_TAG) + raw.count(_LINK_TAG) <= MAX_EVENTS_AND_LINKS:
+    if raw.count(_EVENT_TAG) + raw.count(_LINK_TAG) <= limit:
         return
     count = 0
     for span in spans:
@@ -91,10 +98,10 @@ def _bound_events_and_links(raw: bytes, spans: list[slice]) -> None:
         try:
             while position < span.stop:
                 count += raw[position] in (_EVENT_TAG, _LINK_TAG)
-                if count > MAX_EVENTS_AND_LINKS:
+                if count > limit:
                     break
                 position = skip_field(raw, position)
         except WireError:
             continue  # this span will be rejected by itself
-        if count > MAX_EVENTS_AND_LINKS:
-            raise RequestError(f"more than {MAX_EVENTS_AND_LINKS} events and links in one request")
+        if count > limit:
+            raise RequestError(f"more than {limit} events and links in one request")

@@ -21,11 +21,13 @@ Kind = Literal[
     "float32",
     "float64",
     "json",
+    "span_kind",
 ]
 """How a column is held by a store, and as which Python value a store returns it.
 
 `uuid` is a `uuid.UUID` (16 bytes), `span_id` an unsigned 64-bit `int`, `time` nanoseconds since
-1970-01-01 UTC, `duration` nanoseconds, `json` a JSON text; the others are what they say.
+1970-01-01 UTC, `duration` nanoseconds, `json` a JSON text, `span_kind` OTLP's number; the others
+are what they say.
 Ids are numbers rather than bytes because a scan for one is then 5 to 10 times as fast.
 """
 

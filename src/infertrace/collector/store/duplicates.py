@@ -1,8 +1,9 @@
 """Which spans may be stored already: what is looked for, how far back, and how many there are.
 
-A store remembers the ids of the newest spans (`id_filters.py`). A span that comes again later is
-found by the sequence numbers of its producer, or, where a batch has none that prove it new, by a
-look at the stored spans that start within `LOOK_BACK_NS` of it.
+A store remembers the ids of the newest spans (`id_filters.py`), also those from before it was
+opened: whatever it does not remember is new, unless it starts so early that it may be forgotten.
+Such a span is found by the sequence numbers of its producer, or, where a batch has none that prove
+it new, by a look at the stored spans that start within `LOOK_BACK_NS` of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.store import Batch
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
-REMEMBERED_SPANS = 1_000_000  # whose ids a store keeps in memory, at least
+REMEMBERED_SPANS = 2**24  # whose ids a store keeps in memory, at least: 8 to 10 bytes each
 LOOK_BACK_NS = 3_600_000_000_000
 
 

@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 class DuplicateFilter(Protocol):
     """Remembers the newest spans; the module of a backend has a class of this name."""
 
-    def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
-        """Remember spans; returns the positions of those that have (probably) been added before."""
+    @property
+    def forgotten_until_ns(self) -> int:
+        """The latest start of a span that may be forgotten, nanoseconds since 1970; 0: none is."""
+
+    def forget(self, latest_start_ns: int) -> None:
+        """There are spans up to that start that were never added."""
+
+    def add(self, trace_ids: Any, span_ids: Any, starts: Any) -> list[int]:
+        """Remember spans, by the bytes of their ids and of their starts, nanoseconds since 1970.
+
+        Returns the positions of those that have (probably) been added before.
+        """
 
 
 class TraceFilter(Protocol):
@@ -68,7 +78,17 @@ def add_rows(seen: DuplicateFilter, rows: pa.RecordBatch) -> list[int]:
     """Remember the spans of a batch; the positions of those seen before."""
     if not len(rows):
         return []
-    return seen.add(trace_id_bytes(rows), _values(rows.column("span_id"), 8))
+    return seen.add(
+        trace_id_bytes(rows),
+        _values(rows.column("span_id"), 8),
+        _values(rows.column("start_time"), 8),
+    )
+
+
+def id_pairs(rows: pa.RecordBatch) -> list[tuple[bytes, int]]:
+    """Trace id and span id of each row."""
+    trace_ids = rows.column("trace_id").storage.to_pylist()
+    return list(zip(trace_ids, rows.column("span_id").to_pylist(), strict=True))
 
 
 def trace_id_bytes(rows: pa.RecordBatch) -> memoryview:

@@ -12,8 +12,14 @@ import pyarrow as pa
 
 from infertrace.collector.store.columns import Kind
 from infertrace.collector.store.timestamps import NANOS_PER_MS, format_rfc3339
+from infertrace.generated.span_pb2 import SpanKind
 
 _FLOAT32 = struct.Struct("f")
+
+SPAN_KINDS: Mapping[int, str] = {
+    number: name.removeprefix("SPAN_KIND_") for name, number in SpanKind.items()
+}
+"""OTLP's names, by number."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,14 @@ KINDS: Mapping[Kind, ColumnKind] = {
     ),
     "float64": ColumnKind(
         pa.float64(), "DOUBLE", "double precision", 8, {"type": "number", "format": "double"}
+    ),
+    "span_kind": ColumnKind(
+        pa.int32(),
+        "INTEGER",
+        "integer",
+        4,
+        {"type": "string", "pattern": "^([A-Z]+|-?[0-9]+)$"},
+        lambda kind: SPAN_KINDS.get(kind, str(kind)),
     ),
     "json": ColumnKind(pa.string(), "VARCHAR", _POSTGRES_TEXT, 0, {"type": "object"}, json.loads),
 }

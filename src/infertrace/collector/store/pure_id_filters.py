@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 
+class _Generation:
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.keys: set[bytes] = set()
+        self.latest_start_ns = 0
+
+
 class DuplicateFilter:
-    """Remembers the last `capacity` to twice as many spans, in two sets that take turns."""
+    """Remembers at least the last `capacity` spans, in sets that are filled one after the other."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._newer: set[bytes] = set()
-        self._older: set[bytes] = set()
+        self._generations = [_Generation(max(1, capacity // 64))]
+        self.forgotten_until_ns = 0
 
-    def add(self, trace_ids: Any, span_ids: Any) -> list[int]:
-        """Remember spans, of 16 and 8 bytes each; returns the positions of those added before."""
-        traces, spans = bytes(trace_ids), bytes(span_ids)
+    def forget(self, latest_start_ns: int) -> None:
+        """There are spans up to that start that were never added."""
+        self.forgotten_until_ns = max(self.forgotten_until_ns, latest_start_ns)
+
+    def add(self, trace_ids: Any, span_ids: Any, starts: Any) -> list[int]:
+        """Remember spans, of 16, 8 and 8 bytes each; the positions of those added before."""
+        traces, spans, start_times = bytes(trace_ids), bytes(span_ids), array("q", bytes(starts))
         seen = []
-        for place in range(len(spans) // 8):
+        for place, start_ns in enumerate(start_times):
             key = traces[16 * place : 16 * place + 16] + spans[8 * place : 8 * place + 8]
-            if key in self._newer or key in self._older:
+            if any(key in generation.keys for generation in self._generations):
                 seen.append(place)
                 continue
-            if len(self._newer) == self._capacity:
-                self._newer, self._older = set(), self._newer
-            self._newer.add(key)
+            if len(self._generations[-1].keys) == self._generations[-1].capacity:
+                self._begin()
+            self._generations[-1].keys.add(key)
+            self._generations[-1].latest_start_ns = max(
+                self._generations[-1].latest_start_ns, start_ns
+            )
         return seen
+
+    def _begin(self) -> None:
+        capacity = min(2 * self._generations[-1].capacity, max(1, self._capacity // 4))
+        while sum(len(kept.keys) for kept in self._generations[1:]) >= self._capacity:
+            self.forget(self._generations.pop(0).latest_start_ns)
+        self._generations.append(_Generation(capacity))
 
 
 class TraceFilter:

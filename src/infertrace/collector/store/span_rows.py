@@ -6,6 +6,7 @@ import json
 import sys
 import uuid
 from array import array
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from operator import attrgetter
@@ -17,6 +18,9 @@ from infertrace.collector.store.columns import COLUMNS, Column
 from infertrace.collector.store.kinds import KINDS
 from infertrace.collector.store.timestamps import format_rfc3339
 from infertrace.generated.span_pb2 import AttributeValue, Span
+
+BYTES_KEY = "$bytes"
+"""The one key of an object that stands for bytes, which JSON cannot hold; its value is base64."""
 
 _DEFAULT_STATUS = "OK"
 
@@ -50,6 +54,20 @@ def with_origin(
     """Decoded rows with all columns of `COLUMNS`: the ids of their producer and resource added."""
     origin = [_repeated(value, len(rows)) for value in (producer_id, resource_id)]
     return pa.RecordBatch.from_arrays([*rows.columns, *origin], schema=SCHEMA)
+
+
+def with_origins(
+    rows: pa.RecordBatch, origins: Sequence[tuple[uuid.UUID, uuid.UUID | None, int]]
+) -> pa.RecordBatch:
+    """The same for rows of several origins: producer, resource, and how many rows they have."""
+    if len(origins) == 1:
+        return with_origin(rows, *origins[0][:2])
+    if not origins:
+        return with_origin(rows, None, None)
+    producers = pa.concat_arrays([_repeated(producer, count) for producer, _, count in origins])
+    resources = pa.concat_arrays([_repeated(resource, count) for _, resource, count in origins])
+    columns = [*rows.columns, producers, resources]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def merged_rows(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -106,10 +124,17 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _scalar(value: AttributeValue) -> str | bool | int | float | None:
+def _value(value: AttributeValue) -> object:
     kind = value.WhichOneof("value")
     if kind is None:
         return None
+    if kind == "bytes_value":
+        return {BYTES_KEY: b64encode(value.bytes_value).decode()}
+    if kind == "array_value":
+        return [_value(member) for member in value.array_value.values]
+    if kind == "key_value_list":
+        members = {member.key: member.value for member in value.key_value_list.values}
+        return _escaped({key: _value(members[key]) for key in sorted(members)})
     scalar: str | bool | int | float = getattr(value, kind)
     if isinstance(scalar, float) and not isfinite(scalar):
         # As in the JSON mapping of protobuf: "NaN", "Infinity", "-Infinity".
@@ -117,8 +142,16 @@ def _scalar(value: AttributeValue) -> str | bool | int | float | None:
     return scalar
 
 
+def _escaped(members: dict[str, object]) -> dict[str, object]:
+    """A map with the one key of bytes would read as bytes, so it gets another "$"; so does that."""
+    only = next(iter(members)) if len(members) == 1 else ""
+    if only.endswith(BYTES_KEY) and not only.removesuffix(BYTES_KEY).strip("$"):
+        return {f"${only}": members[only]}
+    return members
+
+
 def _attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, object]:
-    return {key: _scalar(attributes[key]) for key in sorted(attributes)}
+    return {key: _value(attributes[key]) for key in sorted(attributes)}
 
 
 def attributes_json(attributes: Mapping[str, AttributeValue]) -> str:
@@ -126,28 +159,34 @@ def attributes_json(attributes: Mapping[str, AttributeValue]) -> str:
     return _text(_attributes(attributes))
 
 
-def _with_attributes(fields: dict[str, object], attributes: Any) -> dict[str, object]:
-    return {**fields, "attributes": _attributes(attributes)} if attributes else fields
+def _event(event: Any) -> dict[str, object]:
+    shown = {"time": format_rfc3339(event.time_unix_nano), "name": event.name}
+    return {**shown, **_rest(event)}
+
+
+def _link(link: Any) -> dict[str, object]:
+    shown: dict[str, object] = {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex()}
+    if link.trace_state:
+        shown["trace_state"] = link.trace_state
+    if link.flags:
+        shown["flags"] = link.flags
+    return {**shown, **_rest(link)}
+
+
+def _rest(part: Any) -> dict[str, object]:
+    """What an event and a link end with."""
+    rest: dict[str, object] = {}
+    if part.attributes:
+        rest["attributes"] = _attributes(part.attributes)
+    if part.dropped_attributes_count:
+        rest["dropped_attributes_count"] = part.dropped_attributes_count
+    return rest
 
 
 _JSON_FIELDS: dict[str, Callable[[Any], str]] = {
     "tags": lambda tags: _text(dict(sorted(tags.items()))),
     "attributes": attributes_json,
-    "events": lambda events: _text(
-        [
-            _with_attributes(
-                {"time": format_rfc3339(event.time_unix_nano), "name": event.name},
-                event.attributes,
-            )
-            for event in events
-        ]
-    ),
-    "links": lambda links: _text(
-        [
-            _with_attributes(
-                {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex()}, link.attributes
-            )
-            for link in links
-        ]
-    ),
+    "scope_attributes": attributes_json,
+    "events": lambda events: _text(list(map(_event, events))),
+    "links": lambda links: _text(list(map(_link, links))),
 }

@@ -197,7 +197,15 @@ class DuckDBDatabase:
     def newest_ids(self, count: int) -> Iterator[pa.RecordBatch]:
         newest = _NEWEST.format(count=count)
         with self._cursor() as cursor:
-            yield from _batches(cursor, f"SELECT trace_id, span_id FROM spans WHERE {newest}")
+            yield from _batches(
+                cursor, f"SELECT trace_id, span_id, start_time FROM spans WHERE {newest}"
+            )
+
+    def latest_start_before_newest(self, count: int) -> int:
+        with self._cursor() as cursor:
+            newest = _NEWEST.format(count=count)
+            older = cursor.execute(f"SELECT max(start_time) FROM spans WHERE NOT {newest}")
+            return int(older.fetchall()[0][0] or 0)
 
     def producers(self, limit: int) -> list[Producer]:
         with self._cursor() as cursor:

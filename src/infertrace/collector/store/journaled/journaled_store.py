@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
-from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
+from infertrace.collector.store.id_filters import add_rows, id_pairs, new_duplicate_filter
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.applier import Applier
 from infertrace.collector.store.journaled.journal import Entry, Journal
@@ -63,6 +64,7 @@ class JournaledStore:
         if journal is not None:
             self._replay(journal, applied)
         self._accounts.replace(database.producers(ledger.MAX_PRODUCERS))
+        self._seen.forget(database.latest_start_before_newest(duplicates.REMEMBERED_SPANS))
         for rows in database.newest_ids(duplicates.REMEMBERED_SPANS):
             add_rows(self._seen, rows)
         self._applier = Applier(database, self._accounts, self._number)
@@ -130,15 +132,39 @@ class JournaledStore:
         rows = [batch.rows for batch in batches]
         group = merged_rows(rows)
         known: set[int] = set()
-        if add_rows(self._seen, group):
-            # The remembered ids include those of all entries that wait for the database.
-            self._applier.drain()
-            known = self._repeated(group, range(len(group)), (0, MAX_UNIX_NANOS))
-        elif suspects := may_repeat(batches, self._accounts.by_id):
-            positions = list(_positions(rows, suspects))
-            if positions:
-                known = self._repeated(group, positions)
+        if seen := add_rows(self._seen, group):
+            known = self._stored(group, seen)
+        if self._seen.forgotten_until_ns and (
+            suspects := may_repeat(batches, self._accounts.by_id)
+        ):
+            starts = group.column("start_time")
+            is_old = pc.less_equal(starts, self._seen.forgotten_until_ns).to_pylist()
+            if old := [place for place in _positions(rows, suspects) if is_old[place]]:
+                known |= self._repeated(group, old)
         return _without(group, known), positions_by_batch(rows, known)
+
+    def _stored(self, group: pa.RecordBatch, seen: Sequence[int]) -> set[int]:
+        """Those of the rows that are stored, or come earlier among them; `seen` may be."""
+        ids = group.select(["trace_id", "span_id", "start_time"]).take(pa.array(seen, pa.int64()))
+        # The rows that wait come first: those that are applied in between are then in both.
+        waiting = self._waiting(ids)
+        known = {place for place, pair in zip(seen, id_pairs(ids), strict=True) if pair in waiting}
+        # A span that is sent again starts when it started, so this finds nearly all.
+        bounds = pc.min_max(ids.column("start_time")).as_py()
+        known |= self._repeated(group, range(len(group)), (bounds["min"], bounds["max"]))
+        if left := [place for place in seen if place not in known]:
+            known |= self._repeated(group, left, (0, MAX_UNIX_NANOS))
+        return known
+
+    def _waiting(self, ids: pa.RecordBatch) -> set[tuple[bytes, int]]:
+        """The ids of the rows with one of these span ids that the database may not have yet."""
+        found: set[tuple[bytes, int]] = set()
+        for entry in self._applier.unapplied():
+            if len(entry.rows):
+                alike = pc.is_in(entry.rows.column("span_id"), ids.column("span_id"))
+                if alike.true_count:
+                    found.update(id_pairs(entry.rows.select(["trace_id", "span_id"]).filter(alike)))
+        return found
 
     def _repeated(
         self,

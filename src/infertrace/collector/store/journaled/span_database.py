@@ -98,7 +98,10 @@ class SpanDatabase(Protocol):
         """
 
     def newest_ids(self, count: int) -> Iterator[pa.RecordBatch]:
-        """The `trace_id` and `span_id` of the last `count` spans that were written."""
+        """`trace_id`, `span_id`, `start_time` of the last `count` spans that were written."""
+
+    def latest_start_before_newest(self, count: int) -> int:
+        """The latest start of the spans before those, nanoseconds since 1970; 0: there is none."""
 
     def producers(self, limit: int) -> list[Producer]:
         """The stored accounts, the last seen first, at most `limit`."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infertrace.collector.background_thread import BackgroundThread
@@ -113,6 +114,7 @@ class PostgresStore:
         self._writer: psycopg.Connection[Any] | None = None
         self._writing = threading.Lock()
         self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
+        self._seen.forget(time.time_ns())  # what is stored already is not remembered
         self._resources = KnownResources()
         try:
             self._connected()
@@ -236,7 +238,9 @@ class PostgresStore:
             return [[] for _ in rows]
         targets = self._table.targets(connection, group)
         seen = bool(add_rows(self._seen, group))
-        is_new = not seen and not may_repeat(batches, accounts)
+        first_start_ns = pc.min(group.column("start_time")).as_py()
+        is_old = first_start_ns <= self._seen.forgotten_until_ns
+        is_new = not seen and not (is_old and may_repeat(batches, accounts))
         if is_new and len(targets) == 1:
             # Another collector may have stored them nevertheless; the index tells.
             with suppress(psycopg.errors.UniqueViolation), connection.transaction():

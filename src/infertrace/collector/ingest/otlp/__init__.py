@@ -1,0 +1,1 @@
+"""Turns what OTLP says of spans into infertrace's own messages."""
