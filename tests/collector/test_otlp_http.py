@@ -337,9 +337,9 @@ def test_other_signals(
     ("path", "expected"),
     [
         ("/v1/traces/v1/traces", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-        ("/api/v1/traces", "traces go to /v1/traces"),
-        ("/v1", "traces go to /v1/traces"),
-        ("/V1/TRACES", "traces go to /v1/traces"),
+        ("/api/v1/traces", "traces go to /v1/traces, which"),
+        ("/v1", "takes traces, on /v1/traces"),
+        ("/V1/TRACES", "takes traces, on /v1/traces"),
     ],
 )
 def test_no_such_route(sender: Sender, path: str, expected: str) -> None:

@@ -264,7 +264,7 @@ def _no_route(path: str) -> str:
             f"{text}; traces go to {TRACES_PATH}, which OTEL_EXPORTER_OTLP_ENDPOINT gets "
             "appended: leave it out there, or give all of it as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
         )
-    return f"{text}; traces go to {TRACES_PATH}"
+    return f"{text}; infertrace takes traces, on {TRACES_PATH}"
 
 
 def _refused(

@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+__all__ = ["NAME", "export_request"]
+
 NAME: Final = "native" if __name__.endswith("native_otlp_json") else "pure"
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 # Of brackets, braces and commas: of each value, Python makes objects of a hundred bytes and more.
