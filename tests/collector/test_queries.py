@@ -454,7 +454,7 @@ def test_window(client: Client, wrong: str) -> None:
         ("/ledger?model=x", 400, "model: unknown parameter; expected limit"),
         ("/traces/xyz", 400, "trace_id: expected 32 hexadecimal digits, got 'xyz'"),
         ("/traces/" + "ab" * 16, 404, "no trace abab"),
-        ("/traces/" + "ab" * 16 + "?x=1", 400, "x: unknown parameter; expected none"),
+        ("/traces/" + "ab" * 16 + "?x=1", 400, "x: unknown parameter; expected explain"),
         ("/nowhere", 404, "no such route: /nowhere"),
         ("/spans/", 404, "no such route: /spans/"),
     ],

@@ -226,6 +226,12 @@ def _parse_include(text: str) -> str:
     return text
 
 
+def _parse_explain(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return text == "1"
+
+
 def _parse_status(text: str) -> str:
     if text not in STATUSES:
         raise ValueError("OK, ERROR or CANCELLED")
@@ -255,6 +261,12 @@ LIMIT = Parameter(
     f"how many at most; default {DEFAULT_LIMIT}",
     _parse_limit,
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+)
+EXPLAIN = Parameter(
+    "explain",
+    "`1`: also tell of each span, under `explain`, which attribute or event each field came from",
+    _parse_explain,
+    {**_STRING, "enum": ["0", "1"]},
 )
 SINCE = Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _TIME_SCHEMA)
 UNTIL = Parameter("until", f"started before this time: {_TIME}", _parse_time, _TIME_SCHEMA)

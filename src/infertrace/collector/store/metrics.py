@@ -56,7 +56,21 @@ METRICS = {
     "gpu_power_watts": Metric("mean", "watts", "gpu_power_watts"),
 }
 
+# The tokens of spans that came as OTLP. Several services may tell of one call there, such as client
+# and engine: of those in a trace, the one that tells most counts.
+FOREIGN_TOKENS = """
+    SELECT model_name, CAST(sum(tokens) AS bigint) FROM (
+        SELECT model_name, trace_id, max(tokens) AS tokens FROM (
+            SELECT model_name, trace_id, service_name, sum(output_tokens) AS tokens
+            FROM {spans} WHERE {condition} AND kind IS NOT NULL AND output_tokens IS NOT NULL
+            GROUP BY model_name, trace_id, service_name) AS of_services
+        GROUP BY model_name, trace_id) AS of_traces
+    GROUP BY model_name"""
+
 AGGREGATED_COLUMNS = (
+    "trace_id",
+    "service_name",
+    "kind",
     "model_name",
     "operation_name",
     "parent_span_id",

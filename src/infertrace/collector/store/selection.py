@@ -11,16 +11,21 @@ from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 ALL_OPERATIONS = "*"
 PARENT_IS_REMOTE = 0x200  # of a span's flags
 
-# The first span that a server makes of a trace, whose end its client waits for.
-_REQUEST = f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0)"
+# The first span that a server makes of a trace, whose end its client waits for; and, where a span
+# came as OTLP and so has a kind, a call of a model that says what it generated, at any depth.
+_REQUEST = (
+    f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0 "
+    "OR (kind IS NOT NULL AND output_tokens IS NOT NULL))"
+)
 
 
 @dataclass(frozen=True)
 class Selection:
     """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
 
-    Without an `operation`, only requests: spans that have no parent, or one in another process.
-    With one, the spans of that operation; with ALL_OPERATIONS, all of them.
+    Without an `operation`, only requests: spans that have no parent, or one in another process,
+    and spans of OTLP with a model and output tokens. With one, the spans of that operation; with
+    ALL_OPERATIONS, all of them.
     """
 
     since_ns: int

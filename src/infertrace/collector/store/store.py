@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -80,6 +80,18 @@ class ModelStatistics:
     last_end_ns: int | None
     time_to_first_token_ms: Sequence[float] | None = None
     queue_wait_time_ms: Sequence[float] | None = None
+
+
+def with_foreign_tokens(
+    models: Sequence[ModelStatistics], tokens: Mapping[str, int]
+) -> list[ModelStatistics]:
+    """The statistics with these tokens added, by the name of the model."""
+    return [
+        replace(model, output_tokens=(model.output_tokens or 0) + tokens[model.model_name])
+        if model.model_name in tokens
+        else model
+        for model in models
+    ]
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,17 @@ DEFAULT_METRIC = "p95_ms"
 MAX_POINTS = 10_000  # of a series
 
 _COUNTED = """
-What is counted are requests: spans without a parent, or with one in another process. `counted` in
-the answer says so, and of which time, in RFC 3339.
+What is counted are requests: spans without a parent, or with one in another process, and of spans
+that came as OTLP also each call of a model that says what it generated. `counted` in the answer
+says so, and of which time, in RFC 3339.
 """
 _STATISTICS = """
 `p50_ms`, `p95_ms` and `p99_ms` are interpolated percentiles of the durations, in milliseconds.
 `error_rate` is the share of spans with status ERROR, 0 to 1. `tokens_per_second` is the sum of
 `output_tokens` over the time from the first start to the last end of these spans; it is left out
-when no span says how many tokens it made. `last_seen` is the last end.
+when no span says how many tokens it made. Where several services tell of one call by OTLP, such as
+client and engine, the trace counts once for a model, with the service that tells most. `last_seen`
+is the last end.
 `time_to_first_token_p50_ms`, `queue_wait_time_p50_ms` and the like, also for 95 and 99, are there
 where a span says it.
 """

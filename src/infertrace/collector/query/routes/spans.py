@@ -10,9 +10,11 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from infertrace.collector.query.documentation import OBJECT, SPANS, documented
+from infertrace.collector.query.explanation import explain
 from infertrace.collector.query.flat_span import flat_span, flat_spans_with_resources
 from infertrace.collector.query.parameters import (
     DEFAULT_LIMIT,
+    EXPLAIN,
     KEYED_PARAMETERS,
     SPAN_PARAMETERS,
     TRACE_ID_SCHEMA,
@@ -22,6 +24,7 @@ from infertrace.collector.query.parameters import (
     parse_parameters,
     parse_trace_id,
 )
+from infertrace.collector.query.trace_totals import trace_totals
 from infertrace.collector.store.span_filter import SpanFilter, span_key
 from infertrace.collector.store.store import SpanReader
 from infertrace.collector.store.timestamps import format_rfc3339
@@ -70,10 +73,13 @@ def span_routes(store: SpanReader) -> APIRouter:
         )
         return JSONResponse(found, headers=headers)
 
-    @router.get("/traces/{trace_id}", **documented("One trace, in start order", (), OBJECT))
+    @router.get("/traces/{trace_id}", **documented("One trace, in start order", (EXPLAIN,), OBJECT))
     def trace(trace_id: TraceId, request: Request) -> Response:
-        """At most 10000 spans, each with its resource; `truncated` is true when there are more."""
-        parse_parameters(request.query_params, ())
+        """At most 10000 spans, each with its resource; `truncated` is true when there are more.
+
+        `totals` are the tokens of the requests in the trace; it says how these are counted.
+        """
+        values = parse_parameters(request.query_params, (EXPLAIN,))
         try:
             wanted = parse_trace_id(trace_id)
         except ValueError as error:
@@ -81,11 +87,16 @@ def span_routes(store: SpanReader) -> APIRouter:
         rows = store.trace(wanted, MAX_TRACE_SPANS + 1)
         if not rows:
             raise HTTPException(404, f"no trace {wanted.hex}")
-        answer: dict[str, Any] = {
-            "trace_id": wanted.hex,
-            "spans": flat_spans_with_resources(store, rows[:MAX_TRACE_SPANS]),
-        }
-        if len(rows) > MAX_TRACE_SPANS:
+        is_truncated, rows = len(rows) > MAX_TRACE_SPANS, rows[:MAX_TRACE_SPANS]
+        found = flat_spans_with_resources(store, rows)
+        if values.get("explain"):
+            found = [
+                {**span, "explain": explain(row)} for span, row in zip(found, rows, strict=True)
+            ]
+        answer: dict[str, Any] = {"trace_id": wanted.hex, "spans": found}
+        if (totals := trace_totals(rows)) is not None:
+            answer["totals"] = totals
+        if is_truncated:
             answer["truncated"] = True
         return JSONResponse(answer)
 

@@ -12,11 +12,16 @@ import pyarrow as pa
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.duckdb.block_index import BlockIndex
 from infertrace.collector.store.keyed_filter import KeyedText
-from infertrace.collector.store.metrics import AGGREGATED_COLUMNS, Metric, aggregate_sql
+from infertrace.collector.store.metrics import (
+    AGGREGATED_COLUMNS,
+    FOREIGN_TOKENS,
+    Metric,
+    aggregate_sql,
+)
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
 from infertrace.collector.store.span_rows import SCHEMA
-from infertrace.collector.store.store import ModelStatistics, SeriesPoint
+from infertrace.collector.store.store import ModelStatistics, SeriesPoint, with_foreign_tokens
 
 MAX_LISTED_IDS = 1_000  # in a statement; a join with more is slower, and has no limit
 
@@ -24,10 +29,12 @@ SPAN_NAMES = ", ".join(column.sql_name for column in COLUMNS)
 
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (status = 'ERROR'),
-        quantile_cont(duration_nanos, [0.5, 0.95, 0.99]), sum(output_tokens)::BIGINT,
+        quantile_cont(duration_nanos, [0.5, 0.95, 0.99]),
+        sum(output_tokens) FILTER (kind IS NULL)::BIGINT,
         min(start_time), max(start_time + duration_nanos),
         quantile_cont(time_to_first_token_ms, [0.5, 0.95, 0.99]),
-        quantile_cont(queue_wait_time_ms, [0.5, 0.95, 0.99])
+        quantile_cont(queue_wait_time_ms, [0.5, 0.95, 0.99]),
+        count(output_tokens) FILTER (kind IS NOT NULL)
     FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
 _SERIES = """
@@ -85,11 +92,16 @@ class DuckDBSnapshot:
         self, selection: Selection, limit: int, unapplied: Sequence[pa.RecordBatch]
     ) -> list[ModelStatistics]:
         condition, values = selection.condition("?")
-        sql = _MODELS.format(spans=self._with(unapplied), condition=condition)
-        return [
+        spans = self._with(unapplied)
+        rows = self._rows(_MODELS.format(spans=spans, condition=condition), [*values, limit])
+        models = [
             ModelStatistics(name, samples, errors, *durations, *others)
-            for name, samples, errors, durations, *others in self._rows(sql, [*values, limit])
+            for name, samples, errors, durations, *others, _ in rows
         ]
+        if not any(row[-1] for row in rows):
+            return models
+        foreign = FOREIGN_TOKENS.format(spans=spans, condition=condition)
+        return with_foreign_tokens(models, dict(self._rows(foreign, values)))
 
     def series(
         self,

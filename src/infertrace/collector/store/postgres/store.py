@@ -31,7 +31,7 @@ from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.kinds import KINDS, ColumnKind
 from infertrace.collector.store.ledger import Producer
-from infertrace.collector.store.metrics import Metric, aggregate_sql
+from infertrace.collector.store.metrics import FOREIGN_TOKENS, Metric, aggregate_sql
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
 from infertrace.collector.store.postgres.schema import ensure_schema
 from infertrace.collector.store.postgres.span_table import (
@@ -58,6 +58,7 @@ from infertrace.collector.store.store import (
     Retention,
     SeriesPoint,
     StoreError,
+    with_foreign_tokens,
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
@@ -93,9 +94,11 @@ _FORGET_PRODUCERS = """
 _MODELS = """
     SELECT model_name, count(*), count(*) FILTER (WHERE status = 'ERROR'),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_nanos),
-        sum(output_tokens)::bigint, min(start_time), max(start_time + duration_nanos),
+        sum(output_tokens) FILTER (WHERE kind IS NULL)::bigint,
+        min(start_time), max(start_time + duration_nanos),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY time_to_first_token_ms),
-        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms)
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms),
+        count(output_tokens) FILTER (WHERE kind IS NOT NULL)
     FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
 _SERIES = """
@@ -341,10 +344,14 @@ class PostgresStore:
         with self._reader() as connection:
             query = _MODELS.format(spans=self._table.source, condition=condition)
             rows = connection.execute(query, [*values, limit]).fetchall()
-        return [
+            foreign = FOREIGN_TOKENS.format(spans=self._table.source, condition=condition)
+            has_foreign = any(row[-1] for row in rows)
+            tokens = connection.execute(foreign, values).fetchall() if has_foreign else []
+        models = [
             ModelStatistics(unescape(name), samples, errors, *durations, *others)
-            for name, samples, errors, durations, *others in rows
+            for name, samples, errors, durations, *others, _ in rows
         ]
+        return with_foreign_tokens(models, {unescape(name): count for name, count in tokens})
 
     def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step_ns, _QUANTILE)

@@ -1,0 +1,58 @@
+"""Which attribute or event of a span each of its fields came from.
+
+Nothing of this is stored: the attributes stay as they came, so reading them again tells.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isclose
+from typing import Any
+
+from infertrace.collector.ingest.otlp.dialects import ForeignSpan, find_fields
+from infertrace.collector.store.span_filter import COLUMN_INDEX, Row
+from infertrace.collector.store.timestamps import parse_rfc3339
+from infertrace.generated.dialect_sources import DIALECT_SOURCES
+
+_FIELDS = tuple(name for name, _ in DIALECT_SOURCES)
+_FLOAT32_TOLERANCE = 1e-6
+RECORDED = "set by the sender"
+DEFAULT_MODEL = "the service's default model, or the only one it named before"
+
+
+def explain(row: Row) -> dict[str, str]:
+    """Where each field that the span has came from, by the field's name."""
+    found = find_fields(_foreign(row))
+    explained = {}
+    for name in _FIELDS:
+        value = row[COLUMN_INDEX[name]]
+        if value is None:
+            continue
+        if name in found.values and _is_same(found.values[name], value):
+            explained[name] = found.sources[name]
+        elif name == "model_name" and row[COLUMN_INDEX["scope_name"]] is not None:
+            explained[name] = DEFAULT_MODEL
+        else:
+            explained[name] = RECORDED
+    return explained
+
+
+def _is_same(one: str | int | float, other: str | int | float) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return isclose(one, other, rel_tol=_FLOAT32_TOLERANCE)
+
+
+def _foreign(row: Row) -> ForeignSpan:
+    def parsed(column: str) -> Any:
+        text = row[COLUMN_INDEX[column]]
+        return None if text is None else json.loads(text)
+
+    events = parsed("events") or []
+    return ForeignSpan(
+        parsed("attributes") or {},
+        [(event["name"], parse_rfc3339(event["time"])) for event in events],
+        row[COLUMN_INDEX["scope_name"]] or "",
+        row[COLUMN_INDEX["start_time"]],
+        row[COLUMN_INDEX["duration_nanos"]],
+    )
