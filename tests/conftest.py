@@ -29,6 +29,7 @@ SLOW = {
     "collector/test_command.py": "kills collectors, and fills their disks",
     "collector/test_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
     "collector/test_openapi.py": "asks every route with hundreds of drawn parameters",
+    "collector/test_otlp_clients.py": "kills collectors, and starts others",
     "collector/test_overload.py": "hundreds of connections",
     "commands/test_demo.py": "lets the demo run",
     "commands/test_doctor.py": "waits for endpoints that do not answer",

@@ -71,6 +71,7 @@ def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
 
 EXTENSIONS = {
     "infertrace/collector/ingest/native_decoder",
+    "infertrace/collector/ingest/native_otlp_json",
     "infertrace/collector/ingest/otlp/native_translator",
     "infertrace/recording/native",
     "infertrace/collector/store/postgres/native_copy_rows",
