@@ -77,6 +77,7 @@ def types(session: nox.Session) -> None:
         "stubtest",
         "infertrace.recording.native",
         "infertrace.collector.ingest.native_decoder",
+        "infertrace.collector.ingest.native_otlp_json",
         "infertrace.collector.ingest.otlp.native_translator",
         "infertrace.collector.store.native_id_filters",
         "infertrace.collector.store.postgres.native_copy_rows",

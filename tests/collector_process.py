@@ -16,11 +16,12 @@ READY = re.compile(r"infertrace collector: gRPC on (\S+), HTTP on (\S+), store \
 
 
 class CollectorProcess:
-    def __init__(self, store: str, grpc_address: str | None = None) -> None:
+    def __init__(self, store: str, grpc_address: str | None = None, otlp_http: str = "off") -> None:
         self._popen = subprocess.Popen(
             [
                 *(sys.executable, "-m", "infertrace", "collector", "--store", store),
                 *("--grpc", grpc_address or lasting_address(), "--http", "127.0.0.1:0"),
+                *("--otlp-http", otlp_http),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -31,6 +32,8 @@ class CollectorProcess:
         match = READY.fullmatch(line)
         assert match, (line, self._popen.communicate()[1])
         self.endpoint, self.http = match[1], match[2]
+        self._popen.stdout.readline()  # about OTLP over HTTP
+        self.otlp_http = otlp_http
 
     @property
     def port(self) -> int:

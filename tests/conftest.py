@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import infertrace
@@ -17,6 +18,10 @@ from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
 from tcp_proxy import TcpProxy
 
+# A busy machine takes any time for an example.
+hypothesis.settings.register_profile("infertrace", deadline=None)
+hypothesis.settings.load_profile("infertrace")
+
 # What `-m "not slow"` excludes, by file, folder or test in tests/, and why. A test that starts a
 # PostgreSQL server is slow wherever it is.
 SLOW = {
@@ -24,6 +29,7 @@ SLOW = {
     "collector/test_command.py": "kills collectors, and fills their disks",
     "collector/test_health.py::test_a_server_that_goes_away": "wants PostgreSQL",
     "collector/test_openapi.py": "asks every route with hundreds of drawn parameters",
+    "collector/test_otlp_clients.py": "kills collectors, and starts others",
     "collector/test_overload.py": "hundreds of connections",
     "commands/test_demo.py": "lets the demo run",
     "commands/test_doctor.py": "waits for endpoints that do not answer",

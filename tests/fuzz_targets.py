@@ -1,5 +1,5 @@
-"""The fuzz targets: bytes that become a spool, the values of a span on both backends, or an
-envelope that both translators turn into OTLP.
+"""The fuzz targets: bytes that become a spool, the values of a span on both backends, a request of
+OTLP, or an envelope that becomes one.
 
     python tests/fuzz_targets.py TARGET CORPUS [-max_total_time=SECONDS ...]
 
@@ -33,6 +33,9 @@ from infertrace.buffering.spool_file import (
     room_for,
 )
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
+from infertrace.collector.ingest import decoder_choice
+from infertrace.collector.ingest.otlp.export_request import read_export_request
+from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.spool_drain import drain
@@ -40,6 +43,7 @@ from infertrace.generated.span_setters import SETTERS
 from infertrace.limits import MAX_SPAN_BYTES
 from infertrace.otlp import translator_choice
 
+EMITTERS: Final = Path(__file__).parent / "collector" / "otlp" / "emitters"
 _HEADER_BYTES: Final = 256
 _COUNTERS: Final = 12
 
@@ -181,11 +185,26 @@ def _record(source: Source, recording: Recording) -> None:
 
 
 def otlp(data: bytes) -> None:
+    """Any bytes as a request of OTLP: both translators and both decoders make the same of them."""
+    outcomes: list[Any] = []
+    for name in ("native", "pure"):
+        try:
+            exported = read_export_request(data, name)
+        except RequestError as error:
+            outcomes.append(str(error))
+            continue
+        spans = decoder_choice.select(name).decode(exported.spans)
+        outcomes.append((exported, spans.rows.to_pydict(), spans.rejections))
+        assert spans.span_count == exported.span_count
+    assert repr(outcomes[0]) == repr(outcomes[1])
+
+
+def envelope(data: bytes) -> None:
     """Whatever an envelope holds, both translators write the same, and the runtime reads it."""
-    envelope = data[1:]
+    raw = data[1:]
     conventions = data[0] if data else 0
     made = {
-        translator_choice.select(name).translate(envelope, conventions & 7, b"infertrace", b"1")
+        translator_choice.select(name).translate(raw, conventions & 7, b"infertrace", b"1")
         for name in available_backends()
     }
     (result,) = made
@@ -198,8 +217,11 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def seeds(folder: Path) -> None:
-    """Seed files: intact spools, as a process leaves them."""
+def seeds(folder: Path, target: str = "spool") -> None:
+    """Seed files: real requests of OTLP, else intact spools, as a process leaves them."""
+    if target == "otlp":
+        _requests(folder)
+        return
     for count in (0, 1, 30):
         recording = Recording(backends.select("pure"), max_buffer_bytes=4096, max_batch_bytes=1024)
         file = SpoolFile(
@@ -217,7 +239,13 @@ def seeds(folder: Path) -> None:
     (folder / "envelope").write_bytes(b"\x07" + batch.payload + b"\x3a\x00")
 
 
-TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp}
+def _requests(folder: Path) -> None:
+    """Real requests."""
+    for path in sorted(EMITTERS.glob("*/traces-*.binpb")):
+        (folder / f"{path.parent.name} {path.stem}").write_bytes(path.read_bytes())
+
+
+TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp, "envelope": envelope}
 
 if __name__ == "__main__":
     import atheris  # type: ignore[import-untyped]

@@ -33,6 +33,7 @@ SUITE = (
     "tests/native/test_delivery_loop.py",
     "tests/otlp/test_translator.py",
     "tests/collector/test_decoder.py",
+    "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",
 )
 ON_NATIVE_ONLY = ("-k", "not pure")

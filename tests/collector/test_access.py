@@ -64,12 +64,13 @@ def test_a_token_file(tmp_path: Path) -> None:
         assert not bad or bad not in str(failure.value)
 
 
-@pytest.mark.parametrize("option", ["grpc_address", "http_address"])
+@pytest.mark.parametrize("option", ["grpc_address", "http_address", "otlp_http_address"])
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"])
 def test_beyond_this_machine_only_with_a_token(option: str, address: str) -> None:
-    at = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", option: address}
+    at: dict[str, Any] = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
+    at[option] = address
     with pytest.raises(ValueError, match="needs a token"):
-        Collector(at["grpc_address"], at["http_address"], "memory:").start()
+        Collector(**at, store_url="memory:").start()
 
 
 def test_beyond_this_machine_with_a_token(open_client: OpenClient) -> None:

@@ -175,18 +175,49 @@ def test_what_was_acknowledged_survives_a_kill(
     assert again.end(signal.SIGTERM)[0] == 0
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("protocol", ["grpc", "http", "otlp-http"])
 def test_a_port_that_is_taken(start: Callable[..., Process], tmp_path: Path, protocol: str) -> None:
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as other:
         taken = other.grpc_address if protocol == "grpc" else other.http_address
-        addresses = {"grpc_at": "127.0.0.1:0", "http_at": "127.0.0.1:0", f"{protocol}_at": taken}
-        status, out, errors = start(f"duckdb:///{tmp_path / 'new.duckdb'}", **addresses).end()
+        at = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", "otlp-http": "off", protocol: taken}
+        store = f"duckdb:///{tmp_path / 'new.duckdb'}"
+        process = start(store, at["grpc"], at["http"], "--otlp-http", at["otlp-http"])
+        status, out, errors = process.end()
     assert (status, out) == (2, "")
     assert errors == (
         f"infertrace collector: --{protocol}: cannot listen on {taken}: in use already, or not of "
         "this machine; choose another address\n"
     )
     assert not (tmp_path / "new.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--otlp-http", "127.0.0.1:0"], r"OTLP over HTTP on 127\.0\.0\.1:\d+"),
+        (["--otlp-http", "off"], "OTLP over HTTP is off"),
+        # The default address has another program, or it has not; the collector starts anyway.
+        ([], r"(no )?OTLP over HTTP(, since| on) 127\.0\.0\.1:4318.*"),
+    ],
+)
+def test_it_says_where_otlp_over_http_goes(
+    start: Callable[..., Process], given: list[str], expected: str
+) -> None:
+    process = start("memory:", "127.0.0.1:0", "127.0.0.1:0", *given)
+    process.ready()
+    assert process.popen.stdout is not None
+    assert re.fullmatch(f"infertrace collector: {expected}\n", process.popen.stdout.readline())
+    assert process.end(signal.SIGTERM) == (0, "", "")
+
+
+def test_two_collectors_with_the_default_address(start: Callable[..., Process]) -> None:
+    processes = [start("memory:"), start("memory:")]
+    lines = []
+    for process in processes:
+        process.ready()
+        assert process.popen.stdout is not None
+        lines.append(process.popen.stdout.readline())
+    assert any("4318 is in use" in line for line in lines)
 
 
 @pytest.mark.parametrize(

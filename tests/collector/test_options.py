@@ -47,6 +47,8 @@ def config(tmp_path: Path) -> Any:
 def test_defaults() -> None:
     found = options()
     assert (found.grpc, found.http) == ("127.0.0.1:4317", "127.0.0.1:8080")
+    assert (found.otlp_http, found.otlp_origin) == ("127.0.0.1:4318", None)
+    assert not found.given
     assert found.store == "duckdb:///infertrace.duckdb"
     assert (found.retain_ns, found.max_bytes, found.query_timeout_ns) == (None, None, 30 * 10**9)
     assert (found.log_format, found.log_level) == ("text", "warning")
@@ -56,6 +58,15 @@ def test_defaults() -> None:
 VALUES: dict[str, tuple[list[str], list[Any]]] = {
     "grpc": (["[::1]:1", "h:2", "h:3"], ["[::1]:1", "h:2", "h:3"]),
     "http": (["h:1", "h:2", "h:3"], ["h:1", "h:2", "h:3"]),
+    "otlp-http": (["h:1", "off", "h:3"], ["h:1", None, "h:3"]),
+    "otlp-origin": (
+        ["https://a", "https://B:1/, http://c", "*"],
+        [("https://a",), ("https://b:1", "http://c"), ("*",)],
+    ),
+    "default-model": (
+        ["vllm=llama", "a=b/c,d=e=f", "s=m"],
+        [{"vllm": "llama"}, {"a": "b/c", "d": "e=f"}, {"s": "m"}],
+    ),
     "store": (["memory:", "duckdb:///x", "postgresql://y"],) * 2,
     "retain": (["7d", "8d", "9d"], [7 * DAY, 8 * DAY, 9 * DAY]),
     "max-bytes": (["20GB", "500MB", "1TB"], [20 * 10**9, 500 * 10**6, 10**12]),
@@ -100,6 +111,11 @@ def test_where_a_value_comes_from(option: Any, config: Any) -> None:
         ("max-bytes", "20", "expected a size such as"),
         ("max-bytes", "-1GB", "expected a size such as"),
         ("http", "80", "expected HOST:PORT"),
+        ("otlp-http", "on", "expected HOST:PORT with a port from 0 to 65535, got 'on', or off"),
+        ("otlp-origin", "app.example.com", "expected origins such as https://app.example.com,"),
+        ("otlp-origin", "https://a/path", "expected origins such as https://app.example.com,"),
+        ("default-model", "llama", "expected SERVICE=MODEL, with commas between them, got 'llama'"),
+        ("default-model", "vllm=", "expected SERVICE=MODEL, with commas between them, got 'vllm='"),
         ("log-format", "xml", "expected text or json, got 'xml'"),
         ("log-level", "loud", "expected error or warning or info or debug, got 'loud'"),
     ],
@@ -115,6 +131,12 @@ def test_a_wrong_value_names_its_source(name: str, wrong: str, expected: str, co
         with pytest.raises(OptionError) as failure:
             given()
         assert str(failure.value).startswith(f"{source}: {expected}")
+
+
+def test_a_list_is_given_once_or_several_times() -> None:
+    found = options("--otlp-origin=https://a,https://b", "--otlp-origin=https://c")
+    assert found.otlp_origin == ("https://a", "https://b", "https://c")
+    assert found.given == {"otlp_origin"}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
-"""TLS and mutual TLS for gRPC: which clients can connect, and how a tracer reacts."""
+"""TLS and mutual TLS: which clients can connect, and how a tracer reacts."""
 
 from __future__ import annotations
 
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import (
@@ -15,10 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from infertrace.collector.query import http_server
 from infertrace.collector.server import Collector
 from infertrace.collector.tls import TlsFileError, TlsFiles
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 from infertrace.generated.span_pb2_grpc import CollectorServiceStub
+from otlp_requests import export_request, otlp_span
 
 RPC_TIMEOUT_S = 30
 
@@ -86,6 +93,66 @@ def test_mutual_tls(tmp_path: Path, authority: trustme.CA, new_span: Any) -> Non
         assert_refused(address, new_span(), credentials(authority, trustme.CA()))
 
 
+@contextmanager
+def running(tls: TlsFiles) -> Iterator[Collector]:
+    addresses = ("127.0.0.1:0", "127.0.0.1:0")
+    with Collector(*addresses, "memory:", tls=tls, otlp_http_address="127.0.0.1:0") as collector:
+        yield collector
+
+
+def https(authority: trustme.CA, clients: trustme.CA | None = None) -> httpx.Client:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if clients is not None:
+        clients.issue_cert("reader").configure_cert(context)
+    return httpx.Client(verify=context, trust_env=False, timeout=RPC_TIMEOUT_S)
+
+
+def sent_and_read(collector: Collector, client: httpx.Client) -> int:
+    """Send a span over HTTP and count what is stored."""
+    answer = client.post(
+        f"https://{collector.otlp_http_address}/v1/traces",
+        content=export_request(otlp_span()).SerializeToString(),
+        headers={"content-type": "application/x-protobuf"},
+    )
+    assert answer.status_code == 200
+    return len(client.get(f"https://{collector.http_address}/spans").json())
+
+
+def test_tls_over_http(tmp_path: Path, authority: trustme.CA) -> None:
+    with running(files(tmp_path, authority)) as collector:
+        with https(authority) as client:
+            assert sent_and_read(collector, client) == 1
+        for address in (collector.http_address, collector.otlp_http_address):
+            with https(trustme.CA()) as client, pytest.raises(httpx.ConnectError):
+                client.get(f"https://{address}/health")
+            with pytest.raises(httpx.HTTPError):
+                httpx.get(f"http://{address}/health", trust_env=False)
+
+
+def test_mutual_tls_over_http(tmp_path: Path, authority: trustme.CA) -> None:
+    clients = trustme.CA()
+    with running(files(tmp_path, authority, clients)) as collector:
+        with https(authority, clients) as client:
+            assert sent_and_read(collector, client) == 1
+        for address in (collector.http_address, collector.otlp_http_address):
+            for wrong in (None, trustme.CA()):
+                with https(authority, wrong) as client, pytest.raises(httpx.HTTPError):
+                    client.get(f"https://{address}/health")
+
+
+def test_a_handshake_that_does_not_come_to_its_end(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "HANDSHAKE_TIMEOUT_S", 0.2)
+    with running(files(tmp_path, authority)) as collector:
+        for address in (collector.http_address, collector.otlp_http_address):
+            host, _, port = str(address).rpartition(":")
+            connection = socket.create_connection((host, int(port)), RPC_TIMEOUT_S)
+            with connection, suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     missing = TlsFiles(tmp_path / "none.pem", tmp_path / "none.key")
     with pytest.raises(TlsFileError, match=r"none\.key") as failure:
@@ -102,9 +169,10 @@ def test_a_file_that_is_not_what_it_should_be(
 ) -> None:
     tls = files(tmp_path, authority, trustme.CA())
     getattr(tls, spoiled).write_text("nonsense")
-    with pytest.raises(TlsFileError, match=getattr(tls, spoiled).name) as failure:
-        tls.credentials()
-    assert failure.value.file == file
+    for load in (tls.credentials, tls.context):
+        with pytest.raises(TlsFileError, match=getattr(tls, spoiled).name) as failure:
+            load()
+        assert failure.value.file == file
 
 
 def test_a_key_of_another_certificate_or_with_a_password(

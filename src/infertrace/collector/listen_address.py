@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,9 +42,21 @@ class ListenAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def is_free(address: ListenAddress) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
 class AddressError(OSError):
     """Another process listens there, or the address is not one of this machine."""
 
-    def __init__(self, protocol: Literal["grpc", "http"], address: ListenAddress) -> None:
+    def __init__(
+        self, protocol: Literal["grpc", "http", "otlp_http"], address: ListenAddress
+    ) -> None:
         super().__init__(f"cannot listen on {address}: in use already, or not of this machine")
         self.protocol = protocol

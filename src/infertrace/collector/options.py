@@ -19,6 +19,8 @@ from infertrace.collector.listen_address import ListenAddress
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:4317"
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:8080"
+DEFAULT_OTLP_HTTP_ADDRESS = "127.0.0.1:4318"
+OFF = "off"
 PREFIX = "INFERTRACE_COLLECTOR_"
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("error", "warning", "info", "debug")
@@ -41,6 +43,8 @@ class Option:
     parse: Callable[[str], Any] = str
     default: str | None = None
     unit: str = ""
+    is_list: bool = False
+    """It may be given several times, or once with commas."""
 
     @property
     def key(self) -> str:
@@ -78,6 +82,38 @@ def _address(text: str) -> str:
     return str(ListenAddress.parse(text))
 
 
+def _address_or_off(text: str) -> str | None:
+    try:
+        return None if text == OFF else _address(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {OFF}") from None
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """The origins of a list with commas, as browsers write them."""
+    origins = tuple(filter(None, (part.strip().rstrip("/").lower() for part in text.split(","))))
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise ValueError(
+                "expected origins such as https://app.example.com, with commas between them, or "
+                f"*, got {origin[:100]!r}"
+            )
+    return origins
+
+
+def _default_models(text: str) -> dict[str, str]:
+    """Models by the names of their services."""
+    found = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        service, _, model = pair.partition("=")
+        if not service or not model:
+            raise ValueError(
+                f"expected SERVICE=MODEL, with commas between them, got {pair[:100]!r}"
+            )
+        found[service] = model
+    return found
+
+
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
@@ -94,6 +130,12 @@ OPTIONS = (
            DEFAULT_HTTP_ADDRESS),
     Option("store", "URL", "duckdb:///PATH, relative to here, duckdb:////PATH, absolute, "
            "postgresql://USER@HOST/DATABASE, or memory:", str, "duckdb:///infertrace.duckdb"),
+    Option("otlp-http", "HOST:PORT", f"where to take OTLP over HTTP, or {OFF}", _address_or_off,
+           DEFAULT_OTLP_HTTP_ADDRESS),
+    Option("otlp-origin", "ORIGIN", "web pages of this origin may send there, such as "
+           "https://app.example.com; may be repeated (default: none)", _origins, is_list=True),
+    Option("default-model", "SERVICE=MODEL", "the model of spans of OTLP that do not say theirs; "
+           "may be repeated", _default_models, is_list=True),
     Option("retain", "AGE", "delete spans that started longer ago, such as 12h or 7d (default: "
            "keep all)", _duration, unit="ns"),
     Option("max-bytes", "SIZE", "delete the oldest spans when the store grows beyond it, such as "
@@ -102,10 +144,11 @@ OPTIONS = (
            _duration, "30s", "ns"),
     Option("token-file", "PATH", "file with the token that producers and readers must show; "
            "needed to listen beyond this machine", Path),
-    Option("tls-cert", "PATH", "PEM file with the certificate chain for gRPC; with --tls-key",
+    Option("tls-cert", "PATH", "PEM file with the certificate chain, for gRPC and HTTP; with "
+           "--tls-key",
            Path),
     Option("tls-key", "PATH", "PEM file with the key of that certificate", Path),
-    Option("tls-client-ca", "PATH", "PEM file with the authority whose producers alone may send "
+    Option("tls-client-ca", "PATH", "PEM file with the authority whose clients alone may connect "
            "(mTLS)", Path),
     Option("log-format", "FORMAT", "text, or json for one object a line", _one_of(LOG_FORMATS),
            "text"),
@@ -125,15 +168,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option in OPTIONS:
         default = "" if option.default is None else f" (default: {option.default})"
-        parser.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help + default)
+        parser.add_argument(
+            f"--{option.name}",
+            metavar=option.metavar,
+            help=option.help + default,
+            action="append" if option.is_list else "store",
+        )
 
 
 @dataclass(frozen=True)
 class Options:
-    """The value of each of `OPTIONS`, and in `sources`, by the same names, where it came from."""
+    """The value of each of `OPTIONS`, and in `sources`, by the same names, where it came from.
+
+    `given` has the names of those that somebody chose.
+    """
 
     grpc: str
     http: str
+    otlp_http: str | None
+    otlp_origin: tuple[str, ...] | None
+    default_model: Mapping[str, str] | None
     store: str
     retain_ns: int | None
     max_bytes: int | None
@@ -145,6 +199,7 @@ class Options:
     log_format: str
     log_level: str
     sources: Mapping[str, str]
+    given: frozenset[str]
 
 
 def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Options:
@@ -155,20 +210,25 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Option
     file = {} if path is None else _read(path, source)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    given: set[str] = set()
     for option in OPTIONS:
         text, source = getattr(arguments, option.key), f"--{option.name}"
+        if isinstance(text, list):
+            text = ",".join(text)
         if text is None and environ.get(option.variable):
             text, source = environ[option.variable], option.variable
         if text is None and option.name in file:
             text, source = file[option.name], f"{path}: {option.name}"
         if text is None:
             text = option.default
+        else:
+            given.add(option.field)
         try:
             values[option.field] = None if text is None else option.parse(text)
         except ValueError as error:
             raise OptionError(f"{source}: {error}") from None
         sources[option.field] = source
-    return Options(**values, sources=sources)
+    return Options(**values, sources=sources, given=frozenset(given))
 
 
 def _read(path: Path, source: str) -> dict[str, str]:

@@ -1,13 +1,19 @@
-"""A whole collector: gRPC in, a store, HTTP out."""
+"""A whole collector: gRPC and OTLP over HTTP in, a store, HTTP out."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Literal
 
 from infertrace.collector.authorization import BearerToken
 from infertrace.collector.counters import Counters
 from infertrace.collector.ingest.grpc_server import GrpcServer, require_free
+from infertrace.collector.ingest.other_signals import OtherSignals
+from infertrace.collector.ingest.otlp.default_models import DefaultModels
+from infertrace.collector.ingest.otlp_grpc import OtlpGrpcService
+from infertrace.collector.ingest.otlp_http import OtlpHttpApp
 from infertrace.collector.ingest.service import CollectorService
 from infertrace.collector.listen_address import AddressError, ListenAddress
 from infertrace.collector.query.app import create_app
@@ -39,7 +45,9 @@ class Collector:
     once. `start` raises ValueError for a bad store URL, TokenRequiredError for an address beyond
     this machine without a token, AddressError where it cannot listen, StoreError where the store
     cannot be opened, and TlsFileError for a file of `tls`. The store interrupts a query that takes
-    longer than `query_timeout_s` seconds. A collector can be started once.
+    longer than `query_timeout_s` seconds. Without `otlp_http_address` it takes OTLP over gRPC
+    alone; `otlp_origins` are those of web pages that may send there. `default_models` has the
+    models of services whose spans do not say theirs. A collector can be started once.
     """
 
     def __init__(
@@ -51,9 +59,17 @@ class Collector:
         retention: Retention = Retention(),  # noqa: B008 - it is immutable
         tls: TlsFiles | None = None,
         query_timeout_s: float = DEFAULT_QUERY_TIMEOUT_S,
+        otlp_http_address: str | None = None,
+        otlp_origins: Sequence[str] = (),
+        default_models: Mapping[str, str] | None = None,
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
+        self._otlp_http = (
+            None if otlp_http_address is None else ListenAddress.parse(otlp_http_address)
+        )
+        self._otlp_origins = otlp_origins
+        self._default_models = default_models
         self._store_url = store_url
         self._token = token
         self._retention = retention
@@ -71,21 +87,27 @@ class Collector:
         """Where HTTP listens; the real port once started."""
         return str(self._http)
 
+    @property
+    def otlp_http_address(self) -> str | None:
+        """Where OTLP over HTTP listens, if it does; the real port once started."""
+        return None if self._otlp_http is None else str(self._otlp_http)
+
     def start(self) -> None:
-        """Listen, open the store and answer; returns when both servers are ready."""
-        for address in (self._grpc, self._http):
-            if not address.is_loopback and self._token is None:
+        """Listen, open the store and answer; returns when all servers are ready."""
+        for address in (self._grpc, self._http, self._otlp_http):
+            if address and not address.is_loopback and self._token is None:
                 raise TokenRequiredError(
                     f"listening beyond this machine, on {address}, needs a token"
                 )
         credentials = None if self._tls is None else self._tls.credentials()
         with ExitStack() as stack:
             # The ports come first: a collector that cannot run must not create a store.
-            try:
-                http_server = HttpServer(self._http.host, self._http.port)
-            except OSError as error:
-                raise AddressError("http", self._http) from error
+            http_server = self._listen("http", self._http)
             stack.callback(http_server.close)
+            otlp_server = None
+            if self._otlp_http is not None:
+                otlp_server = self._listen("otlp_http", self._otlp_http)
+                stack.callback(otlp_server.close)
             require_free(self._grpc)
             store = open_store(self._store_url, self._query_timeout_s)
             stack.callback(_close, store)
@@ -101,7 +123,9 @@ class Collector:
             stack.callback(service.close)
             grpc_server = GrpcServer(self._grpc, credentials)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
-            grpc_server.start(service)
+            other_signals, models = OtherSignals(), DefaultModels(self._default_models)
+            otlp_service = OtlpGrpcService(service.ingestion, other_signals, models)
+            grpc_server.start({**service.methods, **otlp_service.methods})
             permits = None if self._token is None else self._token.permits
             threads = [
                 writer.thread,
@@ -109,14 +133,31 @@ class Collector:
                 http_server.thread,
                 grpc_server.thread,
             ]
+            if otlp_server is not None:
+                app = OtlpHttpApp(
+                    writer, counters, other_signals, models, self._token, self._otlp_origins
+                )
+                stack.callback(app.close)
+                stack.callback(otlp_server.stop, STOP_GRACE_S)
+                otlp_server.start(app)
+                threads.append(otlp_server.thread)
             threads += store.threads
             http_server.start(create_app(store, counters, threads, permits))
             self._grpc = grpc_server.address
             self._http = ListenAddress(self._http.host, http_server.port)
+            if self._otlp_http is not None and otlp_server is not None:
+                self._otlp_http = ListenAddress(self._otlp_http.host, otlp_server.port)
             self._stack = stack.pop_all()
 
+    def _listen(self, protocol: Literal["http", "otlp_http"], address: ListenAddress) -> HttpServer:
+        tls = None if self._tls is None else self._tls.context()
+        try:
+            return HttpServer(address.host, address.port, tls, protocol.replace("_", "-"))
+        except OSError as error:
+            raise AddressError(protocol, address) from error
+
     def stop(self) -> None:
-        """Finish the calls in progress, write the queued batches, close; at most about 15 s."""
+        """Finish the calls in progress, write the queued batches, close; at most about 20 s."""
         self._stack.close()
 
     def __enter__(self) -> Collector:

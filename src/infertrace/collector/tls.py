@@ -1,4 +1,4 @@
-"""TLS for the gRPC side of a collector."""
+"""TLS for all that a collector listens on."""
 
 from __future__ import annotations
 
@@ -35,8 +35,17 @@ class TlsFiles:
         """The credentials for the gRPC server; raises TlsFileError."""
         authority = None if self.client_authority is None else self._read("client_authority")
         pair = (self._read("key"), self._read("certificate"))
-        self._check(authority)
+        self._context(authority)
         return grpc.ssl_server_credentials([pair], authority, authority is not None)
+
+    def context(self) -> ssl.SSLContext:
+        """The context for an HTTP server; raises TlsFileError."""
+        authority = None if self.client_authority is None else self._read("client_authority")
+        self._read("key")
+        self._read("certificate")
+        context = self._context(authority)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _read(self, file: TlsFile) -> bytes:
         try:
@@ -44,8 +53,8 @@ class TlsFiles:
         except OSError as error:
             raise TlsFileError(file, error) from error
 
-    def _check(self, authority: bytes | None) -> None:
-        """Validate here: gRPC accepts bad files and then only reports that it cannot listen."""
+    def _context(self, authority: bytes | None) -> ssl.SSLContext:
+        """For gRPC, it validates: gRPC takes bad files, and then cannot listen without a reason."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # Given no password, OpenSSL would ask for one at the terminal.
@@ -59,6 +68,8 @@ class TlsFiles:
         try:
             if authority is not None:
                 context.load_verify_locations(cadata=authority.decode())
+                context.verify_mode = ssl.CERT_REQUIRED
         except (ssl.SSLError, ValueError):
             reason = f"expected PEM certificates, which {self.client_authority} does not hold"
             raise TlsFileError("client_authority", reason) from None
+        return context

@@ -1,4 +1,4 @@
-"""`infertrace collector`: takes spans in over gRPC, stores them, answers over HTTP."""
+"""`infertrace collector`: takes spans over gRPC and HTTP, stores them, answers over HTTP."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from infertrace.collector.options import OptionError, add_arguments, resolve
+from infertrace.collector.options import (
+    DEFAULT_OTLP_HTTP_ADDRESS,
+    OptionError,
+    Options,
+    add_arguments,
+    resolve,
+)
 from infertrace.commands.collector_logging import configure_logging
 from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
+
+if TYPE_CHECKING:
+    from infertrace.collector.server import Collector
 
 __all__ = ["USAGE_ERROR", "add_arguments", "run"]
 
@@ -64,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
             retention,
             tls,
             query_timeout_s=options.query_timeout_ns / 1e9,
+            otlp_http_address=_otlp_http_address(options),
+            otlp_origins=options.otlp_origin or (),
+            default_models=options.default_model,
         )
         collector.start()
     except AddressError as error:
@@ -77,15 +90,36 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, StoreError, OSError) as error:
         return _fail(str(error))
     _log.info("ready")
-    print(
+    ready = (
         f"infertrace collector: gRPC on {collector.grpc_address}, "
-        f"HTTP on {collector.http_address}, store {shown_url(options.store)}",
-        flush=True,
+        f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
+    print(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}", flush=True)
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()
     _log.info("stopped")
     return 0
+
+
+def _otlp_http_address(options: Options) -> str | None:
+    """Where to take OTLP over HTTP: nowhere if others have the default and nobody asked for it."""
+    from infertrace.collector.listen_address import ListenAddress, is_free
+
+    address = options.otlp_http
+    if address is None or "otlp_http" in options.given or is_free(ListenAddress.parse(address)):
+        return address
+    return None
+
+
+def _otlp_http_state(options: Options, collector: Collector) -> str:
+    if collector.otlp_http_address is not None:
+        return f"OTLP over HTTP on {collector.otlp_http_address}"
+    if options.otlp_http is None:
+        return "OTLP over HTTP is off"
+    return (
+        f"no OTLP over HTTP, since {DEFAULT_OTLP_HTTP_ADDRESS} is in use; choose another address "
+        "with --otlp-http"
+    )
 
 
 def _allow_open_files() -> None:

@@ -35,6 +35,7 @@ class CollectorProcess:
             [
                 *(sys.executable, "-m", "infertrace", "collector"),
                 *("--grpc", self.grpc, "--http", self.http, "--store", self._store),
+                *("--otlp-http", "off"),
             ],
             # These variables configure the machine's own collector, not this one.
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},

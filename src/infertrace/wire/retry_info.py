@@ -18,6 +18,7 @@ from infertrace.wire.protobuf import WireError, delimited, delimited_fields, var
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 RETRY_INFO_KEY = "google.rpc.retryinfo-bin"
+"""Carries a RetryInfo by itself, without google.rpc.Status around it."""
 
 _RESOURCE_EXHAUSTED = 8
 _TYPE_URL = "type.googleapis.com/google.rpc.RetryInfo"
@@ -25,14 +26,18 @@ _TYPE_URL = "type.googleapis.com/google.rpc.RetryInfo"
 
 def retry_details(message: str, delay_s: int) -> bytes:
     """A google.rpc.Status RESOURCE_EXHAUSTED that asks for a retry after `delay_s` seconds."""
-    retry_info = delimited(b"\x0a", Duration(seconds=delay_s).SerializeToString())
-    details = Any(type_url=_TYPE_URL, value=retry_info).SerializeToString()
+    details = Any(type_url=_TYPE_URL, value=retry_info(delay_s)).SerializeToString()
     return (
         b"\x08"
         + varint(_RESOURCE_EXHAUSTED)
         + delimited(b"\x12", message.encode())
         + delimited(b"\x1a", details)
     )
+
+
+def retry_info(delay_s: int) -> bytes:
+    """A google.rpc.RetryInfo."""
+    return delimited(b"\x0a", Duration(seconds=delay_s).SerializeToString())
 
 
 def retry_delay_s(status: bytes) -> float | None:
@@ -47,10 +52,10 @@ def retry_delay_s(status: bytes) -> float | None:
     return None
 
 
-def retry_info_delay_s(retry_info: bytes) -> float | None:
+def retry_info_delay_s(encoded: bytes) -> float | None:
     """The delay in seconds of a google.rpc.RetryInfo; None where it has none."""
     try:
-        for delay in delimited_fields(retry_info, 1):
+        for delay in delimited_fields(encoded, 1):
             duration = Duration.FromString(delay)
             return float(duration.seconds + duration.nanos / 1e9)
     except (DecodeError, WireError):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from infertrace.collector.background_thread import BackgroundThread
-from infertrace.collector.ingest.service import CollectorService, Context
-from infertrace.collector.listen_address import AddressError, ListenAddress
-from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
+from infertrace.collector.ingest.grpc_calls import GrpcMethod
+from infertrace.collector.listen_address import AddressError, ListenAddress, is_free
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # what OTLP recommends; a service may take less
 MAX_CALLS_PER_CONNECTION = 1_024  # a client queues further ones itself
 # Calls that gRPC has not handed over yet. By default it refuses some at random from 1,000 on,
 # without a time to retry after.
@@ -25,19 +23,13 @@ IDLE_MS = 300_000  # without a call, then the connection is closed; a producer o
 KEEPALIVE_MS = 60_000  # detects producers whose machine is gone
 MIN_PING_INTERVAL_MS = 10_000
 
-_SERVICE_NAME = "infertrace.v1.CollectorService"
-
-Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 
 def require_free(address: ListenAddress) -> None:
     """Raise AddressError if `address` is taken; gRPC would log that in its own format."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        socket.create_server((address.host, address.port), family=family).close()
-    except OSError as error:
-        raise AddressError("grpc", address) from error
+    if not is_free(address):
+        raise AddressError("grpc", address)
 
 
 class GrpcServer:
@@ -85,18 +77,18 @@ class GrpcServer:
             return self._server.add_insecure_port(str(address))
         return self._server.add_secure_port(str(address), credentials)
 
-    def start(self, service: CollectorService) -> None:
-        """Start answering calls with `service`."""
-        handlers = {
-            "SendSpan": _handler(service.send_span, SendSpanResponse.SerializeToString),
-            "SendSpanBatch": _handler(
-                service.send_span_batch, SendSpanBatchResponse.SerializeToString
-            ),
-        }
+    def start(self, methods: Mapping[str, GrpcMethod]) -> None:
+        """Start answering calls with `methods`, by their paths `SERVICE/METHOD`."""
         assert self._server is not None
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),)
-        )
+        for path, method in methods.items():
+            service, _, name = path.partition("/")
+            # No deserializer: the service checks the bytes before they become objects.
+            handler: Any = grpc.stream_unary_rpc_method_handler(
+                method, request_deserializer=None, response_serializer=None
+            )
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, {name: handler}),)
+            )
         self._run(self._server.start())
 
     def stop(self, grace_s: float) -> None:
@@ -117,13 +109,3 @@ class GrpcServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.thread.stop()
         self._loop.close()
-
-
-def _handler(
-    method: Callable[[AsyncIterator[bytes], Context], Awaitable[Response]],
-    serialize: Callable[[Response], bytes],
-) -> grpc.RpcMethodHandler[Any, Any]:
-    # No deserializer: the service checks the bytes before they become objects.
-    return grpc.stream_unary_rpc_method_handler(
-        method, request_deserializer=None, response_serializer=serialize
-    )

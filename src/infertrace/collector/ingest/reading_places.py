@@ -63,16 +63,19 @@ class ReadingPlaces:
         self._next_look: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def read(self, peer: str, receive: Callable[[], Awaitable[Body]]) -> AsyncIterator[Body]:
+    async def read(
+        self, peer: str, receive: Callable[[], Awaitable[Body]], timeout_s: float | None = None
+    ) -> AsyncIterator[Body]:
         """The body that `receive` returns; the place is free again after the block.
 
-        Raises NoPlaceError and SlowBodyError.
+        `timeout_s` shortens that of the limits. Raises NoPlaceError and SlowBodyError.
         """
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._limits.timeout_s
+        timeout_s = min(timeout_s or self._limits.timeout_s, self._limits.timeout_s)
+        deadline_s = loop.time() + timeout_s
         call = _Call(peer, loop.create_future(), loop.create_future())
         try:
-            await self._enter(call)
+            await self._enter(call, timeout_s)
             yield await self._received(call, receive, deadline_s)
         finally:
             if call.let_in.done() and call.let_in.result():
@@ -82,7 +85,7 @@ class ReadingPlaces:
                     del self._taken[peer]
             self._look()
 
-    async def _enter(self, call: _Call) -> None:
+    async def _enter(self, call: _Call, timeout_s: float) -> None:
         self._waiting[call] = None
         if len(self._waiting) > self._limits.max_waiting:
             oldest = next(iter(self._waiting))
@@ -90,7 +93,7 @@ class ReadingPlaces:
             oldest.let_in.set_result(False)
         self._look()
         try:
-            await asyncio.wait({call.let_in}, timeout=self._limits.timeout_s)
+            await asyncio.wait({call.let_in}, timeout=timeout_s)
         finally:
             self._waiting.pop(call, None)
         if not call.let_in.done() or not call.let_in.result():

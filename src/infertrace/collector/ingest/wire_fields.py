@@ -31,6 +31,10 @@ class RequestError(ValueError):
     """The request as a whole cannot be taken; the text says why."""
 
 
+class RequestTooLargeError(RequestError):
+    """The request has more bytes than one may have."""
+
+
 @dataclass(frozen=True)
 class RequestFields:
     """The positions of the spans in a request, and the bytes of its other fields."""

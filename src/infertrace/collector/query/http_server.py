@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from infertrace.collector.background_thread import BackgroundThread
 
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 1_024
 MAX_HEADER_BYTES = 32 * 1024
 REQUEST_TIMEOUT_S = 10  # for a client to send its whole request
+HANDSHAKE_TIMEOUT_S = 10  # of TLS
 ANSWER_TIMEOUT_S = 30  # for a client to read what waits to be sent
 KEEP_ALIVE_S = 15
 START_TIMEOUT_S = 30
@@ -99,13 +100,29 @@ class BoundedProtocol(H11Protocol):
 
 
 class _ThreadedServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, is_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, is_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
         self._is_ready = is_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn's own listeners give a client a minute for the handshake of TLS.
+        await super().startup([])
+        for each in sockets or []:
+            server = await asyncio.get_running_loop().create_server(
+                self._protocol,
+                sock=each,
+                backlog=MAX_CONNECTIONS,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_TIMEOUT_S,
+            )
+            self.servers.append(server)
         self._is_ready()
+
+    def _protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -119,22 +136,28 @@ class _ThreadedServer(uvicorn.Server):
 
 
 class HttpServer:
-    """Listens once constructed, which may raise OSError; answers once started."""
+    """Listens once constructed, which may raise OSError; answers once started.
 
-    def __init__(self, host: str, port: int) -> None:
+    With `tls`, it speaks HTTPS alone. `name` is that of its thread.
+    """
+
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, name: str = "http"
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
         # asyncio sets this only on sockets that name their protocol, which this one does not.
         # Without it, the body of an answer waits 40 ms for its head. Accepted sockets inherit it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
+        self._tls = tls
         self._server: _ThreadedServer | None = None
         self._is_ready = threading.Event()
         self._is_stopping = False
-        self.thread = BackgroundThread("http", self._serve)
+        self.thread = BackgroundThread(name, self._serve)
 
-    def start(self, app: FastAPI) -> None:
-        """Answer with `app`; returns once the first request can be answered."""
+    def start(self, app: Callable[..., Any]) -> None:
+        """Answer with `app`, which is of ASGI; returns once the first request can be answered."""
         options: dict[str, Any] = {
             "http": BoundedProtocol,
             "ws": "none",
@@ -157,7 +180,7 @@ class HttpServer:
             thread.does_well()
             self._is_ready.set()
 
-        self._server = _ThreadedServer(self._config, is_ready)
+        self._server = _ThreadedServer(self._config, self._tls, is_ready)
         # A copy, since the server closes the socket that it gets.
         with self._socket.dup() as copy:
             self._server.run([copy])

@@ -14,8 +14,8 @@ from infertrace.collector.counters import Counters
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _COUNTERS = {
-    "requests": "gRPC requests received.",
-    "requests_refused": "gRPC requests answered by error.",
+    "requests": "Requests received, of all protocols that bring spans.",
+    "requests_refused": "Those answered by error.",
     "spans_accepted": "Valid spans made durable.",
     "spans_rejected": "Invalid spans left out.",
     "spans_duplicate": "Accepted spans stored before.",
