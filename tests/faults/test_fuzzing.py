@@ -1,4 +1,4 @@
-"""Bytes as a spool, a span's values, a request of OTLP: by hypothesis, and coverage-guided at night."""
+"""Bytes as a spool, a span, a request of OTLP: by hypothesis, and coverage-guided at night."""
 
 from __future__ import annotations
 
