@@ -63,12 +63,10 @@ def sent(request: pytest.FixtureRequest) -> Iterator[Sent]:
 
 def usage_of(answer: dict[str, Any]) -> tuple[int, int] | None:
     usage = answer.get("usage") or {}
-    given = usage.get("prompt_tokens", usage.get("input_tokens"))
-    return (
-        None
-        if given is None
-        else (given, usage.get("completion_tokens", usage.get("output_tokens")))
-    )
+    for names in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
+        if names[0] in usage:
+            return usage[names[0]], usage[names[1]]
+    return None
 
 
 # Spans; of them those with a model, with tokens, with the time to the first token.
