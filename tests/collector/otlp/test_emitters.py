@@ -1,4 +1,4 @@
-"""Real programs' requests, byte for byte: each span is stored, with the tokens that the server knew.
+"""Real programs' requests, byte for byte: each span is stored, with the tokens of the server.
 
 `emitters/` has one folder for each run of a program: its requests in the order in which they came,
 and in `truth.json` what the server answered to each call. They were recorded on one machine, whose
@@ -8,6 +8,7 @@ paths and host id were replaced by texts of the same length.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,6 @@ class Sent:
 
     def __init__(self, folder: Path, collector: Collector) -> None:
         self.query = httpx.Client(base_url=f"http://{collector.http_address}")
-        self.spans_sent = 0
         for path in sorted(folder.glob("traces-*")):
             kind = "json" if path.suffix == ".json" else "x-protobuf"
             answer = httpx.post(
@@ -41,7 +41,9 @@ class Sent:
         self.truth = json.loads(truth.read_text())["requests"] if truth.exists() else []
 
     def spans(self, **where: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.query.get("/spans", params={"limit": 10_000, **where}).json()
+        found: list[dict[str, Any]] = self.query.get(
+            "/spans", params={"limit": 10_000, **where}
+        ).json()
         return found
 
 
@@ -54,12 +56,17 @@ def sent(request: pytest.FixtureRequest) -> Iterator[Sent]:
         otlp_http_address="127.0.0.1:0",
         default_models=VLLM,
     ) as collector:
-        yield Sent(EMITTERS / request.param, collector)
+        made = Sent(EMITTERS / request.param, collector)
+        yield made
+        made.query.close()
 
 
 def usage_of(answer: dict[str, Any]) -> tuple[int, int] | None:
-    usage = answer.get("usage")
-    return None if not usage else (usage["prompt_tokens"], usage["completion_tokens"])
+    usage = answer.get("usage") or {}
+    for names in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
+        if names[0] in usage:
+            return usage[names[0]], usage[names[1]]
+    return None
 
 
 # Spans; of them those with a model, with tokens, with the time to the first token.
@@ -74,7 +81,7 @@ COUNTS = {
     "openai-v2-grpc-default": (13, 10, 6, 0),
     "openai-v2-grpc-latest-span-and-event": (13, 10, 6, 0),
     "openinference-http": (14, 9, 7, 3),
-    "python-json": (15, 10, 7, 3),
+    "python-json": (15, 11, 7, 3),
     "retry-python-grpc": (3, 0, 0, 0),
     "retry-telemetrygen-http": (2, 0, 0, 0),
     "rust-http": (21, 5, 5, 0),
@@ -91,18 +98,11 @@ COUNTS = {
 @pytest.mark.parametrize(("sent", "counts"), COUNTS.items(), ids=COUNTS, indirect=["sent"])
 def test_what_each_span_says(sent: Sent, counts: tuple[int, int, int, int]) -> None:
     spans = sent.spans()
-    found = Counter(
-        key
-        for span in spans
+    with_each = [
+        sum(key in span for span in spans)
         for key in ("model_name", "input_tokens", "time_to_first_token_ms")
-        if key in span
-    )
-    assert (len(spans), *found.values()) == counts or (
-        len(spans),
-        found["model_name"],
-        found["input_tokens"],
-        found["time_to_first_token_ms"],
-    ) == counts
+    ]
+    assert (len(spans), *with_each) == counts
     for span in spans:
         if "time_to_first_token_ms" in span:
             assert 0 < span["time_to_first_token_ms"] <= span["duration_ms"]
@@ -123,7 +123,7 @@ CHECKED = {
     "traceloop-grpc": 7,
     "traceloop-old-0.40-grpc": 6,
     "litellm-otlp_grpc": 6,
-    "vllm-grpc-detailed": 33,
+    "vllm-grpc-detailed": 31,  # one call was not sampled; two had the same id
     "web-vllm-grpc-oldhttp": 6,
 }
 
@@ -139,7 +139,9 @@ def test_tokens_are_those_of_the_server(sent: Sent, checked: int) -> None:
     by_request: dict[str, list[dict[str, Any]]] = {}
     for span in sent.spans():
         if "request_id" in span and "output_tokens" in span:
-            by_request.setdefault(span["request_id"], []).append(span)
+            # vLLM adds the number of the prompt to the id of a completion.
+            request_id = re.sub(r"^(cmpl-\w+)-\d+$", r"\1", span["request_id"])
+            by_request.setdefault(request_id, []).append(span)
     equal = 0
     for answer in sent.truth:
         usage = usage_of(answer)
