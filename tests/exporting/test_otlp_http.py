@@ -490,3 +490,17 @@ def test_the_traced_process_loads_nothing_of_it(backend: Any, receiver: HttpOtlp
     )
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
     assert len(receiver.spans) == 1
+
+
+def test_it_needs_no_grpc(backend: Any, receiver: HttpOtlpReceiver, sender: str) -> None:
+    done = run_program(
+        backend,
+        f"""
+        tracer = infertrace.Tracer("{receiver.endpoint}", protocol="otlp/http")
+        tracer.start_span("m").end()
+        assert tracer.shutdown(30), tracer.stats()
+        """,
+        first="import sys; sys.modules['grpc'] = None",
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(receiver.spans) == 1
