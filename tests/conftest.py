@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import infertrace
@@ -16,6 +17,10 @@ from grpc_receiver import Receiver
 from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
 from tcp_proxy import TcpProxy
+
+# A busy machine takes any time for an example.
+hypothesis.settings.register_profile("infertrace", deadline=None)
+hypothesis.settings.load_profile("infertrace")
 
 # What `-m "not slow"` excludes, by file, folder or test in tests/, and why. A test that starts a
 # PostgreSQL server is slow wherever it is.

@@ -30,12 +30,16 @@ from infertrace.buffering.spool_file import (
     room_for,
 )
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
+from infertrace.collector.ingest import decoder_choice
+from infertrace.collector.ingest.otlp.export_request import read_export_request
+from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.spool_drain import drain
 from infertrace.generated.span_setters import SETTERS
 from infertrace.limits import MAX_SPAN_BYTES
 
+EMITTERS: Final = Path(__file__).parent / "collector" / "otlp" / "emitters"
 _HEADER_BYTES: Final = 256
 _COUNTERS: Final = 12
 
@@ -176,12 +180,30 @@ def _record(source: Source, recording: Recording) -> None:
     made.end()
 
 
+def otlp(data: bytes) -> None:
+    """Any bytes as a request of OTLP: both translators and both decoders make the same of them."""
+    outcomes: list[Any] = []
+    for name in ("native", "pure"):
+        try:
+            exported = read_export_request(data, name)
+        except RequestError as error:
+            outcomes.append(str(error))
+            continue
+        spans = decoder_choice.select(name).decode(exported.spans)
+        outcomes.append((exported, spans.rows.to_pydict(), spans.rejections))
+        assert spans.span_count == exported.span_count
+    assert repr(outcomes[0]) == repr(outcomes[1])
+
+
 def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def seeds(folder: Path) -> None:
-    """Seed files: intact spools, as a process leaves them."""
+def seeds(folder: Path, target: str = "spool") -> None:
+    """Seed files: real requests of OTLP, else intact spools, as a process leaves them."""
+    if target == "otlp":
+        _requests(folder)
+        return
     for count in (0, 1, 30):
         recording = Recording(backends.select("pure"), max_buffer_bytes=4096, max_batch_bytes=1024)
         file = SpoolFile(
@@ -195,7 +217,13 @@ def seeds(folder: Path) -> None:
         file.close(keep=False)
 
 
-TARGETS: Final = {"spool": spool, "span": span}
+def _requests(folder: Path) -> None:
+    """Real requests."""
+    for path in sorted(EMITTERS.glob("*/traces-*.binpb")):
+        (folder / f"{path.parent.name} {path.stem}").write_bytes(path.read_bytes())
+
+
+TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp}
 
 if __name__ == "__main__":
     import atheris  # type: ignore[import-untyped]

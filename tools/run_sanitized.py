@@ -32,6 +32,7 @@ SUITE = (
     "tests/native/test_span_bounds.py",
     "tests/native/test_delivery_loop.py",
     "tests/collector/test_decoder.py",
+    "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",
 )
 ON_NATIVE_ONLY = ("-k", "not pure")

@@ -1,4 +1,4 @@
-"""Bytes as a spool and as a span's values: by hypothesis, and coverage-guided at night."""
+"""Bytes as a spool, a span, a request of OTLP: by hypothesis, and coverage-guided at night."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fuzz_targets
 
 NIGHTLY_S = 300
-MAX_BYTES = {"spool": 20_000, "span": 2_000}
+MAX_BYTES = {"spool": 20_000, "span": 2_000, "otlp": 4_000}
 PIECE = st.binary(max_size=40) | st.integers(0, 255).map(lambda number: bytes((number,)))
 BYTES = st.lists(PIECE).map(b"".join)
 
@@ -38,7 +38,7 @@ def test_a_whole_spool_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", fuzz_targets.TARGETS)
 def test_coverage_guided(name: str, tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
-    fuzz_targets.seeds(tmp_path / "corpus")
+    fuzz_targets.seeds(tmp_path / "corpus", name)
     done = subprocess.run(
         [
             *(sys.executable, fuzz_targets.__file__, name, str(tmp_path / "corpus")),
