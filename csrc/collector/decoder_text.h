@@ -113,9 +113,14 @@ static int json_base64(text_buffer *t, const uint8_t *p, size_t size) {
 }
 
 static int json_integer(text_buffer *t, int64_t value) {
-    char digits[24];
-    int size = snprintf(digits, sizeof digits, "%lld", (long long)value);
-    return text_put(t, digits, (size_t)size);
+    char digits[24], *p = digits + sizeof digits;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do {
+        *--p = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (value < 0) *--p = '-';
+    return text_put(t, p, (size_t)(digits + sizeof digits - p));
 }
 
 /* The shortest decimal digits that read back as `value` (finite, not zero, positive), and their

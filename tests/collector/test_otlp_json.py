@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +419,18 @@ def test_nesting_is_bounded(translator: OtlpJson) -> None:
     assert translated(translator, request_of(deep)) == referee(request_of(deep))
     raw = translator.export_request(json.dumps(request_of(too_deep)).encode())
     assert list(decode_export(raw).batch.rejected_positions) == [0]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"{"])
+def test_the_collection_of_garbage_goes_on(translator: OtlpJson, body: bytes) -> None:
+    for is_enabled in (False, True):
+        (gc.enable if is_enabled else gc.disable)()
+        try:
+            with suppress(RequestError):
+                translator.export_request(body)
+            assert gc.isenabled() == is_enabled
+        finally:
+            gc.enable()
 
 
 def test_a_body_of_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,11 @@ class OtlpHttpApp:
                 "type": "http.response.start",
                 "status": int(answer.status),
                 "headers": [
-                    *([(b"content-type", answer.content_type.encode())] * bool(answer.body)),
+                    *(
+                        [(b"content-type", answer.content_type.encode())]
+                        if answer.content_type
+                        else []
+                    ),
                     (b"content-length", b"%d" % len(answer.body)),
                     *answer.headers,
                     *allowed,

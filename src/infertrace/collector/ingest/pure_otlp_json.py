@@ -11,6 +11,7 @@ This file runs as it is, and compiled by Cython.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import struct
@@ -81,6 +82,18 @@ def export_request(text: bytes) -> bytes:
         raise RequestTooLargeError(
             f"body: expected at most {MAX_JSON_BYTES} bytes and {MAX_JSON_MARKS} values in JSON"
         )
+    # The collector of garbage would walk through the new objects several times, which more than
+    # doubles the time of parsing, and none of them is in a cycle.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return _export_request(_parsed(text))
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _parsed(text: bytes) -> Any:
     try:
         request = json.loads(text.decode("utf-8-sig"))
     except RecursionError:
@@ -89,6 +102,10 @@ def export_request(text: bytes) -> bytes:
         raise RequestError(f"body: not JSON: {error}") from None
     if not isinstance(request, dict):
         raise RequestError("body: expected a JSON object")
+    return request
+
+
+def _export_request(request: Any) -> bytes:
     out = bytearray()
     for index, group in enumerate(_groups(request, "resourceSpans", "")):
         path = f"resourceSpans[{index}]"
