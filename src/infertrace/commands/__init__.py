@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "collector": (collector, "take spans in over gRPC, store them, answer over HTTP"),
         "demo": (demo, "a simulated model server, traced into a collector"),
         "doctor": (doctor, "say whether spans get from here to the collector, and why not"),
-        "export": (export, "write stored spans as Parquet files, by day and model"),
-        "replay": (replay, "send what a tracer wrote to a file to a collector"),
+        "export": (export, "write stored spans as Parquet files, or as a file of OTLP"),
+        "replay": (replay, "send what a file holds to a collector: a tracer's, or OTLP"),
         "spool": (spool, "deliver what dead processes left in a directory of spools"),
     }
     # Not the first lines of their docstrings: `python -OO` drops those.

@@ -1,4 +1,7 @@
-"""`infertrace replay`: sends the spans in a tracer's file (`file:///PATH`) to a collector."""
+"""`infertrace replay`: sends the spans of files to a collector.
+
+A file is a tracer's (`file:///PATH`), or OTLP in JSON, one request a line.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infertrace.commands.replayed_files import ReplayedRequest, read_requests
+
 if TYPE_CHECKING:
+    from infertrace.configuration import Settings
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.transport import Transport
 
@@ -42,11 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
     Sending a file twice does no harm: the collector keeps one of each span.
     """
-    from infertrace import backend
     from infertrace.configuration import resolve
     from infertrace.exporting.answer import SendError
-    from infertrace.exporting.choice import choose_transport
-    from infertrace.exporting.file_transport import Unreadable, read_batches
+    from infertrace.exporting.file_transport import Unreadable
 
     try:
         settings = resolve({"endpoint": args.to, "sender_process": False}, os.environ)
@@ -54,36 +58,91 @@ def run(args: argparse.Namespace) -> int:
         return _say(str(error).replace("endpoint:", "--to:"), USAGE_ERROR)
     if settings.endpoint.startswith("file:"):
         return _say("--to: expected a collector, got a file", USAGE_ERROR)
-    try:
-        transport = choose_transport(settings, backend.selected)()
-    except SendError as error:
-        return _say(str(error), 1)
-    batches = accepted = rejected = refused = 0
+    replay = _Replay(settings, args.patience)
     status = 0
     for path in args.file:
         try:
-            for request in read_batches(path):
-                try:
-                    answer = _send(transport, request, args.patience)
-                except SendError as error:
-                    refused += 1
-                    status = _say(f"{path}: batch {batches + 1}: {error}", 1)
-                else:
-                    accepted += answer.accepted_count
-                    rejected += answer.rejected_count
-                batches += 1
-        except (OSError, Unreadable) as error:
+            for request in read_requests(path):
+                reason = replay.send(request)
+                if reason:
+                    status = _say(f"{path}: batch {replay.batch_count}: {reason}", 1)
+        except (OSError, Unreadable, SendError) as error:
             status = _say(str(error), 1)
-    transport.close()
-    print(f"{batches} batches, {refused} not taken; {accepted} spans accepted, {rejected} rejected")
-    return status or int(rejected > 0)
+    replay.close()
+    print(replay.summary())
+    return status or int(replay.rejected_count > 0)
 
 
-def _send(transport: Transport, request: bytes, patience_s: float) -> Answer:
+class _Replay:
+    """Sends requests of either kind, and counts what became of their spans."""
+
+    def __init__(self, settings: Settings, patience_s: float) -> None:
+        self._settings = settings
+        self._patience_s = patience_s
+        self._transports: dict[bool, Transport] = {}
+        self.batch_count = self.rejected_count = 0
+        self._refused_count = self._accepted_count = self._kept_count = 0
+
+    def send(self, request: ReplayedRequest) -> str:
+        """Send it; why it was not taken, or nothing. Raises SendError for a bad endpoint."""
+        from infertrace.exporting.answer import SendError
+
+        self.batch_count += 1
+        transport = self._transport(request.is_otlp)
+        reason = request.error
+        if not reason:
+            try:
+                answer = _send(transport, request.body, request.span_count, self._patience_s)
+            except SendError as error:
+                reason = str(error)
+            else:
+                self._accepted_count += answer.accepted_count
+                self.rejected_count += answer.rejected_count
+                return ""
+        self._refused_count += 1
+        self._kept_count += request.span_count
+        return reason
+
+    def _transport(self, is_otlp: bool) -> Transport:
+        if is_otlp not in self._transports:
+            self._transports[is_otlp] = _open(self._settings, is_otlp)
+        return self._transports[is_otlp]
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+
+    def summary(self) -> str:
+        return (
+            f"{self.batch_count} batches, {self._refused_count} not taken; "
+            f"{self._accepted_count} spans accepted, {self.rejected_count} rejected, "
+            f"{self._kept_count} not taken"
+        )
+
+
+def _open(settings: Settings, is_otlp: bool) -> Transport:
+    """The way to the endpoint; raises SendError. What is OTLP goes there as that."""
+    from infertrace import backend
     from infertrace.exporting.answer import Retryable
-    from infertrace.exporting.envelope import count_spans
+    from infertrace.exporting.choice import choose_transport, open_here
+    from infertrace.exporting.target import Target
 
-    span_count = count_spans(request)
+    if not is_otlp:
+        return choose_transport(settings, backend.selected)()
+    from infertrace.exporting.otlp_request_wire import OtlpRequestWire
+
+    target = Target.of(settings)
+    if target.wire == "infertrace":
+        target = target._replace(wire="otlp/grpc")
+    try:
+        return open_here(target, OtlpRequestWire())
+    except (OSError, ValueError) as error:
+        raise Retryable(str(error)) from None
+
+
+def _send(transport: Transport, request: bytes, span_count: int, patience_s: float) -> Answer:
+    from infertrace.exporting.answer import Retryable
+
     deadline = time.monotonic() + patience_s
     while True:
         try:

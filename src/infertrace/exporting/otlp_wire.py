@@ -38,13 +38,18 @@ class OtlpWire(Wire):
         return Encoded(body or None, sent, max(span_count - sent, 0), reason)
 
     def read(self, reply: bytes, encoded: Encoded) -> Answer:
-        try:
-            rejected, message = read_response(reply)
-        except WireError:
-            raise Refused("the answer is not of OTLP") from None
-        rejected = max(0, min(rejected, encoded.span_count))
-        return Answer(
-            encoded.span_count - rejected,
-            encoded.rejected_count + rejected,
-            message or encoded.rejection_reason,
-        )
+        return read_answer(reply, encoded)
+
+
+def read_answer(reply: bytes, encoded: Encoded) -> Answer:
+    """What an answer of OTLP says of all spans of the envelope; raises Refused if it is none."""
+    try:
+        rejected, message = read_response(reply)
+    except WireError:
+        raise Refused("the answer is not of OTLP") from None
+    rejected = max(0, min(rejected, encoded.span_count))
+    return Answer(
+        encoded.span_count - rejected,
+        encoded.rejected_count + rejected,
+        message or encoded.rejection_reason,
+    )

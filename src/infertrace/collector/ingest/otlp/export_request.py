@@ -12,12 +12,13 @@ from typing import Final
 from infertrace.collector.ingest.otlp.attribute_values import AttributeReader, fields
 from infertrace.collector.ingest.otlp.translator import Translation, choose_translation
 from infertrace.collector.ingest.wire_fields import RequestError
-from infertrace.wire.protobuf import WireError, delimited
+from infertrace.wire.protobuf import WireError, delimited, varint
 
 MAX_SPANS: Final = 262_144  # in one request
 MAX_GROUPS: Final = 65_536  # resources in one request, scopes of each
 MAX_NAME_BYTES: Final = 256  # of a service, of a scope and of its version: each span repeats them
 MAX_SCOPE_ATTRIBUTES_BYTES: Final = 512  # which each span repeats too
+UINT32_MASK: Final = 2**32 - 1
 KNOWN_PARTS: Final = 4_096  # resources and scopes that are not read again
 DROPPED_COUNT_KEY: Final = b"otel.dropped_attributes_count"
 
@@ -88,8 +89,8 @@ def read_resource(raw: bytes) -> tuple[bytes, bytes]:
         elif number == 2 and isinstance(value, int):
             dropped = value
     if dropped:
-        count = delimited(b"\x0a", DROPPED_COUNT_KEY) + b"\x12\x02\x18\x01"
-        out += delimited(b"\x0a", count)
+        count = delimited(b"\x12", b"\x18" + varint(dropped & UINT32_MASK))
+        out += delimited(b"\x0a", delimited(b"\x0a", DROPPED_COUNT_KEY) + count)
     return out, _name_field(b"\x22", service_name)
 
 

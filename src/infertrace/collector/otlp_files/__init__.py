@@ -1,0 +1,1 @@
+"""Stored spans as files of OTLP in JSON, one request a line."""
