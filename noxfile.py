@@ -81,6 +81,7 @@ def types(session: nox.Session) -> None:
         "infertrace.collector.ingest.otlp.native_translator",
         "infertrace.collector.store.native_id_filters",
         "infertrace.collector.store.postgres.native_copy_rows",
+        "infertrace.otlp.native_export_translator",
         *("--mypy-config-file", "pyproject.toml"),
         *("--allowlist", "tools/stubtest-allowlist.txt"),
     )

@@ -19,6 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 QUESTIONS = (  # in the order of the budgets
     "span_cost",
     "exporter_cpu",
+    "otlp_translation",
     "loop_latency",
     "import_cost",
     "memory",

@@ -16,21 +16,25 @@ from pathlib import Path
 
 from bench import contenders, sender
 from bench.contenders import Contender
-from bench.harness import Answer, run_part, run_rounds, verdict
+from bench.harness import Answer, ratios, run_part, run_rounds, verdict
 from bench.loops import loop_of
 from bench.markdown import table, with_spread
 from bench.receiver import running_receiver
 
 NATIVE = "infertrace native"
+NATIVE_OTLP = "infertrace native, OTLP"
+RIVAL = "OpenTelemetry SDK"
 BUDGET_US = 0.15
+LEAST_RATIO = 40
 POLL_S = 0.0005
 DELIVERY_TIMEOUT_S = 60
 # Two bursts of infertrace fit into its buffer; OpenTelemetry's is its batch.
 CONTENDERS: dict[str, tuple[Callable[[], Contender], int, int]] = {
     # name: contender, spans in a burst, bursts
     NATIVE: (contenders.native, 20_000, 25),
+    NATIVE_OTLP: (lambda: contenders.Infertrace("native", protocol="otlp/grpc"), 20_000, 25),
     "infertrace pure": (contenders.pure, 4_000, 25),
-    "OpenTelemetry SDK": (lambda: contenders.OpenTelemetry(sending=True), 512, 40),
+    RIVAL: (lambda: contenders.OpenTelemetry(sending=True), 512, 40),
 }
 FAST_SHARE = 5
 KEYS = "traced process", "sender process", "both"
@@ -93,6 +97,14 @@ def measure(folder: Path, fast: bool) -> Answer:
         for where, values in results[NATIVE].items()
         if where != "sender process"
     ]
+    verdicts.append(
+        verdict(
+            "exporting by OTLP, OpenTelemetry's SDK over infertrace native",
+            ratios(results[RIVAL]["both"], results[NATIVE_OTLP]["both"]),
+            "times",
+            at_least=LEAST_RATIO,
+        )
+    )
     return Answer({"rounds": rounds, "microseconds": results}, tables, verdicts)
 
 

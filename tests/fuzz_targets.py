@@ -1,4 +1,5 @@
-"""The fuzz targets: bytes that become a spool, or the values of a span on both backends.
+"""The fuzz targets: bytes that become a spool, the values of a span on both backends, a request of
+OTLP, or an envelope that becomes one.
 
     python tests/fuzz_targets.py TARGET CORPUS [-max_total_time=SECONDS ...]
 
@@ -17,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from backend_recording import Recording, available_backends
 from infertrace import backend as backends
@@ -38,6 +41,7 @@ from infertrace.exporting.envelope import Request
 from infertrace.exporting.spool_drain import drain
 from infertrace.generated.span_setters import SETTERS
 from infertrace.limits import MAX_SPAN_BYTES
+from infertrace.otlp import translator_choice
 
 EMITTERS: Final = Path(__file__).parent / "collector" / "otlp" / "emitters"
 _HEADER_BYTES: Final = 256
@@ -195,6 +199,20 @@ def otlp(data: bytes) -> None:
     assert repr(outcomes[0]) == repr(outcomes[1])
 
 
+def envelope(data: bytes) -> None:
+    """Whatever an envelope holds, both translators write the same, and the runtime reads it."""
+    raw = data[1:]
+    conventions = data[0] if data else 0
+    made = {
+        translator_choice.select(name).translate(raw, conventions & 7, b"infertrace", b"1")
+        for name in available_backends()
+    }
+    (result,) = made
+    request = ExportTraceServiceRequest.FromString(result.request)
+    scopes = (scope for group in request.resource_spans for scope in group.scope_spans)
+    assert sum(len(scope.spans) for scope in scopes) == result.span_count
+
+
 def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -215,6 +233,10 @@ def seeds(folder: Path, target: str = "spool") -> None:
         (folder / f"{count} spans").write_bytes(b"\0" + file.path.read_bytes())
         recording.recorder.detach_spool()
         file.close(keep=False)
+    recording.start_span("m", tags={"a": "b"}, attributes={"c": 1.5, "d": "e"}).end()
+    batch = recording.recorder.take()
+    assert batch is not None
+    (folder / "envelope").write_bytes(b"\x07" + batch.payload + b"\x3a\x00")
 
 
 def _requests(folder: Path) -> None:
@@ -223,7 +245,7 @@ def _requests(folder: Path) -> None:
         (folder / f"{path.parent.name} {path.stem}").write_bytes(path.read_bytes())
 
 
-TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp}
+TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp, "envelope": envelope}
 
 if __name__ == "__main__":
     import atheris  # type: ignore[import-untyped]

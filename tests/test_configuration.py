@@ -50,16 +50,6 @@ def test_opentelemetry_variables() -> None:
     assert settings.enabled is False
 
 
-def test_variables_of_otlp_exporters_say_nothing_about_ours() -> None:
-    """Clusters with OpenTelemetry set them for every program, and we do not speak OTLP."""
-    names = ("ENDPOINT", "HEADERS", "CERTIFICATE", "CLIENT_KEY", "COMPRESSION", "TIMEOUT")
-    for value in ("http://collector:4318/v1/traces", "zstd", "/nowhere", "key=value"):
-        environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name in names}
-        settings, _, problems = resolve_with_sources({}, environ)
-        assert settings == resolve({}, {})
-        assert problems == []
-
-
 @pytest.mark.parametrize(
     ("name", "rate"),
     [
@@ -80,6 +70,7 @@ def test_samplers(name: str, rate: float) -> None:
         ({"endpoint": "nowhere"}, "endpoint: expected HOST:PORT, .*got 'nowhere'"),
         ({"endpoint": "ftp://host:1"}, "endpoint: expected HOST:PORT"),
         ({"endpoint": "host:99999"}, "endpoint: expected HOST:PORT"),
+        ({"endpoint": "http://host:1/path"}, "endpoint: expected HOST:PORT"),
         ({"sample_rate": 1.5}, "sample_rate: expected a number from 0 to 1, got 1.5"),
         ({"sample_rate": True}, "sample_rate: expected a number from 0 to 1, got True"),
         ({"max_buffer_bytes": 10}, "max_buffer_bytes: expected an integer from 65536 to"),

@@ -6,6 +6,7 @@
 From proto/fields.toml: the messages in proto/span.proto, the setters, keywords and tables of both
 backends, the tables of the decoder, the columns of the stores, docs/fields.md, and what the tests
 of the schema keep of each field.
+From proto/conventions.toml: the tables of the translators to OTLP, and the names in docs/otlp.md.
 From proto/dialects.toml: where the fields of a span come from when it arrives as OTLP.
 From proto/span.proto: the Python stubs in src/infertrace/generated/ and the Go stubs in proto/.
 From tests/schema/span_v0.proto: its descriptor set, which the compatibility tests load.
@@ -28,6 +29,7 @@ from typing import Final
 
 from generator import (
     c_code,
+    conventions,
     cython_code,
     dialect_table,
     documentation,
@@ -35,6 +37,7 @@ from generator import (
     protocol_buffers,
     python_code,
 )
+from generator.conventions import Conventions
 from generator.dialect_table import Target
 from generator.field_table import Table
 
@@ -50,6 +53,7 @@ PROTOC_GEN_GO_VERSION = "v1.36.11"
 PROTOC_GEN_GO_GRPC_VERSION = "v1.6.1"
 
 TABLE = ROOT / "proto" / "fields.toml"
+CONVENTIONS = ROOT / "proto" / "conventions.toml"
 DIALECTS = ROOT / "proto" / "dialects.toml"
 PROTO = "proto/span.proto"
 
@@ -76,10 +80,17 @@ COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
     "tests/schema/field_numbers.json": protocol_buffers.extended_promises,
     "tests/schema/full_batch.json": protocol_buffers.extended_batch,
 }
+FROM_CONVENTIONS: Final[Mapping[str, Callable[[Conventions], str]]] = {
+    "csrc/generated/otlp_attributes.h": conventions.c_tables,
+    "src/infertrace/generated/otlp_attributes.py": conventions.python_tables,
+}
+PAGE_OF_NAMES = "docs/otlp.md"
 GENERATED_PATTERNS = (
     *FROM_TABLE,
     *FROM_DIALECTS,
     *COMPLETED,
+    *FROM_CONVENTIONS,
+    PAGE_OF_NAMES,
     "src/infertrace/generated/*_pb2*",
     "proto/*.pb.go",
     "tests/schema/*.binpb",
@@ -162,6 +173,10 @@ def write_fields(destination: Path) -> None:
     texts |= {name: made(targets) for name, made in FROM_DIALECTS.items()}
     for name, completed in COMPLETED.items():
         texts[name] = completed((ROOT / name).read_text(encoding="utf-8"), table)
+    names = conventions.read(CONVENTIONS, table)
+    texts |= {name: made(names) for name, made in FROM_CONVENTIONS.items()}
+    page = (ROOT / PAGE_OF_NAMES).read_text(encoding="utf-8")
+    texts[PAGE_OF_NAMES] = conventions.page_with_names(page, names)
     for name, text in texts.items():
         (destination / name).parent.mkdir(parents=True, exist_ok=True)
         (destination / name).write_text(text, encoding="utf-8")

@@ -31,6 +31,7 @@ SUITE = (
     "tests/exporting/test_link.py",
     "tests/native/test_span_bounds.py",
     "tests/native/test_delivery_loop.py",
+    "tests/otlp/test_translator.py",
     "tests/collector/test_decoder.py",
     "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",

@@ -1,6 +1,7 @@
 """Settings: explicit argument > INFERTRACE_* > the OpenTelemetry variable > default.
 
-OTEL_EXPORTER_OTLP_* configure exporters that speak OTLP. Ours does not, so it ignores them.
+OTEL_EXPORTER_OTLP_* configure exporters that speak OTLP, so they count where ours does. It does
+where it is told to, and where they name the only endpoint.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from infertrace.otlp import exporter_variables
+from infertrace.otlp.endpoint import TRACES_PATH, parse, with_traces_path
 
 logger = logging.getLogger("infertrace")
 
@@ -42,6 +47,9 @@ class Settings(NamedTuple):
     token_file: str | None
     compression: str
     spool_dir: str | None
+    protocol: str
+    conventions: tuple[str, ...]
+    timeout_s: float
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -66,24 +74,22 @@ def resolve_with_sources(
     values: dict[str, Any] = {}
     sources = dict.fromkeys(Settings._fields, "default")
     problems: list[str] = []
+
+    def resolve_one(setting: _Setting) -> None:
+        value, source = _first(setting, arguments, environ, problems)
+        values[setting.name] = value
+        sources[setting.name] = source
+
+    resolve_one(_PROTOCOL)
+    if values["protocol"] is None:
+        _follow_endpoint(arguments, environ, values, sources, problems)
+    else:
+        resolve_one(_endpoint_setting(values["protocol"]))
+    speaks_otlp = values["protocol"] != "infertrace"
     for setting in _SETTINGS:
-        value = arguments.get(setting.name)
-        values[setting.name] = setting.default
-        if value is not None:
-            values[setting.name] = _checked(setting.name, value, setting.check)
-            sources[setting.name] = "argument"
-            continue
-        for variable, read in setting.sources:
-            text = environ.get(variable, "").strip()
-            if not text:
-                continue
-            try:
-                values[setting.name] = _checked(variable, text, read, environ)
-            except ValueError as error:
-                problems.append(str(error))
-                continue
-            sources[setting.name] = variable
-            break
+        resolve_one(setting._replace(sources=setting.sources + setting.of_otlp * speaks_otlp))
+    if speaks_otlp and sources["max_batch_bytes"] == "default":
+        values["max_batch_bytes"] = _OTLP_BATCH_BYTES
     if not values["service_name"]:
         attributes = values["resource_attributes"]
         values["service_name"] = attributes.get("service.name", "unknown_service")
@@ -96,6 +102,51 @@ def resolve_with_sources(
         for name in from_variables:
             values[name], sources[name] = None, "default"
     return Settings(**values), sources, problems
+
+
+def _first(
+    setting: _Setting, arguments: Mapping[str, Any], environ: Mapping[str, str], problems: list[str]
+) -> tuple[Any, str]:
+    """The value of a setting and its source; adds what is wrong with a variable to `problems`."""
+    value = arguments.get(setting.name)
+    if value is not None:
+        return _checked(setting.name, value, setting.check), "argument"
+    for variable, read in setting.sources:
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            return _checked(variable, text, read, environ), variable
+        except ValueError as error:
+            problems.append(str(error))
+    return setting.default, "default"
+
+
+def _follow_endpoint(
+    arguments: Mapping[str, Any],
+    environ: Mapping[str, str],
+    values: dict[str, Any],
+    sources: dict[str, str],
+    problems: list[str],
+) -> None:
+    """The endpoint decides on the protocol that nobody has named."""
+    found, source = _first(_endpoint_setting("infertrace"), arguments, environ, problems)
+    values["endpoint"], values["protocol"] = found, "infertrace"
+    sources["endpoint"] = source
+    if source != "default":
+        return
+    if not any(environ.get(name, "").strip() for name in exporter_variables.names("ENDPOINT")):
+        return
+    protocol, protocol_source = _first(_OTLP_PROTOCOL, {}, environ, problems)
+    endpoint = _endpoint_setting(protocol)
+    # Ours was looked at above.
+    theirs = endpoint._replace(sources=endpoint.sources[1:])
+    found, source = _first(theirs, {}, environ, problems)
+    if source == "default":
+        return
+    values["endpoint"], values["protocol"] = found, protocol
+    sources["endpoint"] = source
+    sources["protocol"] = protocol_source if protocol_source != "default" else source
 
 
 def _conflict(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
@@ -122,7 +173,7 @@ def _checked(name: str, value: Any, check: Callable[..., Any], *rest: Any) -> An
         raise
     except (TypeError, ValueError) as error:
         # A header is often a credential: the error must not print it.
-        secret = name.lower().endswith(("headers", "token"))
+        secret = name.lower().endswith(("headers", "token")) or "@" in str(value)
         shown = "a value not shown here" if secret else repr(value)
         raise _BadValue(f"{name}: {error}, got {shown}") from None
 
@@ -134,6 +185,8 @@ class _Setting(NamedTuple):
     default: Any
     sources: tuple[tuple[str, Callable[[str, Mapping[str, str]], Any]], ...]
     """Variables in order of precedence, each with the function that parses it."""
+    of_otlp: tuple[tuple[str, Callable[[str, Mapping[str, str]], Any]], ...] = ()
+    """Those that follow where OTLP is spoken."""
 
 
 def _text(value: Any) -> str:
@@ -152,10 +205,62 @@ def _endpoint(value: Any) -> str:
     if scheme == "file" and rest.startswith("/") and not rest.endswith("/"):
         return text
     host, colon, port = rest.rstrip("/").rpartition(":")
-    known = scheme in ("http", "https") if separator else True
+    known = (scheme in ("http", "https") if separator else True) and "@" not in host
     if not (known and colon and host and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError("expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or file:///PATH")
     return text
+
+
+def _otlp_grpc_endpoint(value: Any) -> str:
+    found = parse(_text(value))
+    if found.path.strip("/"):
+        raise ValueError("expected HOST:PORT, http://HOST[:PORT] or https://HOST[:PORT]")
+    return found._replace(path="").url
+
+
+def _otlp_http_endpoint(value: Any) -> str:
+    """A URL that ends as the specification's does is that of the traces, another is the base."""
+    found = parse(_text(value))
+    return (found if found.path.endswith(TRACES_PATH) else with_traces_path(found)).url
+
+
+_ENDPOINTS: Final = {
+    "infertrace": (_endpoint, "localhost:4317"),
+    "otlp/grpc": (_otlp_grpc_endpoint, "http://localhost:4317"),
+    "otlp/http": (_otlp_http_endpoint, "http://localhost:4318/v1/traces"),
+}
+
+
+def _endpoint_setting(protocol: str) -> _Setting:
+    """How the endpoint is read where this protocol is spoken."""
+
+    def of(variable: str) -> Callable[[str, Mapping[str, str]], Any]:
+        return lambda text, environ: exporter_variables.endpoint(variable, text, protocol, environ)
+
+    check, default = _ENDPOINTS[protocol]
+    made = _setting("endpoint", check, default)
+    if protocol == "infertrace":
+        return made
+    theirs = tuple((name, of(name)) for name in exporter_variables.names("ENDPOINT"))
+    return made._replace(sources=made.sources + theirs)
+
+
+def _protocol(value: Any) -> str:
+    if value not in _ENDPOINTS:
+        raise ValueError(f"expected {', '.join(_ENDPOINTS)}")
+    return str(value)
+
+
+def _conventions(value: Any) -> tuple[str, ...]:
+    """Names, as a sequence or with commas between them."""
+    from infertrace.otlp import conventions  # its table is for few tracers
+
+    given = value.split(",") if isinstance(value, str) else tuple(value)
+    names = tuple(dict.fromkeys(str(name).strip() for name in given))
+    conventions.bits(names)
+    if not names:
+        raise ValueError("expected at least one name")
+    return names
 
 
 def _number(low: float, high: float) -> Callable[[Any], float]:
@@ -204,7 +309,18 @@ def _pairs(value: Any) -> Mapping[str, str]:
 
 
 def _headers(value: Any) -> Mapping[str, str]:
-    return {key.lower(): text for key, text in _pairs(value).items()}
+    return _checked_headers(_pairs(value))
+
+
+def _checked_headers(pairs: Mapping[str, str]) -> Mapping[str, str]:
+    """With names in lower case; what both may hold is what gRPC sends."""
+    found = {key.lower(): text for key, text in pairs.items()}
+    for key, text in found.items():
+        if not (_HEADER_NAME.fullmatch(key) and text.isascii() and text.isprintable()):
+            raise ValueError(
+                "expected names of letters, digits, '-', '_' and '.', and values of printable ASCII"
+            )
+    return found
 
 
 def _file(value: Any) -> str:
@@ -282,15 +398,33 @@ def _setting(
     return _Setting(name, check, default, (own, *opentelemetry))
 
 
+def _of_otlp(
+    name: str, read: Callable[[str], Any]
+) -> tuple[tuple[str, Callable[[str, Mapping[str, str]], Any]], ...]:
+    return tuple((variable, _from_text(read)) for variable in exporter_variables.names(name))
+
+
+_HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 _HOUR_S: Final = 3600
 
+# What is sent is three or four times as large, and receivers in Go take 4 MiB.
+_OTLP_BATCH_BYTES: Final = 256 * _KIB
+
+_PROTOCOL: Final = _setting("protocol", _protocol, None)
+_OTLP_PROTOCOL: Final = _Setting(
+    "protocol",
+    _protocol,
+    exporter_variables.DEFAULT_PROTOCOL,
+    _of_otlp("PROTOCOL", exporter_variables.protocol),
+)
 _SETTINGS: Final = (
-    _setting("endpoint", _endpoint, "localhost:4317"),
     _setting("service_name", _text, None, ("OTEL_SERVICE_NAME", _from_text(_text))),
     _setting("resource_attributes", _pairs, {}, ("OTEL_RESOURCE_ATTRIBUTES", _from_text(_pairs))),
-    _setting("headers", _headers, {}),
+    _setting("headers", _headers, {})._replace(
+        of_otlp=_of_otlp("HEADERS", lambda text: _checked_headers(exporter_variables.headers(text)))
+    ),
     _setting("sample_rate", _number(0, 1), 1.0, ("OTEL_TRACES_SAMPLER", _sampler_share)),
     _setting("enabled", _flag, True, ("OTEL_SDK_DISABLED", lambda text, environ: not _flag(text))),
     _setting("max_buffer_bytes", _integer(64 * _KIB, 1024 * _MIB), 8 * _MIB),
@@ -301,11 +435,19 @@ _SETTINGS: Final = (
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("flush_on_sigterm", _flag, False),
     _setting("sender_process", _flag, True),
-    _setting("certificate_file", _file, None),
-    _setting("client_certificate_file", _file, None),
-    _setting("client_key_file", _file, None),
+    _setting("certificate_file", _file, None)._replace(of_otlp=_of_otlp("CERTIFICATE", _file)),
+    _setting("client_certificate_file", _file, None)._replace(
+        of_otlp=_of_otlp("CLIENT_CERTIFICATE", _file)
+    ),
+    _setting("client_key_file", _file, None)._replace(of_otlp=_of_otlp("CLIENT_KEY", _file)),
     _setting("token", _token, None),
     _setting("token_file", _file, None),
-    _setting("compression", _compression, "none"),
+    _setting("compression", _compression, "none")._replace(
+        of_otlp=_of_otlp("COMPRESSION", _compression)
+    ),
     _setting("spool_dir", _directory, None),
+    _setting("conventions", _conventions, ("otel",)),
+    _setting("timeout_s", _number(0.05, _HOUR_S), 10.0)._replace(
+        of_otlp=_of_otlp("TIMEOUT", exporter_variables.timeout_s)
+    ),
 )

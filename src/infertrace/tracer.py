@@ -46,7 +46,9 @@ class Tracer(TracerBase):
     before the default.
 
     endpoint: `HOST:PORT` or `http://HOST:PORT` in the clear, `https://HOST:PORT` over
-        TLS, or `file:///PATH`, a file for `infertrace replay`; default `localhost:4317`.
+        TLS, or `file:///PATH`, a file for `infertrace replay`; default `localhost:4317`. With
+        a protocol of OTLP also a URL with a path; over HTTP its default is
+        `http://localhost:4318/v1/traces`, and `/v1/traces` is added where it is missing.
     service_name: which service the spans come from; default `unknown_service`.
     resource_attributes: texts that describe this process, sent once per batch.
     headers: gRPC metadata for each request, such as credentials.
@@ -77,6 +79,12 @@ class Tracer(TracerBase):
     spool_dir: a directory for a file that holds what is not delivered yet, and outlives the
         process; the next tracer with this directory, or `infertrace spool drain`, delivers
         it. Default none.
+    protocol: `infertrace`, for a collector of infertrace, or `otlp/grpc` or `otlp/http`, for
+        any receiver of OTLP; default `infertrace`, or OTLP where only OpenTelemetry's
+        variables name an endpoint.
+    conventions: what fields are called in OTLP, some of `otel`, `openinference` and
+        `langfuse`; default `otel`.
+    timeout_s: how long to wait for the answer to a request, 0.05 to 3,600; default 10.
 
     Raises ValueError for a bad value, naming the argument or the variable.
     """
@@ -105,6 +113,9 @@ class Tracer(TracerBase):
         token_file: str | os.PathLike[str] | None = None,
         compression: str | None = None,
         spool_dir: str | os.PathLike[str] | None = None,
+        protocol: str | None = None,
+        conventions: str | Iterable[str] | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         arguments = dict(locals())
         del arguments["self"]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from grpc_receiver import Receiver
 from infertrace.collector.server import Collector
 from infertrace.distribution import DISTRIBUTION
+from otlp_receiver import GrpcOtlpReceiver, HttpOtlpReceiver
 
 
 def doctor(*arguments: str, **environ: str) -> tuple[int, dict[str, Any], str]:
@@ -96,32 +96,51 @@ def test_a_wrong_token(receiver: Receiver) -> None:
     assert found["test span"]["detail"] == "not accepted: no answer in time"
 
 
-@pytest.fixture
-def otlp() -> Iterator[str]:
-    def export(request: bytes, context: grpc.ServicerContext) -> bytes:
-        return b""
+@pytest.fixture(params=[GrpcOtlpReceiver, HttpOtlpReceiver])
+def otlp(request: pytest.FixtureRequest) -> Iterator[GrpcOtlpReceiver | HttpOtlpReceiver]:
+    receiver = request.param()
+    yield receiver
+    receiver.stop()
 
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    handler: Any = grpc.unary_unary_rpc_method_handler(export)
-    server.add_generic_rpc_handlers(
-        (
-            grpc.method_handlers_generic_handler(
-                "opentelemetry.proto.collector.trace.v1.TraceService", {"Export": handler}
-            ),
-        )
+
+def test_a_receiver_of_otlp(otlp: GrpcOtlpReceiver | HttpOtlpReceiver) -> None:
+    code, found, _ = doctor("--endpoint", otlp.endpoint, "--protocol", otlp.protocol)
+    assert code == 0
+    way = "gRPC" if otlp.protocol == "otlp/grpc" else "HTTP"
+    assert found["protocol"]["detail"] == f"OTLP over {way}"
+    assert found["configuration, protocol"]["detail"] == f"'{otlp.protocol}' (argument)"
+    assert found["test span"]["state"] == "ok"
+    assert [span.name for span in otlp.spans] == ["doctor"]
+
+
+def test_a_receiver_of_otlp_that_only_opentelemetry_names(
+    otlp: GrpcOtlpReceiver | HttpOtlpReceiver,
+) -> None:
+    protocol = "grpc" if otlp.protocol == "otlp/grpc" else "http/protobuf"
+    code, found, _ = doctor(
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{otlp.port}",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
     )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(0).wait()
+    assert code == 0
+    assert "(OTEL_EXPORTER_OTLP_ENDPOINT)" in found["configuration, endpoint"]["detail"]
+    shown = found["configuration, protocol"]["detail"]
+    assert shown == f"'{otlp.protocol}' (OTEL_EXPORTER_OTLP_PROTOCOL)"
+    assert found["test span"]["state"] == "ok"
 
 
-def test_a_collector_of_another_protocol(otlp: str) -> None:
-    code, found, _ = doctor("--endpoint", otlp)
+@pytest.mark.parametrize("otlp", [GrpcOtlpReceiver], indirect=True)
+def test_a_collector_of_another_protocol(otlp: GrpcOtlpReceiver) -> None:
+    code, found, _ = doctor("--endpoint", otlp.endpoint)
+    assert code == 0
+    assert found["protocol"]["state"] == "note"
+    assert "spans go there by OTLP" in found["protocol"]["detail"]
+    assert found["test span"]["state"] == "ok"
+
+
+def test_a_path_that_takes_no_otlp(receiver: Receiver) -> None:
+    code, found, _ = doctor("--endpoint", receiver.endpoint, "--protocol", "otlp/http")
     assert code == 1
-    assert "UNIMPLEMENTED" in found["protocol"]["detail"]
-    assert "it answers OTLP" in found["protocol"]["detail"]
-    assert found["test span"]["state"] == "problem"
+    assert found["protocol"]["state"] == "problem"
 
 
 def test_a_web_server() -> None:
@@ -187,13 +206,13 @@ def test_variables_that_say_nothing() -> None:
     assert "hidden" not in printed
 
 
-def test_an_endpoint_of_opentelemetry(receiver: Receiver) -> None:
+def test_an_endpoint_of_opentelemetry_that_does_not_count(receiver: Receiver) -> None:
     check = "variable, OTEL_EXPORTER_OTLP_ENDPOINT"
     given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    _, found, _ = doctor("--timeout", "1", **given)
-    assert found[check]["state"] == "note"
-    assert "which infertrace does not send" in found[check]["detail"]
     _, found, _ = doctor(INFERTRACE_ENDPOINT=receiver.endpoint, **given)
+    assert found[check]["state"] == "note"
+    assert "(INFERTRACE_ENDPOINT)" in found[check]["detail"]
+    _, found, _ = doctor("--timeout", "1", **given)
     assert check not in found
 
 

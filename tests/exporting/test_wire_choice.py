@@ -18,7 +18,7 @@ from infertrace.exporting.envelope import Request, count_spans
 from infertrace.exporting.grpc_transport import GrpcTransport
 from infertrace.exporting.link_transport import LinkTransport, Sender
 from infertrace.exporting.target import Target
-from infertrace.exporting.wire import Wire
+from infertrace.exporting.wire import Encoded, Wire
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
 
 
@@ -32,14 +32,15 @@ class OtherWire(Wire):
 
     grpc_method = "/infertrace.v1.CollectorService/SendSpanBatch"
 
-    def encode(self, request: Request) -> tuple[bytes, ...] | None:
+    def encode(self, request: Request, span_count: int) -> Encoded:
         batch = SendSpanBatchRequest.FromString(b"".join(request))
         if batch.final:
-            return None
-        return SendSpanBatchRequest(spans=batch.spans[:1]).SerializeToString(), b""
+            return Encoded(None, 0)
+        body = SendSpanBatchRequest(spans=batch.spans[:1]).SerializeToString()
+        return Encoded(body, 1, span_count - 1, "one is enough")
 
-    def read(self, reply: bytes, span_count: int) -> Answer:
-        return Answer(1, span_count - 1, "one is enough")
+    def read(self, reply: bytes, encoded: Encoded) -> Answer:
+        return Answer(encoded.span_count, encoded.rejected_count, encoded.rejection_reason)
 
 
 def test_a_wire_says_what_is_sent_and_what_was_meant(receiver: Receiver) -> None:
@@ -54,11 +55,12 @@ def test_a_wire_says_what_is_sent_and_what_was_meant(receiver: Receiver) -> None
 
 def test_the_wire_of_the_project() -> None:
     wire = choose_wire("infertrace")
-    assert wire.encode((b"a", b"b")) == (b"a", b"b")
-    assert wire.read(b"\x08\x02\x10\x01", 3)[:2] == (2, 1)
+    encoded = wire.encode((b"a", b"b"), 3)
+    assert (encoded.body, encoded.span_count) == (b"ab", 3)
+    assert wire.read(b"\x08\x02\x10\x01", encoded)[:2] == (2, 1)
     with pytest.raises(Refused, match="not of the infertrace protocol"):
-        wire.read(b"\xff", 1)
-    with pytest.raises(ValueError, match="wire: expected infertrace, got 'x'"):
+        wire.read(b"\xff", encoded)
+    with pytest.raises(ValueError, match="wire: expected infertrace, otlp/grpc or otlp/http"):
         choose_wire("x")
 
 

@@ -13,7 +13,6 @@ import pytest
 from backend_recording import KIB, assert_closed
 from collector_process import CollectorProcess
 from grpc_receiver import Receiver
-from infertrace.exporting import delivery
 from lasting_address import lasting_address
 from tcp_proxy import TcpProxy
 from traced_program import wait_until
@@ -89,11 +88,10 @@ def test_overflow_while_the_collector_hangs(new_tracer: Any, hung: str) -> None:
 
 
 def test_a_half_open_connection_is_noticed(
-    new_tracer: Any, receiver: Receiver, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    new_tracer: Any, receiver: Receiver, proxy: TcpProxy
 ) -> None:
     """As after a pulled cable: no answer, no reset. The next request dials anew."""
-    monkeypatch.setattr(delivery, "SEND_TIMEOUT_S", 0.5)
-    tracer = new_tracer(proxy.endpoint)
+    tracer = new_tracer(proxy.endpoint, timeout_s=0.5)
     tracer.start_span("m").end()
     assert tracer.flush(30)
     proxy.go_silent()

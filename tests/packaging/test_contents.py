@@ -71,6 +71,7 @@ def wheels(release: list[Path]) -> dict[str, dict[str, bytes]]:
 
 EXTENSIONS = {
     "infertrace/collector/ingest/native_decoder",
+    "infertrace/otlp/native_export_translator",
     "infertrace/collector/ingest/native_otlp_json",
     "infertrace/collector/ingest/otlp/native_translator",
     "infertrace/recording/native",

@@ -9,12 +9,12 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from infertrace.commands.endpoint_check import address, http_hint, port_hint
+from infertrace.commands.endpoint_check import address, port_hint
 from infertrace.commands.finding import NOTE, OK, PROBLEM, Finding
 from infertrace.commands.installation_check import check_installation
 from infertrace.commands.variable_check import check_opentelemetry, check_variables
@@ -26,12 +26,12 @@ _SECRET: Final = ("headers", "token")
 _DISTRIBUTIONS: Final = ("grpcio", "protobuf", "nvidia-ml-py")
 _OLDEST_YEAR: Final = 2024  # a clock that shows an earlier year has not been set
 _MODEL: Final = "infertrace-doctor"
-_OTLP_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument("--endpoint", metavar="HOST:PORT", help="instead of the configured one")
+    parser.add_argument("--protocol", help="infertrace, otlp/grpc or otlp/http, instead of it")
     parser.add_argument(
         "--timeout",
         type=float,
@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything; returns 0 if spans arrive, 1 if something prevents that."""
     findings = []
-    for finding in examine(options.endpoint, options.timeout):
+    given = {"endpoint": options.endpoint, "protocol": options.protocol}
+    for finding in examine(given, options.timeout):
         findings.append(finding)
         if not options.json:
             print(f"{finding.state:<8} {finding.check}: {finding.detail}", flush=True)
@@ -54,8 +55,11 @@ def run(options: argparse.Namespace) -> int:
     return int(any(finding.state == PROBLEM for finding in findings))
 
 
-def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
-    """All findings, in the order of a span's path to the collector."""
+def examine(given: Mapping[str, str | None], timeout_s: float) -> Iterator[Finding]:
+    """All findings, in the order of a span's path to the collector.
+
+    given: arguments of `Tracer`; None is left out.
+    """
     installation = check_installation()
     yield installation
     if installation.state == PROBLEM:
@@ -66,12 +70,12 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
     yield _backend()
     yield _clock()
     yield from check_variables(os.environ)
-    yield from check_opentelemetry(os.environ, endpoint)
     try:
-        settings, sources, problems = resolve_with_sources({"endpoint": endpoint}, os.environ)
+        settings, sources, problems = resolve_with_sources(given, os.environ)
     except ValueError as error:
         yield Finding("configuration", PROBLEM, str(error))
         return
+    yield from check_opentelemetry(os.environ, settings, sources)
     for problem in problems:
         yield Finding("configuration", PROBLEM, f"{problem}; it is ignored")
     for name, source in sources.items():
@@ -83,15 +87,18 @@ def examine(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
         return
     yield _gpu(settings.gpu_device_index)
     if settings.endpoint.startswith("file:"):
-        yield from _test_span(endpoint, timeout_s)
+        yield from _test_span(given, timeout_s)
         return
     yield _sender(settings)
     yield _spool(settings)
     reached = _reach(settings, timeout_s)
     yield reached
     if reached.state != PROBLEM:
-        yield _protocol(settings, timeout_s)
-        yield from _test_span(endpoint, timeout_s)
+        # Not at the top: it loads what an incomplete installation lacks.
+        from infertrace.commands.protocol_check import check_protocol
+
+        yield check_protocol(settings, timeout_s)
+        yield from _test_span(given, timeout_s)
 
 
 def _versions() -> Finding:
@@ -145,9 +152,10 @@ def _sender(settings: Settings) -> Finding:
     from infertrace.exporting import launcher
 
     if not settings.sender_process:
-        return Finding("sender process", NOTE, "switched off: gRPC runs in the traced process")
+        return Finding("sender process", NOTE, "switched off: the traced process sends itself")
     if not launcher.is_possible():
-        return Finding("sender process", NOTE, "not possible here: gRPC runs in the traced process")
+        detail = "not possible here: the traced process sends itself"
+        return Finding("sender process", NOTE, detail)
     return Finding("sender process", OK, "possible")
 
 
@@ -171,37 +179,10 @@ def _reach(settings: Settings, timeout_s: float) -> Finding:
     return Finding("endpoint", OK, f"{settings.endpoint} takes connections")
 
 
-def _protocol(settings: Settings, timeout_s: float) -> Finding:
-    from infertrace.exporting.answer import SendError
-    from infertrace.exporting.grpc_transport import GrpcTransport
-    from infertrace.exporting.infertrace_wire import InfertraceWire
-    from infertrace.exporting.target import Target
-
-    refusals = []
-    # An empty message is valid in both protocols, and so is an empty answer.
-    for protocol, wire in (
-        ("infertrace", InfertraceWire()),
-        ("OTLP", InfertraceWire(grpc_method=_OTLP_METHOD)),
-    ):
-        transport = GrpcTransport(Target.of(settings), wire)
-        try:
-            transport.send((b"",), 0, timeout_s)
-        except SendError as error:
-            refusals.append(f"{protocol}: {error}")
-        else:
-            if protocol == "infertrace":
-                return Finding("protocol", OK, "infertrace's over gRPC")
-            refusals.append("it answers OTLP, which infertrace does not send")
-        finally:
-            transport.close()
-    hint = http_hint(settings, timeout_s) or port_hint(settings)
-    return Finding("protocol", PROBLEM, "; ".join(refusals) + hint)
-
-
-def _test_span(endpoint: str | None, timeout_s: float) -> Iterator[Finding]:
+def _test_span(given: Mapping[str, str | None], timeout_s: float) -> Iterator[Finding]:
     from infertrace import Tracer
 
-    tracer = Tracer(endpoint, export_interval_s=0.05)
+    tracer = Tracer(given["endpoint"], protocol=given["protocol"], export_interval_s=0.05)
     with tracer.start_span(_MODEL, "doctor") as span:
         span.set_tag("infertrace.test", "true")
     tracer.flush(timeout_s)

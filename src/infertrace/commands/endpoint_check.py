@@ -10,22 +10,31 @@ if TYPE_CHECKING:
     from infertrace.configuration import Settings
 
 _GRPC_PORT: Final = 4317
-_OTHER_PORTS: Final = {
-    4318: "4318 is by custom the port of OTLP over HTTP",
+_HTTP_PORT: Final = 4318
+_PORTS: Final = {
+    _GRPC_PORT: "4317 is by custom the port of gRPC",
+    _HTTP_PORT: "4318 is by custom the port of OTLP over HTTP",
     8080: "8080 is by default the port on which a collector answers over HTTP",
+}
+# Which of them is right, and what it is.
+_RIGHT_PORTS: Final = {
+    "infertrace": (_GRPC_PORT, "spans go to a collector's gRPC port, 4317"),
+    "otlp/grpc": (_GRPC_PORT, "OTLP over gRPC goes to 4317 by custom"),
+    "otlp/http": (_HTTP_PORT, "OTLP over HTTP goes to 4318 by custom"),
 }
 
 
 def address(settings: Settings) -> tuple[str, int]:
     """Host and port."""
-    host, _, port = settings.endpoint.rpartition("://")[2].rstrip("/").rpartition(":")
+    host, _, port = settings.endpoint.rpartition("://")[2].partition("/")[0].rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def port_hint(settings: Settings) -> str:
     """What a port that is often mistaken for the right one is for; empty for other ports."""
-    known = _OTHER_PORTS.get(address(settings)[1])
-    return f"; {known}: spans go to a collector's gRPC port, {_GRPC_PORT}" if known else ""
+    port = address(settings)[1]
+    right, said = _RIGHT_PORTS[settings.protocol]
+    return f"; {_PORTS[port]}: {said}" if port in _PORTS and port != right else ""
 
 
 def http_hint(settings: Settings, timeout_s: float) -> str:

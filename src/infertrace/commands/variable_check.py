@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from infertrace.commands.finding import NOTE, Finding
+from infertrace.otlp import exporter_variables
+
+if TYPE_CHECKING:
+    from infertrace.configuration import Settings
 
 _PREFIX: Final = "INFERTRACE_"
 _OF_THE_BUILD: Final = ("INFERTRACE_PURE", "INFERTRACE_REQUIRE_NATIVE")
 _ALIKE: Final = 0.88  # how similar a name has to be to one of ours, 0 to 1
 _ALIKE_ENDS: Final = 0.6  # the same for the part after the prefix
-_OPENTELEMETRY: Final = "OTEL_EXPORTER_OTLP_"
 
 
 def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -33,16 +36,18 @@ def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(f"variable, {name}", NOTE, "infertrace has no such variable")
 
 
-def check_opentelemetry(environ: Mapping[str, str], endpoint: str | None) -> Iterator[Finding]:
-    """A note if the only endpoint in the environment is an OpenTelemetry one."""
-    name = f"{_OPENTELEMETRY}ENDPOINT"
-    if environ.get(name) and not environ.get("INFERTRACE_ENDPOINT") and endpoint is None:
-        yield Finding(
-            f"variable, {name}",
-            NOTE,
-            f"ignored, as all {_OPENTELEMETRY}…: it leads to a receiver of OTLP, which infertrace "
-            "does not send; INFERTRACE_ENDPOINT names a collector of infertrace",
-        )
+def check_opentelemetry(
+    environ: Mapping[str, str], settings: Settings, sources: Mapping[str, str]
+) -> Iterator[Finding]:
+    """A note if OpenTelemetry's variables name an endpoint and another one counts."""
+    for name in exporter_variables.names("ENDPOINT"):
+        if environ.get(name) and settings.protocol == "infertrace":
+            source = next(
+                (sources[it] for it in ("protocol", "endpoint") if sources[it] != "default"),
+                "default",
+            )
+            detail = f"ignored: where spans go is said by another ({source})"
+            yield Finding(f"variable, {name}", NOTE, detail)
 
 
 def _nearest(name: str, known: Sequence[str], alike: float) -> str:

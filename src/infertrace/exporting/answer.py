@@ -11,6 +11,7 @@ class Answer(NamedTuple):
     accepted_count: int
     rejected_count: int
     rejection_reason: str
+    """Why the first of the rejected was; of a batch that was accepted whole, a warning."""
 
 
 class SendError(Exception):
@@ -36,6 +37,10 @@ class Overloaded(Retryable):
 
 class Stumbled(Retryable):
     """Worth another try; the collector failed, perhaps over something in this request."""
+
+
+class SpeaksOtlp(Retryable):
+    """Worth another try in OTLP: the other end does not know our protocol, and takes that."""
 
 
 class TooLarge(SendError):

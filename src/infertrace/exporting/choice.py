@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,19 +21,42 @@ if TYPE_CHECKING:
     from infertrace.exporting.wire import Wire
 
 
-def choose_wire(name: str) -> Wire:
-    """The protocol of that name. Raises ValueError for a name that is none."""
+def choose_wire(name: str, conventions: Sequence[str] = ("otel",)) -> Wire:
+    """The protocol of that name. Raises ValueError for a name that is none.
+
+    conventions: what fields are called in OTLP.
+    """
     if name == "infertrace":
         from infertrace.exporting.infertrace_wire import InfertraceWire
 
         return InfertraceWire()
-    raise ValueError(f"wire: expected infertrace, got {name!r}")
+    if name in ("otlp/grpc", "otlp/http"):
+        from infertrace.exporting.otlp_wire import OtlpWire
+
+        return OtlpWire(conventions)
+    raise ValueError(f"wire: expected infertrace, otlp/grpc or otlp/http, got {name!r}")
+
+
+def open_here(target: Target, wire: Wire | None = None) -> Transport:
+    """A transport that sends from this process; raises OSError and ValueError.
+
+    wire: in place of the target's own.
+    """
+    wire = wire or choose_wire(target.wire, target.conventions)
+    if target.wire == "otlp/http":
+        from infertrace.exporting.http_transport import HttpTransport
+
+        return HttpTransport(target, wire)
+    from infertrace.exporting.grpc_transport import GrpcTransport
+
+    return GrpcTransport(target, wire)
 
 
 def choose_transport(
     settings: Settings, backend: Backend, on_idle: Callable[[], bool] = lambda: False
 ) -> Callable[[], Transport]:
-    """A function that opens a transport to the endpoint: a file, or gRPC, by a sender if possible.
+    """A function that opens a transport to the endpoint: a file, or gRPC or HTTP, by a sender if
+    possible.
 
     Loads the modules and starts the sender process now; the function only connects.
     on_idle: called on the exporter's thread while an answer is outstanding; does a small step of
@@ -48,20 +71,38 @@ def choose_transport(
         path = unquote(address)
         # A drive of Windows comes after the slash: file:///C:/spans
         return partial(FileTransport, Path(path[1:] if os.name == "nt" else path))
+    return _choose_way(Target.of(settings), settings, backend, on_idle)
+
+
+def choose_otlp_instead(
+    settings: Settings, backend: Backend, on_idle: Callable[[], bool] = lambda: False
+) -> Callable[[], Transport] | None:
+    """The same for where our own endpoint turns out to take OTLP; None where it cannot."""
+    if settings.protocol != "infertrace" or settings.endpoint.startswith("file:"):
+        return None
+    target = Target.of(settings)._replace(wire="otlp/grpc")
+    return lambda: _choose_way(target, settings, backend, on_idle)()
+
+
+def _choose_way(
+    target: Target, settings: Settings, backend: Backend, on_idle: Callable[[], bool]
+) -> Callable[[], Transport]:
     from importlib.util import find_spec
 
-    if find_spec("grpc") is None:
+    needs_grpc = target.wire != "otlp/http"
+    if needs_grpc and find_spec("grpc") is None:
         return _miss_grpc
-    target = Target.of(settings)
     if settings.sender_process and launcher.is_possible():
         if settings.enabled:
             launcher.prestart()
         return partial(_open_sender, target, backend.roundtrip, on_idle)
-    if threads_are_green():
+    if needs_grpc and threads_are_green():
         return _refuse_grpc
-    from infertrace.exporting.grpc_transport import GrpcTransport
-
-    return partial(GrpcTransport, target, choose_wire(target.wire))
+    if needs_grpc:
+        import infertrace.exporting.grpc_transport
+    else:
+        import infertrace.exporting.http_transport  # noqa: F401
+    return partial(open_here, target)
 
 
 def end_prestarted() -> None:

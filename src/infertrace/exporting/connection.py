@@ -6,6 +6,7 @@ import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from infertrace.exporting.answer import SpeaksOtlp
 from infertrace.exporting.log_text import one_line
 
 if TYPE_CHECKING:
@@ -30,20 +31,49 @@ class State(Enum):
 class Connection:
     """One transport at a time."""
 
-    def __init__(self, endpoint: str, open_transport: Callable[[], Transport]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        open_transport: Callable[[], Transport],
+        open_for_otlp: Callable[[], Transport] | None = None,
+    ) -> None:
+        self.transport: Transport | None = None
+        self.state = State.UNKNOWN
+        self.use(endpoint, open_transport, open_for_otlp)
+
+    def use(
+        self,
+        endpoint: str,
+        open_transport: Callable[[], Transport],
+        open_for_otlp: Callable[[], Transport] | None = None,
+    ) -> None:
+        """Open the next transport by this; the one that is open stays until `disconnect`.
+
+        open_for_otlp: opens the one for where the endpoint turns out to take OTLP instead.
+        """
         self.endpoint = endpoint
         """For messages."""
         self._open_transport = open_transport
-        self.transport: Transport | None = None
-        self.state = State.UNKNOWN
-
-    def use(self, endpoint: str, open_transport: Callable[[], Transport]) -> None:
-        """Open the next transport by this; the one that is open stays until `disconnect`."""
-        self.endpoint = endpoint
-        self._open_transport = open_transport
+        self._open_for_otlp = open_for_otlp
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
+        try:
+            return self._connected().send(request, span_count, timeout_s)
+        except SpeaksOtlp:
+            if self._open_for_otlp is None:
+                raise
+            self._switch_to_otlp(self._open_for_otlp)
         return self._connected().send(request, span_count, timeout_s)
+
+    def _switch_to_otlp(self, open_for_otlp: Callable[[], Transport]) -> None:
+        """Nothing of the batch was taken: an empty request has shown what the endpoint takes."""
+        logger.warning(
+            "%s: takes OTLP, and not infertrace's protocol; spans go there by OTLP from now on "
+            "(protocol='otlp/grpc' says so from the start)",
+            self.endpoint,
+        )
+        self.use(self.endpoint, open_for_otlp)
+        self.disconnect()
 
     def _connected(self) -> Transport:
         while (transport := self.transport) is None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("infertrace")
 
-SEND_TIMEOUT_S: Final = 10.0
+_SEND_TIMEOUT_S: Final = 10.0
 _MIN_SEND_TIMEOUT_S: Final = 0.05
 _FIRST_BACKOFF_S: Final = 0.2
 _MAX_BACKOFF_S: Final = 5.0
@@ -118,6 +118,7 @@ class Delivery:
         producer_id: bytes,
         resource: bytes,
         clock: Clock,
+        send_timeout_s: float = _SEND_TIMEOUT_S,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._recorder = recorder
@@ -125,6 +126,8 @@ class Delivery:
         self._spool = spool
         self._clock = clock
         self._jitter = jitter
+        self.send_timeout_s = send_timeout_s
+        """How long a request may take."""
         self.resource = resource
         """As `envelope.encode_resource` gives it."""
         self.start_anew(producer_id)
@@ -147,7 +150,7 @@ class Delivery:
         self._accepted_requests = 0
         # By the number of a single span, how many requests were accepted when it was put off.
         self._suspects: dict[int, int] = {}
-        self._has_told_of_rejection = False
+        self._has_told_of_rejection = self._has_told_of_warning = False
 
     def renew_locks(self) -> None:
         """As is needed after `threading` was patched: locks made before stop all green threads."""
@@ -302,6 +305,13 @@ class Delivery:
         accepted = max(0, min(answer.accepted_count, batch.span_count))
         if accepted < batch.span_count:
             self._tell_of_rejection(batch.span_count - accepted, answer.rejection_reason)
+        elif answer.rejection_reason and not self._has_told_of_warning:
+            self._has_told_of_warning = True
+            logger.warning(
+                "%s: accepted the spans, with a warning (said once): %s",
+                self._connection.endpoint,
+                one_line(answer.rejection_reason),
+            )
         return accepted, "rejected"
 
     def _refuse(self, error: Exception) -> tuple[int, DropReason]:
@@ -321,7 +331,7 @@ class Delivery:
     def send(self, request: Request, span_count: int) -> Answer:
         """Send one request, once; raises what `Transport.send` raises."""
         left_s = min(self.deadline, self.caller_deadline) - self._clock.now()
-        timeout_s = max(min(SEND_TIMEOUT_S, left_s), _MIN_SEND_TIMEOUT_S)
+        timeout_s = max(min(self.send_timeout_s, left_s), _MIN_SEND_TIMEOUT_S)
         return self._connection.send(request, span_count, timeout_s)
 
     def say_goodbye(self) -> None:

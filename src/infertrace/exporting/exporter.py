@@ -50,7 +50,7 @@ class Exporter:
         )
         self._diversion: Callable[[], Transport] | None = None
         self._settings = settings
-        self._connection = Connection(settings.endpoint, self._choose_transport())
+        self._connection = Connection(settings.endpoint, *self._choose_transports())
         producer_id = os.urandom(_PRODUCER_ID_BYTES)
         self._spool = OwnSpool(self.recorder, settings, producer_id)
         self._thread = ExporterThread(_Work(self))
@@ -61,6 +61,7 @@ class Exporter:
             producer_id=producer_id,
             resource=envelope.encode_resource(settings),
             clock=SystemClock(self._thread.wait),
+            send_timeout_s=settings.timeout_s,
         )
         self._rounds = rounds.Rounds(
             backend,
@@ -129,7 +130,8 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
-        self._connection.use(settings.endpoint, self._choose_transport())
+        self._connection.use(settings.endpoint, *self._choose_transports())
+        self._delivery.send_timeout_s = settings.timeout_s
         self._delivery.resource = envelope.encode_resource(settings)
         self._rounds.export_interval_s = settings.export_interval_s
         self._connection.state = State.UNKNOWN
@@ -144,14 +146,18 @@ class Exporter:
         with self.configuring:
             self._diversion = open_transport
             self._rounds.delivers_leftovers = open_transport is None
-            self._connection.use(self._settings.endpoint, self._choose_transport())
+            self._connection.use(self._settings.endpoint, *self._choose_transports())
             self._connection.state = State.UNKNOWN
             self._connection.disconnect()
 
-    def _choose_transport(self) -> Callable[[], Transport]:
-        return self._diversion or choice.choose_transport(
-            self._settings, self._backend, self.recorder.encode_some
-        )
+    def _choose_transports(
+        self,
+    ) -> tuple[Callable[[], Transport], Callable[[], Transport] | None]:
+        """What opens a transport, and what opens another where the endpoint takes OTLP."""
+        if self._diversion is not None:
+            return self._diversion, None
+        what = (self._settings, self._backend, self.recorder.encode_some)
+        return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
 
     def wake(self) -> None:
         """Look for spans now; called on the threads that record, never blocks on I/O.

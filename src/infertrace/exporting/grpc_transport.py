@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +12,24 @@ from infertrace.exporting.answer import (
     Overloaded,
     Refused,
     Retryable,
+    SpeaksOtlp,
     Stumbled,
     TooLarge,
 )
 from infertrace.exporting.bearer_token import BearerToken
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.target import Target
+from infertrace.exporting.too_large import says_too_large
 from infertrace.exporting.transport import Transport
 from infertrace.exporting.wire import Wire
-from infertrace.wire.retry_info import STATUS_DETAILS_KEY, retry_delay_s
+from infertrace.otlp.export_service import GRPC_METHOD as OTLP_METHOD
+from infertrace.version import VERSION
+from infertrace.wire.retry_info import (
+    RETRY_INFO_KEY,
+    STATUS_DETAILS_KEY,
+    retry_delay_s,
+    retry_info_delay_s,
+)
 
 # Faults of the batch itself. All other errors are retried: a token, a route or an overload gets
 # mended in time, and until then the buffer bounds how much is held.
@@ -34,11 +42,7 @@ _REFUSED: Final = frozenset(
 )
 # What servers answer when their handler fails, be it once or each time it gets this batch.
 _STUMBLED: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
-# How servers say that a request is larger than they take: gRPC in C++, Python, Go, Java, Node and
-# .NET, tonic, and our own collector. RESOURCE_EXHAUSTED with any other text is an overload.
-_TOO_LARGE: Final = re.compile(
-    r"larger than max|exceeds (the )?max|too large|too many spans", re.IGNORECASE
-)
+# RESOURCE_EXHAUSTED with any other text is an overload.
 _MAY_BE_TOO_LARGE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
 
 _CHANNEL_OPTIONS: Final = (
@@ -48,7 +52,10 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Otherwise two tracers with the same options would share one connection, and its fate.
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.primary_user_agent", f"infertrace/{VERSION}"),
 )
+# Any receiver of OTLP takes an empty request.
+_PROBE_TIMEOUT_S: Final = 2.0
 _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
 # Channels that a parent process opened. gRPC must not touch them in a forked child, not even to
@@ -80,27 +87,47 @@ class GrpcTransport(Transport):
         self._send: Any = self._channel.unary_unary(self._wire.grpc_method)
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
-        encoded = self._wire.encode(request)
-        if encoded is None:
-            return Answer(span_count, 0, "")
+        encoded = self._wire.encode(request, span_count)
+        if encoded.body is None:
+            return Answer(encoded.span_count, encoded.rejected_count, encoded.rejection_reason)
         try:
-            reply = self._send(
-                b"".join(encoded),
-                timeout=timeout_s,
-                metadata=(*self._target.headers.items(), *self._token.metadata()),
-                compression=self._compression,
-            )
+            reply = self._call(self._send, encoded.body, timeout_s)
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._reopen()
             if code is grpc.StatusCode.UNAUTHENTICATED and self._token.has_changed():
                 raise Retryable("the token was replaced meanwhile") from None
+            if code is grpc.StatusCode.UNIMPLEMENTED and self.takes_otlp(timeout_s):
+                raise SpeaksOtlp(
+                    "it takes OTLP, and not infertrace's protocol; expected "
+                    "INFERTRACE_PROTOCOL=otlp/grpc"
+                ) from None
             raise _translated(error) from None
         except ValueError:
             # The channel was closed under the call.
             raise Retryable("the connection was closed") from None
-        return self._wire.read(reply, span_count)
+        return self._wire.read(reply, encoded)
+
+    def _call(self, method: Any, body: bytes, timeout_s: float) -> bytes:
+        reply: bytes = method(
+            body,
+            timeout=timeout_s,
+            metadata=(*self._target.headers.items(), *self._token.metadata()),
+            compression=self._compression,
+        )
+        return reply
+
+    def takes_otlp(self, timeout_s: float) -> bool:
+        """Whether the other end takes OTLP; False where that is what is spoken already."""
+        if self._wire.grpc_method == OTLP_METHOD:
+            return False
+        method: Any = self._channel.unary_unary(OTLP_METHOD)
+        try:
+            self._call(method, b"", min(timeout_s, _PROBE_TIMEOUT_S))
+        except (grpc.RpcError, Retryable, ValueError):
+            return False
+        return True
 
     def _reopen(self) -> None:
         # The other end may be gone without a word. Pings would notice that no earlier, and a
@@ -136,7 +163,7 @@ def _translated(error: Any) -> Retryable | TooLarge | Refused:
         return Refused(message)
     if retry_after_s is not None:
         return Retryable(message, retry_after_s)
-    if code in _MAY_BE_TOO_LARGE and _TOO_LARGE.search(details):
+    if code in _MAY_BE_TOO_LARGE and says_too_large(details):
         return TooLarge(message)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Overloaded(message)
@@ -147,5 +174,11 @@ def _retry_after_s(error: Any) -> float | None:
     """The delay of a `google.rpc.RetryInfo` among the error's details, if there is one."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_DETAILS_KEY:
-            return retry_delay_s(value)
+            delay_s = retry_delay_s(value)
+        elif key == RETRY_INFO_KEY:
+            delay_s = retry_info_delay_s(value)
+        else:
+            continue
+        if delay_s is not None:
+            return delay_s
     return None

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from infertrace.exporting.answer import Answer, Refused
 from infertrace.exporting.envelope import Request
-from infertrace.exporting.wire import Wire
+from infertrace.exporting.wire import Encoded, Wire
 from infertrace.generated.span_pb2 import SendSpanBatchResponse
 
 _GRPC_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
@@ -17,17 +17,14 @@ _GRPC_METHOD: Final = "/infertrace.v1.CollectorService/SendSpanBatch"
 class InfertraceWire(Wire):
     """Takes the envelope as it is."""
 
-    def __init__(self, grpc_method: str = _GRPC_METHOD) -> None:
-        self._grpc_method = grpc_method
-
     @property
     def grpc_method(self) -> str:
-        return self._grpc_method
+        return _GRPC_METHOD
 
-    def encode(self, request: Request) -> tuple[bytes, ...]:
-        return request
+    def encode(self, request: Request, span_count: int) -> Encoded:
+        return Encoded(b"".join(request), span_count)
 
-    def read(self, reply: bytes, span_count: int) -> Answer:
+    def read(self, reply: bytes, encoded: Encoded) -> Answer:
         try:
             answer = SendSpanBatchResponse.FromString(reply)
         except DecodeError:

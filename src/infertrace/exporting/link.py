@@ -21,6 +21,7 @@ from infertrace.exporting.answer import (
     Refused,
     Retryable,
     SendError,
+    SpeaksOtlp,
     Stumbled,
     TooLarge,
 )
@@ -37,7 +38,7 @@ _REQUEST: Final = struct.Struct("=Qdq")
 _ANSWER: Final = struct.Struct("=BqqdI")
 ANSWER_HEAD_BYTES: Final = _ANSWER.size
 ANSWER_SIZE_AT: Final = _ANSWER.size - 4
-_ACCEPTED, _RETRYABLE, _TOO_LARGE, _REFUSED, _OVERLOADED, _STUMBLED = range(6)
+_ACCEPTED, _RETRYABLE, _TOO_LARGE, _REFUSED, _OVERLOADED, _STUMBLED, _SPEAKS_OTLP = range(7)
 _MAX_TEXT_BYTES: Final = 4096
 _MAX_ANSWER_BYTES: Final = _ANSWER.size + _MAX_TEXT_BYTES
 _ERRORS: Final[Mapping[int, type[SendError]]] = {
@@ -45,6 +46,7 @@ _ERRORS: Final[Mapping[int, type[SendError]]] = {
     _REFUSED: Refused,
     _OVERLOADED: Overloaded,
     _STUMBLED: Stumbled,
+    _SPEAKS_OTLP: SpeaksOtlp,
 }
 
 # Between two looks for an answer, when there is nothing else to do, and when there is.

@@ -6,7 +6,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from infertrace.exporting import delivery as deliveries
 from infertrace.exporting import envelope
 from infertrace.exporting.answer import Retryable
 from infertrace.exporting.connection import State
@@ -104,7 +103,7 @@ class Rounds:
             envelope.encode_producer_id(delivery.producer_id),
             delivery.resource,
             delivery.batch_sequence,
-            timeout_s=deliveries.SEND_TIMEOUT_S,
+            timeout_s=delivery.send_timeout_s,
             interval_s=interval_s,
             stay_s=_INTERVALS_BETWEEN_LEFTOVERS * interval_s
             if self._spool.has_neighbours

@@ -1,4 +1,4 @@
-"""The sender process: takes requests from a socket, sends them over gRPC, answers.
+"""The sender process: takes requests from a socket, sends them over gRPC or HTTP, answers.
 
 It keeps nothing: the traced process has the batch until it is acknowledged. So it may be killed,
 and it goes when its socket closes, soon also when the collector does not answer; signals that are
@@ -7,6 +7,7 @@ meant for the traced program do not end it first.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -18,12 +19,15 @@ from typing import Final
 
 from infertrace.exporting import link
 from infertrace.exporting.answer import Answer, Retryable
-from infertrace.exporting.choice import choose_wire
+from infertrace.exporting.choice import open_here
 from infertrace.exporting.envelope import Request
-from infertrace.exporting.grpc_transport import GrpcTransport
 from infertrace.exporting.launcher import READY
 from infertrace.exporting.target import Target
 from infertrace.exporting.transport import Transport
+
+# Before the target is known: mostly it will be used, and it takes longest.
+with contextlib.suppress(ImportError):
+    import infertrace.exporting.grpc_transport  # noqa: F401
 
 # For the request in flight, when the traced process is gone.
 _LAST_REQUEST_S: Final = 1.0
@@ -39,8 +43,7 @@ def main(descriptor: int) -> None:
     settings = _receive(connection).envelope
     transport: Transport
     try:
-        target = Target(**json.loads(settings))
-        transport = GrpcTransport(target, choose_wire(target.wire))
+        transport = open_here(Target(**json.loads(settings)))
     except Exception as error:
         transport = Unusable(error)
     while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ _FROM_SETTINGS = (
     "token",
     "token_file",
     "compression",
+    "conventions",
 )
 
 
@@ -35,9 +36,16 @@ class Target(NamedTuple):
     compression: str = "none"
     wire: str = "infertrace"
     """The protocol that is spoken there, as `choice.choose_wire` knows it."""
+    conventions: Sequence[str] = ("otel",)
+    """What fields are called in OTLP."""
+    path: str = "/"
+    """Of an HTTP request."""
 
     @classmethod
     def of(cls, settings: Settings) -> Target:
-        scheme, _, address = settings.endpoint.rpartition("://")
         alike = {name: getattr(settings, name) for name in _FROM_SETTINGS}
-        return cls(address.rstrip("/"), tls=scheme == "https", **alike)
+        scheme, _, rest = settings.endpoint.rpartition("://")
+        address, slash, path = rest.partition("/")
+        return cls(
+            address, tls=scheme == "https", wire=settings.protocol, path=slash + path, **alike
+        )

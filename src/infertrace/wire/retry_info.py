@@ -1,10 +1,11 @@
-"""The status details that tell a sender when to come again.
+"""The status details that tell a sender when to come again, in either trailer that has them.
 
 `grpc-status-details-bin` carries a google.rpc.Status (code = 1, message = 2, details = 3), whose
 details hold a google.rpc.RetryInfo (retry_delay = 1), each wrapped in an Any:
 https://github.com/googleapis/googleapis/blob/master/google/rpc/status.proto and
 error_details.proto beside it. Any and Duration come with protobuf; the two outer messages are
-three fields, not worth a dependency.
+three fields, not worth a dependency. OpenTelemetry's exporter for Python reads the RetryInfo alone,
+from `google.rpc.retryinfo-bin`.
 """
 
 from __future__ import annotations
@@ -45,9 +46,18 @@ def retry_delay_s(status: bytes) -> float | None:
         for detail in delimited_fields(status, 3):
             packed = Any.FromString(detail)
             if packed.type_url == _TYPE_URL:
-                for delay in delimited_fields(packed.value, 1):
-                    duration = Duration.FromString(delay)
-                    return float(duration.seconds + duration.nanos / 1e9)
+                return retry_info_delay_s(packed.value)
+    except (DecodeError, WireError):
+        pass
+    return None
+
+
+def retry_info_delay_s(encoded: bytes) -> float | None:
+    """The delay in seconds of a google.rpc.RetryInfo; None where it has none."""
+    try:
+        for delay in delimited_fields(encoded, 1):
+            duration = Duration.FromString(delay)
+            return float(duration.seconds + duration.nanos / 1e9)
     except (DecodeError, WireError):
         pass
     return None
