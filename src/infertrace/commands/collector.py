@@ -138,8 +138,8 @@ def _allow_open_files() -> None:
 def _keep_memory() -> None:
     """Have Arrow take its memory where all else does.
 
-    Its own allocator soon gives back what a batch took, and takes it again for the next one: the
-    kernel clears all those pages, a fifth of the time of a span with attributes.
+    Its own allocator soon gives back what a batch took, and takes it again for the next one, and
+    each time the kernel clears all those pages.
     """
     import pyarrow as pa
 
