@@ -107,6 +107,7 @@ def span_with(**attributes: Any) -> Span:
     return Span(
         trace_id=b"t" * 16,
         span_id=b"s" * 8,
+        name="POST",
         start_time_unix_nano=10**18,
         end_time_unix_nano=10**18 + 10**9,
         attributes=[
@@ -159,11 +160,13 @@ def test_protobuf_reads_what_was_sent(request: ExportTraceServiceRequest) -> Non
             otlp.span_id,
             otlp.parent_span_id,
         )
-        assert found.operation_name == otlp.name
+        own = {pair.key: pair.value.string_value for pair in otlp.attributes}
+        assert found.operation_name == (own.get("infertrace.operation_name") or otlp.name)
         assert found.start_time_unix_nano % 2**64 == otlp.start_time_unix_nano
         expected_ns = max(0, otlp.end_time_unix_nano - otlp.start_time_unix_nano)
         assert found.duration_nanos == min(expected_ns, 2**63 - 1)
-        assert found.status == {1: "OK", 2: "ERROR"}.get(otlp.status.code, "")
+        if own.get("infertrace.status") != "CANCELLED":
+            assert found.status == {1: "OK", 2: "ERROR"}.get(otlp.status.code, "")
         assert (found.status_code, found.status_message) == (
             otlp.status.code,
             otlp.status.message,
@@ -294,6 +297,12 @@ def field_of(field: str, *spans: Span, scope: str = "") -> Any:
             0.25,
         ),
         ("batch_size", {"infertrace__batch_size": 8}, 8),
+        ("operation_name", {"infertrace__operation_name": "inference"}, "inference"),
+        ("operation_name", {"infertrace__operation_name": 7}, "POST"),
+        ("status", {"infertrace__status": "CANCELLED"}, "CANCELLED"),
+        ("status", {"infertrace__status": "LATE"}, ""),
+        ("invalid_field_count", {"infertrace__invalid_field_count": 3}, 3),
+        ("invalid_field_count", {"infertrace__invalid_field_count": -3}, 0),
         ("invalid_field_count", {"gen_ai__usage__prompt_tokens": "many"}, 1),
     ],
 )

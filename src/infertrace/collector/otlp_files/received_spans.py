@@ -21,6 +21,8 @@ Row = Mapping[str, Any]
 """A row of a store, by the names of its columns."""
 
 _GIVEN_MODEL: Final = "gen_ai.request.model"
+_OPERATION: Final = "gen_ai.operation.name"
+_REPLACED_NAME: Final = "infertrace.operation_name"
 _COUNTS: Final = {
     "dropped_attributes_count": "droppedAttributesCount",
     "dropped_events_count": "droppedEventsCount",
@@ -69,7 +71,7 @@ def _span(row: Row) -> JsonObject:
         spanId=f"{row['span_id']:016x}",
         traceState=row["trace_state"],
         parentSpanId=parent and f"{parent:016x}",
-        name=row["operation_name"],
+        name=_name(row, attributes),
         kind=row["kind"],
         startTimeUnixNano=str(row["start_time"]),
         endTimeUnixNano=str(row["start_time"] + row["duration_nanos"]),
@@ -79,6 +81,14 @@ def _span(row: Row) -> JsonObject:
         status=_present(message=row["status_message"], code=row["status_code"]),
         **{name: row[column] for column, name in _COUNTS.items()},
     )
+
+
+def _name(row: Row, attributes: dict[str, Any]) -> str | None:
+    """As OTLP had it, which `infertrace.operation_name` replaced as it came in."""
+    operation, model = attributes.get(_OPERATION), row["model_name"]
+    if attributes.get(_REPLACED_NAME) and isinstance(operation, str) and model is not None:
+        return f"{operation} {model}"
+    return row["operation_name"]
 
 
 def _given_model(row: Row, attributes: dict[str, Any], events: list[Any]) -> str | None:

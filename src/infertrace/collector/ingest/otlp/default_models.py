@@ -62,6 +62,9 @@ class DefaultModels:
         return lacking if lacking.true_count else None
 
     def _learn(self, services: pa.Array, models: pa.Array) -> None:
+        named, of = pc.unique(models).drop_null(), pc.unique(services)
+        if len(named) == len(of) == 1 and self._seen.get(of[0].as_py()) == named[0].as_py():
+            return  # the usual case: one process, which has named its model before
         table = pa.table({"service": services, "model": models})
         pairs = table.group_by(["service", "model"], use_threads=False).aggregate([])
         with self._lock:
