@@ -115,7 +115,7 @@ def test_every_producer_has_its_own(client: Client, new_span: NewSpan) -> None:
 
 def test_spans_without_a_producer_have_no_account(client: Client, new_span: NewSpan) -> None:
     client.send(new_span())
-    assert client.get("/ledger") == {"producers": []}
+    assert client.get("/ledger") == {"producers": [], "forwards": []}
 
 
 def test_the_largest_counters(

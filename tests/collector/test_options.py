@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infertrace.collector.forwarding.forward_target import parse_forwards
 from infertrace.collector.options import (
     OPTIONS,
     OptionError,
@@ -66,6 +67,10 @@ VALUES: dict[str, tuple[list[str], list[Any]]] = {
     "default-model": (
         ["vllm=llama", "a=b/c,d=e=f", "s=m"],
         [{"vllm": "llama"}, {"a": "b/c", "d": "e=f"}, {"s": "m"}],
+    ),
+    "forward": (
+        (urls := ["infertrace://a:1", "otlp/grpc://b:2?share=0.5,otlp/http://c", "otlp/grpc://d"]),
+        [parse_forwards(url) for url in urls],
     ),
     "store": (["memory:", "duckdb:///x", "postgresql://y"],) * 2,
     "retain": (["7d", "8d", "9d"], [7 * DAY, 8 * DAY, 9 * DAY]),

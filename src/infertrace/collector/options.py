@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infertrace.collector.forwarding.forward_target import ForwardTarget, parse_forwards
 from infertrace.collector.listen_address import ListenAddress
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:4317"
@@ -136,6 +137,9 @@ OPTIONS = (
            "https://app.example.com; may be repeated (default: none)", _origins, is_list=True),
     Option("default-model", "SERVICE=MODEL", "the model of spans of OTLP that do not say theirs; "
            "may be repeated", _default_models, is_list=True),
+    Option("forward", "URL", "where to pass on what is durable: otlp/grpc://HOST:PORT, "
+           "otlp/http://HOST:PORT/PATH, infertrace://HOST:PORT; ?share=0.1 for a share of the "
+           "traces; may be repeated (default: nowhere)", parse_forwards, is_list=True),
     Option("retain", "AGE", "delete spans that started longer ago, such as 12h or 7d (default: "
            "keep all)", _duration, unit="ns"),
     Option("max-bytes", "SIZE", "delete the oldest spans when the store grows beyond it, such as "
@@ -188,6 +192,7 @@ class Options:
     otlp_http: str | None
     otlp_origin: tuple[str, ...] | None
     default_model: Mapping[str, str] | None
+    forward: tuple[ForwardTarget, ...] | None
     store: str
     retain_ns: int | None
     max_bytes: int | None

@@ -9,6 +9,8 @@ from typing import Literal
 
 from infertrace.collector.authorization import BearerToken
 from infertrace.collector.counters import Counters
+from infertrace.collector.forwarding.forward_target import ForwardTarget
+from infertrace.collector.forwarding.forwarder import Forwarding
 from infertrace.collector.ingest.grpc_server import GrpcServer, require_free
 from infertrace.collector.ingest.other_signals import OtherSignals
 from infertrace.collector.ingest.otlp.default_models import DefaultModels
@@ -30,6 +32,7 @@ from infertrace.collector.store.store import (
 from infertrace.collector.tls import TlsFiles
 
 STOP_GRACE_S = 5.0  # for the calls in progress, and again for the queued batches
+FORWARD_GRACE_S = 5.0  # for what waits to be forwarded
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ class Collector:
     cannot be opened, and TlsFileError for a file of `tls`. The store interrupts a query that takes
     longer than `query_timeout_s` seconds. Without `otlp_http_address` it takes OTLP over gRPC
     alone; `otlp_origins` are those of web pages that may send there. `default_models` has the
-    models of services whose spans do not say theirs. A collector can be started once.
+    models of services whose spans do not say theirs. What is durable is passed on to the targets of
+    `forward`. A collector can be started once.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Collector:
         otlp_http_address: str | None = None,
         otlp_origins: Sequence[str] = (),
         default_models: Mapping[str, str] | None = None,
+        forward: Sequence[ForwardTarget] = (),
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
@@ -70,6 +75,7 @@ class Collector:
         )
         self._otlp_origins = otlp_origins
         self._default_models = default_models
+        self._forward = forward
         self._store_url = store_url
         self._token = token
         self._retention = retention
@@ -99,6 +105,9 @@ class Collector:
                 raise TokenRequiredError(
                     f"listening beyond this machine, on {address}, needs a token"
                 )
+        for forward in self._forward:
+            if _is_itself(forward, self._grpc) or _is_itself(forward, self._otlp_http):
+                raise ValueError(f"forward: {forward.name} is this collector itself")
         credentials = None if self._tls is None else self._tls.credentials()
         with ExitStack() as stack:
             # The ports come first: a collector that cannot run must not create a store.
@@ -118,8 +127,12 @@ class Collector:
             retention_worker = RetentionWorker(store, self._retention)
             stack.callback(retention_worker.stop)
             retention_worker.start()
+            forwarding = Forwarding(self._forward)
+            stack.callback(forwarding.stop, FORWARD_GRACE_S)
+            forwarding.start()
             stack.callback(writer.stop, STOP_GRACE_S)
-            service = CollectorService(writer, counters, self._token)
+            pass_on = forwarding.pass_on if self._forward else None
+            service = CollectorService(writer, counters, self._token, pass_on)
             stack.callback(service.close)
             grpc_server = GrpcServer(self._grpc, credentials)
             stack.callback(grpc_server.stop, STOP_GRACE_S)
@@ -135,14 +148,20 @@ class Collector:
             ]
             if otlp_server is not None:
                 app = OtlpHttpApp(
-                    writer, counters, other_signals, models, self._token, self._otlp_origins
+                    writer,
+                    counters,
+                    other_signals,
+                    models,
+                    self._token,
+                    self._otlp_origins,
+                    pass_on,
                 )
                 stack.callback(app.close)
                 stack.callback(otlp_server.stop, STOP_GRACE_S)
                 otlp_server.start(app)
                 threads.append(otlp_server.thread)
-            threads += store.threads
-            http_server.start(create_app(store, counters, threads, permits))
+            threads += [*store.threads, *forwarding.threads]
+            http_server.start(create_app(store, counters, threads, permits, forwarding.forwarders))
             self._grpc = grpc_server.address
             self._http = ListenAddress(self._http.host, http_server.port)
             if self._otlp_http is not None and otlp_server is not None:
@@ -157,7 +176,7 @@ class Collector:
             raise AddressError(protocol, address) from error
 
     def stop(self) -> None:
-        """Finish the calls in progress, write the queued batches, close; at most about 20 s."""
+        """Finish the calls in progress, write the queued batches, close; at most about 25 s."""
         self._stack.close()
 
     def __enter__(self) -> Collector:
@@ -166,6 +185,15 @@ class Collector:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+def _is_itself(forward: ForwardTarget, address: ListenAddress | None) -> bool:
+    if address is None or not address.port:
+        return False
+    target = ListenAddress.parse(forward.target.address)
+    return target.port == address.port and (
+        target.host == address.host or (target.is_loopback and address.is_loopback)
+    )
 
 
 def _close(store: Maintenance) -> None:

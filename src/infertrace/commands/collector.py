@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
             otlp_http_address=_otlp_http_address(options),
             otlp_origins=options.otlp_origin or (),
             default_models=options.default_model,
+            forward=options.forward or (),
         )
         collector.start()
     except AddressError as error:

@@ -253,7 +253,7 @@ class Delivery:
 
         first_outcome: what became of it already, where it was sent.
         """
-        request = envelope.encode(batch.payload, batch.first_span_sequence, self._producer())
+        request = self.encode(batch)
         backoff_s = _FIRST_BACKOFF_S
         stumbles = overloads = 0
         while True:
@@ -298,6 +298,10 @@ class Delivery:
             else:
                 return self._accept(batch, answer)
 
+    def encode(self, batch: Batch) -> Request:
+        """What to send for a batch."""
+        return envelope.encode(batch.payload, batch.first_span_sequence, self.producer())
+
     def _accept(self, batch: Batch, answer: Answer) -> tuple[int, DropReason]:
         self._connection.change_state(State.UP, logging.INFO, "spans are being delivered")
         self._accepted_requests += 1
@@ -339,9 +343,10 @@ class Delivery:
         if self._connection.state is State.UP and self._clock.now() < self.deadline:
             self.batch_sequence += 1
             with contextlib.suppress(Exception):
-                self.send(envelope.goodbye(self._producer()), 0)
+                self.send(envelope.goodbye(self.producer()), 0)
 
-    def _producer(self) -> Producer:
+    def producer(self) -> Producer:
+        """Who sends, as its ledger is now."""
         produced, _, _, dropped, _ = self._recorder.counts()
         return envelope.Producer(
             self.producer_id,

@@ -11,6 +11,8 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 from infertrace.collector.authorization import BearerToken
 from infertrace.collector.counters import Counters
@@ -21,6 +23,7 @@ from infertrace.collector.ingest.reading_places import (
     SlowBodyError,
 )
 from infertrace.collector.ingest.request_batches import DecodedRequest
+from infertrace.collector.ingest.sent_spans import PassOn, SentSpans
 from infertrace.collector.ingest.wire_fields import RequestError, RequestTooLargeError
 from infertrace.collector.store.group_commit import GroupCommit, OverloadError
 from infertrace.collector.store.store import StoreBusyError, StoreError
@@ -63,7 +66,9 @@ class Ingestion:
         counters: Counters,
         places: PlaceLimits,
         token: BearerToken | None = None,
+        pass_on: PassOn | None = None,
     ) -> None:
+        self._pass_on = pass_on
         self._writer = writer
         self._counters = counters
         self._token = token
@@ -149,15 +154,25 @@ class Ingestion:
             decoded = decode(raw)
             batch = decoded.batch
             self._counters.add(spans_rejected=len(batch.rejected_positions))
+            sent = decoded.sent
+            decoded = replace(decoded, sent=None)  # it need not stay until the answer
             if batch.producer is None and not batch.senders and not len(batch.rows):
                 return decoded, None
-            return decoded, self._writer.submit(batch, reservation)
+            done = self._writer.submit(batch, reservation)
+            if self._pass_on is not None and sent is not None and len(batch.rows):
+                done.add_done_callback(partial(_pass_on, self._pass_on, sent))
+            return decoded, done
 
     def _log_once(self, error: Exception) -> None:
         """Log the first error of each type, with its traceback."""
         if type(error) not in self._logged:
             self._logged.add(type(error))
             _log.error("a request failed, as others may after it", exc_info=error)
+
+
+def _pass_on(pass_on: PassOn, sent: SentSpans, done: Future[None]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        pass_on(sent)
 
 
 async def _within(taking: asyncio.Future[Taken], end_s: float | None) -> Taken:

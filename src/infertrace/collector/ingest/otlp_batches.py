@@ -19,6 +19,7 @@ from infertrace.collector.ingest.otlp.export_request import (
 )
 from infertrace.collector.ingest.otlp_senders import Sender, sender_of
 from infertrace.collector.ingest.request_batches import DecodedRequest
+from infertrace.collector.ingest.sent_spans import SentSpans
 from infertrace.collector.ingest.span_validity import REASONS
 from infertrace.collector.store.ledger import SenderReport
 from infertrace.collector.store.resource import MAX_KNOWN_RESOURCES, Resource, stored_resource
@@ -62,7 +63,11 @@ def decode_export(raw: bytes, models: DefaultModels | None = None) -> DecodedReq
         resources=tuple({resource.id: resource for resource, _ in origins if resource}.values()),
     )
     first = next(iter(spans.rejections.items()), None)
-    return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
+    return DecodedRequest(
+        batch,
+        f"span {first[0]}: {REASONS[first[1]]}" if first else "",
+        SentSpans(exported.spans, spans.span_count, tuple(spans.rejections), exported.groups),
+    )
 
 
 @lru_cache(maxsize=MAX_KNOWN_RESOURCES)

@@ -34,6 +34,7 @@ from infertrace.collector.ingest.otlp_batches import decode_export
 from infertrace.collector.ingest.otlp_grpc import ANSWER_WITHIN_S, COMMIT_TIMEOUT_S
 from infertrace.collector.ingest.reading_places import PlaceLimits
 from infertrace.collector.ingest.request_batches import DecodedRequest
+from infertrace.collector.ingest.sent_spans import PassOn
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.collector.store.group_commit import GroupCommit
 
@@ -109,6 +110,7 @@ class OtlpHttpApp:
         models: DefaultModels,
         token: BearerToken | None = None,
         origins: Collection[str] = (),
+        pass_on: PassOn | None = None,
     ) -> None:
         limits = PlaceLimits(
             READING_PLACES,
@@ -117,7 +119,7 @@ class OtlpHttpApp:
             READING_TURN_S,
             ANSWER_WITHIN_S,
         )
-        self._ingestion = Ingestion(writer, counters, limits, token)
+        self._ingestion = Ingestion(writer, counters, limits, token, pass_on)
         self._other_signals = other_signals
         self._decode = partial(decode_export, models=models)
         self._origins = frozenset(origins)

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
+from infertrace.collector.ingest.sent_spans import SentSpans
 from infertrace.collector.ingest.span_validity import REASONS
 from infertrace.collector.ingest.wire_fields import RequestError, last_span
 from infertrace.collector.store.ledger import ProducerReport
@@ -23,16 +24,21 @@ MAX_SPAN_SEQUENCE = 2**63 - 1  # no producer counts further
 
 @dataclass(frozen=True)
 class DecodedRequest:
-    """A batch for the store, and why the first of its rejected spans was rejected."""
+    """A batch for the store, and why the first of its rejected spans was rejected.
+
+    `sent` has its spans as they came, until they are passed on.
+    """
 
     batch: Batch
     rejection_reason: str
+    sent: SentSpans | None = None
 
 
 def decode_span(raw: bytes) -> DecodedRequest:
     """Decode a SendSpanRequest; raises RequestError."""
     # In protobuf, the last occurrence of a field that is not repeated wins.
-    return _decoded(decoder_choice.selected.decode(last_span(raw)), None, None)
+    alone = last_span(raw)
+    return _decoded(alone, decoder_choice.selected.decode(alone), None, None)
 
 
 def decode_batch(raw: bytes) -> DecodedRequest:
@@ -46,11 +52,11 @@ def decode_batch(raw: bytes) -> DecodedRequest:
     except DecodeError as error:
         raise RequestError(f"not a SendSpanBatchRequest, by protobuf: {error}") from error
     resource = stored_resource(envelope.resource.attributes)
-    return _decoded(spans, _producer_report(envelope, spans), resource)
+    return _decoded(raw, spans, _producer_report(envelope, spans), resource)
 
 
 def _decoded(
-    spans: DecodedSpans, producer: ProducerReport | None, resource: Resource | None
+    raw: bytes, spans: DecodedSpans, producer: ProducerReport | None, resource: Resource | None
 ) -> DecodedRequest:
     rows = with_origin(
         spans.rows,
@@ -65,7 +71,11 @@ def _decoded(
         resources=() if resource is None else (resource,),
     )
     first = next(iter(spans.rejections.items()), None)
-    return DecodedRequest(batch, f"span {first[0]}: {REASONS[first[1]]}" if first else "")
+    return DecodedRequest(
+        batch,
+        f"span {first[0]}: {REASONS[first[1]]}" if first else "",
+        SentSpans(raw, spans.span_count, tuple(spans.rejections), others=spans.others),
+    )
 
 
 def _producer_report(request: SendSpanBatchRequest, spans: DecodedSpans) -> ProducerReport | None:

@@ -10,6 +10,7 @@ from infertrace.collector.ingest.grpc_calls import Context, GrpcMethod, authoriz
 from infertrace.collector.ingest.ingestion import RETRY_DELAY_S, Decode, Ingestion, Refusal
 from infertrace.collector.ingest.reading_places import PlaceLimits
 from infertrace.collector.ingest.request_batches import DecodedRequest, decode_batch, decode_span
+from infertrace.collector.ingest.sent_spans import PassOn
 from infertrace.collector.ingest.wire_fields import RequestTooLargeError
 from infertrace.collector.store.group_commit import GroupCommit
 from infertrace.generated.span_pb2 import SendSpanBatchResponse, SendSpanResponse
@@ -36,7 +37,11 @@ class CollectorService:
     """
 
     def __init__(
-        self, writer: GroupCommit, counters: Counters, token: BearerToken | None = None
+        self,
+        writer: GroupCommit,
+        counters: Counters,
+        token: BearerToken | None = None,
+        pass_on: PassOn | None = None,
     ) -> None:
         limits = PlaceLimits(
             READING_PLACES,
@@ -45,7 +50,7 @@ class CollectorService:
             READING_TURN_S,
             REQUEST_TIMEOUT_S,
         )
-        self.ingestion = Ingestion(writer, counters, limits, token)
+        self.ingestion = Ingestion(writer, counters, limits, token, pass_on)
         """For other services on the same server: they share the places."""
 
     def close(self) -> None:

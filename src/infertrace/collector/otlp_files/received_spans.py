@@ -88,7 +88,8 @@ def _name(row: Row, attributes: dict[str, Any]) -> str | None:
     operation, model = attributes.get(_OPERATION), row["model_name"]
     if attributes.get(_REPLACED_NAME) and isinstance(operation, str) and model is not None:
         return f"{operation} {model}"
-    return row["operation_name"]
+    name: str | None = row["operation_name"]
+    return name
 
 
 def _given_model(row: Row, attributes: dict[str, Any], events: list[Any]) -> str | None:

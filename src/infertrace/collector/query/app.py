@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
+from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.access import AccessMiddleware
 from infertrace.collector.query.error_answers import add_error_answers
 from infertrace.collector.query.routes.health import health_routes
@@ -22,6 +23,7 @@ def create_app(
     counters: Counters,
     threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
+    forwarders: Sequence[Forwarder] = (),
 ) -> FastAPI:
     """The application; `permits` checks the `authorization` header, None requires none."""
     app = FastAPI(
@@ -35,6 +37,6 @@ def create_app(
     add_error_answers(app)
     app.include_router(span_routes(store))
     app.include_router(model_routes(store))
-    app.include_router(ledger_routes(store))
-    app.include_router(health_routes(store, counters, threads))
+    app.include_router(ledger_routes(store, forwarders))
+    app.include_router(health_routes(store, counters, threads, forwarders))
     return app

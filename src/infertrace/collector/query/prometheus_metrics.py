@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
+from infertrace.collector.forwarding.forward_account import REASONS
+from infertrace.collector.forwarding.forwarder import Forwarder
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,8 +30,14 @@ _GAUGES = {"pending_bytes": "Bytes of requests waiting for their commit."}
 class PrometheusMetrics(Collector):
     """No label is taken from a span: a million models would make as many series."""
 
-    def __init__(self, counters: Counters, threads: Sequence[BackgroundThread]) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        threads: Sequence[BackgroundThread],
+        forwarders: Sequence[Forwarder] = (),
+    ) -> None:
         self._counters = counters
+        self._forwarders = forwarders
         self._threads = threads
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -60,3 +68,26 @@ class PrometheusMetrics(Collector):
             failing.add_metric([state.name], float(state.error is not None))
         yield restarts
         yield failing
+        if self._forwarders:
+            yield from self._forwards()
+
+    def _forwards(self) -> Iterator[Metric]:
+        start = "infertrace_collector_forward"
+        received, delivered = (
+            CounterMetricFamily(f"{start}_{word}", f"Spans {text}.", labels=["target"])
+            for word, text in (("received", "to forward"), ("delivered", "forwarded"))
+        )
+        pending = GaugeMetricFamily(
+            f"{start}_pending", "Spans waiting to be forwarded.", labels=["target"]
+        )
+        dropped = CounterMetricFamily(
+            f"{start}_dropped", "Spans not forwarded.", labels=["target", "reason"]
+        )
+        for forwarder in self._forwarders:
+            counts = forwarder.account.counts()
+            received.add_metric([forwarder.name], counts.received)
+            delivered.add_metric([forwarder.name], counts.delivered)
+            pending.add_metric([forwarder.name], counts.pending)
+            for reason in REASONS:
+                dropped.add_metric([forwarder.name, reason], counts.dropped.get(reason, 0))
+        yield from (received, delivered, pending, dropped)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
+from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.documentation import OBJECT, documented
 from infertrace.collector.query.prometheus_metrics import CONTENT_TYPE, PrometheusMetrics
 from infertrace.collector.store.group_commit import WRITING_THREAD
@@ -20,11 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 def health_routes(
-    store: SpanReader, counters: Counters, threads: Sequence[BackgroundThread]
+    store: SpanReader,
+    counters: Counters,
+    threads: Sequence[BackgroundThread],
+    forwarders: Sequence[Forwarder] = (),
 ) -> APIRouter:
     """`/health` and `/metrics`."""
     router = APIRouter()
-    prometheus = PrometheusMetrics(counters, threads)
+    prometheus = PrometheusMetrics(counters, threads, forwarders)
 
     @router.get("/health", **documented("Whether spans are taken and can be read", (), OBJECT))
     def health() -> Response:

@@ -1,0 +1,1 @@
+"""Durable spans go on to other collectors, beside the road of the answer to their senders."""
