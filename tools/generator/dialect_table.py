@@ -229,14 +229,15 @@ def dialect_header(targets: Sequence[Target]) -> str:
 PAGE_HEAD = """# Dialects
 
 Which attribute or event of OTLP each field of a span comes from. Generated from
-[proto/dialects.toml](../proto/dialects.toml) by `python tools/generate.py`, which is where to change
-it. The first source counts that a span has and that can be understood; the attribute itself always
-stays. `GET /traces/{id}?explain=1` says of each span which source it was.
+[proto/dialects.toml](../proto/dialects.toml) by `python tools/generate.py`, which is where to
+change it. The first source counts that a span has and that can be understood; the attribute itself
+always stays. `GET /traces/{id}?explain=1` says of each span which source it was.
 
-Before these, each field has the attribute `infertrace.FIELD`, in the field's own unit, which is what
-infertrace writes when it sends OTLP. Numbers may be texts. A number that makes no sense is counted in
-`invalid_field_count`, and the next source is asked. Latencies in seconds cannot be longer than their
-span: some senders write milliseconds or nanoseconds under the same name, and these are tried then.
+Before these, each field has the attribute `infertrace.FIELD`, in the field's own unit, which is
+what infertrace writes when it sends OTLP. Numbers may be texts. A number that makes no sense is
+counted in `invalid_field_count`, and the next source is asked. Latencies in seconds cannot be
+longer than their span: some senders write milliseconds or nanoseconds under the same name, and
+these are tried then.
 
 A span that is about a model and names none, as those of vLLM, gets the one that
 `--default-model SERVICE=MODEL` gives its service, or the only one that its service ever named.
