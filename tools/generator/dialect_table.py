@@ -187,7 +187,20 @@ def dialect_header(targets: Sequence[Target]) -> str:
             f'    {{"{source.name}", {size}, AS_{form}, {places[target.field.name]}, '
             f"{one}, {other}}},"
         )
-    lines += ["};", f"enum {{ SOURCE_COUNT = {len(sources)} }};", ""]
+    asked = [n for n, (_, s) in enumerate(sources) if s.form in ("scope", "share")]
+    words = [
+        sum(1 << n % 64 for n in asked if n // 64 == word) for word in range(-(-len(sources) // 64))
+    ]
+    lines += [
+        "};",
+        f"enum {{ SOURCE_COUNT = {len(sources)}, SOURCE_WORDS = {len(words)} }};",
+        "",
+        "/* A bit for each source that is no attribute or event of the span. */",
+        "static const uint64_t ASKED_OF_EACH_SPAN[] = {",
+        *(f"    {word:#018x}u," for word in words),
+        "};",
+        "",
+    ]
     named = {
         "KEYS": [n for n, (_, s) in enumerate(sources) if not _is_other_place(s)],
         "EVENTS": [n for n, (_, s) in enumerate(sources) if s.form in ("event", "event_since")],
