@@ -181,8 +181,9 @@ static void note_own_words(own_words *own, byte_slice key, byte_slice value) {
 }
 
 /* Of two attributes with the same key, the last one counts. */
-static void note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
+static int note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
     size_t i;
+    if (IS_TEXT(key, "langfuse.observation.level")) return OTLP_UNUSUAL;
     if (key.size <= KEYS_LONGEST) {
         for (i = KEYS_START[key.size]; i < KEYS_START[key.size + 1]; i++) {
             int source = KEYS_BY_SIZE[i];
@@ -193,6 +194,7 @@ static void note_attribute(otlp_translation *t, byte_slice key, byte_slice value
     }
     if (key.size > 11 && memcmp(key.data, "infertrace.", 11) == 0)
         note_own_words(&t->own, key, value);
+    return OTLP_USUAL;
 }
 
 /* Of two events with the same name, the first one counts. */
@@ -384,7 +386,7 @@ static int put_repeated(otlp_translation *t, uint8_t **p, wire_reader r, uint32_
         if (read_sized(&r, &body) < 0) return OTLP_UNUSUAL;
         if (number == 9) {
             found = put_attribute(p, 0x6A, body, &key, &value);
-            if (found == OTLP_USUAL) note_attribute(t, key, value);
+            if (found == OTLP_USUAL) found = note_attribute(t, key, value);
         } else {
             found = number == 11 ? put_event(t, p, body) : put_link(p, body);
         }
