@@ -42,7 +42,9 @@ SCALAR = st.one_of(
         st.sampled_from(
             ['"m"', '["stop"]', '{"input": 3, "output": 4}', "1.5ms", "850µs", "[", '"']
         ),
-        st.sampled_from(["CANCELLED", "2026-11-29T12:00:00Z", '"2026-11-29T12:00:00.5+00:00"']),
+        st.sampled_from(
+            ["CANCELLED", "ERROR", "2026-11-29T12:00:00Z", '"2026-11-29T12:00:00.5+00:00"']
+        ),
     ).map(scalar),
     NUMBER.map(lambda value: scalar(min(value, 2**63 - 1))),
 )
@@ -60,7 +62,8 @@ def members(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[AnyValue]:
 
 VALUE = st.recursive(SCALAR, members, max_leaves=6)
 OWN_WORDS = [f"infertrace.{word}" for word in ("operation_name", "status", "invalid_field_count")]
+LANGFUSE = ["langfuse.observation.level", "langfuse.observation.status_message"]
 KEY = TEXT | st.sampled_from(
-    [*DIALECT_KEYS, *DIALECT_KEYS, *OWN_WORDS, "infertrace.", "infertrace"]
+    [*DIALECT_KEYS, *DIALECT_KEYS, *OWN_WORDS, *LANGFUSE, "infertrace.", "infertrace"]
 )
 ATTRIBUTES = st.lists(st.builds(KeyValue, key=KEY, value=VALUE), max_size=6)

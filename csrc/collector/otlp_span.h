@@ -49,7 +49,7 @@ typedef struct {
     /* Of the scope that is being translated. */
     byte_slice head, tail, framework;
     /* Of the span that is being translated. */
-    uint64_t present[(SOURCE_COUNT + 63) / 64];
+    uint64_t present[SOURCE_WORDS];
     int has_sources;
     found_source found[SOURCE_COUNT];
     uint8_t has_value[TARGET_COUNT];
@@ -181,8 +181,9 @@ static void note_own_words(own_words *own, byte_slice key, byte_slice value) {
 }
 
 /* Of two attributes with the same key, the last one counts. */
-static void note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
+static int note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
     size_t i;
+    if (IS_TEXT(key, "langfuse.observation.level")) return OTLP_UNUSUAL;
     if (key.size <= KEYS_LONGEST) {
         for (i = KEYS_START[key.size]; i < KEYS_START[key.size + 1]; i++) {
             int source = KEYS_BY_SIZE[i];
@@ -193,6 +194,7 @@ static void note_attribute(otlp_translation *t, byte_slice key, byte_slice value
     }
     if (key.size > 11 && memcmp(key.data, "infertrace.", 11) == 0)
         note_own_words(&t->own, key, value);
+    return OTLP_USUAL;
 }
 
 /* Of two events with the same name, the first one counts. */
@@ -384,7 +386,7 @@ static int put_repeated(otlp_translation *t, uint8_t **p, wire_reader r, uint32_
         if (read_sized(&r, &body) < 0) return OTLP_UNUSUAL;
         if (number == 9) {
             found = put_attribute(p, 0x6A, body, &key, &value);
-            if (found == OTLP_USUAL) note_attribute(t, key, value);
+            if (found == OTLP_USUAL) found = note_attribute(t, key, value);
         } else {
             found = number == 11 ? put_event(t, p, body) : put_link(p, body);
         }
@@ -506,7 +508,6 @@ static int read_source(const otlp_translation *t, int place, target_value *value
         value->is_array = 0;
         return OTLP_USUAL;
     }
-    if (!t->has_sources || !is_present(t, place)) return SOURCE_ABSENT;
     if (source->form == AS_EVENT) return read_event_source(t, value, t->found[place].time);
     if (source->form == AS_OTHER) return OTLP_UNUSUAL;
     given = t->found[place].value;
@@ -520,16 +521,31 @@ static int read_source(const otlp_translation *t, int place, target_value *value
     }
 }
 
+static int lowest_bit(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int place = 0;
+    while (!(bits >> place & 1))
+        place++;
+    return place;
+#endif
+}
+
+/* The sources lie by target, and some need the target of earlier ones. */
 static int resolve_fields(otlp_translation *t) {
-    int place, target;
+    int word;
     memset(t->has_value, 0, sizeof t->has_value);
-    for (place = 0; place < SOURCE_COUNT; place++) {
-        int found;
-        target = DIALECT_SOURCES[place].target;
-        if (t->has_value[target]) continue;
-        found = read_source(t, place, &t->values[target]);
-        if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
-        t->has_value[target] = found == OTLP_USUAL;
+    for (word = 0; word < SOURCE_WORDS; word++) {
+        uint64_t bits = ASKED_OF_EACH_SPAN[word] | (t->has_sources ? t->present[word] : 0);
+        for (; bits; bits &= bits - 1) {
+            int place = 64 * word + lowest_bit(bits), found;
+            int target = DIALECT_SOURCES[place].target;
+            if (t->has_value[target]) continue;
+            found = read_source(t, place, &t->values[target]);
+            if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
+            t->has_value[target] = found == OTLP_USUAL;
+        }
     }
     return OTLP_USUAL;
 }

@@ -186,6 +186,17 @@ def test_what_a_tracer_sent_by_otlp_comes_out(tmp_path: Path) -> None:
     assert canonical(*found) == canonical(ExportTraceServiceRequest.FromString(made.request))
 
 
+def test_what_langfuse_says_of_a_failure_stays_an_attribute(tmp_path: Path) -> None:
+    said = {"level": "ERROR", "status_message": "out of memory"}
+    attributes = key_values({f"langfuse.observation.{key}": it for key, it in said.items()})
+    request = export_request(otlp_span(attributes=attributes))
+    store = open_store("memory:")
+    store.commit([decode_export(request.SerializeToString()).batch])
+    found = exported(store, tmp_path / "a.jsonl")
+    store.close()
+    assert canonical(*found) == canonical(request)
+
+
 def test_a_span_that_otlp_cannot_hold_is_left_out_and_counted(
     tmp_path: Path, new_store_url: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 """A row of a store, by the names of its columns."""
 
 _GIVEN_MODEL: Final = "gen_ai.request.model"
+_LANGFUSE_MESSAGE: Final = "langfuse.observation.status_message"
 _OPERATION: Final = "gen_ai.operation.name"
 _REPLACED_NAME: Final = "infertrace.operation_name"
 _COUNTS: Final = {
@@ -78,7 +79,7 @@ def _span(row: Row) -> JsonObject:
         attributes=key_values_json(attributes),
         events=[_event(event) for event in events],
         links=[_link(link) for link in json.loads(row["links"] or "[]")],
-        status=_present(message=row["status_message"], code=row["status_code"]),
+        status=_present(message=_status_message(row, attributes), code=row["status_code"]),
         **{name: row[column] for column, name in _COUNTS.items()},
     )
 
@@ -90,6 +91,13 @@ def _name(row: Row, attributes: dict[str, Any]) -> str | None:
         return f"{operation} {model}"
     name: str | None = row["operation_name"]
     return name
+
+
+def _status_message(row: Row, attributes: dict[str, Any]) -> str | None:
+    """As OTLP had it, which left it to Langfuse's attributes where it said no status."""
+    message: str | None = row["status_message"]
+    is_of_langfuse = row["status"] == "ERROR" and not row["status_code"]
+    return None if is_of_langfuse and attributes.get(_LANGFUSE_MESSAGE) == message else message
 
 
 def _given_model(row: Row, attributes: dict[str, Any], events: list[Any]) -> str | None:

@@ -175,7 +175,7 @@ def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
         out.append(delimited(b"\x72", encoded))
     out += [delimited(b"\x7a", _link(body, reader)) for body in parts.links]
     own_words, own_invalid_count = _own_words(attributes)
-    out.append(own_words)
+    out += [_langfuse_status(attributes, code, message), own_words]
     found = find_fields(ForeignSpan(attributes, events, scope_name, start_ns, duration_ns))
     rest = [
         _number_field(b"\x88\x01", parts.numbers.get(6, 0)),
@@ -206,6 +206,17 @@ def _own_words(attributes: Mapping[str, object]) -> tuple[bytes, int]:
     count = attributes.get("infertrace.invalid_field_count")
     is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= UINT32_MASK
     return out, count if is_count and isinstance(count, int) else 0
+
+
+def _langfuse_status(attributes: Mapping[str, object], code: int, message: bytes) -> bytes:
+    """What Langfuse says in attributes of a span whose status is unset."""
+    if code or attributes.get("langfuse.observation.level") != "ERROR":
+        return b""
+    said = attributes.get("langfuse.observation.status_message")
+    has_message = isinstance(said, str) and said and not message
+    return delimited(b"\x42", b"ERROR") + (
+        delimited(b"\x62", str(said).encode()) if has_message else b""
+    )
 
 
 def _status(raw: bytes) -> tuple[int, bytes]:
