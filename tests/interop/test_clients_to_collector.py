@@ -1,4 +1,4 @@
-"""Exporters of other languages send OTLP to a collector: all is stored, and the account is exact."""
+"""Exporters of other languages send OTLP to a collector: all is stored, the account is exact."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from collector_process import CollectorProcess
 from lasting_address import lasting_address
 
 NODE_PROGRAM: Final = Path(__file__).parent / "node" / "send.mjs"
-NODE_PACKAGES: Final = (
-    "@opentelemetry/exporter-trace-otlp-http@0.301.0",
-    "@opentelemetry/resources@3.1.0",
-    "@opentelemetry/sdk-trace-base@3.1.0",
+NODE_PACKAGES: Final = (  # of the last ones that Node 20 runs
+    "@opentelemetry/exporter-trace-otlp-http@0.223.0",
+    "@opentelemetry/resources@2.12.1",
+    "@opentelemetry/sdk-trace-base@2.12.1",
 )
 NODE_SPANS: Final = 3_000
-WORKERS, TRACES, CHILDREN = 2, 500, 3
+# Its queue holds 2,048 spans, and drops any beyond that.
+WORKERS, TRACES, CHILDREN = 2, 200, 3
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def assert_all_stored(collector: CollectorProcess, count: int) -> dict[str, Any]
     """In the account of its only sender, and in the store."""
     (account,) = collector.producers()
     counters = ("received", "stored", "duplicates", "rejected")
-    assert tuple(account[name] for name in counters) == (count, count, 0, {}), account
+    assert tuple(account[name] for name in counters) == (count, count, 0, 0), account
     assert not account["numbered"]
     assert len(collector.spans()) == count
     return account
