@@ -11,7 +11,7 @@ through its batch processor and its OTLP exporter over gRPC, none dropped; the c
 last one is acknowledged. They go to a process that acknowledges and keeps nothing (as do those of
 infertrace in the row above), and to receivers that others make: rotel, here without a place to
 send them on to, the OpenTelemetry Collector, writing a file, and Arize Phoenix, on its SQLite.
-What these have stored when they acknowledge was not looked into.
+What these have stored when they acknowledge is a matter of `otlp_ingest`.
 """
 
 from __future__ import annotations
