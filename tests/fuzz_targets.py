@@ -34,6 +34,7 @@ from infertrace.buffering.spool_file import (
 )
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
 from infertrace.collector.ingest import decoder_choice
+from infertrace.collector.ingest import otlp_json as otlp_json_choice
 from infertrace.collector.ingest.otlp.export_request import read_export_request
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.exporting.answer import Answer
@@ -199,6 +200,19 @@ def otlp(data: bytes) -> None:
     assert repr(outcomes[0]) == repr(outcomes[1])
 
 
+def otlp_json(data: bytes) -> None:
+    """Any bytes as OTLP in JSON: both forms refuse it, or make the same request of it."""
+    outcomes: list[bytes | str] = []
+    for name in ("native", "pure"):
+        try:
+            outcomes.append(otlp_json_choice.select(name).export_request(data))
+        except RequestError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    if isinstance(outcomes[0], bytes):
+        read_export_request(outcomes[0], "native")
+
+
 def envelope(data: bytes) -> None:
     """Whatever an envelope holds, both translators write the same, and the runtime reads it."""
     raw = data[1:]
@@ -219,8 +233,8 @@ def _memory() -> str | None:
 
 def seeds(folder: Path, target: str = "spool") -> None:
     """Seed files: real requests of OTLP, else intact spools, as a process leaves them."""
-    if target == "otlp":
-        _requests(folder)
+    if target in ("otlp", "otlp_json"):
+        _requests(folder, "json" if target == "otlp_json" else "binpb")
         return
     for count in (0, 1, 30):
         recording = Recording(backends.select("pure"), max_buffer_bytes=4096, max_batch_bytes=1024)
@@ -239,13 +253,19 @@ def seeds(folder: Path, target: str = "spool") -> None:
     (folder / "envelope").write_bytes(b"\x07" + batch.payload + b"\x3a\x00")
 
 
-def _requests(folder: Path) -> None:
+def _requests(folder: Path, suffix: str) -> None:
     """Real requests."""
-    for path in sorted(EMITTERS.glob("*/traces-*.binpb")):
+    for path in sorted(EMITTERS.glob(f"*/traces-*.{suffix}")):
         (folder / f"{path.parent.name} {path.stem}").write_bytes(path.read_bytes())
 
 
-TARGETS: Final = {"spool": spool, "span": span, "otlp": otlp, "envelope": envelope}
+TARGETS: Final = {
+    "spool": spool,
+    "span": span,
+    "otlp": otlp,
+    "otlp_json": otlp_json,
+    "envelope": envelope,
+}
 
 if __name__ == "__main__":
     import atheris  # type: ignore[import-untyped]

@@ -71,6 +71,7 @@ FROM_TABLE: Final[Mapping[str, Callable[[Table], str]]] = {
 # Written whole from the table of dialects.
 FROM_DIALECTS: Final[Mapping[str, Callable[[Sequence[Target]], str]]] = {
     "csrc/generated/dialect_sources.h": dialect_table.dialect_header,
+    "docs/dialects.md": dialect_table.dialects_page,
     "src/infertrace/generated/dialect_sources.py": dialect_table.dialect_sources,
 }
 # Where the table's part is put into what is there.

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = "x86_64-windows-gnu"
 ZIG: Final = (sys.executable, "-m", "ziglang")
 # In CMakeLists.txt: add_extension(NAME SOURCE PACKAGE)
-EXTENSION: Final = re.compile(r"^add_extension\((\w+) ([\w/]+) ([\w.]+)\)", re.MULTILINE)
+EXTENSION: Final = re.compile(r"^add_extension\((\w+) ([\w/.]+) ([\w.]+)\)", re.MULTILINE)
 EXPORT: Final = re.compile(r"PyAPI_(FUNC|DATA)\([^)]*\)[^;(]*?(\w+)\s*[;(\[]")
 FLAGS: Final = (
     *("-O2", "-fvisibility=hidden", "-fno-strict-aliasing"),
@@ -90,7 +90,7 @@ def compiled(name: str, source: str, package: str, include: Path, work: Path) ->
     csrc = ROOT / "csrc"
     run(
         *(sys.executable, "-m", "cython", "-3", "--module-name", module, "-I", csrc),
-        *(csrc / f"{source}.pyx", "-o", translated),
+        *(ROOT / source, "-o", translated),
     )
     run(
         # In the order of CMake: CPython 3.10 has a context.h, too.
@@ -116,6 +116,9 @@ def import_library(include: Path, work: Path) -> Path:
 
 def main() -> int:
     extensions = EXTENSION.findall((ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    if not extensions:
+        print("link_for_windows: CMakeLists.txt names no extension", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory(prefix="infertrace-windows-") as folder:
         work = Path(folder)
         try:

@@ -33,6 +33,13 @@ typedef struct {
     uint64_t whole;
 } target_value;
 
+/* What infertrace itself says in OTLP beside the values of fields. */
+typedef struct {
+    byte_slice operation_name;
+    int is_cancelled;
+    uint64_t invalid_count;
+} own_words;
+
 typedef struct {
     uint8_t *data;
     size_t size;
@@ -42,12 +49,13 @@ typedef struct {
     /* Of the scope that is being translated. */
     byte_slice head, tail, framework;
     /* Of the span that is being translated. */
-    uint64_t present[(SOURCE_COUNT + 63) / 64];
+    uint64_t present[SOURCE_WORDS];
     int has_sources;
     found_source found[SOURCE_COUNT];
     uint8_t has_value[TARGET_COUNT];
     target_value values[TARGET_COUNT];
     uint64_t start, duration;
+    own_words own;
 } otlp_translation;
 
 typedef struct {
@@ -144,22 +152,47 @@ static inline void mark_present(otlp_translation *t, int source) {
     t->present[source >> 6] |= (uint64_t)1 << (source & 63);
 }
 
-/* Of two attributes with the same key, the last one counts. */
-static int note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
-    size_t i;
-    int is_known = 0;
-    if (key.size > KEYS_LONGEST) goto unknown;
-    for (i = KEYS_START[key.size]; i < KEYS_START[key.size + 1]; i++) {
-        int source = KEYS_BY_SIZE[i];
-        if (memcmp(DIALECT_SOURCES[source].name, key.data, key.size) != 0) continue;
-        mark_present(t, source);
-        t->found[source].value = value;
-        is_known = 1;
+/* The text in the body of an AttributeValue that begins with OUR_TEXT, or with an array. */
+static byte_slice body_of(byte_slice value) {
+    wire_reader r = {value.data + 1, value.data + value.size}, inside = {NULL, NULL};
+    byte_slice body;
+    read_sized(&r, &inside);
+    body.data = inside.at;
+    body.size = (size_t)(inside.end - inside.at);
+    return body;
+}
+
+#define IS_TEXT(slice, literal)                                                                    \
+    ((slice).size == sizeof(literal) - 1 && memcmp((slice).data, literal, sizeof(literal) - 1) == 0)
+
+static void note_own_words(own_words *own, byte_slice key, byte_slice value) {
+    static const byte_slice none = {NULL, 0};
+    byte_slice text = value.size && *value.data == OUR_TEXT ? body_of(value) : none;
+    if (IS_TEXT(key, "infertrace.operation_name")) {
+        own->operation_name = text;
+    } else if (IS_TEXT(key, "infertrace.status")) {
+        own->is_cancelled = IS_TEXT(text, "CANCELLED");
+    } else if (IS_TEXT(key, "infertrace.invalid_field_count")) {
+        wire_reader r = {value.data + 1, value.data + value.size};
+        own->invalid_count = 0;
+        if (value.size && *value.data == OUR_INT) read_varint(&r, &own->invalid_count);
+        if (own->invalid_count > UINT32_MAX) own->invalid_count = 0;
     }
-    if (is_known) return OTLP_USUAL;
-unknown:
-    /* Some of our own say more than the value of a field. */
-    return key.size > 11 && memcmp(key.data, "infertrace.", 11) == 0 ? OTLP_UNUSUAL : OTLP_USUAL;
+}
+
+/* Of two attributes with the same key, the last one counts. */
+static void note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
+    size_t i;
+    if (key.size <= KEYS_LONGEST) {
+        for (i = KEYS_START[key.size]; i < KEYS_START[key.size + 1]; i++) {
+            int source = KEYS_BY_SIZE[i];
+            if (memcmp(DIALECT_SOURCES[source].name, key.data, key.size) != 0) continue;
+            mark_present(t, source);
+            t->found[source].value = value;
+        }
+    }
+    if (key.size > 11 && memcmp(key.data, "infertrace.", 11) == 0)
+        note_own_words(&t->own, key, value);
 }
 
 /* Of two events with the same name, the first one counts. */
@@ -351,7 +384,7 @@ static int put_repeated(otlp_translation *t, uint8_t **p, wire_reader r, uint32_
         if (read_sized(&r, &body) < 0) return OTLP_UNUSUAL;
         if (number == 9) {
             found = put_attribute(p, 0x6A, body, &key, &value);
-            if (found == OTLP_USUAL) found = note_attribute(t, key, value);
+            if (found == OTLP_USUAL) note_attribute(t, key, value);
         } else {
             found = number == 11 ? put_event(t, p, body) : put_link(p, body);
         }
@@ -376,16 +409,6 @@ static int number_of(byte_slice value, double *number) {
         return OTLP_UNUSUAL;
     }
     return isfinite(*number) && *number >= 0 ? OTLP_USUAL : OTLP_UNUSUAL;
-}
-
-/* The text in the body of an AttributeValue that begins with OUR_TEXT, or with an array. */
-static byte_slice body_of(byte_slice value) {
-    wire_reader r = {value.data + 1, value.data + value.size}, inside = {NULL, NULL};
-    byte_slice body;
-    read_sized(&r, &inside);
-    body.data = inside.at;
-    body.size = (size_t)(inside.end - inside.at);
-    return body;
 }
 
 enum { SOURCE_ABSENT = 2 };
@@ -483,7 +506,6 @@ static int read_source(const otlp_translation *t, int place, target_value *value
         value->is_array = 0;
         return OTLP_USUAL;
     }
-    if (!t->has_sources || !is_present(t, place)) return SOURCE_ABSENT;
     if (source->form == AS_EVENT) return read_event_source(t, value, t->found[place].time);
     if (source->form == AS_OTHER) return OTLP_UNUSUAL;
     given = t->found[place].value;
@@ -497,16 +519,31 @@ static int read_source(const otlp_translation *t, int place, target_value *value
     }
 }
 
+static int lowest_bit(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int place = 0;
+    while (!(bits >> place & 1))
+        place++;
+    return place;
+#endif
+}
+
+/* The sources lie by target, and some need the target of earlier ones. */
 static int resolve_fields(otlp_translation *t) {
-    int place, target;
+    int word;
     memset(t->has_value, 0, sizeof t->has_value);
-    for (place = 0; place < SOURCE_COUNT; place++) {
-        int found;
-        target = DIALECT_SOURCES[place].target;
-        if (t->has_value[target]) continue;
-        found = read_source(t, place, &t->values[target]);
-        if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
-        t->has_value[target] = found == OTLP_USUAL;
+    for (word = 0; word < SOURCE_WORDS; word++) {
+        uint64_t bits = ASKED_OF_EACH_SPAN[word] | (t->has_sources ? t->present[word] : 0);
+        for (; bits; bits &= bits - 1) {
+            int place = 64 * word + lowest_bit(bits), found;
+            int target = DIALECT_SOURCES[place].target;
+            if (t->has_value[target]) continue;
+            found = read_source(t, place, &t->values[target]);
+            if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
+            t->has_value[target] = found == OTLP_USUAL;
+        }
     }
     return OTLP_USUAL;
 }
@@ -564,6 +601,7 @@ static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out)
     uint8_t *p = *out, *start;
     if (read_fields(span, &f) || read_status(&f)) return OTLP_UNUSUAL;
     t->has_sources = 0;
+    memset(&t->own, 0, sizeof t->own);
     t->start = f.start;
     t->duration = f.end > f.start ? f.end - f.start : 0;
     *p++ = 0x0A;
@@ -583,7 +621,11 @@ static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out)
     if (put_repeated(t, &p, span, 9)) return OTLP_UNUSUAL;
     if (put_repeated(t, &p, span, 11)) return OTLP_UNUSUAL;
     if (put_repeated(t, &p, span, 13)) return OTLP_UNUSUAL;
-    p = put_number(p, 0x80, f.end < f.start);
+    /* Of a field that is there twice, the last one counts. */
+    if (t->own.operation_name.size)
+        p = put_slice(wire_uint(p, 0x2A, t->own.operation_name.size), t->own.operation_name);
+    if (t->own.is_cancelled) p = wire_bytes(p, 0x42, "CANCELLED", 9);
+    p = put_number(p, 0x80, (f.end < f.start) + t->own.invalid_count);
     p = put_number(p, 0x88, f.kind);
     if (f.trace_state.size) {
         *p++ = 0x92;

@@ -175,7 +175,13 @@ static const dialect_source DIALECT_SOURCES[] = {
     {"infertrace.gpu_power_watts", 26, AS_READING, 25, 0, 0},
     {"infertrace.gpu_temperature_celsius", 34, AS_READING, 26, 0, 0},
 };
-enum { SOURCE_COUNT = 109 };
+enum { SOURCE_COUNT = 109, SOURCE_WORDS = 2 };
+
+/* A bit for each source that is no attribute or event of the span. */
+static const uint64_t ASKED_OF_EACH_SPAN[] = {
+    0x000000003f000000u,
+    0x0000000040000000u,
+};
 
 /* Sources by the length of their names, and where each length begins. */
 static const uint8_t KEYS_BY_SIZE[] = {15, 22, 80, 10, 21, 20, 4, 77, 86, 14, 9, 11, 23, 83, 85, 90, 84, 7, 2, 6, 17, 18, 19, 36, 0, 1, 35, 45, 82, 95, 5, 13, 33, 38, 47, 55, 98, 3, 30, 34, 16, 39, 60, 68, 87, 92, 103, 106, 12, 31, 44, 93, 97, 32, 40, 42, 51, 53, 67, 96, 107, 43, 99, 79, 105, 58, 78, 89, 41, 48, 88, 8, 101, 62, 65, 74, 91, 102, 37, 46, 54, 56, 61, 63, 100, 104, 108, 64, 66, 75, 76, 49, 50, 57, 52, 69, 59};

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector_process import CollectorProcess
+from spoken_protocol import PROTOCOLS, Spoken
 
 
 @pytest.fixture(params=["sender process", "this process"])
@@ -31,13 +33,20 @@ def new_collector(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess]]:
     """Starts collectors on one embedded store."""
     started: list[CollectorProcess] = []
 
-    def start(grpc_address: str | None = None) -> CollectorProcess:
-        started.append(CollectorProcess(f"duckdb:///{tmp_path / 'spans.duckdb'}", grpc_address))
+    def start(grpc_address: str | None = None, **options: Any) -> CollectorProcess:
+        store = f"duckdb:///{tmp_path / 'spans.duckdb'}"
+        started.append(CollectorProcess(store, grpc_address, **options))
         return started[-1]
 
     yield start
     for collector in started:
         collector.kill()
+
+
+@pytest.fixture(params=PROTOCOLS)
+def spoken(request: pytest.FixtureRequest) -> Spoken:
+    """Each protocol that a collector takes."""
+    return Spoken(request.param)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fuzz_targets
 
 NIGHTLY_S = 300
-MAX_BYTES = {"spool": 20_000, "span": 2_000, "otlp": 4_000, "envelope": 2_000}
+MAX_BYTES = {"spool": 20_000, "span": 2_000, "otlp": 4_000, "otlp_json": 4_000, "envelope": 2_000}
 PIECE = st.binary(max_size=40) | st.integers(0, 255).map(lambda number: bytes((number,)))
 BYTES = st.lists(PIECE).map(b"".join)
 

@@ -14,6 +14,7 @@ from backend_recording import KIB, assert_closed
 from collector_process import CollectorProcess
 from grpc_receiver import Receiver
 from lasting_address import lasting_address
+from spoken_protocol import Spoken
 from tcp_proxy import TcpProxy
 from traced_program import wait_until
 
@@ -136,11 +137,14 @@ def test_reset_after_commit_and_before_the_answer(
 @pytest.mark.parametrize("sender", ["sender process"], indirect=True)
 @pytest.mark.parametrize("outage", ["killed", "stopped"])
 def test_an_outage_of_a_collector_loses_nothing(
-    new_tracer: Any, new_collector: Callable[..., CollectorProcess], outage: str
+    new_tracer: Any,
+    new_collector: Callable[..., CollectorProcess],
+    outage: str,
+    spoken: Spoken,
 ) -> None:
     """Both backends hold as many spans as fit into the buffer encoded."""
-    collector = new_collector()
-    tracer = new_tracer(collector.endpoint)
+    collector = new_collector(**spoken.options)
+    tracer = new_tracer(spoken.endpoint(collector), protocol=spoken.protocol)
     tracer.start_span("m").end()
     assert tracer.flush(30)
     if outage == "killed":
@@ -154,7 +158,7 @@ def test_an_outage_of_a_collector_loses_nothing(
         assert_closed(tracer.stats())
     assert tracer.stats()["pending"] == 20_000
     if outage == "killed":
-        collector = new_collector(collector.endpoint)
+        collector = new_collector(collector.endpoint, **spoken.options)
     else:
         collector.send_signal(signal.SIGCONT)
     assert tracer.flush(60)
@@ -162,7 +166,8 @@ def test_an_outage_of_a_collector_loses_nothing(
     assert (stats["delivered"], stats["dropped"]) == (20_001, {})
     assert_closed(stats)
     (account,) = collector.producers()
-    assert (account["stored"], account["produced"]) == (20_001, 20_001)
+    assert account["stored"] == 20_001
+    assert account["produced"] == (20_001 if account["numbered"] else None)
 
 
 @pytest.mark.parametrize("sender", ["sender process"], indirect=True)

@@ -187,7 +187,20 @@ def dialect_header(targets: Sequence[Target]) -> str:
             f'    {{"{source.name}", {size}, AS_{form}, {places[target.field.name]}, '
             f"{one}, {other}}},"
         )
-    lines += ["};", f"enum {{ SOURCE_COUNT = {len(sources)} }};", ""]
+    asked = [n for n, (_, s) in enumerate(sources) if s.form in ("scope", "share")]
+    words = [
+        sum(1 << n % 64 for n in asked if n // 64 == word) for word in range(-(-len(sources) // 64))
+    ]
+    lines += [
+        "};",
+        f"enum {{ SOURCE_COUNT = {len(sources)}, SOURCE_WORDS = {len(words)} }};",
+        "",
+        "/* A bit for each source that is no attribute or event of the span. */",
+        "static const uint64_t ASKED_OF_EACH_SPAN[] = {",
+        *(f"    {word:#018x}u," for word in words),
+        "};",
+        "",
+    ]
     named = {
         "KEYS": [n for n, (_, s) in enumerate(sources) if not _is_other_place(s)],
         "EVENTS": [n for n, (_, s) in enumerate(sources) if s.form in ("event", "event_since")],
@@ -224,6 +237,51 @@ def dialect_header(targets: Sequence[Target]) -> str:
             )
         lines.append("};")
     return "\n".join([*lines, "", "#endif", ""])
+
+
+PAGE_HEAD = """# Dialects
+
+Which attribute or event of OTLP each field of a span comes from. Generated from
+[proto/dialects.toml](../proto/dialects.toml) by `python tools/generate.py`, which is where to
+change it. The first source counts that a span has and that can be understood; the attribute itself
+always stays. `GET /traces/{id}?explain=1` says of each span which source it was.
+
+Before these, each field has the attribute `infertrace.FIELD`, in the field's own unit, which is
+what infertrace writes when it sends OTLP. Numbers may be texts. A number that makes no sense is
+counted in `invalid_field_count`, and the next source is asked. Latencies in seconds cannot be
+longer than their span: some senders write milliseconds or nanoseconds under the same name, and
+these are tried then.
+
+A span that is about a model and names none, as those of vLLM, gets the one that
+`--default-model SERVICE=MODEL` gives its service, or the only one that its service ever named.
+"""
+_AS_WORDS = {
+    "seconds": "seconds",
+    "ms": "milliseconds",
+    "duration": "such as 1.5ms",
+    "instant": "a time, from the start",
+    "reasons": "several, with commas between them",
+    "json": "JSON, {detail}",
+    "json_text": "a text, or JSON of one",
+    "per_token": "seconds, for each output token after the first",
+    "event": "event, from the start",
+    "event_since": "event, from the event {detail}",
+    "scope": "scope that begins so: {detail}",
+    "share": "of `{detail}`",
+}
+
+
+def dialects_page(targets: Sequence[Target]) -> str:
+    """docs/dialects.md."""
+    lines = [PAGE_HEAD.rstrip(), "", "| field | sources, the first that counts |", "| --- | --- |"]
+    for target in targets:
+        said = []
+        for source in target.sources[1:]:
+            words = _AS_WORDS.get(source.form, "").format(detail=source.detail)
+            said.append(f"`{source.name}`" + (f" ({words})" if words else ""))
+        if said:
+            lines.append(f"| `{target.field.name}` | {'<br>'.join(said)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _is_other_place(source: Source) -> bool:

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)
     _allow_open_files()
+    _keep_memory()
     signals = TerminationSignals()
     try:
         token = read_token(options.token_file) if options.token_file else None
@@ -132,6 +133,17 @@ def _allow_open_files() -> None:
     # macOS refuses "unlimited"; the limit then stays as it was.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _keep_memory() -> None:
+    """Have Arrow take its memory where all else does.
+
+    Its own allocator soon gives back what a batch took, and takes it again for the next one, and
+    each time the kernel clears all those pages.
+    """
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _fail(reason: str) -> int:

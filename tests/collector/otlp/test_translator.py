@@ -61,7 +61,7 @@ SCALAR = st.one_of(
         st.sampled_from(
             ['"m"', '["stop"]', '{"input": 3, "output": 4}', "1.5ms", "850µs", "[", '"']
         ),
-        st.sampled_from(["2026-11-29T12:00:00Z", '"2026-11-29T12:00:00.5+00:00"']),
+        st.sampled_from(["CANCELLED", "2026-11-29T12:00:00Z", '"2026-11-29T12:00:00.5+00:00"']),
     ).map(scalar),
     NUMBER.map(lambda value: scalar(min(value, 2**63 - 1))),
 )
@@ -78,7 +78,10 @@ def members(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[AnyValue]:
 
 
 VALUE = st.recursive(SCALAR, members, max_leaves=6)
-KEY = TEXT | st.sampled_from([*DIALECT_KEYS, *DIALECT_KEYS, "infertrace.", "infertrace.other"])
+OWN_WORDS = [f"infertrace.{word}" for word in ("operation_name", "status", "invalid_field_count")]
+KEY = TEXT | st.sampled_from(
+    [*DIALECT_KEYS, *DIALECT_KEYS, *OWN_WORDS, "infertrace.", "infertrace"]
+)
 ATTRIBUTES = st.lists(st.builds(KeyValue, key=KEY, value=VALUE), max_size=6)
 TIME = st.integers(0, 2**64 - 1) | st.integers(10**18, 10**18 + 10**10)
 EVENT = st.builds(
@@ -160,6 +163,7 @@ def span_with(**attributes: Any) -> Span:
     return Span(
         trace_id=b"t" * 16,
         span_id=b"s" * 8,
+        name="POST",
         start_time_unix_nano=10**18,
         end_time_unix_nano=10**18 + 10**9,
         attributes=[
@@ -212,11 +216,13 @@ def test_protobuf_reads_what_was_sent(request: ExportTraceServiceRequest) -> Non
             otlp.span_id,
             otlp.parent_span_id,
         )
-        assert found.operation_name == otlp.name
+        own = {pair.key: pair.value.string_value for pair in otlp.attributes}
+        assert found.operation_name == (own.get("infertrace.operation_name") or otlp.name)
         assert found.start_time_unix_nano % 2**64 == otlp.start_time_unix_nano
         expected_ns = max(0, otlp.end_time_unix_nano - otlp.start_time_unix_nano)
         assert found.duration_nanos == min(expected_ns, 2**63 - 1)
-        assert found.status == {1: "OK", 2: "ERROR"}.get(otlp.status.code, "")
+        if own.get("infertrace.status") != "CANCELLED":
+            assert found.status == {1: "OK", 2: "ERROR"}.get(otlp.status.code, "")
         assert (found.status_code, found.status_message) == (
             otlp.status.code,
             otlp.status.message,
@@ -347,6 +353,12 @@ def field_of(field: str, *spans: Span, scope: str = "") -> Any:
             0.25,
         ),
         ("batch_size", {"infertrace__batch_size": 8}, 8),
+        ("operation_name", {"infertrace__operation_name": "inference"}, "inference"),
+        ("operation_name", {"infertrace__operation_name": 7}, "POST"),
+        ("status", {"infertrace__status": "CANCELLED"}, "CANCELLED"),
+        ("status", {"infertrace__status": "LATE"}, ""),
+        ("invalid_field_count", {"infertrace__invalid_field_count": 3}, 3),
+        ("invalid_field_count", {"infertrace__invalid_field_count": -3}, 0),
         ("invalid_field_count", {"gen_ai__usage__prompt_tokens": "many"}, 1),
     ],
 )

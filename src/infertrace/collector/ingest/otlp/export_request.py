@@ -15,7 +15,7 @@ from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.wire.protobuf import WireError, delimited
 
 MAX_SPANS: Final = 262_144  # in one request
-MAX_GROUPS: Final = 65_536  # resources in one request, scopes of each
+MAX_GROUPS: Final = 10_000  # resources in one request, scopes of each
 MAX_NAME_BYTES: Final = 256  # of a service, of a scope and of its version: each span repeats them
 MAX_SCOPE_ATTRIBUTES_BYTES: Final = 512  # which each span repeats too
 KNOWN_PARTS: Final = 4_096  # resources and scopes that are not read again

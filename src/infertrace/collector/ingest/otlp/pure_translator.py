@@ -7,6 +7,7 @@ Source of OTLP's numbers: opentelemetry/proto/trace/v1/trace.proto; of ours: pro
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -173,6 +174,8 @@ def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
         events.append((name, time_ns))
         out.append(delimited(b"\x72", encoded))
     out += [delimited(b"\x7a", _link(body, reader)) for body in parts.links]
+    own_words, own_invalid_count = _own_words(attributes)
+    out.append(own_words)
     found = find_fields(ForeignSpan(attributes, events, scope_name, start_ns, duration_ns))
     rest = [
         _number_field(b"\x88\x01", parts.numbers.get(6, 0)),
@@ -185,8 +188,24 @@ def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
         tail,
         *(_context(message, named_fields, found) for message, named_fields in CONTEXT_FIELDS),
     ]
-    invalid_count += reader.replaced_count + found.unusable_count
+    invalid_count += reader.replaced_count + found.unusable_count + own_invalid_count
     return b"".join([*out, _number_field(b"\x80\x01", invalid_count), *rest])
+
+
+def _own_words(attributes: Mapping[str, object]) -> tuple[bytes, int]:
+    """What infertrace itself says in OTLP beside the values of fields: those, and a count.
+
+    Of a field that is there twice, the last one counts.
+    """
+    out = b""
+    operation_name = attributes.get("infertrace.operation_name")
+    if isinstance(operation_name, str) and operation_name:
+        out += delimited(b"\x2a", operation_name.encode())
+    if attributes.get("infertrace.status") == "CANCELLED":
+        out += delimited(b"\x42", b"CANCELLED")
+    count = attributes.get("infertrace.invalid_field_count")
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= UINT32_MASK
+    return out, count if is_count and isinstance(count, int) else 0
 
 
 def _status(raw: bytes) -> tuple[int, bytes]:
