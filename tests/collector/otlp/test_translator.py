@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from drawn_otlp_values import ATTRIBUTES, EVENT_NAMES, TEXT, UINT32, scalar
+from drawn_otlp_values import ATTRIBUTES, EVENT_NAMES, LANGFUSE, TEXT, UINT32, scalar
 from infertrace.collector.ingest.otlp import export_request
 from infertrace.collector.ingest.otlp.attribute_values import MAX_VALUE_DEPTH
 from infertrace.collector.ingest.otlp.export_request import ExportedSpans, read_export_request
