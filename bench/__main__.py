@@ -28,6 +28,8 @@ QUESTIONS = (  # in the order of the budgets
     "batch_cost",
     "thread_scaling",
     "ingest",
+    "otlp_ingest",
+    "otlp_duplicates",
     "query",
     "reader_wait",
     "span_profile",

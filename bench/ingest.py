@@ -11,7 +11,7 @@ through its batch processor and its OTLP exporter over gRPC, none dropped; the c
 last one is acknowledged. They go to a process that acknowledges and keeps nothing (as do those of
 infertrace in the row above), and to receivers that others make: rotel, here without a place to
 send them on to, the OpenTelemetry Collector, writing a file, and Arize Phoenix, on its SQLite.
-What these have stored when they acknowledge was not looked into.
+What these have stored when they acknowledge is a matter of `otlp_ingest`.
 """
 
 from __future__ import annotations
@@ -89,11 +89,6 @@ ROWS = {
     "OpenTelemetry SDK, Arize Phoenix": _opentelemetry("phoenix", 1 / 600),
 }
 STORES = ("duckdb", "postgresql", "timescaledb")
-RIVALS = {
-    "rotel": rival_receivers.rotel,
-    "otelcol": rival_receivers.otelcol,
-    "phoenix": rival_receivers.phoenix,
-}
 
 
 def run(name: str, spans: int, http: str, receiver: int) -> dict[str, float]:
@@ -149,9 +144,9 @@ def _measure_once(name: str, spans: int) -> dict[str, float]:
 @contextmanager
 def _receiving(receiver: str, folder: Path) -> Iterator[tuple[Addresses, int]]:
     """Its addresses and its process id."""
-    if receiver in RIVALS:
-        with rival_receivers.running_rival(receiver, folder) as (grpc, pid):
-            yield Addresses(grpc, ""), pid
+    if receiver in rival_receivers.NAMES:
+        with rival_receivers.running_rival(receiver, folder) as rival:
+            yield Addresses(rival.grpc, ""), rival.pid
     elif receiver == "nothing kept":
         others = sender.children()
         with running_receiver() as addresses:
@@ -197,14 +192,9 @@ def _postgresql_cluster() -> Any:
 
 def _missing() -> dict[str, str]:
     """The rows whose receiver is not available here, and why."""
-    reasons = {}
+    reasons = rival_receivers.missing()
     if "timescaledb" not in _postgresql_cluster().kinds():
         reasons["timescaledb"] = "the PostgreSQL here has no such extension"
-    for receiver, install in RIVALS.items():
-        try:
-            install()
-        except rival_receivers.NotInstalled as error:
-            reasons[receiver] = str(error)
     return {name: reasons[row.receiver] for name, row in ROWS.items() if row.receiver in reasons}
 
 

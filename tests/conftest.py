@@ -40,7 +40,7 @@ SLOW = {
     "exporting/test_sender_process.py": "kills processes, and starts others",
     "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
     "faults": "outages, kills and forks: minutes",
-    "interop": "wants Go",
+    "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",

@@ -18,10 +18,11 @@ _READY: Final = re.compile(r"gRPC on (\S+), HTTP on (\S+), store")
 class CollectorProcess:
     """Starts, stops and restarts `infertrace collector` on the same addresses."""
 
-    def __init__(self, grpc: str, http: str, store: str) -> None:
+    def __init__(self, grpc: str, http: str, store: str, otlp_http: str = "off") -> None:
         self.grpc = grpc
         self.http = http
         self._store = store
+        self.otlp_http = otlp_http
         self._process: subprocess.Popen[str] | None = None
         self._restart_at = 0.0
 
@@ -35,7 +36,7 @@ class CollectorProcess:
             [
                 *(sys.executable, "-m", "infertrace", "collector"),
                 *("--grpc", self.grpc, "--http", self.http, "--store", self._store),
-                *("--otlp-http", "off"),
+                *("--otlp-http", self.otlp_http),
             ],
             # These variables configure the machine's own collector, not this one.
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
