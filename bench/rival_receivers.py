@@ -5,6 +5,7 @@ One that cannot be had is named, with the reason, in the answer.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,15 +14,16 @@ from typing import Any
 
 from bench.environment import REPOSITORY
 
+NAMES = ("rotel", "otelcol", "phoenix")
 
+
+@functools.cache
 def _receivers() -> Any:
+    """The module of the tests that has them."""
     sys.path.append(str(REPOSITORY / "tests"))
     import peer_receivers
 
     return peer_receivers
-
-
-NAMES = ("rotel", "otelcol", "phoenix")
 
 
 def missing(names: Iterable[str] = NAMES) -> dict[str, str]:
