@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
         f"infertrace collector: gRPC on {collector.grpc_address}, "
         f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
-    print(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}", flush=True)
+    # In one piece, so that whoever waits for the first line has the second one too.
+    sys.stdout.write(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}\n")
+    sys.stdout.flush()
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()
     _log.info("stopped")
