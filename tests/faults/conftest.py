@@ -43,7 +43,12 @@ def new_collector(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess]]:
         collector.kill()
 
 
-@pytest.fixture(params=PROTOCOLS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.nightly] if name == "otlp/http" else [])
+        for name in PROTOCOLS
+    ]
+)
 def spoken(request: pytest.FixtureRequest) -> Spoken:
     """Each protocol that a collector takes."""
     return Spoken(request.param)
