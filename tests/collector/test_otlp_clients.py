@@ -51,7 +51,12 @@ def collectors(tmp_path: Path) -> Iterator[Collectors]:
     found.running.kill()
 
 
-@pytest.fixture(params=EXPORTERS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[] if name in ("grpc", "http") else [pytest.mark.nightly])
+        for name in EXPORTERS
+    ]
+)
 def exporter(request: pytest.FixtureRequest, collectors: Collectors) -> Iterator[SpanExporter]:
     found = EXPORTERS[request.param](collectors.running)
     yield found
