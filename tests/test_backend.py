@@ -134,12 +134,17 @@ print([name for name in sys.modules
     assert run(code).stdout.strip() == "[]"
 
 
-def test_no_collector_module_imports_the_sdk() -> None:
+def test_a_collector_loads_of_the_sdk_only_what_forwards() -> None:
+    """Deliveries and transports: nothing that records, samples, spools or runs an exporter."""
     code = """
 import sys
 import types
 import infertrace.collector.server
-sdk = ("infertrace.exporting", "infertrace.resources", "infertrace.buffering.spool")
+sdk = (
+    "infertrace.buffering.spool", "infertrace.exporting.exporter", "infertrace.exporting.own_spool",
+    "infertrace.exporting.rounds", "infertrace.gpu", "infertrace.resources.process",
+    "infertrace.resources.sampler", "infertrace.tracer",
+)
 print([name for name in sys.modules if name.startswith(sdk)])
 """
     assert run(code).stdout.strip() == "[]"
