@@ -142,8 +142,7 @@ import types
 import infertrace.collector.server
 sdk = (
     "infertrace.buffering.spool", "infertrace.exporting.exporter", "infertrace.exporting.own_spool",
-    "infertrace.exporting.rounds", "infertrace.gpu", "infertrace.resources.process",
-    "infertrace.resources.sampler", "infertrace.tracer",
+    "infertrace.exporting.rounds", "infertrace.resources.process", "infertrace.resources.sampler",
 )
 print([name for name in sys.modules if name.startswith(sdk)])
 """
