@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from infertrace.collector.query.trace_totals import COUNTED
 from infertrace.generated import span_pb2
 
 FULL_BATCH = Path(__file__).parent.parent / "schema" / "full_batch.json"
@@ -57,12 +58,16 @@ FULL_ANSWER = {
         "prompt.cached": True,
         "seed": -(2**63),
         "temperature": 0.7,
+        "digest": {"$bytes": "AAH/"},
+        "stops": ["\n", 2],
+        "usage": {"cached": 3},
     },
     "events": [
         {
             "time": "2026-01-01T00:00:00.133456789Z",
             "name": "first token",
             "attributes": {"index": 1},
+            "dropped_attributes_count": 1,
         }
     ],
     "links": [
@@ -70,11 +75,28 @@ FULL_ANSWER = {
             "trace_id": "3132333435363738393a3b3c3d3e3f40",
             "span_id": "4142434445464748",
             "attributes": {"kind": "batched request"},
+            "trace_state": "vendor=1",
+            "dropped_attributes_count": 2,
+            "flags": 257,
         }
     ],
     "invalid_field_count": 2,
     "flags": 769,
+    "kind": "SERVER",
+    "trace_state": "text",
+    "scope_name": "text",
+    "scope_version": "text",
+    "scope_attributes": {"tier": "gold"},
+    "dropped_attributes_count": 7,
+    "dropped_events_count": 7,
+    "dropped_links_count": 7,
+    "status_code": 7,
+    "request_id": "text",
+    "finish_reason": "text",
+    "cached_input_tokens": 7,
+    "reasoning_output_tokens": 7,
 }
+TOTALS = {"requests": 1, "input_tokens": 24, "output_tokens": 100, "counted": COUNTED}
 ORIGIN_ANSWER = {
     "producer_id": "6162636465666768696a6b6c6d6e6f70",
     "resource_id": "3552c9bcd04709e3d765fe50ab08e031",
@@ -141,6 +163,7 @@ def test_a_batch_comes_back(
             {"trace_id": trace_id.hex(), **PARENT_ANSWER, **ORIGIN_ANSWER},
             {"trace_id": trace_id.hex(), **FULL_ANSWER, **ORIGIN_ANSWER},
         ],
+        "totals": TOTALS,
     }
 
 
@@ -158,4 +181,5 @@ def test_a_single_span_comes_back(
     assert trace(http_address, trace_id) == {
         "trace_id": trace_id.hex(),
         "spans": [{"trace_id": trace_id.hex(), **FULL_ANSWER}],
+        "totals": TOTALS,
     }
