@@ -1,4 +1,4 @@
-"""Programs of others that speak OTLP: installed on first use, each in a folder of its own.
+"""Third-party programs that speak OTLP: a test installs each on first use, in its own folder.
 
 `rotel` and `arize-phoenix` come from PyPI; Jaeger, telemetrygen and the OpenTelemetry Collector are
 built of their Go modules. All of them together take two gigabytes, and minutes, once.

@@ -27,11 +27,8 @@ STOP_TIMEOUT_S: Final = 30
 Attributes = dict[str, Any]
 
 
-class PeerReceiver(ABC):
+class PeerProgram(ABC):
     """One on the same addresses, HOST:PORT, however often it starts; `folder` is for its files."""
-
-    keeps_across_a_kill = True
-    """Whether `spans` has after a kill what it had before."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,10 +45,6 @@ class PeerReceiver(ABC):
 
     def environment(self) -> Mapping[str, str]:
         return {}
-
-    @abstractmethod
-    def spans(self) -> dict[str, Attributes]:
-        """The attributes of each span that it has, by its id in hexadecimal."""
 
     @property
     def pid(self) -> int:
@@ -94,6 +87,17 @@ class PeerReceiver(ABC):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class PeerReceiver(PeerProgram):
+    """One that tells what it has got."""
+
+    keeps_across_a_kill = True
+    """Whether `spans` has after a kill what it had before."""
+
+    @abstractmethod
+    def spans(self) -> dict[str, Attributes]:
+        """The attributes of each span that it has, by its id in hexadecimal."""
 
 
 class Jaeger(PeerReceiver):
@@ -229,10 +233,9 @@ class Phoenix(PeerReceiver):
             return int(count)
 
 
-class Rotel(PeerReceiver):
-    """It sends what it gets on by OTLP over gRPC to `destination`, or nowhere."""
+class Rotel(PeerProgram):
+    """It keeps nothing: it sends what it gets on by OTLP over gRPC to `destination`, or nowhere."""
 
-    keeps_across_a_kill = False
     install = staticmethod(peer_programs.rotel)
 
     def __init__(self, folder: Path, destination: str | None = None) -> None:
@@ -250,9 +253,6 @@ class Rotel(PeerReceiver):
 
     def environment(self) -> Mapping[str, str]:
         return {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
-
-    def spans(self) -> dict[str, Attributes]:
-        raise NotImplementedError("it keeps none: ask its destination")
 
 
 def _json(url: str, **parameters: str | int) -> Any:

@@ -400,7 +400,7 @@ static int otlp_is_inference(otlp_slice name) {
     return !name.size || otlp_is(name, "inference", 9);
 }
 
-/* What is not a field of its own. */
+/* Computes what OTLP wants and no single field of ours holds: the operation, totals, the error. */
 static void otlp_derive(otlp_span *span, wire_reader encoded) {
     const uint64_t tokens = OTLP_BIT(OTLP_INPUT_TOKENS) | OTLP_BIT(OTLP_OUTPUT_TOKENS);
     const uint64_t latencies =

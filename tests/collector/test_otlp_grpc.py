@@ -146,7 +146,7 @@ def test_a_token(guarded: Collector, open_client: OpenClient, stub: Any) -> None
 
 
 def large(size: int) -> ExportTraceServiceRequest:
-    """About so many bytes."""
+    """A request of roughly `size` bytes."""
     return export_request(*[otlp_span(name="x" * 1_000) for _ in range(size // 1_060)])
 
 

@@ -21,8 +21,10 @@ OUTPUT_TOKENS: Final = 100
 PATIENCE_S: Final = 300  # Phoenix takes its time with a span
 
 
-class RotelWithDestination(Rotel):
+class RotelWithDestination(Rotel, PeerReceiver):
     """What it sent on counts as what it has."""
+
+    keeps_across_a_kill = False
 
     def __init__(self, folder: Path) -> None:
         self._behind = GrpcOtlpReceiver()
