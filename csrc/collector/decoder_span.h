@@ -96,27 +96,16 @@ static inline byte_slice text_of(const span_fields *span, int place) {
     return span->seen >> place & 1 ? span->texts[place] : none;
 }
 
-static int read_text(wire_reader *r, byte_slice *text) {
-    wire_reader inside;
-    if (read_sized(r, &inside) < 0) return -1;
-    text->data = inside.at;
-    text->size = (size_t)(inside.end - inside.at);
-    return is_utf8(inside.at, inside.end) ? 0 : -1;
-}
-
 static int read_known(wire_reader *r, wire_field f, span_fields *span) {
     uint64_t value;
     uint32_t half;
-    wire_reader inside;
     int place = f.column;
     switch (f.form) {
     case FORM_TEXT:
         if (read_text(r, &span->texts[place]) < 0) return -1;
         break;
     case FORM_ID:
-        if (read_sized(r, &inside) < 0) return -1;
-        span->texts[place].data = inside.at;
-        span->texts[place].size = (size_t)(inside.end - inside.at);
+        if (read_slice(r, &span->texts[place]) < 0) return -1;
         break;
     case FORM_FLOAT:
         if (read_fixed32(r, &half) < 0) return -1;
@@ -148,14 +137,6 @@ static int read_part(wire_reader *r, const wire_field *fields, size_t count, spa
             return -1;
         }
     }
-    return 0;
-}
-
-static int read_bytes(wire_reader *r, byte_slice *bytes) {
-    wire_reader inside;
-    if (read_sized(r, &inside) < 0) return -1;
-    bytes->data = inside.at;
-    bytes->size = (size_t)(inside.end - inside.at);
     return 0;
 }
 
@@ -252,7 +233,7 @@ static int read_value(wire_reader *r, attribute_value *value, value_nodes *nodes
             value->kind = VALUE_DOUBLE;
             break;
         case 5 << 3 | WIRE_BYTES:
-            if (read_bytes(r, &value->text) < 0) return -1;
+            if (read_slice(r, &value->text) < 0) return -1;
             value->kind = VALUE_BYTES;
             break;
         case 6 << 3 | WIRE_BYTES:
@@ -485,8 +466,8 @@ static int read_link(span_decoder *d, wire_reader *r, text_buffer *t, size_t sta
         found = 0;
         if (read_tag(&inside, &tag) < 0) return -1;
         switch (tag) {
-        case 1 << 3 | WIRE_BYTES: found = read_bytes(&inside, &trace_id); break;
-        case 2 << 3 | WIRE_BYTES: found = read_bytes(&inside, &span_id); break;
+        case 1 << 3 | WIRE_BYTES: found = read_slice(&inside, &trace_id); break;
+        case 2 << 3 | WIRE_BYTES: found = read_slice(&inside, &span_id); break;
         case 3 << 3 | WIRE_BYTES:
             found = read_entry(&inside, &d->nested, &d->nodes, depth - 1);
             break;

@@ -48,6 +48,7 @@ typedef struct {
     size_t max_spans;
     /* Of the scope that is being translated. */
     byte_slice head, tail, framework;
+    uint32_t cut_count; /* of what head and tail should say */
     /* Of the span that is being translated. */
     uint64_t present[SOURCE_WORDS];
     int has_sources;
@@ -124,10 +125,8 @@ static int renumber_key_value(wire_reader r, int depth, byte_slice *key, byte_sl
     if (r.at == r.end || *r.at++ != 0x0A || read_minimal_sized(&r, &name) < 0) return OTLP_UNUSUAL;
     if (!is_utf8(name.at, name.end)) return OTLP_UNUSUAL;
     if (r.at == r.end || *r.at++ != 0x12 || read_only(&r, &inside) < 0) return OTLP_UNUSUAL;
-    key->data = name.at;
-    key->size = (size_t)(name.end - name.at);
-    value->data = inside.at;
-    value->size = (size_t)(inside.end - inside.at);
+    *key = slice_of(name);
+    *value = slice_of(inside);
     return renumber_value(inside, depth);
 }
 
@@ -154,11 +153,9 @@ static inline void mark_present(otlp_translation *t, int source) {
 
 /* The text in the body of an AttributeValue that begins with OUR_TEXT, or with an array. */
 static byte_slice body_of(byte_slice value) {
-    wire_reader r = {value.data + 1, value.data + value.size}, inside = {NULL, NULL};
-    byte_slice body;
-    read_sized(&r, &inside);
-    body.data = inside.at;
-    body.size = (size_t)(inside.end - inside.at);
+    wire_reader r = {value.data + 1, value.data + value.size};
+    byte_slice body = {NULL, 0};
+    read_slice(&r, &body);
     return body;
 }
 
@@ -210,19 +207,6 @@ static void note_event(otlp_translation *t, byte_slice name, uint64_t time) {
     }
 }
 
-static inline int read_slice(wire_reader *r, byte_slice *found) {
-    wire_reader inside;
-    if (read_sized(r, &inside) < 0) return -1;
-    found->data = inside.at;
-    found->size = (size_t)(inside.end - inside.at);
-    return 0;
-}
-
-/* What neither side knows. Groups are no part of proto3. */
-static int skip_unknown(wire_reader *r, uint32_t tag) {
-    return (tag & 7) == WIRE_GROUP ? -1 : skip_value(r, tag, 0);
-}
-
 static int read_fields(wire_reader r, otlp_fields *f) {
     int statuses = 0;
     memset(f, 0, sizeof *f);
@@ -244,7 +228,7 @@ static int read_fields(wire_reader r, otlp_fields *f) {
         case 14 << 3 | WIRE_VARINT: found = read_varint(&r, &f->dropped_links); break;
         case 15 << 3 | WIRE_BYTES: found = statuses++ ? -1 : read_slice(&r, &f->status); break;
         case 16 << 3 | WIRE_FIXED32: found = read_fixed32(&r, &f->flags); break;
-        default: found = skip_unknown(&r, tag);
+        default: found = skip_value(&r, tag, WIRE_MAX_DEPTH);
         }
         if (found < 0) return OTLP_UNUSUAL;
     }
@@ -262,7 +246,7 @@ static int read_status(otlp_fields *f) {
         switch (tag) {
         case 2 << 3 | WIRE_BYTES: found = read_slice(&r, &f->message); break;
         case 3 << 3 | WIRE_VARINT: found = read_varint(&r, &f->code); break;
-        default: found = skip_unknown(&r, tag);
+        default: found = skip_value(&r, tag, WIRE_MAX_DEPTH);
         }
         if (found < 0) return OTLP_UNUSUAL;
     }
@@ -300,7 +284,7 @@ static int put_attributes(uint8_t **p, wire_reader r, uint32_t wanted) {
         byte_slice key, value;
         if (read_tag(&r, &tag) < 0) return OTLP_UNUSUAL;
         if (tag != wanted) {
-            if (skip_unknown(&r, tag) < 0) return OTLP_UNUSUAL;
+            if (skip_value(&r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_UNUSUAL;
             continue;
         }
         if (read_sized(&r, &body) < 0) return OTLP_UNUSUAL;
@@ -322,7 +306,7 @@ static int put_event(otlp_translation *t, uint8_t **out, wire_reader body) {
         case 1 << 3 | WIRE_FIXED64: found = read_fixed64(&r, &time); break;
         case 2 << 3 | WIRE_BYTES: found = read_slice(&r, &name); break;
         case 4 << 3 | WIRE_VARINT: found = read_varint(&r, &dropped); break;
-        default: found = skip_unknown(&r, tag);
+        default: found = skip_value(&r, tag, WIRE_MAX_DEPTH);
         }
         if (found < 0) return OTLP_UNUSUAL;
     }
@@ -355,7 +339,7 @@ static int put_link(uint8_t **out, wire_reader body) {
         case 3 << 3 | WIRE_BYTES: found = read_slice(&r, &trace_state); break;
         case 5 << 3 | WIRE_VARINT: found = read_varint(&r, &dropped); break;
         case 6 << 3 | WIRE_FIXED32: found = read_fixed32(&r, &flags); break;
-        default: found = skip_unknown(&r, tag);
+        default: found = skip_value(&r, tag, WIRE_MAX_DEPTH);
         }
         if (found < 0) return OTLP_UNUSUAL;
     }
@@ -380,7 +364,7 @@ static int put_repeated(otlp_translation *t, uint8_t **p, wire_reader r, uint32_
         int found = OTLP_USUAL;
         if (read_tag(&r, &tag) < 0) return OTLP_UNUSUAL;
         if (tag != (number << 3 | WIRE_BYTES)) {
-            if (skip_unknown(&r, tag) < 0) return OTLP_UNUSUAL;
+            if (skip_value(&r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_UNUSUAL;
             continue;
         }
         if (read_sized(&r, &body) < 0) return OTLP_UNUSUAL;
@@ -555,13 +539,10 @@ static uint8_t *put_array_text(uint8_t *p, byte_slice members) {
     uint8_t *start = p;
     p += 2;
     while (r.at < r.end) {
-        byte_slice value;
         if (r.at != members.data) *p++ = ',';
         r.at++;
         read_sized(&r, &member);
-        value.data = member.at;
-        value.size = (size_t)(member.end - member.at);
-        p = put_slice(p, body_of(value));
+        p = put_slice(p, body_of(slice_of(member)));
     }
     return wire_close(start, 2, p);
 }
@@ -627,7 +608,7 @@ static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out)
     if (t->own.operation_name.size)
         p = put_slice(wire_uint(p, 0x2A, t->own.operation_name.size), t->own.operation_name);
     if (t->own.is_cancelled) p = wire_bytes(p, 0x42, "CANCELLED", 9);
-    p = put_number(p, 0x80, (f.end < f.start) + t->own.invalid_count);
+    p = put_number(p, 0x80, (f.end < f.start) + t->own.invalid_count + t->cut_count);
     p = put_number(p, 0x88, f.kind);
     if (f.trace_state.size) {
         *p++ = 0x92;
@@ -670,7 +651,7 @@ static int translate_spans(otlp_translation *t, wire_reader *r, wire_reader *spa
         uint8_t *p;
         if (read_tag(r, &tag) < 0) return OTLP_MALFORMED;
         if (tag != (2 << 3 | WIRE_BYTES)) {
-            if (skip_unknown(r, tag) < 0) return OTLP_MALFORMED;
+            if (skip_value(r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_MALFORMED;
             continue;
         }
         if (read_sized(r, span) < 0) return OTLP_MALFORMED;
@@ -694,7 +675,7 @@ static int find_message(wire_reader *r, uint32_t number, wire_reader *message) {
         if (read_tag(r, &tag) < 0) return OTLP_MALFORMED;
         if (tag == (number << 3 | WIRE_BYTES))
             return read_sized(r, message) < 0 ? OTLP_MALFORMED : 1;
-        if (skip_unknown(r, tag) < 0) return OTLP_MALFORMED;
+        if (skip_value(r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_MALFORMED;
     }
     return 0;
 }

@@ -32,6 +32,7 @@ cdef extern from "collector/otlp_span.h":
         byte_slice head
         byte_slice tail
         byte_slice framework
+        unsigned int cut_count
     enum:
         OTLP_USUAL
         OTLP_UNUSUAL
@@ -100,9 +101,17 @@ cdef class Translator:
             free(self._translation)
 
     def add(
-        self, bytes raw, Py_ssize_t start, Py_ssize_t end, bytes head, bytes tail, str scope_name
+        self,
+        bytes raw,
+        Py_ssize_t start,
+        Py_ssize_t end,
+        bytes head,
+        bytes tail,
+        str scope_name,
+        unsigned int cut_count,
     ):
-        """add(raw, start, end, head, tail, scope_name) -> int: translate what lies there."""
+        """add(raw, start, end, head, tail, scope_name, cut_count) -> int: translate what is there.
+        """
         cdef otlp_translation* t = self._translation
         cdef size_t before = t.spans
         cdef wire_reader reader, span
@@ -114,6 +123,7 @@ cdef class Translator:
         reader.at = data + start
         reader.end = data + end
         t.head, t.tail, t.framework = _slice(head), _slice(tail), _slice(framework)
+        t.cut_count = cut_count
         while True:
             with nogil:
                 found = translate_spans(t, &reader, &span)
@@ -126,7 +136,7 @@ cdef class Translator:
             if found == OTLP_MALFORMED:
                 raise WireError("malformed beside the spans")
             given = PyBytes_FromStringAndSize(<const char*>span.at, span.end - span.at)
-            translated = translate_span(given, head, tail, scope_name)
+            translated = translate_span(given, head, tail, scope_name, cut_count)
             if append_span(
                 t, <const uint8_t*>PyBytes_AS_STRING(translated), PyBytes_GET_SIZE(translated)
             ):

@@ -78,6 +78,18 @@ static inline int read_sized(wire_reader *r, wire_reader *inside) {
     return 0;
 }
 
+static inline byte_slice slice_of(wire_reader r) {
+    byte_slice slice = {r.at, (size_t)(r.end - r.at)};
+    return slice;
+}
+
+static inline int read_slice(wire_reader *r, byte_slice *found) {
+    wire_reader inside;
+    if (read_sized(r, &inside) < 0) return -1;
+    *found = slice_of(inside);
+    return 0;
+}
+
 static inline int read_fixed32(wire_reader *r, uint32_t *value) {
     if (r->end - r->at < 4) return -1;
     *value =
@@ -153,6 +165,11 @@ static int is_utf8(const uint8_t *p, const uint8_t *end) {
         }
     }
     return 1;
+}
+
+static inline int read_text(wire_reader *r, byte_slice *text) {
+    if (read_slice(r, text) < 0) return -1;
+    return is_utf8(text->data, text->data + text->size) ? 0 : -1;
 }
 
 #endif

@@ -48,6 +48,22 @@ static inline uint8_t *wire_bytes(uint8_t *p, uint8_t tag, const void *data, siz
     return p + size;
 }
 
+static inline uint8_t *wire_fixed64(uint8_t *p, uint8_t tag, uint64_t value) {
+    int i;
+    *p++ = tag;
+    for (i = 0; i < 8; i++)
+        *p++ = (uint8_t)(value >> (8 * i));
+    return p;
+}
+
+static inline uint8_t *wire_fixed32(uint8_t *p, uint8_t tag, uint32_t value) {
+    int i;
+    *p++ = tag;
+    for (i = 0; i < 4; i++)
+        *p++ = (uint8_t)(value >> (8 * i));
+    return p;
+}
+
 /* An id: eight bytes, most significant first, in the order of its hexadecimal form. */
 static inline uint8_t *wire_id(uint8_t *p, uint64_t id) {
 #if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__

@@ -16,51 +16,18 @@
 #define OTLP_MAX_VALUE_DEPTH 30
 #define OTLP_GROWTH 16
 
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-} otlp_slice;
-
-static inline otlp_slice otlp_slice_of(wire_reader r) {
-    otlp_slice slice = {r.at, (size_t)(r.end - r.at)};
-    return slice;
-}
-
-static inline int otlp_read_text(wire_reader *r, otlp_slice *text) {
-    wire_reader inside;
-    if (read_sized(r, &inside) < 0 || !is_utf8(inside.at, inside.end)) return -1;
-    *text = otlp_slice_of(inside);
-    return 0;
-}
-
-static inline uint8_t *otlp_fixed64(uint8_t *p, uint8_t tag, uint64_t value) {
-    int i;
-    *p++ = tag;
-    for (i = 0; i < 8; i++)
-        *p++ = (uint8_t)(value >> (8 * i));
-    return p;
-}
-
-static inline uint8_t *otlp_fixed32(uint8_t *p, uint8_t tag, uint32_t value) {
-    int i;
-    *p++ = tag;
-    for (i = 0; i < 4; i++)
-        *p++ = (uint8_t)(value >> (8 * i));
-    return p;
-}
-
 /* The text of an AttributeValue that begins with one; empty for any other. */
-static otlp_slice otlp_single_text(otlp_slice value) {
+static byte_slice otlp_single_text(byte_slice value) {
     wire_reader r = {value.data, value.data + value.size};
-    otlp_slice text = {value.data, 0};
-    if (r.at < r.end && *r.at++ == 0x0A && otlp_read_text(&r, &text) < 0) text.size = 0;
+    byte_slice text = {value.data, 0};
+    if (r.at < r.end && *r.at++ == 0x0A && read_text(&r, &text) < 0) text.size = 0;
     return text;
 }
 
-static uint8_t *otlp_put_value(uint8_t *p, otlp_slice value, int depth);
+static uint8_t *otlp_put_value(uint8_t *p, byte_slice value, int depth);
 
 /* The key and the value of a KeyValue or of an entry of a map, whose tags are the same. */
-static int otlp_read_entry(wire_reader r, otlp_slice *key, otlp_slice *value) {
+static int otlp_read_entry(wire_reader r, byte_slice *key, byte_slice *value) {
     wire_reader inside;
     key->data = value->data = r.at;
     key->size = value->size = 0;
@@ -68,10 +35,10 @@ static int otlp_read_entry(wire_reader r, otlp_slice *key, otlp_slice *value) {
         uint32_t tag;
         if (read_tag(&r, &tag) < 0) return -1;
         if (tag == 0x0A) {
-            if (otlp_read_text(&r, key) < 0) return -1;
+            if (read_text(&r, key) < 0) return -1;
         } else if (tag == 0x12) {
             if (read_sized(&r, &inside) < 0) return -1;
-            *value = otlp_slice_of(inside);
+            *value = slice_of(inside);
         } else if (skip_value(&r, tag, WIRE_MAX_DEPTH) < 0) {
             return -1;
         }
@@ -80,7 +47,7 @@ static int otlp_read_entry(wire_reader r, otlp_slice *key, otlp_slice *value) {
 }
 
 /* A KeyValue under a tag of one byte. */
-static uint8_t *otlp_put_entry(uint8_t *p, uint8_t tag, otlp_slice key, otlp_slice value,
+static uint8_t *otlp_put_entry(uint8_t *p, uint8_t tag, byte_slice key, byte_slice value,
                                int depth) {
     uint8_t *start;
     *p++ = tag;
@@ -103,12 +70,12 @@ static uint8_t *otlp_put_values(uint8_t *p, wire_reader r, int is_list, int dept
         }
         if (read_sized(&r, &inside) < 0) return NULL;
         if (is_list) {
-            otlp_slice key, value;
+            byte_slice key, value;
             if (otlp_read_entry(inside, &key, &value) < 0) return NULL;
             p = otlp_put_entry(p, 0x0A, key, value, depth);
         } else {
             *p++ = 0x0A;
-            p = otlp_put_value(p, otlp_slice_of(inside), depth);
+            p = otlp_put_value(p, slice_of(inside), depth);
         }
         if (!p) return NULL;
     }
@@ -116,7 +83,7 @@ static uint8_t *otlp_put_values(uint8_t *p, wire_reader r, int is_list, int dept
 }
 
 /* The length of an AnyValue, and the AnyValue; of several fields the last counts. */
-static uint8_t *otlp_put_value(uint8_t *p, otlp_slice value, int depth) {
+static uint8_t *otlp_put_value(uint8_t *p, byte_slice value, int depth) {
     wire_reader r = {value.data, value.data + value.size};
     wire_reader inside = {value.data, value.data};
     uint8_t *start = p++;
@@ -146,7 +113,7 @@ static uint8_t *otlp_put_value(uint8_t *p, otlp_slice value, int depth) {
         p = wire_bytes(p, 0x0A, inside.at, (size_t)(inside.end - inside.at));
         break;
     case 0x2A: p = wire_bytes(p, 0x3A, inside.at, (size_t)(inside.end - inside.at)); break;
-    case 0x21: p = otlp_fixed64(p, 0x21, number); break;
+    case 0x21: p = wire_fixed64(p, 0x21, number); break;
     case 0x32:
     case 0x3A: {
         uint8_t *body;
@@ -170,7 +137,7 @@ static uint8_t *otlp_put_map(uint8_t *p, wire_reader r, uint32_t tag, uint8_t wr
         if (read_tag(&r, &next) < 0) return NULL;
         if (next == tag) {
             wire_reader inside;
-            otlp_slice key, value;
+            byte_slice key, value;
             if (read_sized(&r, &inside) < 0 || otlp_read_entry(inside, &key, &value) < 0)
                 return NULL;
             p = otlp_put_entry(p, written_tag, key, value, OTLP_MAX_VALUE_DEPTH);

@@ -16,12 +16,12 @@ typedef struct {
 } otlp_buffer;
 
 typedef struct {
-    otlp_slice resource, producer, service; /* service: what the resource calls itself */
-    otlp_slice sdk_name, sdk_version;
+    byte_slice resource, producer, service; /* service: what the resource calls itself */
+    byte_slice sdk_name, sdk_version;
     otlp_buffer out, scope, open_scope;
     otlp_entries entries;
     otlp_rows chosen;
-    otlp_slice open_service;
+    byte_slice open_service;
     int open_is_own;                    /* the open scope is that of the SDK */
     size_t resource_start, scope_start; /* where the lengths of what is open belong; 0: none is */
     int length_bytes;                   /* a guess */
@@ -45,7 +45,7 @@ static inline size_t otlp_room_for(size_t size) {
     return OTLP_GROWTH * size + OTLP_SPAN_ROOM;
 }
 
-static int otlp_same(otlp_slice one, otlp_slice other) {
+static int otlp_same(byte_slice one, byte_slice other) {
     return one.size == other.size && (!one.size || !memcmp(one.data, other.data, one.size));
 }
 
@@ -59,12 +59,12 @@ static void otlp_read_trailer(otlp_request *request, wire_reader r) {
             continue;
         }
         if (read_sized(&r, &inside) < 0) return;
-        if (tag == (2 << 3 | WIRE_BYTES)) request->producer = otlp_slice_of(inside);
-        if (tag == (7 << 3 | WIRE_BYTES)) request->resource = otlp_slice_of(inside);
+        if (tag == (2 << 3 | WIRE_BYTES)) request->producer = slice_of(inside);
+        if (tag == (7 << 3 | WIRE_BYTES)) request->resource = slice_of(inside);
     }
 }
 
-static uint8_t *otlp_put_text_entry(uint8_t *p, const char *key, otlp_slice text) {
+static uint8_t *otlp_put_text_entry(uint8_t *p, const char *key, byte_slice text) {
     uint8_t *start;
     *p++ = 0x0A;
     start = p;
@@ -76,9 +76,9 @@ static uint8_t *otlp_put_text_entry(uint8_t *p, const char *key, otlp_slice text
 }
 
 /* Random bytes of a producer as a UUID is written. */
-static otlp_slice otlp_instance_id(char *out, otlp_slice producer) {
+static byte_slice otlp_instance_id(char *out, byte_slice producer) {
     static const char digits[] = "0123456789abcdef";
-    otlp_slice text = {(const uint8_t *)out, 0};
+    byte_slice text = {(const uint8_t *)out, 0};
     size_t i;
     for (i = 0; i < producer.size; i++) {
         if (i == 4 || i == 6 || i == 8 || i == 10) out[text.size++] = '-';
@@ -89,7 +89,7 @@ static otlp_slice otlp_instance_id(char *out, otlp_slice producer) {
 }
 
 /* The attributes of the resource, with another service where a span names one. */
-static uint8_t *otlp_put_resource(uint8_t *p, const otlp_request *request, otlp_slice service) {
+static uint8_t *otlp_put_resource(uint8_t *p, const otlp_request *request, byte_slice service) {
     wire_reader r = {request->resource.data, request->resource.data + request->resource.size};
     uint8_t *begun = p;
     char made[36];
@@ -97,7 +97,7 @@ static uint8_t *otlp_put_resource(uint8_t *p, const otlp_request *request, otlp_
     if (is_other) p = otlp_put_text_entry(p, "service.name", service);
     while (r.at < r.end) {
         wire_reader inside;
-        otlp_slice key, value;
+        byte_slice key, value;
         uint32_t tag;
         if (read_tag(&r, &tag) < 0) goto damaged;
         if (tag != 0x0A) {
@@ -126,7 +126,7 @@ complete:
 static void otlp_find_service(otlp_request *request) {
     wire_reader r = {request->resource.data, request->resource.data + request->resource.size};
     wire_reader inside;
-    otlp_slice key, value;
+    byte_slice key, value;
     uint32_t tag;
     while (r.at < r.end && read_tag(&r, &tag) == 0) {
         if (tag != 0x0A) {
@@ -143,8 +143,8 @@ static void otlp_find_service(otlp_request *request) {
 static int otlp_make_scope(otlp_request *request, const otlp_span *span, wire_reader encoded) {
     otlp_buffer *scope = &request->scope;
     int is_own = !span->scope_name.size;
-    otlp_slice name = is_own ? request->sdk_name : span->scope_name;
-    otlp_slice version = is_own ? request->sdk_version : span->scope_version;
+    byte_slice name = is_own ? request->sdk_name : span->scope_name;
+    byte_slice version = is_own ? request->sdk_version : span->scope_version;
     size_t attributes = span->has_scope_attributes ? (size_t)(encoded.end - encoded.at) : 0;
     uint8_t *p;
     scope->size = 0;

@@ -29,7 +29,7 @@ enum { OTLP_STATUS_OK, OTLP_STATUS_ERROR, OTLP_STATUS_CANCELLED };
 
 /* A tag or an attribute. */
 typedef struct {
-    otlp_slice key, value;
+    byte_slice key, value;
     uint32_t hash;
     uint8_t is_tag;
     uint8_t is_replaced; /* a later one has the same key */
@@ -44,14 +44,14 @@ typedef struct {
 } otlp_entries;
 
 typedef union {
-    otlp_slice text;
+    byte_slice text;
     int64_t integer;
     double real;
 } otlp_number_or_text;
 
 typedef struct {
-    otlp_slice trace_id, span_id, parent, service, operation, status_text, status_message;
-    otlp_slice trace_state, scope_name, scope_version;
+    byte_slice trace_id, span_id, parent, service, operation, status_text, status_message;
+    byte_slice trace_state, scope_name, scope_version;
     int64_t start, duration;
     uint32_t dropped_attributes, dropped_events, dropped_links, flags;
     uint64_t kind, status_code;
@@ -64,7 +64,7 @@ typedef struct {
 #define OTLP_BIT(source) ((uint64_t)1 << (source))
 
 /* RFC 9923, 32 bits. */
-static inline uint32_t otlp_hash(otlp_slice key) {
+static inline uint32_t otlp_hash(byte_slice key) {
     uint32_t hash = 0x811C9DC5u;
     size_t i;
     for (i = 0; i < key.size; i++)
@@ -72,12 +72,12 @@ static inline uint32_t otlp_hash(otlp_slice key) {
     return hash;
 }
 
-static inline int otlp_is(otlp_slice text, const char *expected, size_t size) {
+static inline int otlp_is(byte_slice text, const char *expected, size_t size) {
     return text.size == size && memcmp(text.data, expected, size) == 0;
 }
 
-static inline otlp_slice otlp_constant(const char *text) {
-    otlp_slice slice = {(const uint8_t *)text, strlen(text)};
+static inline byte_slice otlp_constant(const char *text) {
+    byte_slice slice = {(const uint8_t *)text, strlen(text)};
     return slice;
 }
 
@@ -104,7 +104,7 @@ static int otlp_add_entry(otlp_entries *all, wire_reader r, int is_tag) {
 }
 
 /* The slot of a key: that of the entry that has it, or an empty one. */
-static uint32_t *otlp_slot(const otlp_entries *all, otlp_slice key, uint32_t hash) {
+static uint32_t *otlp_slot(const otlp_entries *all, byte_slice key, uint32_t hash) {
     size_t at = hash & all->slot_mask;
     for (;; at = (at + 1) & all->slot_mask) {
         uint32_t *slot = all->slots + at;
@@ -145,11 +145,11 @@ static int otlp_index_entries(otlp_entries *all) {
 }
 
 static inline int otlp_has_key(const otlp_entries *all, const otlp_row *row) {
-    otlp_slice key = {(const uint8_t *)row->key, row->key_size};
+    byte_slice key = {(const uint8_t *)row->key, row->key_size};
     return all->count && *otlp_slot(all, key, row->hash);
 }
 
-static inline void otlp_set_text(otlp_span *span, int source, otlp_slice text) {
+static inline void otlp_set_text(otlp_span *span, int source, byte_slice text) {
     span->values[source].text = text;
     if (text.size)
         span->present |= OTLP_BIT(source);
@@ -183,8 +183,8 @@ static int otlp_read_fields(otlp_span *span, wire_reader r, const otlp_field *fi
         }
         switch (field.read) {
         case OTLP_READ_TEXT: {
-            otlp_slice text;
-            if (otlp_read_text(&r, &text) < 0) return -1;
+            byte_slice text;
+            if (read_text(&r, &text) < 0) return -1;
             otlp_set_text(span, field.source, text);
             break;
         }
@@ -221,9 +221,9 @@ static int otlp_read_span_field(otlp_span *span, otlp_entries *entries, wire_rea
     int bad;
 #define SIZED_INTO(slice)                                                                          \
     if (read_sized(r, &inside) < 0) return OTLP_MALFORMED;                                         \
-    slice = otlp_slice_of(inside);                                                                 \
+    slice = slice_of(inside);                                                                      \
     return OTLP_ACCEPTED
-#define TEXT_INTO(slice) return otlp_read_text(r, &(slice)) < 0 ? OTLP_MALFORMED : OTLP_ACCEPTED
+#define TEXT_INTO(slice) return read_text(r, &(slice)) < 0 ? OTLP_MALFORMED : OTLP_ACCEPTED
 #define NUMBER_INTO(field, type)                                                                   \
     if (read_varint(r, &number) < 0) return OTLP_MALFORMED;                                        \
     field = (type)number;                                                                          \
@@ -284,7 +284,7 @@ static int otlp_read_span_field(otlp_span *span, otlp_entries *entries, wire_rea
 #undef NUMBER_INTO
 }
 
-static int otlp_is_id(otlp_slice id, size_t size) {
+static int otlp_is_id(byte_slice id, size_t size) {
     static const uint8_t zeros[16] = {0};
     return id.size == size && memcmp(id.data, zeros, size) != 0;
 }

@@ -88,7 +88,7 @@ static inline uint8_t *otlp_put_double(uint8_t *p, const otlp_row *row, double v
     return wire_double(p + 2, value);
 }
 
-static inline uint8_t *otlp_put_text(uint8_t *p, const otlp_row *row, otlp_slice text) {
+static inline uint8_t *otlp_put_text(uint8_t *p, const otlp_row *row, byte_slice text) {
     uint8_t *start, *value;
     *p++ = OTLP_ATTRIBUTE_TAG;
     start = p;
@@ -99,7 +99,7 @@ static inline uint8_t *otlp_put_text(uint8_t *p, const otlp_row *row, otlp_slice
 }
 
 /* A text with commas as an array of several. */
-static uint8_t *otlp_put_list(uint8_t *p, const otlp_row *row, otlp_slice text) {
+static uint8_t *otlp_put_list(uint8_t *p, const otlp_row *row, byte_slice text) {
     const uint8_t *at = text.data, *end = text.data + text.size;
     uint8_t *start, *value, *list;
     *p++ = OTLP_ATTRIBUTE_TAG;
@@ -205,7 +205,7 @@ static size_t otlp_put_usage(char *out, const otlp_span *span) {
 static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *span) {
     const otlp_number_or_text *value = span->values + row->source;
     char made[128];
-    otlp_slice text = {(const uint8_t *)made, 0};
+    byte_slice text = {(const uint8_t *)made, 0};
     uint64_t time;
     switch (row->form) {
     case OTLP_AS_TEXT: return otlp_put_text(p, row, value->text);
@@ -261,14 +261,14 @@ static uint8_t *otlp_put_event(uint8_t *p, wire_reader r) {
     wire_reader again = r, inside;
     uint8_t *start;
     uint64_t number, time = 0, dropped = 0;
-    otlp_slice name = {r.at, 0};
+    byte_slice name = {r.at, 0};
     while (r.at < r.end) {
         uint32_t tag;
         int bad;
         if (read_tag(&r, &tag) < 0) return NULL;
         switch (tag) {
         case 0x08: bad = read_varint(&r, &time); break;
-        case 0x12: bad = otlp_read_text(&r, &name); break;
+        case 0x12: bad = read_text(&r, &name); break;
         case 0x1A: bad = read_sized(&r, &inside); break;
         case 0x20:
             bad = read_varint(&r, &number);
@@ -280,7 +280,7 @@ static uint8_t *otlp_put_event(uint8_t *p, wire_reader r) {
     }
     *p++ = 0x5A;
     start = p++;
-    if (time) p = otlp_fixed64(p, 0x09, time);
+    if (time) p = wire_fixed64(p, 0x09, time);
     if (name.size) p = wire_bytes(p, 0x12, name.data, name.size);
     p = otlp_put_map(p, again, 0x1A, 0x1A);
     if (!p) return NULL;
@@ -294,7 +294,7 @@ static uint8_t *otlp_put_link(uint8_t *p, wire_reader r, int *is_bad) {
     uint8_t *start;
     uint64_t number;
     uint32_t dropped = 0, flags = 0;
-    otlp_slice trace_id = {r.at, 0}, span_id = {r.at, 0}, state = {r.at, 0};
+    byte_slice trace_id = {r.at, 0}, span_id = {r.at, 0}, state = {r.at, 0};
     while (r.at < r.end) {
         uint32_t tag;
         int bad;
@@ -303,10 +303,10 @@ static uint8_t *otlp_put_link(uint8_t *p, wire_reader r, int *is_bad) {
         case 0x0A:
         case 0x12:
             bad = read_sized(&r, &inside);
-            *(tag == 0x0A ? &trace_id : &span_id) = otlp_slice_of(inside);
+            *(tag == 0x0A ? &trace_id : &span_id) = slice_of(inside);
             break;
         case 0x1A: bad = read_sized(&r, &inside); break;
-        case 0x22: bad = otlp_read_text(&r, &state); break;
+        case 0x22: bad = read_text(&r, &state); break;
         case 0x28:
         case 0x30:
             bad = read_varint(&r, &number);
@@ -328,7 +328,7 @@ static uint8_t *otlp_put_link(uint8_t *p, wire_reader r, int *is_bad) {
     p = otlp_put_map(p, again, 0x1A, 0x22);
     if (!p) return NULL;
     if (dropped) p = wire_uint(p, 0x28, dropped);
-    if (flags) p = otlp_fixed32(p, 0x35, flags);
+    if (flags) p = wire_fixed32(p, 0x35, flags);
     return wire_close(start, 1, p);
 }
 
@@ -360,7 +360,7 @@ static uint8_t *otlp_put_made_events(uint8_t *p, const otlp_span *span, const ot
         if (!time) continue;
         *p++ = 0x5A;
         *p++ = (uint8_t)(9 + 2 + row->entry_size);
-        p = otlp_fixed64(p, 0x09, time);
+        p = wire_fixed64(p, 0x09, time);
         p = wire_bytes(p, 0x12, row->entry, row->entry_size);
     }
     return p;
@@ -368,12 +368,12 @@ static uint8_t *otlp_put_made_events(uint8_t *p, const otlp_span *span, const ot
 
 /* The value of `exception.type` in the last event named `exception`; empty if there is none. Where an
  * event cannot be read, the span is rejected as it is written. */
-static otlp_slice otlp_exception_type(wire_reader r) {
-    otlp_slice found = {r.at, 0};
+static byte_slice otlp_exception_type(wire_reader r) {
+    byte_slice found = {r.at, 0};
     wire_reader event, inside;
     uint32_t tag;
     while (r.at < r.end && read_tag(&r, &tag) == 0) {
-        otlp_slice name = {r.at, 0}, type = {r.at, 0}, key, value, kind;
+        byte_slice name = {r.at, 0}, type = {r.at, 0}, key, value, kind;
         if (tag != (14 << 3 | WIRE_BYTES)) {
             if (skip_value(&r, tag, WIRE_MAX_DEPTH) < 0) break;
             continue;
@@ -381,7 +381,7 @@ static otlp_slice otlp_exception_type(wire_reader r) {
         if (read_sized(&r, &event) < 0) break;
         while (event.at < event.end && read_tag(&event, &tag) == 0) {
             if (tag == 0x12) {
-                if (otlp_read_text(&event, &name) < 0) break;
+                if (read_text(&event, &name) < 0) break;
             } else if (tag == 0x1A) {
                 if (read_sized(&event, &inside) < 0) break;
                 if (otlp_read_entry(inside, &key, &value) < 0) break;
@@ -396,7 +396,7 @@ static otlp_slice otlp_exception_type(wire_reader r) {
     return found;
 }
 
-static int otlp_is_inference(otlp_slice name) {
+static int otlp_is_inference(byte_slice name) {
     return !name.size || otlp_is(name, "inference", 9);
 }
 
@@ -408,7 +408,7 @@ static void otlp_derive(otlp_span *span, wire_reader encoded) {
     const uint64_t generating =
         tokens | OTLP_BIT(OTLP_TIME_TO_FIRST_TOKEN_MS) | OTLP_BIT(OTLP_INTER_TOKEN_LATENCY_MS);
     if (span->present & OTLP_BIT(OTLP_MODEL_NAME)) {
-        otlp_slice operation = span->operation;
+        byte_slice operation = span->operation;
         if (otlp_is_inference(operation))
             operation = otlp_constant(span->present & generating ? "text_completion" : "inference");
         otlp_set_text(span, OTLP_OPERATION, operation);
@@ -427,7 +427,7 @@ static void otlp_derive(otlp_span *span, wire_reader encoded) {
         otlp_set_text(span, OTLP_ERROR_TYPE, otlp_constant("cancelled"));
         otlp_set_text(span, OTLP_STATUS, span->status_text);
     } else if (span->status == OTLP_STATUS_ERROR && !span->status_code) {
-        otlp_slice type = {encoded.at, 0};
+        byte_slice type = {encoded.at, 0};
         if (span->has_events) type = otlp_exception_type(encoded);
         otlp_set_text(span, OTLP_ERROR_TYPE, type.size ? type : otlp_constant("_OTHER"));
     }
@@ -436,7 +436,7 @@ static void otlp_derive(otlp_span *span, wire_reader encoded) {
 /* The name of the span, and under which attribute its operation is kept where that is another. */
 static uint8_t *otlp_put_name(uint8_t *p, otlp_span *span) {
     const uint64_t model = OTLP_BIT(OTLP_MODEL_NAME);
-    otlp_slice name = span->operation, other;
+    byte_slice name = span->operation, other;
     if (!(span->present & model) || span->scope_name.size || !otlp_is_inference(name))
         return name.size ? wire_bytes(p, 0x2A, name.data, name.size) : p;
     other = span->values[OTLP_MODEL_NAME].text;
@@ -487,8 +487,8 @@ static uint8_t *otlp_put_span(uint8_t *p, otlp_span *span, const otlp_entries *g
     if (span->parent.size) p = wire_bytes(p, 0x22, span->parent.data, 8);
     p = otlp_put_name(p, span);
     p = otlp_put_kind(p, span);
-    p = otlp_fixed64(p, 0x39, (uint64_t)span->start);
-    p = otlp_fixed64(p, 0x41, (uint64_t)(span->start + span->duration));
+    p = wire_fixed64(p, 0x39, (uint64_t)span->start);
+    p = wire_fixed64(p, 0x41, (uint64_t)(span->start + span->duration));
     p = otlp_put_attributes(p, span, given, chosen);
     if (!p) return NULL;
     p = otlp_put_count(p, 0x50, span->dropped_attributes);
@@ -505,7 +505,7 @@ static uint8_t *otlp_put_span(uint8_t *p, otlp_span *span, const otlp_entries *g
     p = otlp_put_status(p, span);
     if (span->flags) {
         *p++ = 0x85;
-        p = otlp_fixed32(p, 0x01, span->flags);
+        p = wire_fixed32(p, 0x01, span->flags);
     }
     *reason = OTLP_ACCEPTED;
     return wire_close(start, 2, p);

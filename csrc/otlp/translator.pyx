@@ -14,15 +14,15 @@ from infertrace.otlp.rejection_reasons import REASONS
 from infertrace.otlp.translated import Translated
 
 cdef extern from "otlp/request_write.h":
-    ctypedef struct otlp_slice:
+    ctypedef struct byte_slice:
         const uint8_t* data
         size_t size
     ctypedef struct otlp_buffer:
         uint8_t* data
         size_t size
     ctypedef struct otlp_request:
-        otlp_slice sdk_name
-        otlp_slice sdk_version
+        byte_slice sdk_name
+        byte_slice sdk_version
         otlp_buffer out
         size_t span_count
         int first_reason

@@ -352,6 +352,44 @@ def test_what_is_no_text_is_replaced_and_counted() -> None:
     assert found.invalid_field_count == 1
 
 
+@pytest.mark.parametrize(
+    ("scope", "service", "cut"),
+    [
+        (InstrumentationScope(name="x" * 256), "s", 0),
+        (InstrumentationScope(name="x" * 257), "s", 1),
+        (InstrumentationScope(version="é" * 200), "s" * 300, 2),
+        (
+            InstrumentationScope(
+                attributes=[KeyValue(key=key, value=scalar("x" * 300)) for key in "ab"]
+            ),
+            "s",
+            2,
+        ),
+    ],
+)
+def test_what_is_too_long_to_be_repeated_is_counted(
+    scope: InstrumentationScope, service: str, cut: int
+) -> None:
+    resource = Resource(attributes=[KeyValue(key="service.name", value=scalar(service))])
+    group = ScopeSpans(scope=scope, spans=[span_with(), span_with(langfuse__observation__level="")])
+    request = ResourceSpans(resource=resource, scope_spans=[group])
+    for span in translated(ExportTraceServiceRequest(resource_spans=[request]).SerializeToString()):
+        assert span.invalid_field_count == cut
+        assert span.service_name == service[:256]
+        assert span.scope_name == scope.name[:256]
+
+
+def test_unknown_groups_are_skipped() -> None:
+    group = b"\xa3\x06\x08\x01\xa4\x06"
+    span = span_with().SerializeToString()
+    plain, other = (
+        delimited(delimited(delimited(span + more, 0x12) + more, 0x12) + more, 0x0A) + more
+        for more in (b"", group)
+    )
+    assert both(plain) == both(other)
+    assert isinstance(both(other), ExportedSpans)
+
+
 def test_values_nest_up_to_a_limit() -> None:
     def nested(depth: int) -> AnyValue:
         value = scalar(1)

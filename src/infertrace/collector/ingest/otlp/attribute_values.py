@@ -10,62 +10,14 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-from infertrace.wire.protobuf import (
-    FIXED32,
-    FIXED64,
-    LENGTH_DELIMITED,
-    VARINT,
-    TruncatedError,
-    WireError,
-    delimited,
-    read_varint,
-    skip_value,
-    varint,
-)
+from infertrace.otlp.pure_reader import fields
+from infertrace.wire.protobuf import delimited, varint
 
 MAX_VALUE_DEPTH: Final = (
     32  # arrays and maps in one another; JSON and protobuf bear no endless ones
 )
-MAX_SIZE_BYTES: Final = 5  # of a tag, or of a size
-
 _UINT64: Final = 2**64
 _DOUBLE = struct.Struct("<d")
-
-FieldValue = int | bytes
-"""Of a varint or a fixed-size field its unsigned number, of a length-delimited one its bytes."""
-
-
-def field_places(message: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number and wire type of each field, and where its value begins and ends; raises WireError.
-
-    The value of a length-delimited field is what follows its length.
-    """
-    while position < end:
-        tag, after_tag = read_varint(message, position)
-        number, wire_type = tag >> 3, tag & 7
-        is_known = wire_type in (VARINT, FIXED64, LENGTH_DELIMITED, FIXED32)
-        if not 0 < number < 2**29 or not is_known or after_tag - position > MAX_SIZE_BYTES:
-            raise WireError("not a tag of protobuf")
-        position = after = skip_value(message, after_tag, wire_type)
-        if after > end:
-            raise TruncatedError("cut short within a field")
-        start = after_tag
-        if wire_type == LENGTH_DELIMITED:
-            start = read_varint(message, after_tag)[1]
-            if start - after_tag > MAX_SIZE_BYTES:
-                raise WireError("not a size of protobuf")
-        yield number, wire_type, start, after
-
-
-def fields(message: bytes) -> Iterator[tuple[int, int, FieldValue]]:
-    """Number, wire type and value of each field, in order; raises WireError."""
-    for number, wire_type, start, end in field_places(message, 0, len(message)):
-        value: FieldValue = message[start:end]
-        if wire_type == VARINT:
-            value = read_varint(message, start)[0] % _UINT64
-        elif wire_type != LENGTH_DELIMITED:
-            value = int.from_bytes(message[start:end], "little")
-        yield number, wire_type, value
 
 
 class AttributeReader:
@@ -88,12 +40,11 @@ class AttributeReader:
 
     def _key_value(self, raw: bytes, depth: int) -> tuple[str, Any, bytes]:
         key, body = b"", b""
-        for number, wire_type, value in fields(raw):
-            if isinstance(value, bytes) and wire_type == LENGTH_DELIMITED:
-                if number == 1:
-                    key = value
-                elif number == 2:
-                    body += value  # two messages of the same field are one, merged
+        for tag, value in fields(raw):
+            if tag == _KEY and isinstance(value, bytes):
+                key = value
+            elif tag == _VALUE and isinstance(value, bytes):
+                body += value  # two messages of the same field are one, merged
         text = self.text(key)
         found, encoded = self._any_value(body, depth)
         entry = delimited(b"\x0a", text.encode()) + delimited(b"\x12", encoded)
@@ -103,17 +54,16 @@ class AttributeReader:
         """A value, and the body of an AttributeValue that holds it."""
         kind, last = 0, b""
         number_value = 0
-        for number, wire_type, value in fields(raw):
-            expected = _WIRE_TYPES.get(number)
-            if expected != wire_type:
+        for tag, value in fields(raw):
+            if tag not in _KINDS:
                 continue
             if isinstance(value, int):
                 number_value = value
-            elif number == kind and number in (_ARRAY, _MAP):
+            elif tag == kind and tag in (_ARRAY, _MAP):
                 last += value
             else:
                 last = value
-            kind = number
+            kind = tag
         if kind == _TEXT:
             text = self.text(last)
             return text, delimited(b"\x0a", text.encode())
@@ -154,18 +104,15 @@ class AttributeReader:
 
 
 def _members(raw: bytes) -> Iterator[bytes]:
-    for number, _, value in fields(raw):
-        if number == 1 and isinstance(value, bytes):
+    for tag, value in fields(raw):
+        if tag == _MEMBERS and isinstance(value, bytes):
             yield value
 
 
-_TEXT, _BOOL, _INT, _DOUBLE_KIND, _ARRAY, _MAP, _BYTES = range(1, 8)
-_WIRE_TYPES: Final = {
-    _TEXT: LENGTH_DELIMITED,
-    _BOOL: VARINT,
-    _INT: VARINT,
-    _DOUBLE_KIND: FIXED64,
-    _ARRAY: LENGTH_DELIMITED,
-    _MAP: LENGTH_DELIMITED,
-    _BYTES: LENGTH_DELIMITED,
-}
+_KEY, _VALUE = 0x0A, 0x12  # of a KeyValue
+_MEMBERS = 0x0A  # of an ArrayValue and of a KeyValueList
+# Of an AnyValue.
+_KINDS = _TEXT, _BOOL, _INT, _DOUBLE_KIND, _ARRAY, _MAP, _BYTES = (
+    *(0x0A, 0x10, 0x18, 0x21),
+    *(0x2A, 0x32, 0x3A),
+)

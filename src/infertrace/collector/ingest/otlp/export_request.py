@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from infertrace.collector.ingest.otlp.attribute_values import AttributeReader, fields
+from infertrace.collector.ingest.otlp.attribute_values import AttributeReader
 from infertrace.collector.ingest.otlp.translator import Translation, choose_translation
 from infertrace.collector.ingest.wire_fields import RequestError
-from infertrace.wire.protobuf import WireError, delimited, varint
+from infertrace.otlp.pure_reader import fields
+from infertrace.wire.protobuf import VARINT, WireError, delimited, varint
 
 MAX_SPANS: Final = 262_144  # in one request
 MAX_GROUPS: Final = 10_000  # resources in one request, scopes of each
@@ -60,7 +61,10 @@ def read_export_request(raw: bytes, backend_name: str | None = None) -> Exported
             count = 0
             for place in translation.find_messages(raw, start, end, 2, MAX_GROUPS):
                 scope_name, tail = read_scope(_merged(translation, raw, *place))
-                count += translator.add(raw, *place, head, tail, scope_name)
+                cut_count = head.cut_count + tail.cut_count
+                count += translator.add(
+                    raw, *place, head.encoded, tail.encoded, scope_name, cut_count
+                )
             groups.append(ResourceGroup(attributes, count))
     except WireError:
         raise RequestError(
@@ -75,18 +79,28 @@ def _merged(translation: Translation, raw: bytes, start: int, end: int) -> bytes
     return b"".join(raw[first:last] for first, last in places)
 
 
+class SharedFields(NamedTuple):
+    """Fields of ours that each span of a resource or of a scope gets.
+
+    `cut_count` says how many of them are cut or left out, being too long to be repeated.
+    """
+
+    encoded: bytes
+    cut_count: int
+
+
 @lru_cache(maxsize=KNOWN_PARTS)
-def read_resource(raw: bytes) -> tuple[bytes, bytes]:
+def read_resource(raw: bytes) -> tuple[bytes, SharedFields]:
     """A Resource of OTLP: as one of ours, and the field `service_name` of its spans."""
     reader = AttributeReader()
     out, service_name, dropped = b"", "", 0
-    for number, _, value in fields(raw):
-        if number == 1 and isinstance(value, bytes):
+    for tag, value in fields(raw):
+        if tag >> 3 == 1 and isinstance(value, bytes):
             key, found, entry = reader.attribute(value)
             out += delimited(b"\x0a", entry)
             if key == _SERVICE_NAME:
                 service_name = found if isinstance(found, str) else str(found)
-        elif number == 2 and isinstance(value, int):
+        elif tag == 2 << 3 | VARINT and isinstance(value, int):
             dropped = value
     if dropped:
         count = delimited(b"\x12", b"\x18" + varint(dropped & UINT32_MASK))
@@ -95,24 +109,32 @@ def read_resource(raw: bytes) -> tuple[bytes, bytes]:
 
 
 @lru_cache(maxsize=KNOWN_PARTS)
-def read_scope(raw: bytes) -> tuple[str, bytes]:
+def read_scope(raw: bytes) -> tuple[str, SharedFields]:
     """An InstrumentationScope of OTLP: its name, and the fields of its spans that are about it."""
     reader = AttributeReader()
-    texts, attributes = {1: b"", 2: b""}, b""
-    for number, _, value in fields(raw):
+    texts = {1: b"", 2: b""}
+    attributes: list[bytes] = []
+    for tag, value in fields(raw):
         if isinstance(value, bytes):
-            if number in texts:
-                texts[number] = value
-            elif number == 3:
-                attributes += delimited(b"\xd2\x01", reader.attribute(value)[2])
+            if tag >> 3 in texts:
+                texts[tag >> 3] = value
+            elif tag >> 3 == 3:
+                attributes.append(delimited(b"\xd2\x01", reader.attribute(value)[2]))
     name = reader.text(texts[1])
-    out = _name_field(b"\x9a\x01", name) + _name_field(b"\xa2\x01", reader.text(texts[2]))
-    if len(attributes) <= MAX_SCOPE_ATTRIBUTES_BYTES:
-        out += attributes
-    return name, out
+    parts = [
+        _name_field(b"\x9a\x01", name),
+        _name_field(b"\xa2\x01", reader.text(texts[2])),
+        SharedFields(b"".join(attributes), reader.replaced_count),
+    ]
+    if len(parts[-1].encoded) > MAX_SCOPE_ATTRIBUTES_BYTES:
+        parts[-1] = SharedFields(b"", len(attributes))
+    return name, SharedFields(
+        b"".join(part.encoded for part in parts), sum(part.cut_count for part in parts)
+    )
 
 
-def _name_field(tag: bytes, name: str) -> bytes:
-    """Cut after whole characters where it is too long for something that each span repeats."""
-    encoded = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore").encode()
-    return delimited(tag, encoded) if encoded else b""
+def _name_field(tag: bytes, name: str) -> SharedFields:
+    """Cut after whole characters where it is too long."""
+    whole = name.encode()
+    encoded = whole[:MAX_NAME_BYTES].decode(errors="ignore").encode()
+    return SharedFields(delimited(tag, encoded) if encoded else b"", int(encoded != whole))

@@ -12,6 +12,13 @@ def find_messages(
 class Translator:
     def __init__(self, max_spans: int) -> None: ...
     def add(
-        self, raw: bytes, start: int, end: int, head: bytes, tail: bytes, scope_name: str
+        self,
+        raw: bytes,
+        start: int,
+        end: int,
+        head: bytes,
+        tail: bytes,
+        scope_name: str,
+        cut_count: int,
     ) -> int: ...
     def take(self) -> bytes: ...

@@ -11,12 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from infertrace.collector.ingest.otlp.attribute_values import (
-    AttributeReader,
-    FieldValue,
-    field_places,
-    fields,
-)
+from infertrace.collector.ingest.otlp.attribute_values import AttributeReader
 from infertrace.collector.ingest.otlp.dialects import (
     FLOAT32_MAX,
     INT64_MAX,
@@ -26,6 +21,7 @@ from infertrace.collector.ingest.otlp.dialects import (
 )
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.generated.dialect_sources import CONTEXT_FIELDS
+from infertrace.otlp.pure_reader import fields, places
 from infertrace.wire.protobuf import (
     FIXED32,
     FIXED64,
@@ -54,20 +50,29 @@ class Translator:
         self._spans: list[bytes] = []
 
     def add(
-        self, raw: bytes, start: int, end: int, head: bytes, tail: bytes, scope_name: str
+        self,
+        raw: bytes,
+        start: int,
+        end: int,
+        head: bytes,
+        tail: bytes,
+        scope_name: str,
+        cut_count: int,
     ) -> int:
         """Translate the spans of the ScopeSpans that lies from `start` to `end`; their number.
 
         `head` and `tail` are fields of ours that each of them gets, those of its resource and of
-        its scope. Raises WireError where the bytes between the spans are no protobuf, and
-        RequestError for too many spans.
+        its scope; `cut_count` says how many of these are cut or left out. Raises WireError where
+        the bytes between the spans are no protobuf, and RequestError for too many spans.
         """
         count = 0
-        for number, wire_type, first, last in field_places(raw, start, end):
-            if number == 2 and wire_type == LENGTH_DELIMITED:
+        for tag, first, last in places(raw, start, end):
+            if tag == _SPANS_TAG:
                 if len(self._spans) >= self._max_spans:
                     raise RequestError(f"more than {self._max_spans} spans in one request")
-                self._spans.append(translate_span(raw[first:last], head, tail, scope_name))
+                self._spans.append(
+                    translate_span(raw[first:last], head, tail, scope_name, cut_count)
+                )
                 count += 1
         return count
 
@@ -84,18 +89,18 @@ def find_messages(
     Raises WireError where that is no protobuf, and RequestError beyond the limit.
     """
     found: list[tuple[int, int]] = []
-    for found_number, wire_type, first, last in field_places(raw, start, end):
-        if found_number == number and wire_type == LENGTH_DELIMITED:
+    for tag, first, last in places(raw, start, end):
+        if tag == number << 3 | LENGTH_DELIMITED:
             if len(found) >= limit:
                 raise RequestError(f"more than {limit} resources, or scopes of one, in one request")
             found.append((first, last))
     return found
 
 
-def translate_span(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
+def translate_span(raw: bytes, head: bytes, tail: bytes, scope_name: str, cut_count: int) -> bytes:
     """One span of OTLP as one of ours, with its tag."""
     try:
-        return delimited(b"\x0a", _translated(raw, head, tail, scope_name))
+        return delimited(b"\x0a", _translated(raw, head, tail, scope_name, cut_count))
     except WireError:
         return MALFORMED_SPAN
 
@@ -112,48 +117,45 @@ class _Parts:
     status: bytes = b""
 
 
-_TEXT_NUMBERS: Final = (1, 2, 3, 4, 5)
-_NUMBER_TYPES: Final = {
-    6: VARINT,
-    7: FIXED64,
-    8: FIXED64,
-    10: VARINT,
-    12: VARINT,
-    14: VARINT,
-    16: FIXED32,
+_SPANS_TAG: Final = 2 << 3 | LENGTH_DELIMITED
+_TEXT_TAGS: Final = {number << 3 | LENGTH_DELIMITED: number for number in (1, 2, 3, 4, 5)}
+_NUMBER_TAGS: Final = {
+    **{number << 3 | VARINT: number for number in (6, 10, 12, 14)},
+    **{number << 3 | FIXED64: number for number in (7, 8)},
+    16 << 3 | FIXED32: 16,
 }
 
 
 def _parts(raw: bytes) -> _Parts:
     parts = _Parts()
-    for number, wire_type, value in fields(raw):
-        if isinstance(value, bytes):
-            if number in _TEXT_NUMBERS:
-                parts.texts[number] = value
-            elif number == 9:
-                parts.attributes.append(value)
-            elif number == 11:
-                parts.events.append(value)
-            elif number == 13:
-                parts.links.append(value)
-            elif number == 15:
-                parts.status += value
-        elif _NUMBER_TYPES.get(number) == wire_type:
-            parts.numbers[number] = value
+    for tag, value in fields(raw):
+        if isinstance(value, int):
+            if tag in _NUMBER_TAGS:
+                parts.numbers[_NUMBER_TAGS[tag]] = value
+        elif tag in _TEXT_TAGS:
+            parts.texts[_TEXT_TAGS[tag]] = value
+        elif tag >> 3 == 9:
+            parts.attributes.append(value)
+        elif tag >> 3 == 11:
+            parts.events.append(value)
+        elif tag >> 3 == 13:
+            parts.links.append(value)
+        elif tag >> 3 == 15:
+            parts.status += value
     return parts
 
 
-def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str) -> bytes:
+def _translated(raw: bytes, head: bytes, tail: bytes, scope_name: str, cut_count: int) -> bytes:
     parts = _parts(raw)
     reader = AttributeReader()
     start_ns, end_ns = parts.numbers.get(7, 0), parts.numbers.get(8, 0)
     duration_ns = min(max(end_ns - start_ns, 0), INT64_MAX)
-    invalid_count = int(end_ns < start_ns)
+    invalid_count = int(end_ns < start_ns) + cut_count
     code, message = _status(parts.status)
     named = delimited(b"\x0a", parts.texts.get(1, b"")) + delimited(
         b"\x12", parts.texts.get(2, b"")
     )
-    if parent := parts.texts.get(3 + 1, b""):
+    if parent := parts.texts.get(4, b""):
         named += delimited(b"\x1a", parent)
     out = [named, head, _text_field(b"\x2a", parts.texts.get(5, b""), reader)]
     out.append(b"\x30" + varint(start_ns))
@@ -221,10 +223,10 @@ def _langfuse_status(attributes: Mapping[str, object], code: int, message: bytes
 
 def _status(raw: bytes) -> tuple[int, bytes]:
     code, message = 0, b""
-    for number, wire_type, value in fields(raw):
-        if number == 2 and isinstance(value, bytes):
+    for tag, value in fields(raw):
+        if tag >> 3 == 2 and isinstance(value, bytes):
             message = value
-        elif number == 3 and wire_type == VARINT and isinstance(value, int):
+        elif tag == 3 << 3 | VARINT and isinstance(value, int):
             code = value & UINT32_MASK
     return code, message
 
@@ -233,24 +235,24 @@ def _text_field(tag: bytes, raw: bytes, reader: AttributeReader) -> bytes:
     return delimited(tag, reader.text(raw).encode()) if raw else b""
 
 
-def _number_field(tag: bytes, value: FieldValue) -> bytes:
+def _number_field(tag: bytes, value: int) -> bytes:
     """A field of 32 bits, absent where it is 0."""
-    number = int(value) & UINT32_MASK if not isinstance(value, bytes) else 0
+    number = value & UINT32_MASK
     return tag + varint(number) if number else b""
 
 
 def _event(raw: bytes, reader: AttributeReader) -> tuple[str, int, bytes]:
     time_ns, name, dropped = 0, b"", 0
     attributes: list[bytes] = []
-    for number, wire_type, value in fields(raw):
+    for tag, value in fields(raw):
         if isinstance(value, bytes):
-            if number == 2:
+            if tag >> 3 == 2:
                 name = value
-            elif number == 3:
+            elif tag >> 3 == 3:
                 attributes.append(value)
-        elif number == 1 and wire_type == FIXED64:
+        elif tag == 1 << 3 | FIXED64:
             time_ns = min(value, INT64_MAX)
-        elif number == 4 and wire_type == VARINT:
+        elif tag == 4 << 3 | VARINT:
             dropped = value
     text = reader.text(name)
     out = b"\x08" + varint(time_ns) + delimited(b"\x12", text.encode())
@@ -261,15 +263,15 @@ def _event(raw: bytes, reader: AttributeReader) -> tuple[str, int, bytes]:
 def _link(raw: bytes, reader: AttributeReader) -> bytes:
     texts, dropped, flags = {1: b"", 2: b"", 3: b""}, 0, 0
     attributes: list[bytes] = []
-    for number, wire_type, value in fields(raw):
+    for tag, value in fields(raw):
         if isinstance(value, bytes):
-            if number in texts:
-                texts[number] = value
-            elif number == 4:
+            if tag >> 3 in texts:
+                texts[tag >> 3] = value
+            elif tag >> 3 == 4:
                 attributes.append(value)
-        elif number == 5 and wire_type == VARINT:
+        elif tag == 5 << 3 | VARINT:
             dropped = value
-        elif number == 6 and wire_type == FIXED32:
+        elif tag == 6 << 3 | FIXED32:
             flags = value
     out = delimited(b"\x0a", texts[1]) + delimited(b"\x12", texts[2])
     out += b"".join(delimited(b"\x1a", reader.attribute(body)[2]) for body in attributes)

@@ -12,13 +12,20 @@ class Translator(Protocol):
     """Collects the translated spans of one request."""
 
     def add(
-        self, raw: bytes, start: int, end: int, head: bytes, tail: bytes, scope_name: str
+        self,
+        raw: bytes,
+        start: int,
+        end: int,
+        head: bytes,
+        tail: bytes,
+        scope_name: str,
+        cut_count: int,
     ) -> int:
         """Translate the spans of the ScopeSpans that lies from `start` to `end`; their number.
 
         `head` and `tail` are fields of ours that each of them gets, those of its resource and of
-        its scope. Raises WireError where the bytes between the spans are no protobuf, and
-        RequestError for too many spans.
+        its scope; `cut_count` says how many of these are cut or left out. Raises WireError where
+        the bytes between the spans are no protobuf, and RequestError for too many spans.
         """
 
     def take(self) -> bytes:
