@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from infertrace.collector.ingest.otlp.dialects import ForeignSpan, find_fields
+from infertrace.collector.ingest.otlp.dialects import find_fields
+from infertrace.collector.otlp_files.foreign_span import foreign_span
 from infertrace.collector.otlp_files.stored_values import key_values_json, plain
 from infertrace.collector.store.resource import DROPPED_COUNT_KEY
 from infertrace.collector.store.timestamps import parse_rfc3339
@@ -63,7 +64,7 @@ def _scope(name: str | None, version: str | None, attributes: str | None) -> Jso
 def _span(row: Row) -> JsonObject:
     attributes = {key: plain(value) for key, value in json.loads(row["attributes"] or "{}").items()}
     events = json.loads(row["events"] or "[]")
-    model = _given_model(row, attributes, events)
+    model = _given_model(row)
     if model is not None:
         attributes[_GIVEN_MODEL] = model
     parent = row["parent_span_id"]
@@ -100,15 +101,12 @@ def _status_message(row: Row, attributes: dict[str, Any]) -> str | None:
     return None if is_of_langfuse and attributes.get(_LANGFUSE_MESSAGE) == message else message
 
 
-def _given_model(row: Row, attributes: dict[str, Any], events: list[Any]) -> str | None:
+def _given_model(row: Row) -> str | None:
     """The model of a span whose attributes name none."""
     if row["model_name"] is None:
         return None
-    times = [(event["name"], parse_rfc3339(event["time"])) for event in events]
-    foreign = ForeignSpan(
-        attributes, times, row["scope_name"] or "", row["start_time"], row["duration_nanos"]
-    )
-    return None if "model_name" in find_fields(foreign).values else row["model_name"]
+    found = find_fields(foreign_span(row.__getitem__))
+    return None if "model_name" in found.values else row["model_name"]
 
 
 def _event(event: Mapping[str, Any]) -> JsonObject:

@@ -5,13 +5,11 @@ Nothing of this is stored: the attributes stay as they came, so reading them aga
 
 from __future__ import annotations
 
-import json
 from math import isclose
-from typing import Any
 
-from infertrace.collector.ingest.otlp.dialects import ForeignSpan, find_fields
+from infertrace.collector.ingest.otlp.dialects import find_fields
+from infertrace.collector.otlp_files.foreign_span import foreign_span
 from infertrace.collector.store.span_filter import COLUMN_INDEX, Row
-from infertrace.collector.store.timestamps import parse_rfc3339
 from infertrace.generated.dialect_sources import DIALECT_SOURCES
 
 _FIELDS = tuple(name for name, _ in DIALECT_SOURCES)
@@ -22,7 +20,7 @@ DEFAULT_MODEL = "the service's default model, or the only one it named before"
 
 def explain(row: Row) -> dict[str, str]:
     """Where each field that the span has came from, by the field's name."""
-    found = find_fields(_foreign(row))
+    found = find_fields(foreign_span(lambda name: row[COLUMN_INDEX[name]]))
     explained = {}
     for name in _FIELDS:
         value = row[COLUMN_INDEX[name]]
@@ -41,18 +39,3 @@ def _is_same(one: str | int | float, other: str | int | float) -> bool:
     if isinstance(one, str) or isinstance(other, str):
         return one == other
     return isclose(one, other, rel_tol=_FLOAT32_TOLERANCE)
-
-
-def _foreign(row: Row) -> ForeignSpan:
-    def parsed(column: str) -> Any:
-        text = row[COLUMN_INDEX[column]]
-        return None if text is None else json.loads(text)
-
-    events = parsed("events") or []
-    return ForeignSpan(
-        parsed("attributes") or {},
-        [(event["name"], parse_rfc3339(event["time"])) for event in events],
-        row[COLUMN_INDEX["scope_name"]] or "",
-        row[COLUMN_INDEX["start_time"]],
-        row[COLUMN_INDEX["duration_nanos"]],
-    )
