@@ -50,11 +50,12 @@ def test_overflow_drops_the_newest_and_counts_it(new_recording: Callable[..., Re
     assert_identity(recording.recorder)
 
 
+@pytest.mark.parametrize("exporter_has_turns", [True, False])
 @pytest.mark.parametrize("batch_kib", [4, 64])
 def test_what_waits_fills_the_buffer_with_encoded_bytes(
-    new_recording: Callable[..., Recording], batch_kib: int
+    new_recording: Callable[..., Recording], batch_kib: int, exporter_has_turns: bool
 ) -> None:
-    """Both backends hold the same number of spans once the exporter has had its turn."""
+    """Both backends hold the same number of spans, also where the machine is too busy to export."""
     recording = new_recording(max_buffer_bytes=MIB, max_batch_bytes=batch_kib * KIB)
     recorder = recording.recorder
     total = 0
@@ -63,7 +64,7 @@ def test_what_waits_fills_the_buffer_with_encoded_bytes(
         total += 1
         if total % 100 == 0:
             assert_identity(recorder)
-            while recorder.encode_some():
+            while exporter_has_turns and recorder.encode_some():
                 assert_identity(recorder)
     held = recorder.counts()[2]
     names: list[str] = []
@@ -75,7 +76,7 @@ def test_what_waits_fills_the_buffer_with_encoded_bytes(
         spans = span_pb2.SendSpanBatchRequest.FromString(batch.payload).spans
         names += [span.operation_name for span in spans]
         recorder.settle(batch, batch.span_count, "rejected")
-    assert size > 0.9 * MIB  # the last hundred may be counted as objects
+    assert size > 0.99 * MIB
     assert names == [f"{number:06}" for number in range(held)]
     assert_identity(recorder)
 

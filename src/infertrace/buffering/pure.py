@@ -43,6 +43,8 @@ _CROWD_PATIENCE_S = 0.001
 # Arrivals admitted, and spans encoded, per step while spans wait: some 0.2 ms of the GIL together.
 _ADMISSION_STEP = 32
 _ENCODING_STEP = 16
+# What a thread near its end of the stack or of the memory meets: another one encodes the span.
+_NO_ROOM_TO_ENCODE = (RecursionError, MemoryError)
 
 
 class Unencodable(int):
@@ -61,7 +63,8 @@ class SpanBuffer:
     a backlog of arrivals, itself, so that memory stays bounded while the exporter is held up.
 
     A span is held as an object, and counted as larger than its encoding, until the exporter
-    takes it or, where it cannot deliver, encodes what waits.
+    takes it or, where it cannot deliver, encodes what waits. Where the exporter had no turn, a
+    producer that finds the buffer full encodes the oldest, a few a call, before its span is dropped.
     """
 
     def __init__(
@@ -145,7 +148,7 @@ class SpanBuffer:
         if not self._spans or not self._acquire(0):
             return False
         try:
-            self._encode_step()
+            self._encode_step(_ENCODING_STEP)
         finally:
             self._release()
             # Threads that found the lock taken rely on us to admit their spans.
@@ -286,7 +289,7 @@ class SpanBuffer:
             reason = "shutdown"
         elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
             reason = "oversize"
-        elif self._held_bytes + size > self._max_buffer_bytes or not self._keep(encoded):
+        elif not self._make_room(size) or not self._keep(encoded):
             reason = "buffer_full"
         if reason is not None:
             self._drop(reason)
@@ -301,6 +304,15 @@ class SpanBuffer:
             self._queued_bytes += size
             self.pending += 1
 
+    def _make_room(self, size: int) -> bool:
+        """Whether so many bytes fit, if need be once older spans are encoded, which shrinks them.
+
+        The exporter encodes them in its pauses, but on a busy machine it may have had none.
+        """
+        while self._held_bytes + size > self._max_buffer_bytes and self._spans:
+            self._encode_step(_BACKLOG_STEP, _NO_ROOM_TO_ENCODE)
+        return self._held_bytes + size <= self._max_buffer_bytes
+
     def _keep(self, encoded: bytes | None) -> bool:
         """Whether the spool, if there is one, has the span now."""
         if self._spool is None or encoded is None:
@@ -310,13 +322,18 @@ class SpanBuffer:
         self._spooled_sequence += 1
         return True
 
-    def _encode_step(self) -> None:
-        """The oldest objects become one piece, which fits into a batch if it is of several."""
+    def _encode_step(self, at_most: int, passed_on: tuple[type[Exception], ...] = ()) -> None:
+        """The oldest objects become one piece, which fits into a batch if it is of several.
+
+        passed_on: errors that are the caller's, and not the span's; nothing has changed then.
+        """
         records: list[bytes] = []
         unencodable = measured = size = 0
-        for span_size, span in islice(self._spans, _ENCODING_STEP):
+        for span_size, span in islice(self._spans, at_most):
             try:
                 record = self._encode(span)
+            except passed_on:
+                raise
             except Exception:  # drop this span, not its neighbours
                 unencodable += 1
             else:
