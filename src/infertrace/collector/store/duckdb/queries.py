@@ -65,13 +65,13 @@ class DuckDBSnapshot:
         # Find the oldest start time first: a narrow scan plus a bounded wide one beats one wide
         # scan.
         starts = self._rows(
-            f"SELECT start_time FROM spans WHERE {condition} ORDER BY start_time DESC LIMIT ?",
+            f"SELECT start_time FROM all_spans WHERE {condition} ORDER BY start_time DESC LIMIT ?",
             [*values, limit],
         )
         if not starts:
             return []
         return self._rows(
-            f"SELECT {SPAN_NAMES} FROM spans WHERE {condition} AND start_time >= ? "
+            f"SELECT {SPAN_NAMES} FROM all_spans WHERE {condition} AND start_time >= ? "
             "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
             [*values, starts[-1][0], limit],
         )
@@ -81,7 +81,7 @@ class DuckDBSnapshot:
             row
             for first_ns, last_ns in self._blocks.ranges(trace_id.bytes)
             for row in self._rows(
-                f"SELECT {SPAN_NAMES} FROM spans "
+                f"SELECT {SPAN_NAMES} FROM all_spans "
                 "WHERE trace_id = ? AND start_time BETWEEN ? AND ? "
                 "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
                 [trace_id, first_ns, last_ns, limit],
@@ -119,7 +119,7 @@ class DuckDBSnapshot:
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
         where = f"start_time >= {since_ns:d} AND start_time < {until_ns:d}"
-        stored = self._cursor.sql(f"SELECT {SPAN_NAMES} FROM spans WHERE {where}")
+        stored = self._cursor.sql(f"SELECT {SPAN_NAMES} FROM all_spans WHERE {where}")
         for rows in pa.RecordBatchReader.from_stream(stored):
             yield rows.cast(SCHEMA)
 
@@ -146,11 +146,11 @@ class DuckDBSnapshot:
     def _with(self, unapplied: Sequence[pa.RecordBatch]) -> str:
         """What to select statistics from: the table, and the rows that it does not have yet."""
         if not unapplied:
-            return "spans"
+            return "all_spans"
         aggregated = [rows.select(AGGREGATED_COLUMNS) for rows in unapplied]
         self._cursor.register("unapplied", pa.Table.from_batches(aggregated))
         names = ", ".join(AGGREGATED_COLUMNS)
-        return f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM unapplied)"
+        return f"(SELECT {names} FROM all_spans UNION ALL SELECT {names} FROM unapplied)"
 
 
 def _condition(
