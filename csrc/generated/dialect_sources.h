@@ -184,21 +184,13 @@ static const uint64_t ASKED_OF_EACH_SPAN[] = {
 };
 
 /* Sources by the length of their names, and where each length begins. */
-static const uint8_t KEYS_BY_SIZE[] = {
-    15,  22, 80, 10, 21,  20,  4,   77,  86, 14, 9,  11, 23,  83, 85, 90, 84, 7,   2,  6,
-    17,  18, 19, 36, 0,   1,   35,  45,  82, 95, 5,  13, 33,  38, 47, 55, 98, 3,   30, 34,
-    16,  39, 60, 68, 87,  92,  103, 106, 12, 31, 44, 93, 97,  32, 40, 42, 51, 53,  67, 96,
-    107, 43, 99, 79, 105, 58,  78,  89,  41, 48, 88, 8,  101, 62, 65, 74, 91, 102, 37, 46,
-    54,  56, 61, 63, 100, 104, 108, 64,  66, 75, 76, 49, 50,  57, 52, 69, 59};
-static const uint8_t KEYS_START[] = {0,  0,  0,  0,  0,  0,  1,  1,  1,  1,  1,  3,  4,  5,  6,  9,
-                                     9,  10, 16, 17, 18, 24, 30, 37, 40, 48, 53, 61, 63, 65, 68, 71,
-                                     72, 73, 78, 87, 91, 94, 94, 94, 94, 94, 95, 96, 96, 97};
+static const uint8_t KEYS_BY_SIZE[] = {15, 22, 80, 10, 21, 20, 4, 77, 86, 14, 9, 11, 23, 83, 85, 90, 84, 7, 2, 6, 17, 18, 19, 36, 0, 1, 35, 45, 82, 95, 5, 13, 33, 38, 47, 55, 98, 3, 30, 34, 16, 39, 60, 68, 87, 92, 103, 106, 12, 31, 44, 93, 97, 32, 40, 42, 51, 53, 67, 96, 107, 43, 99, 79, 105, 58, 78, 89, 41, 48, 88, 8, 101, 62, 65, 74, 91, 102, 37, 46, 54, 56, 61, 63, 100, 104, 108, 64, 66, 75, 76, 49, 50, 57, 52, 69, 59};
+static const uint8_t KEYS_START[] = {0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 4, 5, 6, 9, 9, 10, 16, 17, 18, 24, 30, 37, 40, 48, 53, 61, 63, 65, 68, 71, 72, 73, 78, 87, 91, 94, 94, 94, 94, 94, 95, 96, 96, 97};
 enum { KEYS_LONGEST = 44 };
 
 /* Sources by the length of their names, and where each length begins. */
 static const uint8_t EVENTS_BY_SIZE[] = {81, 73, 70, 72, 71};
-static const uint8_t EVENTS_START[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
-                                       1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5};
+static const uint8_t EVENTS_START[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5};
 enum { EVENTS_LONGEST = 31 };
 
 typedef struct {
@@ -207,7 +199,9 @@ typedef struct {
     uint8_t kind;
 } context_field;
 
-enum { KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE };
+enum {
+    KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE
+};
 
 /* InferenceContext, by number. */
 static const context_field INFERENCE_CONTEXT[] = {
