@@ -10,7 +10,10 @@ enum {
     OTLP_OUTPUT_TOKENS, OTLP_FRAMEWORK, OTLP_SEQUENCE_LENGTH, OTLP_CACHE_HIT_RATE,
     OTLP_PIPELINE_STAGE, OTLP_QUEUE_DEPTH, OTLP_QUEUE_WAIT_TIME_MS, OTLP_BATCH_FILL_RATIO,
     OTLP_TIME_TO_FIRST_TOKEN_MS, OTLP_INTER_TOKEN_LATENCY_MS, OTLP_REQUEST_ID, OTLP_FINISH_REASON,
-    OTLP_CACHED_INPUT_TOKENS, OTLP_REASONING_OUTPUT_TOKENS, OTLP_GPU_UTILIZATION_PERCENT,
+    OTLP_CACHED_INPUT_TOKENS, OTLP_REASONING_OUTPUT_TOKENS, OTLP_PREEMPTION_COUNT,
+    OTLP_SCHEDULED_AFTER_MS, OTLP_MAX_INTER_TOKEN_LATENCY_MS, OTLP_TOKEN_INTERVALS, OTLP_ENGINE,
+    OTLP_STEP_INDEX, OTLP_FIRST_STEP, OTLP_LAST_STEP, OTLP_STEP_COUNT, OTLP_PREFILL_TOKENS,
+    OTLP_DECODE_TOKENS, OTLP_KV_CACHE_USAGE, OTLP_GPU_UTILIZATION_PERCENT,
     OTLP_GPU_MEMORY_USED_BYTES, OTLP_GPU_MEMORY_TOTAL_BYTES, OTLP_GPU_DEVICE_ID,
     OTLP_CPU_UTILIZATION_PERCENT, OTLP_MEMORY_HEAP_BYTES, OTLP_SAMPLE_AGE_MS, OTLP_GPU_POWER_WATTS,
     OTLP_GPU_TEMPERATURE_CELSIUS, OTLP_DURATION_NANOS, OTLP_TOTAL_TOKENS, OTLP_USAGE,
@@ -18,13 +21,14 @@ enum {
 };
 
 enum {
-    OTLP_READ_NONE, OTLP_READ_TEXT, OTLP_READ_INT32, OTLP_READ_INT64, OTLP_READ_UINT32,
-    OTLP_READ_FLOAT, OTLP_READ_DOUBLE
+    OTLP_READ_NONE, OTLP_READ_TEXT, OTLP_READ_INT32, OTLP_READ_INT64, OTLP_READ_INTERVALS,
+    OTLP_READ_UINT32, OTLP_READ_FLOAT, OTLP_READ_DOUBLE
 };
 
 enum {
     OTLP_AS_TEXT, OTLP_AS_CONSTANT, OTLP_AS_INT, OTLP_AS_DOUBLE, OTLP_AS_MILLISECONDS,
-    OTLP_AS_EVENT, OTLP_AS_ISO_TIME, OTLP_AS_LIST, OTLP_AS_NANOSECONDS, OTLP_AS_JSON
+    OTLP_AS_EVENT, OTLP_AS_ISO_TIME, OTLP_AS_LIST, OTLP_AS_INTERVALS, OTLP_AS_NANOSECONDS,
+    OTLP_AS_JSON
 };
 
 typedef struct {
@@ -47,7 +51,7 @@ typedef struct {
 #define OTLP_ENTRY_ROOM 96
 
 /* Bytes that all attributes of a span take at most, without their texts. */
-#define OTLP_ATTRIBUTES_ROOM 3173
+#define OTLP_ATTRIBUTES_ROOM 3790
 
 /* By the number of the field. */
 static const otlp_field OTLP_INFERENCE_FIELDS[] = {
@@ -69,6 +73,18 @@ static const otlp_field OTLP_INFERENCE_FIELDS[] = {
     [16] = {OTLP_FINISH_REASON, OTLP_READ_TEXT},
     [17] = {OTLP_CACHED_INPUT_TOKENS, OTLP_READ_INT32},
     [18] = {OTLP_REASONING_OUTPUT_TOKENS, OTLP_READ_INT32},
+    [19] = {OTLP_PREEMPTION_COUNT, OTLP_READ_INT32},
+    [20] = {OTLP_SCHEDULED_AFTER_MS, OTLP_READ_FLOAT},
+    [21] = {OTLP_MAX_INTER_TOKEN_LATENCY_MS, OTLP_READ_FLOAT},
+    [22] = {OTLP_TOKEN_INTERVALS, OTLP_READ_INTERVALS},
+    [23] = {OTLP_ENGINE, OTLP_READ_TEXT},
+    [24] = {OTLP_STEP_INDEX, OTLP_READ_INT64},
+    [25] = {OTLP_FIRST_STEP, OTLP_READ_INT64},
+    [26] = {OTLP_LAST_STEP, OTLP_READ_INT64},
+    [27] = {OTLP_STEP_COUNT, OTLP_READ_INT32},
+    [28] = {OTLP_PREFILL_TOKENS, OTLP_READ_INT32},
+    [29] = {OTLP_DECODE_TOKENS, OTLP_READ_INT32},
+    [30] = {OTLP_KV_CACHE_USAGE, OTLP_READ_FLOAT},
 };
 
 /* By the number of the field. */
@@ -172,6 +188,30 @@ static const otlp_row OTLP_ROWS[] = {
      "llm.token_count.completion_details.reasoning", "\012,llm.token_count.completion_details.reasoning\022"},
     {OTLP_REASONING_OUTPUT_TOKENS, OTLP_AS_INT, 0, 3, 34, 37, 0x2CD88359,
      "infertrace.reasoning_output_tokens", "\012\042infertrace.reasoning_output_tokens\022"},
+    {OTLP_PREEMPTION_COUNT, OTLP_AS_INT, 0, 0, 27, 30, 0xBE93DBDD,
+     "infertrace.preemption_count", "\012\033infertrace.preemption_count\022"},
+    {OTLP_SCHEDULED_AFTER_MS, OTLP_AS_DOUBLE, 0, 0, 29, 32, 0x7A4F1095,
+     "infertrace.scheduled_after_ms", "\012\035infertrace.scheduled_after_ms\022"},
+    {OTLP_MAX_INTER_TOKEN_LATENCY_MS, OTLP_AS_DOUBLE, 0, 0, 37, 40, 0xAD90DACF,
+     "infertrace.max_inter_token_latency_ms", "\012%infertrace.max_inter_token_latency_ms\022"},
+    {OTLP_TOKEN_INTERVALS, OTLP_AS_INTERVALS, 0, 0, 26, 29, 0x9DB871B2,
+     "infertrace.token_intervals", "\012\032infertrace.token_intervals\022"},
+    {OTLP_ENGINE, OTLP_AS_TEXT, 0, 0, 17, 20, 0xACD6CA44,
+     "infertrace.engine", "\012\021infertrace.engine\022"},
+    {OTLP_STEP_INDEX, OTLP_AS_INT, 0, 0, 21, 24, 0x2F7C5B77,
+     "infertrace.step_index", "\012\025infertrace.step_index\022"},
+    {OTLP_FIRST_STEP, OTLP_AS_INT, 0, 0, 21, 24, 0xF295CC7B,
+     "infertrace.first_step", "\012\025infertrace.first_step\022"},
+    {OTLP_LAST_STEP, OTLP_AS_INT, 0, 0, 20, 23, 0x00D1980D,
+     "infertrace.last_step", "\012\024infertrace.last_step\022"},
+    {OTLP_STEP_COUNT, OTLP_AS_INT, 0, 0, 21, 24, 0xC1F956B8,
+     "infertrace.step_count", "\012\025infertrace.step_count\022"},
+    {OTLP_PREFILL_TOKENS, OTLP_AS_INT, 0, 0, 25, 28, 0xC1EC0ED1,
+     "infertrace.prefill_tokens", "\012\031infertrace.prefill_tokens\022"},
+    {OTLP_DECODE_TOKENS, OTLP_AS_INT, 0, 0, 24, 27, 0x705BAB6B,
+     "infertrace.decode_tokens", "\012\030infertrace.decode_tokens\022"},
+    {OTLP_KV_CACHE_USAGE, OTLP_AS_DOUBLE, 0, 0, 25, 28, 0xE0432BE2,
+     "infertrace.kv_cache_usage", "\012\031infertrace.kv_cache_usage\022"},
     {OTLP_GPU_UTILIZATION_PERCENT, OTLP_AS_DOUBLE, 0, 0, 34, 37, 0xECF0BD6D,
      "infertrace.gpu_utilization_percent", "\012\042infertrace.gpu_utilization_percent\022"},
     {OTLP_GPU_MEMORY_USED_BYTES, OTLP_AS_INT, 0, 0, 32, 35, 0x9CBEC8EE,

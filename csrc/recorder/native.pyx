@@ -35,7 +35,8 @@ from infertrace import limits
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
-from infertrace.recording import failure, invalid_values, values
+from infertrace.recording import failure, invalid_values, serving_defaults, values
+from infertrace.recording import stream as streams
 from infertrace.recording.initial import fill
 from infertrace.trace_context import TraceContext, parse_traceparent
 
@@ -48,6 +49,11 @@ cdef extern from "Python.h":
     ctypedef struct PyMethodDef:
         pass
     PyObject* PyTuple_GET_ITEM(object values, Py_ssize_t place)
+    Py_ssize_t PyTuple_GET_SIZE(object values)
+    bint PyTuple_CheckExact(object value)
+    PyObject* PyType "(PyObject *)Py_TYPE"(object value)
+    tuple PyList_AsTuple(object values)
+    PyObject* PyDict_GetItem(object values, object key)
 
 cdef extern from "Python.h":
     ctypedef struct PyInterpreterState:
@@ -84,6 +90,20 @@ cdef extern from "common/text.h":
 
 cdef extern from "recorder/small_int.h":
     bint infertrace_as_count(object value, int32_t* count) noexcept
+
+cdef extern from "recorder/token_intervals.h":
+    ctypedef struct infertrace_intervals:
+        int32_t first, last, room
+    int32_t infertrace_bucket_of(uint64_t interval_ns) noexcept
+    void infertrace_narrow(infertrace_intervals* all) noexcept
+    int infertrace_count_in(
+        infertrace_intervals* all, int32_t bucket, uint32_t times
+    ) noexcept
+    void infertrace_forget_intervals(infertrace_intervals* all) noexcept
+    size_t infertrace_intervals_room(const infertrace_intervals* all) noexcept
+    uint8_t* infertrace_put_intervals(
+        uint8_t* p, uint8_t tag, const infertrace_intervals* all
+    ) noexcept
 
 cdef extern from "recorder/field_cache.h":
     ctypedef struct infertrace_cached_field:
@@ -256,10 +276,13 @@ cdef int64_t MIN_START_UNIX_NS = limits.MIN_START_UNIX_NS
 
 include "buffer.pxi"
 include "context.pxi"
+include "serving.pxi"
 include "span.pxi"
 include "encoder.pxi"
 include "record.pxi"
 include "../generated/recorder_fields.pxi"
 include "recorder.pxi"
+include "steps.pxi"
+include "stream.pxi"
 include "roundtrip.pxi"
 include "delivery_loop.pxi"

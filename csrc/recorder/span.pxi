@@ -10,10 +10,12 @@ cdef enum:
 @cython.final
 @cython.internal
 @cython.no_gc
+@cython.freelist(64)
 cdef class Extras:
     cdef str status_message
     cdef dict tags, attributes
     cdef list events, links
+    cdef Serving serving
 
     # generated: text_members
     cdef str model_version, framework, pipeline_stage, request_id, finish_reason
@@ -44,7 +46,8 @@ cdef class Extras:
 
 
 # The GC does not track a span: it holds texts, numbers, its recorder and the span around it. None
-# of these can lead back to it, since only its first entry decides which span is around it.
+# of these can lead back to it, since only its first entry decides which span is around it. A step
+# holds its members as well, until it ends.
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
@@ -168,6 +171,74 @@ cdef class Span:
                 &self.reasoning_output_tokens,
                 HAS_REASONING_OUTPUT_TOKENS,
             )
+
+    def set_request(
+        self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None,
+    ):
+        if preemption_count is not None:
+            self.put_count(
+                "preemption_count",
+                preemption_count,
+                &self.serving().preemption_count,
+                HAS_PREEMPTION_COUNT,
+            )
+        if scheduled_after_ms is not None:
+            self.put_measure(
+                "scheduled_after_ms",
+                scheduled_after_ms,
+                &self.serving().scheduled_after_ms,
+                FLOAT32_MAX,
+                HAS_SCHEDULED_AFTER_MS,
+            )
+        if max_inter_token_latency_ms is not None:
+            self.put_measure(
+                "max_inter_token_latency_ms",
+                max_inter_token_latency_ms,
+                &self.serving().max_inter_token_latency_ms,
+                FLOAT32_MAX,
+                HAS_MAX_INTER_TOKEN_LATENCY_MS,
+            )
+        if token_intervals is not None:
+            self.put_intervals("token_intervals", token_intervals, HAS_TOKEN_INTERVALS)
+        if first_step is not None:
+            self.put_ordinal("first_step", first_step, &self.serving().first_step, HAS_FIRST_STEP)
+        if last_step is not None:
+            self.put_ordinal("last_step", last_step, &self.serving().last_step, HAS_LAST_STEP)
+        if step_count is not None:
+            self.put_count("step_count", step_count, &self.serving().step_count, HAS_STEP_COUNT)
+
+    def set_engine(self, engine):
+        text = self.cleaned_text("engine", engine)
+        if text is not None:
+            self.serving().engine = text
+            self.set_present(HAS_ENGINE, bool(text))
+
+    def set_step(self, index=None, prefill_tokens=None, decode_tokens=None, kv_cache_usage=None):
+        if index is not None:
+            self.put_ordinal("step_index", index, &self.serving().step_index, HAS_STEP_INDEX)
+        if prefill_tokens is not None:
+            self.put_count(
+                "prefill_tokens",
+                prefill_tokens,
+                &self.serving().prefill_tokens,
+                HAS_PREFILL_TOKENS,
+            )
+        if decode_tokens is not None:
+            self.put_count(
+                "decode_tokens",
+                decode_tokens,
+                &self.serving().decode_tokens,
+                HAS_DECODE_TOKENS,
+            )
+        if kv_cache_usage is not None:
+            self.put_measure(
+                "kv_cache_usage",
+                kv_cache_usage,
+                &self.serving().kv_cache_usage,
+                1.0,
+                HAS_KV_CACHE_USAGE,
+            )
     # end of what is generated
 
     @property
@@ -274,6 +345,25 @@ cdef class Span:
                 self.refuse("status_message", message, invalid_values.TEXT)
             self.more().status_message = text
 
+    def scheduled(self):
+        cdef int64_t now = infertrace_monotonic_ns()
+        cdef Serving own
+        if self.ended:
+            return self.refuse("scheduled", None, invalid_values.BEFORE_THE_END)
+        if not self.present & HAS_SCHEDULED_AFTER_MS:
+            own = self.serving()
+            own.scheduled_after_ms = <float>(<double>(now - self.start) / 1e6)
+            self.present |= HAS_SCHEDULED_AFTER_MS
+
+    def stream(self, iterable):
+        return stream_of(self, iterable)
+
+    @property
+    def token_count(self):
+        if self.extras is None or self.extras.serving is None:
+            return 0
+        return self.extras.serving.tokens
+
     def end(self):
         if not self.ended:
             self.forget_ended()
@@ -353,6 +443,12 @@ cdef class Span:
             self.extras = Extras.__new__(Extras)
         return self.extras
 
+    cdef inline Serving serving(self):
+        cdef Extras extras = self.more()
+        if extras.serving is None:
+            extras.serving = Serving.__new__(Serving)
+        return extras.serving
+
     cdef int count_invalid(self, Py_ssize_t fields) except -1:
         if self.ended:
             self.recorder.buffer.invalid_fields += fields
@@ -427,6 +523,33 @@ cdef class Span:
             self.present |= presence
         return 0
 
+    cdef void set_present(self, uint32_t presence, bint is_present) noexcept:
+        if is_present:
+            self.present |= presence
+        else:
+            self.present &= ~presence
+
+    cdef int put_ordinal(
+        self, str name, object value, int64_t* field, uint32_t presence
+    ) except -1:
+        kept, as_given = values.ordinal(value)
+        if not as_given or self.ended:
+            allowed = invalid_values.BEFORE_THE_END if as_given else invalid_values.ORDINAL
+            self.refuse(name, value, allowed)
+        if kept is not None and not self.ended:
+            field[0] = kept
+            self.present |= presence
+        return 0
+
+    cdef int put_intervals(self, str name, object value, uint32_t presence) except -1:
+        kept = values.intervals(value)
+        if kept is None or self.ended:
+            allowed = invalid_values.INTERVALS if kept is None else invalid_values.BEFORE_THE_END
+            return self.refuse(name, value, allowed)
+        keep_intervals(self.serving(), kept)
+        self.present |= presence
+        return 0
+
     cdef str cleaned_text(self, str name, object value):
         """The text to record, or None; counts a value that was changed or left out."""
         if not self.ended and is_plain_text(value):
@@ -477,6 +600,7 @@ cdef class NoopSpan:
     cdef vectorcallfunc call
     cdef bint root
     cdef object previous
+    cdef Serving step  # of a step that is not recorded, and whose members may be
 
     @property
     def trace_id(self):
@@ -545,6 +669,18 @@ cdef class NoopSpan:
 
     def set_token_details(self, cached_input=None, reasoning_output=None):
         pass
+
+    def set_request(
+        self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None,
+    ):
+        pass
+
+    def set_engine(self, engine):
+        pass
+
+    def set_step(self, index=None, prefill_tokens=None, decode_tokens=None, kv_cache_usage=None):
+        pass
     # end of what is generated
 
     def set_tag(self, key, text):
@@ -565,8 +701,19 @@ cdef class NoopSpan:
     def set_status(self, status, message=None):
         pass
 
-    def end(self):
+    def scheduled(self):
         pass
+
+    def stream(self, iterable):
+        return streams.untimed(iterable)
+
+    @property
+    def token_count(self):
+        return 0
+
+    def end(self):
+        if self.step is not None:
+            self.end_step(True, infertrace_monotonic_ns())
 
     async def __aenter__(self):
         self.enter()
@@ -574,6 +721,15 @@ cdef class NoopSpan:
 
     async def __aexit__(self, kind, error, traceback):
         self.leave()
+        if self.step is not None:
+            self.end_step(error is None, infertrace_monotonic_ns())
+
+    cdef int end_step(self, bint worked, int64_t now) except -1:
+        cdef Serving step = self.step
+        if step is not None:
+            self.step = None
+            end_step(step, now, worked)
+        return 0
 
     cdef inline int enter(self) except -1:
         cdef PyObject* cell
