@@ -212,7 +212,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
     parser.add_argument("--requests", type=int, default=16, help="default: %(default)s")
     parser.add_argument(
-        "--clients", type=int, default=2 * SLOTS, help="who ask at the same time (default: %(default)s)"
+        "--clients",
+        type=int,
+        default=2 * SLOTS,
+        help="who ask at the same time (default: %(default)s)",
     )
     parser.add_argument("--max-tokens", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write what the model reported to this file")

@@ -152,8 +152,9 @@ def test_the_times_of_tokens_agree_with_the_models_own(traced: list[Traced]) -> 
             assert between_ms == pytest.approx(
                 timings["predicted_ms"], rel=0.05, abs=2 * PREEMPTION_NS / NANOS_PER_MS
             )
-        assert root["max_inter_token_latency_ms"] * (1 + FLOAT32_ERROR) >= (
-            root["inter_token_latency_ms"]
+        assert (
+            root["max_inter_token_latency_ms"] * (1 + FLOAT32_ERROR)
+            >= (root["inter_token_latency_ms"])
         )
         assert generated["duration_ms"] >= timings["prompt_ms"] + timings["predicted_ms"]
     assert any(len(one.reported["token_times_ms"]) > 1 for one in traced)
