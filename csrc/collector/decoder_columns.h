@@ -26,6 +26,11 @@ typedef struct ArrowArray {
 
 enum { KIND_TEXT = 0 }; /* any other kind is the number of bytes of a value */
 
+/* What all columns without a value share: no validity, values of zeros, empty texts. Nothing
+ * writes to it, so that it takes no memory, and one that is merged or read stays in the cache. */
+enum { ABSENT_ROWS = 1 << 18, WIDEST_VALUE = 16 };
+static uint8_t absent_values[ABSENT_ROWS * WIDEST_VALUE];
+
 /* Nothing is allocated for a column before its first value that is present. */
 typedef struct {
     int kind;
@@ -125,10 +130,11 @@ static void release_table(ArrowArray *array) {
 static int export_column(column_set *set, column *c, ArrowArray *array) {
     array_owner *owner;
     size_t rows = set->rows;
-    if (c->validity == NULL && column_begin(set, c) < 0) return -1;
+    int is_shared = c->validity == NULL && rows < ABSENT_ROWS;
+    if (c->validity == NULL && !is_shared && column_begin(set, c) < 0) return -1;
     owner = calloc(1, sizeof *owner);
     if (owner == NULL) return -1;
-    if (c->kind == KIND_TEXT) {
+    if (c->kind == KIND_TEXT && !is_shared) {
         if (c->text.data == NULL && text_room(&c->text, 1) < 0) {
             free(owner);
             return -1;
@@ -143,6 +149,10 @@ static int export_column(column_set *set, column *c, ArrowArray *array) {
     array->buffers = owner->buffers;
     array->private_data = owner;
     array->release = release_column;
+    if (is_shared) {
+        owner->buffers[0] = owner->buffers[1] = owner->buffers[2] = absent_values;
+        return 0;
+    }
     owner->owned[0] = c->validity;
     owner->buffers[0] = array->null_count ? c->validity : NULL;
     owner->buffers[1] = owner->owned[1] =

@@ -66,7 +66,7 @@ def changed_columns(url: str, changes: Sequence[str]) -> None:
 
 
 def without(url: str, names: Sequence[str]) -> None:
-    changed_columns(url, [f"DROP COLUMN {name}" for name in names])
+    changed_columns(url, [f"DROP COLUMN IF EXISTS {name}" for name in names])
 
 
 def full_span() -> Span:

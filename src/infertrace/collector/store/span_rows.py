@@ -8,6 +8,7 @@ import uuid
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import isfinite
 from operator import attrgetter
 from typing import Any
@@ -24,6 +25,7 @@ BYTES_KEY = "$bytes"
 """The one key of an object that stands for bytes, which JSON cannot hold; its value is base64."""
 
 _DEFAULT_STATUS = "OK"
+_SHARED_ROWS = 2**18  # as many as a request or a transaction has at most, with few exceptions
 
 SCHEMA = pa.schema([(column.name, KINDS[column.kind].arrow) for column in COLUMNS])
 """The Arrow types of `COLUMNS`."""
@@ -45,7 +47,7 @@ def span_rows(spans: Sequence[Span]) -> pa.RecordBatch:
         if part in messages:
             arrays.append(_array(column, field, messages[part]))
         else:
-            arrays.append(pa.nulls(len(spans), type=KINDS[column.kind].arrow))
+            arrays.append(absent(KINDS[column.kind].arrow, len(spans)))
     return pa.RecordBatch.from_arrays(arrays, schema=DECODED_SCHEMA)
 
 
@@ -72,14 +74,32 @@ def with_origins(
 
 
 def merged_rows(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches as one; there is at least one of them."""
-    table = pa.Table.from_batches(batches).combine_chunks()
-    return table.to_batches()[0] if len(table) else batches[0]
+    """Batches as one; there is at least one of them, and all have the same columns."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = map(_merged, zip(*(batch.columns for batch in batches), strict=True))
+    return pa.RecordBatch.from_arrays(list(columns), schema=batches[0].schema)
+
+
+def _merged(parts: Sequence[pa.Array]) -> pa.Array:
+    if all(part.null_count == len(part) for part in parts):  # as most columns are
+        return absent(parts[0].type, sum(map(len, parts)))
+    return pa.concat_arrays(parts)
+
+
+def absent(kind: pa.DataType, count: int) -> pa.Array:
+    """A column without a value; those of one type share their memory."""
+    return _absent(kind)[:count] if count <= _SHARED_ROWS else pa.nulls(count, kind)
+
+
+@lru_cache
+def _absent(kind: pa.DataType) -> pa.Array:
+    return pa.nulls(_SHARED_ROWS, kind)
 
 
 def _repeated(value: uuid.UUID | None, count: int) -> pa.Array:
     if value is None:
-        return pa.nulls(count, pa.uuid())
+        return absent(pa.uuid(), count)
     storage = pa.repeat(pa.scalar(value.bytes, pa.binary(16)), count)
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 

@@ -16,8 +16,14 @@ import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store.duckdb.block_index import BLOCK_ROWS, MAX_BLOCKS, BlockIndex
-from infertrace.collector.store.duckdb.queries import SPAN_NAMES, DuckDBSnapshot
+from infertrace.collector.store.duckdb.queries import DuckDBSnapshot
 from infertrace.collector.store.duckdb.schema import ensure_schema
+from infertrace.collector.store.duckdb.span_table import (
+    add_columns,
+    column_names,
+    insert,
+    names_with_values,
+)
 from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.private_files import private_files
@@ -111,6 +117,7 @@ class DuckDBDatabase:
         try:
             with private_files():
                 ensure_schema(connection)
+                self._columns = column_names(connection, "spans")
         except (duckdb.Error, StoreError) as error:
             connection.close()
             raise StoreError(f"cannot use {self._path}: {error}") from error
@@ -162,13 +169,11 @@ class DuckDBDatabase:
         rows = [entry.rows for entry in entries if len(entry.rows)]
         for added in rows:
             self._blocks.add(added)
+        names = names_with_values(rows)
+        self._ensure_columns(names)
         self._writer.begin()
         if rows:
-            self._writer.register("incoming", pa.Table.from_batches(rows))
-            try:
-                self._writer.execute(f"INSERT INTO spans BY NAME SELECT {SPAN_NAMES} FROM incoming")
-            finally:
-                self._writer.unregister("incoming")
+            insert(self._writer, rows, names)
         if resources:
             self._writer.execute(_INSERT_RESOURCES, [list(resources), list(resources.values())])
         for name, account in accounts.items():
@@ -179,6 +184,15 @@ class DuckDBDatabase:
         self._writer.execute("DELETE FROM producers WHERE last_seen < ?", [forget_before_ns])
         self._writer.execute("UPDATE applied SET number = ?", [entries[-1].number])
         self._writer.commit()
+
+    def _ensure_columns(self, names: Sequence[str]) -> None:
+        if self._columns.issuperset(names):
+            return
+        with self._deleting:  # DuckDB alters no table beside another transaction that writes to it
+            self._writer.begin()
+            add_columns(self._writer, names)
+            self._writer.commit()
+        self._columns.update(names)
 
     def recover(self) -> int:
         self._ensure_open()

@@ -17,6 +17,7 @@ from infertrace.collector.store.metrics import (
     FOREIGN_TOKENS,
     Metric,
     aggregate_sql,
+    series_source,
 )
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
@@ -65,13 +66,13 @@ class DuckDBSnapshot:
         # Find the oldest start time first: a narrow scan plus a bounded wide one beats one wide
         # scan.
         starts = self._rows(
-            f"SELECT start_time FROM spans WHERE {condition} ORDER BY start_time DESC LIMIT ?",
+            f"SELECT start_time FROM all_spans WHERE {condition} ORDER BY start_time DESC LIMIT ?",
             [*values, limit],
         )
         if not starts:
             return []
         return self._rows(
-            f"SELECT {SPAN_NAMES} FROM spans WHERE {condition} AND start_time >= ? "
+            f"SELECT {SPAN_NAMES} FROM all_spans WHERE {condition} AND start_time >= ? "
             "ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT ?",
             [*values, starts[-1][0], limit],
         )
@@ -81,7 +82,7 @@ class DuckDBSnapshot:
             row
             for first_ns, last_ns in self._blocks.ranges(trace_id.bytes)
             for row in self._rows(
-                f"SELECT {SPAN_NAMES} FROM spans "
+                f"SELECT {SPAN_NAMES} FROM all_spans "
                 "WHERE trace_id = ? AND start_time BETWEEN ? AND ? "
                 "ORDER BY start_time, duration_nanos DESC, span_id LIMIT ?",
                 [trace_id, first_ns, last_ns, limit],
@@ -112,14 +113,15 @@ class DuckDBSnapshot:
     ) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step_ns, _QUANTILE)
         condition, values = selection.condition("?")
-        spans = self._with(unapplied)
+        source = self._with(unapplied)
+        spans, condition, values = series_source(metric, source, condition, values)
         sql = _SERIES.format(step=int(step_ns), value=value, spans=spans, condition=condition)
         return [SeriesPoint(*row) for row in self._rows(sql, values)]
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
         where = f"start_time >= {since_ns:d} AND start_time < {until_ns:d}"
-        stored = self._cursor.sql(f"SELECT {SPAN_NAMES} FROM spans WHERE {where}")
+        stored = self._cursor.sql(f"SELECT {SPAN_NAMES} FROM all_spans WHERE {where}")
         for rows in pa.RecordBatchReader.from_stream(stored):
             yield rows.cast(SCHEMA)
 
@@ -146,11 +148,11 @@ class DuckDBSnapshot:
     def _with(self, unapplied: Sequence[pa.RecordBatch]) -> str:
         """What to select statistics from: the table, and the rows that it does not have yet."""
         if not unapplied:
-            return "spans"
+            return "all_spans"
         aggregated = [rows.select(AGGREGATED_COLUMNS) for rows in unapplied]
         self._cursor.register("unapplied", pa.Table.from_batches(aggregated))
         names = ", ".join(AGGREGATED_COLUMNS)
-        return f"(SELECT {names} FROM spans UNION ALL SELECT {names} FROM unapplied)"
+        return f"(SELECT {names} FROM all_spans UNION ALL SELECT {names} FROM unapplied)"
 
 
 def _condition(

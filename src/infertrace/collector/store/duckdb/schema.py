@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import duckdb
 
-from infertrace.collector.store.columns import COLUMNS, Column
-from infertrace.collector.store.kinds import KINDS
-from infertrace.collector.store.missing_columns import missing_columns
+from infertrace.collector.store.duckdb.span_table import (
+    column_names,
+    create_span_table,
+    define_view,
+)
 from infertrace.collector.store.store import StoreError
 
 SCHEMA_VERSION = 3
 """Counts changes of the tables other than further columns, which need no version."""
-
-
-def _definition(column: Column) -> str:
-    return f"{column.sql_name} {KINDS[column.kind].duckdb}{' NOT NULL' if column.required else ''}"
-
 
 # The number of the last entry of the journal that the tables hold.
 _APPLIED = (
@@ -33,7 +30,6 @@ _CREATE = (
     f"INSERT INTO schema_version (version) VALUES ({SCHEMA_VERSION})",
     *_APPLIED,
     _RESOURCES,
-    f"CREATE TABLE spans ({', '.join(map(_definition, COLUMNS))})",
     f"""CREATE TABLE producers (
         producer_id BLOB NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL,
         service_name VARCHAR NOT NULL, produced UHUGEINT NOT NULL, stored UHUGEINT NOT NULL,
@@ -42,7 +38,6 @@ _CREATE = (
         {", ".join(map(" ".join, _LATER_PRODUCER_TYPES.items()))})""",
 )
 _MIGRATIONS = {1: _APPLIED, 2: (_RESOURCES,)}  # from that version to the next one
-_COLUMNS_OF = "SELECT column_name FROM duckdb_columns() WHERE table_name = ?"
 
 
 def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -57,6 +52,7 @@ def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
     else:
         for statement in _CREATE:
             connection.execute(statement)
+        create_span_table(connection)
     connection.commit()
 
 
@@ -74,11 +70,6 @@ def _migrate(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> None:
             connection.execute(statement)
     if version != SCHEMA_VERSION:
         connection.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])
-    for column in missing_columns(_present(connection, "spans")):
-        connection.execute(f"ALTER TABLE spans ADD COLUMN {_definition(column)}")
-    for name in _LATER_PRODUCER_TYPES.keys() - _present(connection, "producers"):
+    define_view(connection)
+    for name in _LATER_PRODUCER_TYPES.keys() - column_names(connection, "producers"):
         connection.execute(f"ALTER TABLE producers ADD COLUMN {name} {_LATER_PRODUCER_TYPES[name]}")
-
-
-def _present(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
-    return {name for (name,) in connection.execute(_COLUMNS_OF, [table]).fetchall()}

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.collector.store.columns import COLUMNS
-from infertrace.collector.store.span_rows import SCHEMA
+from infertrace.collector.store.span_rows import SCHEMA, absent
 from infertrace.collector.store.store import StoreError
 
 MAX_FILE_BYTES = 64 * 1024 * 1024  # then the next one is begun
@@ -65,7 +65,9 @@ class Entry:
     @property
     def byte_count(self) -> int:
         """Roughly what it takes in memory."""
-        return int(self.rows.nbytes) + sum(map(len, self.resources.values()))
+        stored = (column for column in self.rows.columns if column.null_count < len(column))
+        size = sum(column.nbytes for column in stored) + sum(map(len, self.resources.values()))
+        return int(size)
 
 
 class Journal:
@@ -200,7 +202,7 @@ def _entry(body: bytes) -> Entry:
     for name, runs in described["runs"].items():
         present[SCHEMA.field(name).name] = _of_runs(runs)  # KeyError for an unknown column
     columns = [
-        present[column.name] if column.name in present else pa.nulls(len(found), column.type)
+        present[column.name] if column.name in present else absent(column.type, len(found))
         for column in SCHEMA
     ]
     return Entry(
