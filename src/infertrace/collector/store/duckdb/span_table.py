@@ -62,8 +62,7 @@ def names_with_values(batches: Sequence[pa.RecordBatch]) -> list[str]:
     return [
         column.name
         for index, column in enumerate(COLUMNS)
-        if column.required
-        or any(rows.column(index).null_count < rows.num_rows for rows in batches)
+        if column.required or any(rows.column(index).null_count < rows.num_rows for rows in batches)
     ]
 
 
