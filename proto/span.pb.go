@@ -808,6 +808,62 @@ func (x *Link) GetFlags() uint32 {
 	return 0
 }
 
+// How long the tokens of one request came after each other: an exponential histogram of
+// nanoseconds, as OpenTelemetry's of scale 3. Bucket i holds what is longer than 2^(i/8) and at most
+// 2^((i+1)/8) nanoseconds; i is from -1 to 511. Histograms are merged by adding their counts.
+type TokenIntervals struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bucket of the first count.
+	Offset        int32    `protobuf:"zigzag32,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Counts        []uint32 `protobuf:"varint,2,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenIntervals) Reset() {
+	*x = TokenIntervals{}
+	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenIntervals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenIntervals) ProtoMessage() {}
+
+func (x *TokenIntervals) ProtoReflect() protoreflect.Message {
+	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenIntervals.ProtoReflect.Descriptor instead.
+func (*TokenIntervals) Descriptor() ([]byte, []int) {
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TokenIntervals) GetOffset() int32 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *TokenIntervals) GetCounts() []uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 type InferenceContext struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The model, as its users call it.
@@ -847,13 +903,38 @@ type InferenceContext struct {
 	CachedInputTokens *int32 `protobuf:"varint,17,opt,name=cached_input_tokens,json=cachedInputTokens,proto3,oneof" json:"cached_input_tokens,omitempty"`
 	// Those of the tokens generated that were reasoning. 0 or more.
 	ReasoningOutputTokens *int32 `protobuf:"varint,18,opt,name=reasoning_output_tokens,json=reasoningOutputTokens,proto3,oneof" json:"reasoning_output_tokens,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// How often this request lost its place in the batch. 0 or more.
+	PreemptionCount *int32 `protobuf:"varint,19,opt,name=preemption_count,json=preemptionCount,proto3,oneof" json:"preemption_count,omitempty"`
+	// From the start of the span until work on the request began: where the queue ends. 0 or more.
+	ScheduledAfterMs *float32 `protobuf:"fixed32,20,opt,name=scheduled_after_ms,json=scheduledAfterMs,proto3,oneof" json:"scheduled_after_ms,omitempty"`
+	// Longest time between two tokens. 0 or more.
+	MaxInterTokenLatencyMs *float32 `protobuf:"fixed32,21,opt,name=max_inter_token_latency_ms,json=maxInterTokenLatencyMs,proto3,oneof" json:"max_inter_token_latency_ms,omitempty"`
+	// The times between two tokens, as a histogram. The bucket of the first count, and the counts.
+	TokenIntervals *TokenIntervals `protobuf:"bytes,22,opt,name=token_intervals,json=tokenIntervals,proto3" json:"token_intervals,omitempty"`
+	// Which engine of the process ran the step or the request.
+	Engine string `protobuf:"bytes,23,opt,name=engine,proto3" json:"engine,omitempty"`
+	// Of a step: 1, 2, 3, ... in its process and engine. 0 or more.
+	StepIndex *int64 `protobuf:"varint,24,opt,name=step_index,json=stepIndex,proto3,oneof" json:"step_index,omitempty"`
+	// Of a request: the index of the first step that it was in. 0 or more.
+	FirstStep *int64 `protobuf:"varint,25,opt,name=first_step,json=firstStep,proto3,oneof" json:"first_step,omitempty"`
+	// Of a request: the index of the last step that it was in. 0 or more.
+	LastStep *int64 `protobuf:"varint,26,opt,name=last_step,json=lastStep,proto3,oneof" json:"last_step,omitempty"`
+	// Of a request: in how many steps it was; fewer than from first to last where it was preempted. 0
+	// or more.
+	StepCount *int32 `protobuf:"varint,27,opt,name=step_count,json=stepCount,proto3,oneof" json:"step_count,omitempty"`
+	// Of a step: tokens of input that it read. 0 or more.
+	PrefillTokens *int32 `protobuf:"varint,28,opt,name=prefill_tokens,json=prefillTokens,proto3,oneof" json:"prefill_tokens,omitempty"`
+	// Of a step: tokens that it generated for requests whose input was read before. 0 or more.
+	DecodeTokens *int32 `protobuf:"varint,29,opt,name=decode_tokens,json=decodeTokens,proto3,oneof" json:"decode_tokens,omitempty"`
+	// Share of the KV cache that is taken. 0 to 1.
+	KvCacheUsage  *float32 `protobuf:"fixed32,30,opt,name=kv_cache_usage,json=kvCacheUsage,proto3,oneof" json:"kv_cache_usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InferenceContext) Reset() {
 	*x = InferenceContext{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	mi := &file_infertrace_generated_span_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +946,7 @@ func (x *InferenceContext) String() string {
 func (*InferenceContext) ProtoMessage() {}
 
 func (x *InferenceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[7]
+	mi := &file_infertrace_generated_span_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +959,7 @@ func (x *InferenceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferenceContext.ProtoReflect.Descriptor instead.
 func (*InferenceContext) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{7}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *InferenceContext) GetModelName() string {
@@ -1007,6 +1088,90 @@ func (x *InferenceContext) GetReasoningOutputTokens() int32 {
 	return 0
 }
 
+func (x *InferenceContext) GetPreemptionCount() int32 {
+	if x != nil && x.PreemptionCount != nil {
+		return *x.PreemptionCount
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetScheduledAfterMs() float32 {
+	if x != nil && x.ScheduledAfterMs != nil {
+		return *x.ScheduledAfterMs
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetMaxInterTokenLatencyMs() float32 {
+	if x != nil && x.MaxInterTokenLatencyMs != nil {
+		return *x.MaxInterTokenLatencyMs
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetTokenIntervals() *TokenIntervals {
+	if x != nil {
+		return x.TokenIntervals
+	}
+	return nil
+}
+
+func (x *InferenceContext) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *InferenceContext) GetStepIndex() int64 {
+	if x != nil && x.StepIndex != nil {
+		return *x.StepIndex
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetFirstStep() int64 {
+	if x != nil && x.FirstStep != nil {
+		return *x.FirstStep
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetLastStep() int64 {
+	if x != nil && x.LastStep != nil {
+		return *x.LastStep
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetStepCount() int32 {
+	if x != nil && x.StepCount != nil {
+		return *x.StepCount
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetPrefillTokens() int32 {
+	if x != nil && x.PrefillTokens != nil {
+		return *x.PrefillTokens
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetDecodeTokens() int32 {
+	if x != nil && x.DecodeTokens != nil {
+		return *x.DecodeTokens
+	}
+	return 0
+}
+
+func (x *InferenceContext) GetKvCacheUsage() float32 {
+	if x != nil && x.KvCacheUsage != nil {
+		return *x.KvCacheUsage
+	}
+	return 0
+}
+
 type ResourceMetrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0 to 100.
@@ -1029,7 +1194,7 @@ type ResourceMetrics struct {
 
 func (x *ResourceMetrics) Reset() {
 	*x = ResourceMetrics{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[8]
+	mi := &file_infertrace_generated_span_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1206,7 @@ func (x *ResourceMetrics) String() string {
 func (*ResourceMetrics) ProtoMessage() {}
 
 func (x *ResourceMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[8]
+	mi := &file_infertrace_generated_span_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1219,7 @@ func (x *ResourceMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceMetrics.ProtoReflect.Descriptor instead.
 func (*ResourceMetrics) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{8}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResourceMetrics) GetGpuUtilizationPercent() float64 {
@@ -1129,7 +1294,7 @@ type SendSpanRequest struct {
 
 func (x *SendSpanRequest) Reset() {
 	*x = SendSpanRequest{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[9]
+	mi := &file_infertrace_generated_span_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1306,7 @@ func (x *SendSpanRequest) String() string {
 func (*SendSpanRequest) ProtoMessage() {}
 
 func (x *SendSpanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[9]
+	mi := &file_infertrace_generated_span_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1319,7 @@ func (x *SendSpanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanRequest.ProtoReflect.Descriptor instead.
 func (*SendSpanRequest) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{9}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SendSpanRequest) GetSpan() *Span {
@@ -1173,7 +1338,7 @@ type SendSpanResponse struct {
 
 func (x *SendSpanResponse) Reset() {
 	*x = SendSpanResponse{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[10]
+	mi := &file_infertrace_generated_span_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1350,7 @@ func (x *SendSpanResponse) String() string {
 func (*SendSpanResponse) ProtoMessage() {}
 
 func (x *SendSpanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[10]
+	mi := &file_infertrace_generated_span_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1363,7 @@ func (x *SendSpanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanResponse.ProtoReflect.Descriptor instead.
 func (*SendSpanResponse) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{10}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendSpanResponse) GetAccepted() bool {
@@ -1231,7 +1396,7 @@ type SendSpanBatchRequest struct {
 
 func (x *SendSpanBatchRequest) Reset() {
 	*x = SendSpanBatchRequest{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[11]
+	mi := &file_infertrace_generated_span_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1408,7 @@ func (x *SendSpanBatchRequest) String() string {
 func (*SendSpanBatchRequest) ProtoMessage() {}
 
 func (x *SendSpanBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[11]
+	mi := &file_infertrace_generated_span_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1421,7 @@ func (x *SendSpanBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanBatchRequest.ProtoReflect.Descriptor instead.
 func (*SendSpanBatchRequest) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{11}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SendSpanBatchRequest) GetSpans() []*Span {
@@ -1324,7 +1489,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[12]
+	mi := &file_infertrace_generated_span_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1501,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[12]
+	mi := &file_infertrace_generated_span_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1514,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{12}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Resource) GetAttributes() map[string]*AttributeValue {
@@ -1373,7 +1538,7 @@ type SendSpanBatchResponse struct {
 
 func (x *SendSpanBatchResponse) Reset() {
 	*x = SendSpanBatchResponse{}
-	mi := &file_infertrace_generated_span_proto_msgTypes[13]
+	mi := &file_infertrace_generated_span_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1550,7 @@ func (x *SendSpanBatchResponse) String() string {
 func (*SendSpanBatchResponse) ProtoMessage() {}
 
 func (x *SendSpanBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_infertrace_generated_span_proto_msgTypes[13]
+	mi := &file_infertrace_generated_span_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1563,7 @@ func (x *SendSpanBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSpanBatchResponse.ProtoReflect.Descriptor instead.
 func (*SendSpanBatchResponse) Descriptor() ([]byte, []int) {
-	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{13}
+	return file_infertrace_generated_span_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SendSpanBatchResponse) GetAcceptedCount() int32 {
@@ -1512,7 +1677,10 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x05flags\x18\x06 \x01(\rR\x05flags\x1a\\\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"\x99\b\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"@\n" +
+	"\x0eTokenIntervals\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x11R\x06offset\x12\x16\n" +
+	"\x06counts\x18\x02 \x03(\rR\x06counts\"\xea\r\n" +
 	"\x10InferenceContext\x12\x1d\n" +
 	"\n" +
 	"model_name\x18\x01 \x01(\tR\tmodelName\x12#\n" +
@@ -1537,7 +1705,22 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\rfinish_reason\x18\x10 \x01(\tR\ffinishReason\x123\n" +
 	"\x13cached_input_tokens\x18\x11 \x01(\x05H\n" +
 	"R\x11cachedInputTokens\x88\x01\x01\x12;\n" +
-	"\x17reasoning_output_tokens\x18\x12 \x01(\x05H\vR\x15reasoningOutputTokens\x88\x01\x01B\r\n" +
+	"\x17reasoning_output_tokens\x18\x12 \x01(\x05H\vR\x15reasoningOutputTokens\x88\x01\x01\x12.\n" +
+	"\x10preemption_count\x18\x13 \x01(\x05H\fR\x0fpreemptionCount\x88\x01\x01\x121\n" +
+	"\x12scheduled_after_ms\x18\x14 \x01(\x02H\rR\x10scheduledAfterMs\x88\x01\x01\x12?\n" +
+	"\x1amax_inter_token_latency_ms\x18\x15 \x01(\x02H\x0eR\x16maxInterTokenLatencyMs\x88\x01\x01\x12F\n" +
+	"\x0ftoken_intervals\x18\x16 \x01(\v2\x1d.infertrace.v1.TokenIntervalsR\x0etokenIntervals\x12\x16\n" +
+	"\x06engine\x18\x17 \x01(\tR\x06engine\x12\"\n" +
+	"\n" +
+	"step_index\x18\x18 \x01(\x03H\x0fR\tstepIndex\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"first_step\x18\x19 \x01(\x03H\x10R\tfirstStep\x88\x01\x01\x12 \n" +
+	"\tlast_step\x18\x1a \x01(\x03H\x11R\blastStep\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"step_count\x18\x1b \x01(\x05H\x12R\tstepCount\x88\x01\x01\x12*\n" +
+	"\x0eprefill_tokens\x18\x1c \x01(\x05H\x13R\rprefillTokens\x88\x01\x01\x12(\n" +
+	"\rdecode_tokens\x18\x1d \x01(\x05H\x14R\fdecodeTokens\x88\x01\x01\x12)\n" +
+	"\x0ekv_cache_usage\x18\x1e \x01(\x02H\x15R\fkvCacheUsage\x88\x01\x01B\r\n" +
 	"\v_batch_sizeB\x0f\n" +
 	"\r_input_tokensB\x10\n" +
 	"\x0e_output_tokensB\x12\n" +
@@ -1549,7 +1732,18 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x17_time_to_first_token_msB\x19\n" +
 	"\x17_inter_token_latency_msB\x16\n" +
 	"\x14_cached_input_tokensB\x1a\n" +
-	"\x18_reasoning_output_tokens\"\xaa\x05\n" +
+	"\x18_reasoning_output_tokensB\x13\n" +
+	"\x11_preemption_countB\x15\n" +
+	"\x13_scheduled_after_msB\x1d\n" +
+	"\x1b_max_inter_token_latency_msB\r\n" +
+	"\v_step_indexB\r\n" +
+	"\v_first_stepB\f\n" +
+	"\n" +
+	"_last_stepB\r\n" +
+	"\v_step_countB\x11\n" +
+	"\x0f_prefill_tokensB\x10\n" +
+	"\x0e_decode_tokensB\x11\n" +
+	"\x0f_kv_cache_usage\"\xaa\x05\n" +
 	"\x0fResourceMetrics\x12;\n" +
 	"\x17gpu_utilization_percent\x18\x01 \x01(\x01H\x00R\x15gpuUtilizationPercent\x88\x01\x01\x126\n" +
 	"\x15gpu_memory_used_bytes\x18\x02 \x01(\x03H\x01R\x12gpuMemoryUsedBytes\x88\x01\x01\x128\n" +
@@ -1620,7 +1814,7 @@ func file_infertrace_generated_span_proto_rawDescGZIP() []byte {
 }
 
 var file_infertrace_generated_span_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_infertrace_generated_span_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_infertrace_generated_span_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_infertrace_generated_span_proto_goTypes = []any{
 	(SpanKind)(0),                 // 0: infertrace.v1.SpanKind
 	(*Span)(nil),                  // 1: infertrace.v1.Span
@@ -1630,56 +1824,58 @@ var file_infertrace_generated_span_proto_goTypes = []any{
 	(*KeyValue)(nil),              // 5: infertrace.v1.KeyValue
 	(*Event)(nil),                 // 6: infertrace.v1.Event
 	(*Link)(nil),                  // 7: infertrace.v1.Link
-	(*InferenceContext)(nil),      // 8: infertrace.v1.InferenceContext
-	(*ResourceMetrics)(nil),       // 9: infertrace.v1.ResourceMetrics
-	(*SendSpanRequest)(nil),       // 10: infertrace.v1.SendSpanRequest
-	(*SendSpanResponse)(nil),      // 11: infertrace.v1.SendSpanResponse
-	(*SendSpanBatchRequest)(nil),  // 12: infertrace.v1.SendSpanBatchRequest
-	(*Resource)(nil),              // 13: infertrace.v1.Resource
-	(*SendSpanBatchResponse)(nil), // 14: infertrace.v1.SendSpanBatchResponse
-	nil,                           // 15: infertrace.v1.Span.TagsEntry
-	nil,                           // 16: infertrace.v1.Span.AttributesEntry
-	nil,                           // 17: infertrace.v1.Span.ScopeAttributesEntry
-	nil,                           // 18: infertrace.v1.Event.AttributesEntry
-	nil,                           // 19: infertrace.v1.Link.AttributesEntry
-	nil,                           // 20: infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
-	nil,                           // 21: infertrace.v1.Resource.AttributesEntry
+	(*TokenIntervals)(nil),        // 8: infertrace.v1.TokenIntervals
+	(*InferenceContext)(nil),      // 9: infertrace.v1.InferenceContext
+	(*ResourceMetrics)(nil),       // 10: infertrace.v1.ResourceMetrics
+	(*SendSpanRequest)(nil),       // 11: infertrace.v1.SendSpanRequest
+	(*SendSpanResponse)(nil),      // 12: infertrace.v1.SendSpanResponse
+	(*SendSpanBatchRequest)(nil),  // 13: infertrace.v1.SendSpanBatchRequest
+	(*Resource)(nil),              // 14: infertrace.v1.Resource
+	(*SendSpanBatchResponse)(nil), // 15: infertrace.v1.SendSpanBatchResponse
+	nil,                           // 16: infertrace.v1.Span.TagsEntry
+	nil,                           // 17: infertrace.v1.Span.AttributesEntry
+	nil,                           // 18: infertrace.v1.Span.ScopeAttributesEntry
+	nil,                           // 19: infertrace.v1.Event.AttributesEntry
+	nil,                           // 20: infertrace.v1.Link.AttributesEntry
+	nil,                           // 21: infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
+	nil,                           // 22: infertrace.v1.Resource.AttributesEntry
 }
 var file_infertrace_generated_span_proto_depIdxs = []int32{
-	15, // 0: infertrace.v1.Span.tags:type_name -> infertrace.v1.Span.TagsEntry
-	8,  // 1: infertrace.v1.Span.inference:type_name -> infertrace.v1.InferenceContext
-	9,  // 2: infertrace.v1.Span.resources:type_name -> infertrace.v1.ResourceMetrics
-	16, // 3: infertrace.v1.Span.attributes:type_name -> infertrace.v1.Span.AttributesEntry
+	16, // 0: infertrace.v1.Span.tags:type_name -> infertrace.v1.Span.TagsEntry
+	9,  // 1: infertrace.v1.Span.inference:type_name -> infertrace.v1.InferenceContext
+	10, // 2: infertrace.v1.Span.resources:type_name -> infertrace.v1.ResourceMetrics
+	17, // 3: infertrace.v1.Span.attributes:type_name -> infertrace.v1.Span.AttributesEntry
 	6,  // 4: infertrace.v1.Span.events:type_name -> infertrace.v1.Event
 	7,  // 5: infertrace.v1.Span.links:type_name -> infertrace.v1.Link
 	0,  // 6: infertrace.v1.Span.kind:type_name -> infertrace.v1.SpanKind
-	17, // 7: infertrace.v1.Span.scope_attributes:type_name -> infertrace.v1.Span.ScopeAttributesEntry
+	18, // 7: infertrace.v1.Span.scope_attributes:type_name -> infertrace.v1.Span.ScopeAttributesEntry
 	3,  // 8: infertrace.v1.AttributeValue.array_value:type_name -> infertrace.v1.ArrayValue
 	4,  // 9: infertrace.v1.AttributeValue.key_value_list:type_name -> infertrace.v1.KeyValueList
 	2,  // 10: infertrace.v1.ArrayValue.values:type_name -> infertrace.v1.AttributeValue
 	5,  // 11: infertrace.v1.KeyValueList.values:type_name -> infertrace.v1.KeyValue
 	2,  // 12: infertrace.v1.KeyValue.value:type_name -> infertrace.v1.AttributeValue
-	18, // 13: infertrace.v1.Event.attributes:type_name -> infertrace.v1.Event.AttributesEntry
-	19, // 14: infertrace.v1.Link.attributes:type_name -> infertrace.v1.Link.AttributesEntry
-	1,  // 15: infertrace.v1.SendSpanRequest.span:type_name -> infertrace.v1.Span
-	1,  // 16: infertrace.v1.SendSpanBatchRequest.spans:type_name -> infertrace.v1.Span
-	20, // 17: infertrace.v1.SendSpanBatchRequest.dropped_counts:type_name -> infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
-	13, // 18: infertrace.v1.SendSpanBatchRequest.resource:type_name -> infertrace.v1.Resource
-	21, // 19: infertrace.v1.Resource.attributes:type_name -> infertrace.v1.Resource.AttributesEntry
-	2,  // 20: infertrace.v1.Span.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	2,  // 21: infertrace.v1.Span.ScopeAttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	2,  // 22: infertrace.v1.Event.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	2,  // 23: infertrace.v1.Link.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	2,  // 24: infertrace.v1.Resource.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
-	10, // 25: infertrace.v1.CollectorService.SendSpan:input_type -> infertrace.v1.SendSpanRequest
-	12, // 26: infertrace.v1.CollectorService.SendSpanBatch:input_type -> infertrace.v1.SendSpanBatchRequest
-	11, // 27: infertrace.v1.CollectorService.SendSpan:output_type -> infertrace.v1.SendSpanResponse
-	14, // 28: infertrace.v1.CollectorService.SendSpanBatch:output_type -> infertrace.v1.SendSpanBatchResponse
-	27, // [27:29] is the sub-list for method output_type
-	25, // [25:27] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	19, // 13: infertrace.v1.Event.attributes:type_name -> infertrace.v1.Event.AttributesEntry
+	20, // 14: infertrace.v1.Link.attributes:type_name -> infertrace.v1.Link.AttributesEntry
+	8,  // 15: infertrace.v1.InferenceContext.token_intervals:type_name -> infertrace.v1.TokenIntervals
+	1,  // 16: infertrace.v1.SendSpanRequest.span:type_name -> infertrace.v1.Span
+	1,  // 17: infertrace.v1.SendSpanBatchRequest.spans:type_name -> infertrace.v1.Span
+	21, // 18: infertrace.v1.SendSpanBatchRequest.dropped_counts:type_name -> infertrace.v1.SendSpanBatchRequest.DroppedCountsEntry
+	14, // 19: infertrace.v1.SendSpanBatchRequest.resource:type_name -> infertrace.v1.Resource
+	22, // 20: infertrace.v1.Resource.attributes:type_name -> infertrace.v1.Resource.AttributesEntry
+	2,  // 21: infertrace.v1.Span.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 22: infertrace.v1.Span.ScopeAttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 23: infertrace.v1.Event.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 24: infertrace.v1.Link.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	2,  // 25: infertrace.v1.Resource.AttributesEntry.value:type_name -> infertrace.v1.AttributeValue
+	11, // 26: infertrace.v1.CollectorService.SendSpan:input_type -> infertrace.v1.SendSpanRequest
+	13, // 27: infertrace.v1.CollectorService.SendSpanBatch:input_type -> infertrace.v1.SendSpanBatchRequest
+	12, // 28: infertrace.v1.CollectorService.SendSpan:output_type -> infertrace.v1.SendSpanResponse
+	15, // 29: infertrace.v1.CollectorService.SendSpanBatch:output_type -> infertrace.v1.SendSpanBatchResponse
+	28, // [28:30] is the sub-list for method output_type
+	26, // [26:28] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_infertrace_generated_span_proto_init() }
@@ -1696,15 +1892,15 @@ func file_infertrace_generated_span_proto_init() {
 		(*AttributeValue_ArrayValue)(nil),
 		(*AttributeValue_KeyValueList)(nil),
 	}
-	file_infertrace_generated_span_proto_msgTypes[7].OneofWrappers = []any{}
 	file_infertrace_generated_span_proto_msgTypes[8].OneofWrappers = []any{}
+	file_infertrace_generated_span_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_infertrace_generated_span_proto_rawDesc), len(file_infertrace_generated_span_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

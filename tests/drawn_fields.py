@@ -7,19 +7,48 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
-from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS, TEXT_FIELDS
+from infertrace.generated.field_names import (
+    COUNT_FIELDS,
+    INTERVALS_FIELDS,
+    MEASURE_FIELDS,
+    ORDINAL_FIELDS,
+    TEXT_FIELDS,
+)
+from infertrace.generated.span_pb2 import TokenIntervals
 from infertrace.generated.span_setters import SETTERS
+from infertrace.wire import token_intervals
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 INT32 = st.integers(0, 2**31 - 1)
+
+
+@st.composite
+def intervals(draw: st.DrawFn) -> list[int]:
+    """The bucket of the first count, and the counts."""
+    offset = draw(st.integers(token_intervals.LOWEST_BUCKET, token_intervals.HIGHEST_BUCKET))
+    room = token_intervals.HIGHEST_BUCKET - offset + 1
+    counts = st.integers(0, 3) | st.integers(0, token_intervals.MAX_COUNT)
+    return [offset, *draw(st.lists(counts, min_size=1, max_size=min(room, 60)))]
+
 
 # The fields that a user may set, as keywords of start_span.
 VALID_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(TEXT_FIELDS, TEXT),
     **dict.fromkeys(COUNT_FIELDS, INT32),
     **{name: st.floats(0, upper, width=32) for name, upper in MEASURE_FIELDS.items()},
+    **dict.fromkeys(ORDINAL_FIELDS, st.integers(0, 2**63 - 1)),
+    **dict.fromkeys(INTERVALS_FIELDS, intervals()),
 }
-LONGEST_NUMBERS: dict[str, float] = {**dict.fromkeys(COUNT_FIELDS, 2**31 - 1), **MEASURE_FIELDS}
+LONGEST_INTERVALS = [
+    token_intervals.LOWEST_BUCKET,
+    *[token_intervals.MAX_COUNT] * token_intervals.MAX_BUCKETS,
+]
+LONGEST_NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(COUNT_FIELDS, 2**31 - 1),
+    **MEASURE_FIELDS,
+    **dict.fromkeys(ORDINAL_FIELDS, 2**63 - 1),
+    **dict.fromkeys(INTERVALS_FIELDS, LONGEST_INTERVALS),
+}
 
 _ANY_VALUE = {
     FieldDescriptor.CPPTYPE_STRING: TEXT,
@@ -32,14 +61,33 @@ _ANY_VALUE = {
 }
 
 
+_UINT32 = st.integers(0, 2**32 - 1)
+_ANY_INTERVALS = st.builds(
+    TokenIntervals,
+    offset=st.integers(-3, 520) | st.integers(-(2**31), 2**31 - 1),
+    counts=st.lists(st.integers(0, 3) | _UINT32, max_size=40)
+    | st.integers(500, 520).map(lambda size: [1] * size),
+) | intervals().map(lambda given: TokenIntervals(offset=given[0], counts=given[1:]))
+
+
 def any_scalars(kind: Any) -> dict[str, st.SearchStrategy[Any]]:
-    """What a foreign sender may put into the texts and numbers of a message, by field."""
+    """What a foreign sender may put into the values of a message that are one column, by field."""
     descriptor: Descriptor = kind.DESCRIPTOR
-    return {
+    scalars = {
         field.name: _ANY_VALUE[field.cpp_type]
         for field in descriptor.fields
         if field.cpp_type in _ANY_VALUE and field.type != FieldDescriptor.TYPE_BYTES
     }
+    return scalars | {
+        field.name: _ANY_INTERVALS
+        for field in descriptor.fields
+        if field.message_type is TokenIntervals.DESCRIPTOR
+    }
+
+
+def plain(value: Any) -> Any:
+    """A field's value as its setter takes it."""
+    return [value.offset, *value.counts] if isinstance(value, TokenIntervals) else value
 
 
 def any_message(kind: Any) -> st.SearchStrategy[Any]:

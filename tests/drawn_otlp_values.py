@@ -54,8 +54,10 @@ def members(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[AnyValue]:
     pairs = st.lists(st.builds(KeyValue, key=TEXT, value=values), max_size=3)
     arrays = st.builds(ArrayValue, values=st.lists(values, max_size=3))
     texts = st.lists(TEXT.map(scalar), max_size=3).map(lambda found: ArrayValue(values=found))
+    integers = st.integers(-2, 520) | st.integers(-(2**63), 2**33)
+    numbers = st.lists(integers.map(scalar), max_size=4).map(lambda found: ArrayValue(values=found))
     return st.one_of(
-        st.builds(AnyValue, array_value=arrays | texts),
+        st.builds(AnyValue, array_value=arrays | texts | numbers),
         st.builds(AnyValue, kvlist_value=st.builds(KeyValueList, values=pairs)),
     )
 

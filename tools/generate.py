@@ -76,6 +76,7 @@ FROM_DIALECTS: Final[Mapping[str, Callable[[Sequence[Target]], str]]] = {
 }
 # Where the table's part is put into what is there.
 COMPLETED: Final[Mapping[str, Callable[[str, Table], str]]] = {
+    "csrc/recorder/serving.pxi": cython_code.serving_with_fields,
     "csrc/recorder/span.pxi": cython_code.span_with_fields,
     PROTO: protocol_buffers.proto_with_messages,
     "tests/schema/field_numbers.json": protocol_buffers.extended_promises,

@@ -5,6 +5,7 @@
 #define INFERTRACE_DECODER_SPAN_H
 
 #include "collector/decoder_columns.h"
+#include "collector/decoder_intervals.h"
 #include "common/wire_read.h"
 
 /* Why a span cannot be stored; the order of infertrace.collector.ingest.span_validity.REASONS. */
@@ -24,7 +25,7 @@ enum { NO_MEMORY = -2 }; /* beside -1, malformed */
 
 static const unsigned char WIRE_OF_FORM[] = {
     0xFF,         WIRE_BYTES,   WIRE_BYTES,  WIRE_VARINT, WIRE_VARINT,
-    WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT, WIRE_VARINT,
+    WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT, WIRE_VARINT, WIRE_BYTES,
 };
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof(wire_field))
 
@@ -76,7 +77,8 @@ typedef struct {
 typedef struct {
     uint64_t numbers[COLUMN_COUNT];
     byte_slice texts[COLUMN_COUNT];
-    uint64_t seen; /* a bit for each column; a number without it is stale */
+    uint8_t seen[COLUMN_COUNT]; /* where it is 0, a number is stale */
+    interval_counts intervals;
 } span_fields;
 
 typedef struct {
@@ -88,15 +90,15 @@ typedef struct {
 
 /* The columns of the few fields that a span need not set, and that are read all the same. */
 static inline int64_t number_of(const span_fields *span, int place) {
-    return span->seen >> place & 1 ? (int64_t)span->numbers[place] : 0;
+    return span->seen[place] ? (int64_t)span->numbers[place] : 0;
 }
 
 static inline byte_slice text_of(const span_fields *span, int place) {
     static const byte_slice none = {NULL, 0};
-    return span->seen >> place & 1 ? span->texts[place] : none;
+    return span->seen[place] ? span->texts[place] : none;
 }
 
-static int read_known(wire_reader *r, wire_field f, span_fields *span) {
+static int read_known(wire_reader *r, wire_field f, span_fields *span, int depth) {
     uint64_t value;
     uint32_t half;
     int place = f.column;
@@ -117,11 +119,15 @@ static int read_known(wire_reader *r, wire_field f, span_fields *span) {
     case FORM_INT64:
         if (read_varint(r, &span->numbers[place]) < 0) return -1;
         break;
+    case FORM_INTERVALS:
+        if (!span->seen[place]) span->intervals.offset = 0, span->intervals.count = 0;
+        if (read_intervals(r, &span->intervals, depth) < 0) return -1;
+        break;
     default:
         if (read_varint(r, &value) < 0) return -1;
         span->numbers[place] = (uint32_t)value;
     }
-    span->seen |= (uint64_t)1 << place;
+    span->seen[place] = 1;
     return 0;
 }
 
@@ -132,7 +138,7 @@ static int read_part(wire_reader *r, const wire_field *fields, size_t count, spa
         if (read_tag(r, &tag) < 0) return -1;
         number = tag >> 3;
         if (number < count && (tag & 7) == WIRE_OF_FORM[fields[number].form]) {
-            if (read_known(r, fields[number], span) < 0) return -1;
+            if (read_known(r, fields[number], span, depth) < 0) return -1;
         } else if (skip_value(r, tag, depth) < 0) {
             return -1;
         }
@@ -495,7 +501,7 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
     span_fields *span = &d->span;
     column *columns = d->columns->columns;
     int depth = WIRE_MAX_DEPTH, found;
-    span->seen = 0;
+    memset(span->seen, 0, sizeof span->seen);
     d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
     while (r.at < r.end) {
         uint32_t tag, number;
@@ -504,7 +510,7 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
         number = tag >> 3;
         if (number < FIELD_COUNT(SPAN_FIELDS) &&
             (tag & 7) == WIRE_OF_FORM[SPAN_FIELDS[number].form]) {
-            if (read_known(&r, SPAN_FIELDS[number], span) < 0) return -1;
+            if (read_known(&r, SPAN_FIELDS[number], span, depth) < 0) return -1;
             continue;
         }
         found = 0;
@@ -589,18 +595,29 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
     return column_put(set, f.column, &bits);
 }
 
-/* Of those with a number or a text; put_span() puts them, whether they were sent or not. */
-static const uint64_t COLUMNS_OF_EACH_SPAN =
-    (uint64_t)1 << START_TIME | (uint64_t)1 << DURATION_NANOS | (uint64_t)1 << STATUS;
+static int put_intervals(column_set *set, int place, const interval_counts *all) {
+    uint8_t written[INTERVALS_BYTES];
+    return column_put_text(set, place, written, (size_t)(write_intervals(written, all) - written));
+}
+
+/* A histogram that is none is left out, and counts as an invalid field of its span. */
+static void judge_intervals(span_fields *span) {
+    uint64_t invalid = (uint64_t)number_of(span, INVALID_FIELD_COUNT);
+    if (!span->seen[TOKEN_INTERVALS] || are_intervals(&span->intervals)) return;
+    span->seen[TOKEN_INTERVALS] = 0;
+    span->numbers[INVALID_FIELD_COUNT] = invalid < UINT32_MAX ? invalid + 1 : invalid;
+    span->seen[INVALID_FIELD_COUNT] = 1;
+}
 
 static int put_part(column_set *set, const span_fields *span, const wire_field *fields,
                     size_t count) {
-    uint64_t seen = span->seen & ~COLUMNS_OF_EACH_SPAN;
     size_t i;
     for (i = 1; i < count; i++) {
         wire_field f = fields[i];
-        if (f.form == FORM_NONE || f.form == FORM_ID || !(seen >> f.column & 1)) continue;
-        if (f.form == FORM_TEXT) {
+        if (f.form == FORM_NONE || f.form == FORM_ID || !span->seen[f.column]) continue;
+        if (f.form == FORM_INTERVALS) {
+            if (put_intervals(set, f.column, &span->intervals) < 0) return -1;
+        } else if (f.form == FORM_TEXT) {
             byte_slice text = span->texts[f.column];
             if (text.size && column_put_text(set, f.column, text.data, text.size) < 0) return -1;
         } else if (put_number(set, span, f) < 0) {
@@ -633,7 +650,7 @@ static int put_list(column_set *set, int place, size_t start) {
 
 static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     column_set *set = d->columns;
-    const span_fields *span = &d->span;
+    span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
     if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
@@ -643,6 +660,9 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0)
         return -1;
     if (put_status(set, span) < 0) return -1;
+    /* These were put, whether they were sent or not. */
+    span->seen[START_TIME] = span->seen[DURATION_NANOS] = span->seen[STATUS] = 0;
+    judge_intervals(span);
     if (put_part(set, span, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS)) < 0) return -1;
     if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
     if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;

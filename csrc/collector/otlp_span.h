@@ -20,6 +20,8 @@ enum { OTLP_TOO_MANY = -3 };
 
 /* Tags of AttributeValue. */
 enum { OUR_TEXT = 0x0A, OUR_INT = 0x18, OUR_DOUBLE = 0x21, OUR_ARRAY = 0x32 };
+/* Of a histogram: infertrace.wire.token_intervals. */
+enum { OTLP_LOWEST_BUCKET = -1, OTLP_HIGHEST_BUCKET = 511 };
 
 typedef struct {
     byte_slice value; /* the body of an AttributeValue */
@@ -428,6 +430,37 @@ static int read_reasons(target_value *value, byte_slice given) {
     return OTLP_USUAL;
 }
 
+/* An integer of an array, from `lowest` to `highest`. */
+static int read_array_number(wire_reader *r, int64_t lowest, int64_t highest, int64_t *number) {
+    wire_reader member;
+    uint64_t value;
+    if (r->at == r->end) return OTLP_UNUSUAL;
+    r->at++;
+    read_sized(r, &member);
+    if (member.at == member.end || *member.at++ != OUR_INT) return OTLP_UNUSUAL;
+    read_varint(&member, &value);
+    *number = (int64_t)value;
+    return *number >= lowest && *number <= highest ? OTLP_USUAL : OTLP_UNUSUAL;
+}
+
+/* The bucket of the first count, and the counts. */
+static int read_intervals(target_value *value, byte_slice given) {
+    wire_reader r;
+    int64_t bucket, count;
+    if (*given.data != OUR_ARRAY) return OTLP_UNUSUAL;
+    value->text = body_of(given);
+    r.at = value->text.data;
+    r.end = r.at + value->text.size;
+    if (read_array_number(&r, OTLP_LOWEST_BUCKET, OTLP_HIGHEST_BUCKET, &bucket))
+        return OTLP_UNUSUAL;
+    if (r.at == r.end) return OTLP_UNUSUAL;
+    for (; r.at < r.end; bucket++) {
+        if (bucket > OTLP_HIGHEST_BUCKET) return OTLP_UNUSUAL;
+        if (read_array_number(&r, 0, UINT32_MAX, &count)) return OTLP_UNUSUAL;
+    }
+    return OTLP_USUAL;
+}
+
 static int read_seconds(const otlp_translation *t, target_value *value, byte_slice given) {
     /* Each step is rounded as Python rounds it. */
     volatile double limit_s = (double)t->duration / 1e9, ms;
@@ -501,6 +534,7 @@ static int read_source(const otlp_translation *t, int place, target_value *value
     case AS_LABEL: return read_text_source(value, given, 0);
     case AS_JSON_TEXT: return read_text_source(value, given, '"');
     case AS_REASONS: return read_reasons(value, given);
+    case AS_INTERVALS: return read_intervals(value, given);
     default: return read_number_source(t, source->form, value, given);
     }
 }
@@ -547,6 +581,23 @@ static uint8_t *put_array_text(uint8_t *p, byte_slice members) {
     return wire_close(start, 2, p);
 }
 
+static uint8_t *put_intervals(uint8_t *p, byte_slice members) {
+    wire_reader r = {members.data, members.data + members.size};
+    uint8_t *start = p, *counts;
+    int64_t number;
+    p += 2;
+    read_array_number(&r, OTLP_LOWEST_BUCKET, OTLP_HIGHEST_BUCKET, &number);
+    if (number) p = wire_uint(p, 0x08, (uint64_t)(number > 0 ? 2 * number : -2 * number - 1));
+    *p++ = 0x12;
+    counts = p;
+    p += 2;
+    while (r.at < r.end) {
+        read_array_number(&r, 0, UINT32_MAX, &number);
+        p = wire_varint(p, (uint64_t)number);
+    }
+    return wire_close(start, 2, wire_close(counts, 2, p));
+}
+
 static uint8_t *put_context(const otlp_translation *t, uint8_t *p, uint8_t tag,
                             const context_field *fields, size_t count) {
     uint8_t *start = p;
@@ -566,6 +617,7 @@ static uint8_t *put_context(const otlp_translation *t, uint8_t *p, uint8_t tag,
             else
                 p = put_slice(wire_varint(p, value->text.size), value->text);
             break;
+        case KIND_OF_INTERVALS: p = put_intervals(p, value->text); break;
         case KIND_OF_COUNT:
         case KIND_OF_SIZE: p = wire_varint(p, value->whole); break;
         case KIND_OF_MEASURE: p = wire_float(p, (float)value->real); break;

@@ -20,6 +20,7 @@ enum dialect_form {
     AS_SHARE,
     AS_EVENT,
     AS_SCOPE,
+    AS_INTERVALS,
     AS_OTHER
 };
 
@@ -42,6 +43,18 @@ enum dialect_target_name {
     TARGET_PIPELINE_STAGE,
     TARGET_QUEUE_DEPTH,
     TARGET_BATCH_FILL_RATIO,
+    TARGET_PREEMPTION_COUNT,
+    TARGET_SCHEDULED_AFTER_MS,
+    TARGET_MAX_INTER_TOKEN_LATENCY_MS,
+    TARGET_TOKEN_INTERVALS,
+    TARGET_ENGINE,
+    TARGET_STEP_INDEX,
+    TARGET_FIRST_STEP,
+    TARGET_LAST_STEP,
+    TARGET_STEP_COUNT,
+    TARGET_PREFILL_TOKENS,
+    TARGET_DECODE_TOKENS,
+    TARGET_KV_CACHE_USAGE,
     TARGET_GPU_UTILIZATION_PERCENT,
     TARGET_GPU_MEMORY_USED_BYTES,
     TARGET_GPU_MEMORY_TOTAL_BYTES,
@@ -165,17 +178,29 @@ static const dialect_source DIALECT_SOURCES[] = {
     {"infertrace.pipeline_stage", 25, AS_TEXT, 15, 0, 0},
     {"infertrace.queue_depth", 22, AS_COUNT, 16, 0, 0},
     {"infertrace.batch_fill_ratio", 27, AS_RATIO, 17, 0, 0},
-    {"infertrace.gpu_utilization_percent", 34, AS_READING, 18, 0, 0},
-    {"infertrace.gpu_memory_used_bytes", 32, AS_SIZE, 19, 0, 0},
-    {"infertrace.gpu_memory_total_bytes", 33, AS_SIZE, 20, 0, 0},
-    {"infertrace.gpu_device_id", 24, AS_TEXT, 21, 0, 0},
-    {"infertrace.cpu_utilization_percent", 34, AS_READING, 22, 0, 0},
-    {"infertrace.memory_heap_bytes", 28, AS_SIZE, 23, 0, 0},
-    {"infertrace.sample_age_ms", 24, AS_MEASURE, 24, 0, 0},
-    {"infertrace.gpu_power_watts", 26, AS_READING, 25, 0, 0},
-    {"infertrace.gpu_temperature_celsius", 34, AS_READING, 26, 0, 0},
+    {"infertrace.preemption_count", 27, AS_COUNT, 18, 0, 0},
+    {"infertrace.scheduled_after_ms", 29, AS_MEASURE, 19, 0, 0},
+    {"infertrace.max_inter_token_latency_ms", 37, AS_MEASURE, 20, 0, 0},
+    {"infertrace.token_intervals", 26, AS_INTERVALS, 21, 0, 0},
+    {"infertrace.engine", 17, AS_TEXT, 22, 0, 0},
+    {"infertrace.step_index", 21, AS_SIZE, 23, 0, 0},
+    {"infertrace.first_step", 21, AS_SIZE, 24, 0, 0},
+    {"infertrace.last_step", 20, AS_SIZE, 25, 0, 0},
+    {"infertrace.step_count", 21, AS_COUNT, 26, 0, 0},
+    {"infertrace.prefill_tokens", 25, AS_COUNT, 27, 0, 0},
+    {"infertrace.decode_tokens", 24, AS_COUNT, 28, 0, 0},
+    {"infertrace.kv_cache_usage", 25, AS_RATIO, 29, 0, 0},
+    {"infertrace.gpu_utilization_percent", 34, AS_READING, 30, 0, 0},
+    {"infertrace.gpu_memory_used_bytes", 32, AS_SIZE, 31, 0, 0},
+    {"infertrace.gpu_memory_total_bytes", 33, AS_SIZE, 32, 0, 0},
+    {"infertrace.gpu_device_id", 24, AS_TEXT, 33, 0, 0},
+    {"infertrace.cpu_utilization_percent", 34, AS_READING, 34, 0, 0},
+    {"infertrace.memory_heap_bytes", 28, AS_SIZE, 35, 0, 0},
+    {"infertrace.sample_age_ms", 24, AS_MEASURE, 36, 0, 0},
+    {"infertrace.gpu_power_watts", 26, AS_READING, 37, 0, 0},
+    {"infertrace.gpu_temperature_celsius", 34, AS_READING, 38, 0, 0},
 };
-enum { SOURCE_COUNT = 109, SOURCE_WORDS = 2 };
+enum { SOURCE_COUNT = 121, SOURCE_WORDS = 2 };
 
 /* A bit for each source that is no attribute or event of the span. */
 static const uint64_t ASKED_OF_EACH_SPAN[] = {
@@ -184,21 +209,13 @@ static const uint64_t ASKED_OF_EACH_SPAN[] = {
 };
 
 /* Sources by the length of their names, and where each length begins. */
-static const uint8_t KEYS_BY_SIZE[] = {
-    15,  22, 80, 10, 21,  20,  4,   77,  86, 14, 9,  11, 23,  83, 85, 90, 84, 7,   2,  6,
-    17,  18, 19, 36, 0,   1,   35,  45,  82, 95, 5,  13, 33,  38, 47, 55, 98, 3,   30, 34,
-    16,  39, 60, 68, 87,  92,  103, 106, 12, 31, 44, 93, 97,  32, 40, 42, 51, 53,  67, 96,
-    107, 43, 99, 79, 105, 58,  78,  89,  41, 48, 88, 8,  101, 62, 65, 74, 91, 102, 37, 46,
-    54,  56, 61, 63, 100, 104, 108, 64,  66, 75, 76, 49, 50,  57, 52, 69, 59};
-static const uint8_t KEYS_START[] = {0,  0,  0,  0,  0,  0,  1,  1,  1,  1,  1,  3,  4,  5,  6,  9,
-                                     9,  10, 16, 17, 18, 24, 30, 37, 40, 48, 53, 61, 63, 65, 68, 71,
-                                     72, 73, 78, 87, 91, 94, 94, 94, 94, 94, 95, 96, 96, 97};
+static const uint8_t KEYS_BY_SIZE[] = {15, 22, 80, 10, 21, 20, 4, 77, 86, 14, 9, 11, 23, 83, 85, 90, 104, 84, 7, 2, 6, 17, 18, 19, 36, 107, 0, 1, 35, 45, 82, 95, 105, 106, 108, 5, 13, 33, 38, 47, 55, 98, 3, 30, 34, 16, 39, 60, 68, 87, 92, 110, 115, 118, 12, 31, 44, 93, 97, 109, 111, 32, 40, 42, 51, 53, 67, 96, 103, 119, 43, 99, 100, 79, 117, 58, 78, 89, 101, 41, 48, 88, 8, 113, 62, 65, 74, 91, 114, 37, 46, 54, 56, 61, 63, 112, 116, 120, 64, 66, 75, 76, 49, 50, 57, 102, 52, 69, 59};
+static const uint8_t KEYS_START[] = {0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 4, 5, 6, 9, 9, 10, 17, 18, 19, 26, 35, 42, 45, 54, 61, 70, 73, 75, 79, 82, 83, 84, 89, 98, 102, 105, 106, 106, 106, 106, 107, 108, 108, 109};
 enum { KEYS_LONGEST = 44 };
 
 /* Sources by the length of their names, and where each length begins. */
 static const uint8_t EVENTS_BY_SIZE[] = {81, 73, 70, 72, 71};
-static const uint8_t EVENTS_START[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
-                                       1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5};
+static const uint8_t EVENTS_START[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5};
 enum { EVENTS_LONGEST = 31 };
 
 typedef struct {
@@ -207,7 +224,10 @@ typedef struct {
     uint8_t kind;
 } context_field;
 
-enum { KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE };
+enum {
+    KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE,
+    KIND_OF_INTERVALS
+};
 
 /* InferenceContext, by number. */
 static const context_field INFERENCE_CONTEXT[] = {
@@ -229,6 +249,18 @@ static const context_field INFERENCE_CONTEXT[] = {
     {TARGET_FINISH_REASON, 0x0182, KIND_OF_TEXT},
     {TARGET_CACHED_INPUT_TOKENS, 0x0188, KIND_OF_COUNT},
     {TARGET_REASONING_OUTPUT_TOKENS, 0x0190, KIND_OF_COUNT},
+    {TARGET_PREEMPTION_COUNT, 0x0198, KIND_OF_COUNT},
+    {TARGET_SCHEDULED_AFTER_MS, 0x01a5, KIND_OF_MEASURE},
+    {TARGET_MAX_INTER_TOKEN_LATENCY_MS, 0x01ad, KIND_OF_MEASURE},
+    {TARGET_TOKEN_INTERVALS, 0x01b2, KIND_OF_INTERVALS},
+    {TARGET_ENGINE, 0x01ba, KIND_OF_TEXT},
+    {TARGET_STEP_INDEX, 0x01c0, KIND_OF_SIZE},
+    {TARGET_FIRST_STEP, 0x01c8, KIND_OF_SIZE},
+    {TARGET_LAST_STEP, 0x01d0, KIND_OF_SIZE},
+    {TARGET_STEP_COUNT, 0x01d8, KIND_OF_COUNT},
+    {TARGET_PREFILL_TOKENS, 0x01e0, KIND_OF_COUNT},
+    {TARGET_DECODE_TOKENS, 0x01e8, KIND_OF_COUNT},
+    {TARGET_KV_CACHE_USAGE, 0x01f5, KIND_OF_MEASURE},
 };
 /* ResourceMetrics, by number. */
 static const context_field RESOURCE_CONTEXT[] = {

@@ -168,7 +168,7 @@ static int otlp_read_fields(otlp_span *span, wire_reader r, const otlp_field *fi
         [OTLP_READ_NONE] = 0xFF,           [OTLP_READ_TEXT] = WIRE_BYTES,
         [OTLP_READ_INT32] = WIRE_VARINT,   [OTLP_READ_INT64] = WIRE_VARINT,
         [OTLP_READ_UINT32] = WIRE_VARINT,  [OTLP_READ_FLOAT] = WIRE_FIXED32,
-        [OTLP_READ_DOUBLE] = WIRE_FIXED64,
+        [OTLP_READ_DOUBLE] = WIRE_FIXED64, [OTLP_READ_INTERVALS] = WIRE_BYTES,
     };
     while (r.at < r.end) {
         uint32_t tag, bits;
@@ -188,6 +188,10 @@ static int otlp_read_fields(otlp_span *span, wire_reader r, const otlp_field *fi
             otlp_set_text(span, field.source, text);
             break;
         }
+        case OTLP_READ_INTERVALS: /* read again where it is written */
+            if (read_slice(&r, &span->values[field.source].text) < 0) return -1;
+            span->present |= OTLP_BIT(field.source);
+            break;
         case OTLP_READ_FLOAT:
             if (read_fixed32(&r, &bits) < 0) return -1;
             memcpy(&real, &bits, sizeof real);

@@ -120,6 +120,53 @@ static uint8_t *otlp_put_list(uint8_t *p, const otlp_row *row, byte_slice text) 
     return wire_close(start, 1, wire_close(value, 1, wire_close(list, 1, p)));
 }
 
+static uint8_t *otlp_put_array_number(uint8_t *p, uint64_t value) {
+    *p++ = 0x0A;
+    *p++ = (uint8_t)(1 + wire_varint_size(value));
+    return wire_uint(p, 0x18, value);
+}
+
+/* A histogram as an array of integers: the bucket of the first count, and the counts. NULL where
+ * it is malformed. */
+static uint8_t *otlp_put_intervals(uint8_t *p, const otlp_row *row, byte_slice message) {
+    wire_reader r = {message.data, message.data + message.size}, counts;
+    uint8_t *start, *value, *list;
+    uint64_t number, offset = 0;
+    uint32_t tag;
+    *p++ = OTLP_ATTRIBUTE_TAG;
+    start = p;
+    p = otlp_put_row_entry(p + 1, row);
+    value = p++;
+    *p++ = 0x2A;
+    list = p++;
+    while (r.at < r.end) {
+        if (read_tag(&r, &tag) < 0) return NULL;
+        if (tag != 0x08) {
+            if (skip_value(&r, tag, WIRE_MAX_DEPTH) < 0) return NULL;
+        } else if (read_varint(&r, &offset) < 0) {
+            return NULL;
+        }
+    }
+    offset = (uint32_t)offset;
+    p = otlp_put_array_number(p, offset >> 1 ^ (0 - (offset & 1)));
+    for (r.at = message.data; r.at < r.end;) {
+        read_tag(&r, &tag);
+        if (tag == 0x10) {
+            read_varint(&r, &number);
+            p = otlp_put_array_number(p, (uint32_t)number);
+        } else if (tag == 0x12) {
+            read_sized(&r, &counts);
+            while (counts.at < counts.end) {
+                if (read_varint(&counts, &number) < 0) return NULL;
+                p = otlp_put_array_number(p, (uint32_t)number);
+            }
+        } else {
+            skip_value(&r, tag, WIRE_MAX_DEPTH);
+        }
+    }
+    return wire_close(start, 1, wire_close(value, 1, wire_close(list, 1, p)));
+}
+
 static size_t otlp_decimal(char *out, uint64_t value, int least_digits) {
     char digits[20];
     int count = 0, i;
@@ -202,6 +249,7 @@ static size_t otlp_put_usage(char *out, const otlp_span *span) {
     return (size_t)(p - out);
 }
 
+/* NULL where the value is malformed. */
 static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *span) {
     const otlp_number_or_text *value = span->values + row->source;
     char made[128];
@@ -210,6 +258,7 @@ static uint8_t *otlp_put_row(uint8_t *p, const otlp_row *row, const otlp_span *s
     switch (row->form) {
     case OTLP_AS_TEXT: return otlp_put_text(p, row, value->text);
     case OTLP_AS_LIST: return otlp_put_list(p, row, value->text);
+    case OTLP_AS_INTERVALS: return otlp_put_intervals(p, row, value->text);
     case OTLP_AS_INT: return otlp_put_number(p, row, 0x18, (uint64_t)value->integer);
     case OTLP_AS_DOUBLE: return otlp_put_double(p, row, value->real);
     case OTLP_AS_MILLISECONDS: return otlp_put_double(p, row, value->real / 1e3);
@@ -251,8 +300,10 @@ static uint8_t *otlp_put_attributes(uint8_t *p, const otlp_span *span, const otl
         int source = otlp_lowest_bit(present);
         size_t row;
         for (row = chosen->first[source]; row < chosen->first[source + 1]; row++)
-            if (!otlp_has_key(given, chosen->rows[row]))
+            if (!otlp_has_key(given, chosen->rows[row])) {
                 p = otlp_put_row(p, chosen->rows[row], span);
+                if (!p) return NULL;
+            }
     }
     return p;
 }

@@ -81,6 +81,8 @@ cdef uint8_t* put_scalar(uint8_t* p, object value) except NULL:
 
 cdef Py_ssize_t extras_bound(Extras extras) except -1:
     cdef Py_ssize_t bound = extras.inference_text_bytes()
+    if extras.serving is not None:
+        bound += extras.serving.bound()
     if extras.status_message is not None:
         bound += utf8_size(extras.status_message)
     bound += entries_bound(extras.tags) + entries_bound(extras.attributes)

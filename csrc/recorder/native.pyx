@@ -85,6 +85,18 @@ cdef extern from "common/text.h":
 cdef extern from "recorder/small_int.h":
     bint infertrace_as_count(object value, int32_t* count) noexcept
 
+cdef extern from "recorder/token_intervals.h":
+    ctypedef struct infertrace_intervals:
+        int32_t first, last
+    int infertrace_count_in(
+        infertrace_intervals* all, int32_t bucket, uint32_t times
+    ) noexcept
+    void infertrace_forget_intervals(infertrace_intervals* all) noexcept
+    size_t infertrace_intervals_room(const infertrace_intervals* all) noexcept
+    uint8_t* infertrace_put_intervals(
+        uint8_t* p, uint8_t tag, const infertrace_intervals* all
+    ) noexcept
+
 cdef extern from "recorder/field_cache.h":
     ctypedef struct infertrace_cached_field:
         pass
@@ -256,6 +268,7 @@ cdef int64_t MIN_START_UNIX_NS = limits.MIN_START_UNIX_NS
 
 include "buffer.pxi"
 include "context.pxi"
+include "serving.pxi"
 include "span.pxi"
 include "encoder.pxi"
 include "record.pxi"

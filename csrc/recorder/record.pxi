@@ -1,10 +1,16 @@
 # Records spans that have already finished: one, or a batch from columns.
 
+cdef enum ColumnForm:
+    COLUMN_COUNTS
+    COLUMN_ORDINALS
+    COLUMN_MEASURES
+
+
 cdef struct Column:
     const char* data
     Py_ssize_t stride
     bint wide  # 8-byte items, else 4-byte ones
-    bint real
+    ColumnForm form
     void* field  # of the one span that is reused for each row
     double upper
     uint32_t presence
@@ -38,7 +44,7 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
     """Does with a number what the setter of the field does."""
     cdef int64_t integer
     cdef double real
-    if column.real:
+    if column.form == COLUMN_MEASURES:
         real = real_at(column, row)
         if not (real >= 0.0 and real - real == 0.0):
             column.refused += 1
@@ -54,6 +60,10 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
         if integer < 0:
             column.refused += 1
             span.invalid_fields += 1
+            return
+        if column.form == COLUMN_ORDINALS:
+            (<int64_t*>column.field)[0] = integer
+            span.present |= column.presence
             return
         if integer > INT32_MAX:
             integer = INT32_MAX
@@ -110,11 +120,10 @@ cdef int notice_column(Recorder recorder, str name, Column* column) except -1:
     """Have the exporter log that this column has invalid values."""
     if column.field is NULL:
         return notice_times(recorder, name == "start_ns", 0)
-    return recorder.notice(
-        name,
-        0.0 if column.real else 0,
-        invalid_values.measure(column.upper) if column.real else invalid_values.COUNT,
-    )
+    if column.form == COLUMN_MEASURES:
+        return recorder.notice(name, 0.0, invalid_values.measure(column.upper))
+    is_count = column.form == COLUMN_COUNTS
+    return recorder.notice(name, 0, invalid_values.COUNT if is_count else invalid_values.ORDINAL)
 
 
 cdef int notice_times(Recorder recorder, bint is_start, object value) except -1:

@@ -10,10 +10,12 @@ cdef enum:
 @cython.final
 @cython.internal
 @cython.no_gc
+@cython.freelist(64)
 cdef class Extras:
     cdef str status_message
     cdef dict tags, attributes
     cdef list events, links
+    cdef Serving serving
 
     # generated: text_members
     cdef str model_version, framework, pipeline_stage, request_id, finish_reason
@@ -167,6 +169,74 @@ cdef class Span:
                 reasoning_output,
                 &self.reasoning_output_tokens,
                 HAS_REASONING_OUTPUT_TOKENS,
+            )
+
+    def set_request(
+        self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None,
+    ):
+        if preemption_count is not None:
+            self.put_count(
+                "preemption_count",
+                preemption_count,
+                &self.serving().preemption_count,
+                HAS_PREEMPTION_COUNT,
+            )
+        if scheduled_after_ms is not None:
+            self.put_measure(
+                "scheduled_after_ms",
+                scheduled_after_ms,
+                &self.serving().scheduled_after_ms,
+                FLOAT32_MAX,
+                HAS_SCHEDULED_AFTER_MS,
+            )
+        if max_inter_token_latency_ms is not None:
+            self.put_measure(
+                "max_inter_token_latency_ms",
+                max_inter_token_latency_ms,
+                &self.serving().max_inter_token_latency_ms,
+                FLOAT32_MAX,
+                HAS_MAX_INTER_TOKEN_LATENCY_MS,
+            )
+        if token_intervals is not None:
+            self.put_intervals("token_intervals", token_intervals, HAS_TOKEN_INTERVALS)
+        if first_step is not None:
+            self.put_ordinal("first_step", first_step, &self.serving().first_step, HAS_FIRST_STEP)
+        if last_step is not None:
+            self.put_ordinal("last_step", last_step, &self.serving().last_step, HAS_LAST_STEP)
+        if step_count is not None:
+            self.put_count("step_count", step_count, &self.serving().step_count, HAS_STEP_COUNT)
+
+    def set_engine(self, engine):
+        text = self.cleaned_text("engine", engine)
+        if text is not None:
+            self.serving().engine = text
+            self.set_present(HAS_ENGINE, bool(text))
+
+    def set_step(self, index=None, prefill_tokens=None, decode_tokens=None, kv_cache_usage=None):
+        if index is not None:
+            self.put_ordinal("step_index", index, &self.serving().step_index, HAS_STEP_INDEX)
+        if prefill_tokens is not None:
+            self.put_count(
+                "prefill_tokens",
+                prefill_tokens,
+                &self.serving().prefill_tokens,
+                HAS_PREFILL_TOKENS,
+            )
+        if decode_tokens is not None:
+            self.put_count(
+                "decode_tokens",
+                decode_tokens,
+                &self.serving().decode_tokens,
+                HAS_DECODE_TOKENS,
+            )
+        if kv_cache_usage is not None:
+            self.put_measure(
+                "kv_cache_usage",
+                kv_cache_usage,
+                &self.serving().kv_cache_usage,
+                1.0,
+                HAS_KV_CACHE_USAGE,
             )
     # end of what is generated
 
@@ -353,6 +423,12 @@ cdef class Span:
             self.extras = Extras.__new__(Extras)
         return self.extras
 
+    cdef inline Serving serving(self):
+        cdef Extras extras = self.more()
+        if extras.serving is None:
+            extras.serving = Serving.__new__(Serving)
+        return extras.serving
+
     cdef int count_invalid(self, Py_ssize_t fields) except -1:
         if self.ended:
             self.recorder.buffer.invalid_fields += fields
@@ -425,6 +501,33 @@ cdef class Span:
         if kept is not None and not self.ended:
             field[0] = <float><double>kept
             self.present |= presence
+        return 0
+
+    cdef void set_present(self, uint32_t presence, bint is_present) noexcept:
+        if is_present:
+            self.present |= presence
+        else:
+            self.present &= ~presence
+
+    cdef int put_ordinal(
+        self, str name, object value, int64_t* field, uint32_t presence
+    ) except -1:
+        kept, as_given = values.ordinal(value)
+        if not as_given or self.ended:
+            allowed = invalid_values.BEFORE_THE_END if as_given else invalid_values.ORDINAL
+            self.refuse(name, value, allowed)
+        if kept is not None and not self.ended:
+            field[0] = kept
+            self.present |= presence
+        return 0
+
+    cdef int put_intervals(self, str name, object value, uint32_t presence) except -1:
+        kept = values.intervals(value)
+        if kept is None or self.ended:
+            allowed = invalid_values.INTERVALS if kept is None else invalid_values.BEFORE_THE_END
+            return self.refuse(name, value, allowed)
+        keep_intervals(self.serving(), kept)
+        self.present |= presence
         return 0
 
     cdef str cleaned_text(self, str name, object value):
@@ -544,6 +647,18 @@ cdef class NoopSpan:
         pass
 
     def set_token_details(self, cached_input=None, reasoning_output=None):
+        pass
+
+    def set_request(
+        self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None,
+    ):
+        pass
+
+    def set_engine(self, engine):
+        pass
+
+    def set_step(self, index=None, prefill_tokens=None, decode_tokens=None, kv_cache_usage=None):
         pass
     # end of what is generated
 

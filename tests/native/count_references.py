@@ -19,7 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from infertrace import Tracer, backend
-from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS, TEXT_FIELDS
+from infertrace.generated.field_names import (
+    COUNT_FIELDS,
+    INTERVALS_FIELDS,
+    MEASURE_FIELDS,
+    ORDINAL_FIELDS,
+    TEXT_FIELDS,
+)
 from infertrace.generated.span_setters import SETTERS
 
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
@@ -70,6 +76,8 @@ FIELDS: dict[str, Any] = {
     **dict.fromkeys(TEXT_FIELDS, SNOWMAN),
     **dict.fromkeys(COUNT_FIELDS, NUMBER),
     **dict.fromkeys(MEASURE_FIELDS, REAL),
+    **dict.fromkeys(ORDINAL_FIELDS, NUMBER),
+    **{name: [100, NUMBER] for name in INTERVALS_FIELDS},
 }
 
 

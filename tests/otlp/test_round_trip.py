@@ -8,7 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawn_fields import INT32
+from drawn_fields import INT32, intervals
 from drawn_otlp_spans import ATTRIBUTES, SCALARS, encode, envelope
 from infertrace.collector.ingest.otlp.export_request import read_export_request
 from infertrace.generated import span_pb2
@@ -22,6 +22,9 @@ OF_KIND = {
     FieldDescriptor.TYPE_INT64: st.integers(0, 2**62),
     FieldDescriptor.TYPE_FLOAT: st.floats(0, 1, width=32),
     FieldDescriptor.TYPE_DOUBLE: st.floats(0, 1e6),
+    FieldDescriptor.TYPE_MESSAGE: intervals().map(
+        lambda given: span_pb2.TokenIntervals(offset=given[0], counts=given[1:])
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from drawn_fields import intervals
 from drawn_otlp_spans import ATTRIBUTES, encode, entries, envelope, scalar, spans
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
@@ -215,12 +216,16 @@ DRAWN: dict[str, st.SearchStrategy[Any]] = {
     "INT64": st.integers(-(2**63), 2**63 - 1),
     "FLOAT": st.floats(0, 2.0**100, width=32),
     "DOUBLE": st.floats(allow_nan=False),
+    "INTERVALS": intervals(),
 }
 
 
 def encoded_field(number: int, read_as: str, value: Any) -> bytes:
     if read_as == "TEXT":
         return delimited(varint(number << 3 | 2), value.encode())
+    if read_as == "INTERVALS":
+        message = span_pb2.TokenIntervals(offset=value[0], counts=value[1:])
+        return delimited(varint(number << 3 | 2), message.SerializeToString())
     if read_as == "FLOAT":
         return varint(number << 3 | 5) + struct.pack("<f", value)
     if read_as == "DOUBLE":

@@ -59,6 +59,12 @@ def with_line(line: str) -> str:
             'tags = { number = 99, kind = "count", since = "1" }',
             "the column tags is ",
         ),
+        ('x = { number = 99, kind = "ordinal", since = "1" }', "apart: expected true for the kind"),
+        (
+            'model = { number = 99, kind = "text", setter = "start_span", apart = true, '
+            'since = "1" }',
+            "apart: expected only where a span has a setter",
+        ),
         ("x = {", "fields.toml: "),
     ],
 )
@@ -71,6 +77,7 @@ def test_a_bad_line(field_table: ModuleType, tmp_path: Path, line: str, message:
 
 def test_the_table_itself(field_table: ModuleType) -> None:
     table = field_table.read(ROOT / "proto" / "fields.toml")
-    assert [it.name for it in table.settable("ratio")] == ["cache_hit_rate", "batch_fill_ratio"]
+    ratios = ["cache_hit_rate", "batch_fill_ratio", "kv_cache_usage"]
+    assert [it.name for it in table.settable("ratio")] == ratios
     tag = table.of("Span")[-1].tag
     assert (table.of("Span")[-1].name, tag) == ("flags", b"\xc0\x01")

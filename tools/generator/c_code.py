@@ -8,7 +8,7 @@ from generator.field_table import MESSAGES, Table, TableError
 
 HEADER = "/* Generated from proto/fields.toml by tools/generate.py, which is where to change it. */"
 WIDTH = 100
-MAX_COLUMNS = 64  # the decoder has a bit for each
+MAX_COLUMNS = 255  # the decoder knows a column by one byte
 # Bytes of a value in a column; a column of texts has offsets instead.
 COLUMN_BYTES = {
     "uuid": 16,
@@ -22,6 +22,7 @@ COLUMN_BYTES = {
     "float64": 8,
     "text": 0,
     "json": 0,
+    "intervals": 0,
 }
 
 
@@ -41,14 +42,14 @@ def decoder_fields(table: Table) -> str:
         *_wrapped(f"{names}, COLUMN_COUNT"),
         "};",
         "",
-        "/* Bytes of a value, 0 for a text. */",
+        "/* Bytes of a value, 0 for a text or bytes. */",
         "static const int COLUMN_KINDS[COLUMN_COUNT] = {",
         *_wrapped(f"{sizes},"),
         "};",
         "",
         "enum form {",
         "    FORM_NONE, FORM_ID, FORM_TEXT, FORM_INT32, FORM_INT64, FORM_FLOAT, FORM_DOUBLE,",
-        "    FORM_TOTAL, FORM_ENUM",
+        "    FORM_TOTAL, FORM_ENUM, FORM_INTERVALS",
         "};",
         "",
         "typedef struct {",

@@ -28,6 +28,8 @@ ENTRY_ROOM: Final = 96
 READS: Final = {
     "text": "TEXT",
     "count": "INT32",
+    "ordinal": "INT64",
+    "intervals": "INTERVALS",
     "size": "INT64",
     "total": "UINT32",
     "measure": "FLOAT",
@@ -46,7 +48,13 @@ DERIVED_LAST: Final = {
     "status": "TEXT",
     "invalid_field_count": "INT64",
 }
-PLAIN_FORMS: Final = {"TEXT": "TEXT", "FLOAT": "DOUBLE", "DOUBLE": "DOUBLE"}  # the others: INT
+# The others: INT.
+PLAIN_FORMS: Final = {
+    "TEXT": "TEXT",
+    "FLOAT": "DOUBLE",
+    "DOUBLE": "DOUBLE",
+    "INTERVALS": "INTERVALS",
+}
 FORMS: Final = ("seconds", "list", "iso_time", "json", "event")
 # With these a receiver finds the field's own value in the attribute.
 CARRYING: Final = ("", "seconds", "list")

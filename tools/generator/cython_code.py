@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
+from itertools import groupby
 
-from generator.field_table import Field, Table, TableError
+from generator.field_table import Field, Method, Table, TableError
 from generator.python_code import _parameters
 
 HEADER = "# Generated from proto/fields.toml by tools/generate.py, which is where to change it.\n"
@@ -21,25 +23,56 @@ _REGION = re.compile(
 
 def span_with_fields(span: str, table: Table) -> str:
     """The text of span.pxi with members and setters in its regions."""
-    made = {"text_members": text_members, "span_fields": span_fields, "noop_setters": noop_setters}
+    return _completed(
+        span,
+        table,
+        {"text_members": text_members, "span_fields": span_fields, "noop_setters": noop_setters},
+    )
 
+
+def serving_with_fields(serving: str, table: Table) -> str:
+    """The text of serving.pxi with the members that are apart in its region."""
+    return _completed(serving, table, {"apart_members": apart_members})
+
+
+def _completed(code: str, table: Table, made: dict[str, Callable[[Table], str]]) -> str:
     def region(match: re.Match[str]) -> str:
-        code = textwrap.indent(made.pop(match[1])(table), "    ")
-        return f"    # generated: {match[1]}\n{code}    # end of what is generated\n"
+        written = textwrap.indent(made.pop(match[1])(table), "    ")
+        return f"    # generated: {match[1]}\n{written}    # end of what is generated\n"
 
-    completed = _REGION.sub(region, span)
+    completed = _REGION.sub(region, code)
     if made:
-        raise ValueError(f"span.pxi: no region {', '.join(made)}")
+        raise ValueError(f"no region {', '.join(made)}")
     return completed
 
 
-def _numbers(table: Table) -> list[Field]:
-    return [*table.settable("count"), *table.measures]
+def _near(fields: list[Field]) -> list[Field]:
+    return [it for it in fields if not it.apart]
+
+
+def _apart(table: Table) -> list[Field]:
+    return [it for it in table.by_number("InferenceContext") if it.apart]
+
+
+def apart_members(table: Table) -> str:
+    """Members of the class Serving; the histogram it has anyway."""
+    fields = _apart(table)
+    kinds = {
+        "cdef str ": ("text",),
+        "cdef int32_t ": ("count",),
+        "cdef int64_t ": ("ordinal",),
+        "cdef float ": ("measure", "ratio"),
+    }
+    lines: list[str] = []
+    for start, kind_names in kinds.items():
+        names = ", ".join(it.name for it in fields if it.kind_name in kind_names)
+        lines += _wrapped(start, names)
+    return "\n".join(lines) + "\n"
 
 
 def text_members(table: Table) -> str:
     """Members of the class Extras."""
-    names = [it.name for it in table.settable("text")]
+    names = [it.name for it in _near(table.settable("text"))]
     has_any = "".join(f"        or self.{name}\n" for name in names[1:])
     sizes = "".join(
         f"    if self.{name} is not None:\n        size += utf8_size(self.{name})\n"
@@ -56,11 +89,11 @@ def text_members(table: Table) -> str:
 
 def span_fields(table: Table) -> str:
     """Members and setters of the class Span."""
-    counts = ", ".join(it.name for it in table.settable("count"))
-    measures = ", ".join(it.name for it in table.measures)
+    counts = ", ".join(it.name for it in _near(table.settable("count")))
+    measures = ", ".join(it.name for it in _near(table.measures))
     lines = [*_wrapped("cdef int32_t ", counts), *_wrapped("cdef float ", measures)]
     for method in table.methods:
-        lines += ["", f"def {method.name}({_parameters(method, annotations=False)}):"]
+        lines += ["", *_definition(method)]
         for it in method.fields:
             body = _setter_body(it)
             if not method.is_single:
@@ -70,27 +103,50 @@ def span_fields(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _definition(method: Method) -> list[str]:
+    parameters = _parameters(method, annotations=False)
+    line = f"def {method.name}({parameters}):"
+    if len(line) <= WIDTH - 4:
+        return [line]
+    wrapped = textwrap.wrap(f"{parameters},", WIDTH - 8, break_long_words=False)
+    return [f"def {method.name}(", *(f"    {part}" for part in wrapped), "):"]
+
+
 def _wrapped(start: str, names: str) -> list[str]:
     return [f"{start}{line.rstrip(',')}" for line in textwrap.wrap(names, WIDTH - len(start) - 8)]
 
 
 def _setter_body(it: Field) -> list[str]:
     parameter = it.method[1]
+    if it.kind_name == "intervals":
+        return [f'    self.put_intervals("{it.name}", {parameter}, HAS_{it.constant})']
     if it.kind_name == "text":
+        if it.apart:
+            stored = [
+                f"        self.serving().{it.name} = text",
+                f"        self.set_present(HAS_{it.constant}, bool(text))",
+            ]
+        else:
+            stored = [f"        self.more().{it.name} = text"]
         return [
             f'    text = self.cleaned_text("{it.name}", {parameter})',
             "    if text is not None:",
-            f"        self.more().{it.name} = text",
+            *stored,
         ]
     return _put(it, "self", parameter)
 
 
+def _holder(it: Field, span: str) -> str:
+    return f"{span}.serving()" if it.apart else span
+
+
 def _put(it: Field, span: str, value: str) -> list[str]:
-    arguments = [f'"{it.name}"', value, f"&{span}.{it.name}"]
-    if it.kind_name != "count":
+    arguments = [f'"{it.name}"', value, f"&{_holder(it, span)}.{it.name}"]
+    if it.kind_name in ("measure", "ratio"):
         arguments.append(it.kind.upper)
     arguments.append(f"HAS_{it.constant}")
-    method = "put_count" if it.kind_name == "count" else "put_measure"
+    methods = {"count": "put_count", "ordinal": "put_ordinal"}
+    method = methods.get(it.kind_name, "put_measure")
     line = f"    {span}.{method}({', '.join(arguments)})"
     if len(line) <= WIDTH - 8:
         return [line]
@@ -101,27 +157,25 @@ def noop_setters(table: Table) -> str:
     """Setters of the class NoopSpan."""
     lines = []
     for method in table.methods:
-        parameters = _parameters(method, annotations=False)
-        lines += [f"def {method.name}({parameters}):", "    pass", ""]
+        lines += [*_definition(method), "    pass", ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
 def recorder_fields(table: Table) -> str:
     """What the encoder, `start_span` and `record_batch` know of the fields."""
-    numbers = _numbers(table)
-    if len(numbers) > MAX_PRESENCE_BITS:
-        raise TableError(f"a span has room for {MAX_PRESENCE_BITS} numbers, got {len(numbers)}")
+    numbers = table.numbers
+    constants = {it.name: it.constant for it in table.settable()}
     lines = ["cdef enum:"]
-    lines += [f"    HAS_{it.constant} = {1 << bit}" for bit, it in enumerate(numbers)]
-    sizes = {"count": 5, "text": 3}  # a varint of 31 bits, a length of at most 21; else a float
-    largest = sum(len(it.tag) + sizes.get(it.kind_name, 4) for it in table.settable())
+    lines += [f"    HAS_{constants[name]} = {bit}" for name, bit in _presence_bits(table).items()]
     lines += ["", "cdef enum:"]
     lines += [f"    {it.name.upper()}_TAG = {it.tag_number:#06x}" for it in table.tagged_by_name]
     lines += [
         "",
         "cdef enum:",
         f"    MAX_COLUMNS = {len(numbers) + 2}  # with start_ns and duration_ns",
-        f"    FIELDS_BYTES = {largest}  # of all fields, but for the letters of texts",
+        f"    FIELDS_BYTES = {_room(_near(table.settable()))}"
+        "  # of all fields, but for the letters of texts",
+        f"    APART_BYTES = {_room(_apart(table))}  # of those that are apart, in the same way",
         "",
         "",
         *_encoder(table),
@@ -132,58 +186,110 @@ def recorder_fields(table: Table) -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
+def _room(fields: list[Field]) -> int:
+    # A varint of 31 bits, of 63, a length of at most 21; else a float.
+    sizes = {"count": 5, "ordinal": 9, "text": 3, "intervals": 3}
+    return sum(len(it.tag) + sizes.get(it.kind_name, 4) for it in fields)
+
+
+def _presence_bits(table: Table) -> dict[str, int]:
+    """A bit for each number, and for each other field that is apart."""
+    others = [it for it in _apart(table) if it.kind_name in ("text", "intervals")]
+    flagged = [*table.numbers, *others]
+    if len(flagged) > MAX_PRESENCE_BITS:
+        raise TableError(f"a span has room for {MAX_PRESENCE_BITS} numbers, got {len(flagged)}")
+    return {it.name: 1 << bit for bit, it in enumerate(flagged)}
+
+
 def _encoder(table: Table) -> list[str]:
-    lines = [
+    fields = [it for it in table.by_number("InferenceContext") if it.is_set_by_users]
+    runs = [list(run) for _, run in groupby(fields, key=lambda it: it.apart)]
+    lines: list[str] = []
+    body: list[str] = []
+    for run in runs:
+        if run[0].apart:
+            name, flags = f"put_apart_from_{run[0].number}", f"APART_FROM_{run[0].number}"
+            bits = sum(_presence_bits(table)[it.name] for it in run)
+            lines += ["cdef enum:", f"    {flags} = {bits}", "", "", *_apart_encoder(name, run)]
+            body.append(f"    if present & {flags}:")
+            body.append(f"        p = {name}(p, span.extras.serving, present)")
+        else:
+            body += _near_encoder(run)
+    return [
+        *lines,
         "cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:",
         '    """Write the fields of InferenceContext but for the model\'s name."""',
         "    cdef uint32_t present = span.present",
+        *body,
+        "    return p",
+        "",
+        "",
     ]
-    for it in table.by_number("InferenceContext"):
-        if not it.is_set_by_users:
-            continue
+
+
+def _apart_encoder(name: str, fields: list[Field]) -> list[str]:
+    lines = [f"cdef uint8_t* {name}(uint8_t* p, Serving serving, uint32_t present) except NULL:"]
+    for it in fields:
+        lines.append(f"    if present & HAS_{it.constant}:")
+        lines += _written(it, "serving", "        ")
+    return [*lines, "    return p", "", ""]
+
+
+def _near_encoder(fields: list[Field]) -> list[str]:
+    lines = []
+    was_text = False
+    for it in fields:
         if it.kind_name == "text":
-            lines.append(f"    if span.extras is not None and span.extras.{it.name}:")
-            function, value = "put_text", f"span.extras.{it.name}"
+            # One look for texts in a row: what a span without texts pays.
+            lines += [] if was_text else ["    if span.extras is not None:"]
+            lines.append(f"        if span.extras.{it.name}:")
+            lines += _written(it, "span.extras", "            ")
         else:
             lines.append(f"    if present & HAS_{it.constant}:")
-            function = "wire_uint" if it.kind_name == "count" else "put_measure"
-            value = f"span.{it.name}"
-        *first, last = it.tag
-        lines += [f"        p[{place}] = 0x{byte:02X}" for place, byte in enumerate(first)]
-        start = f"p + {len(first)}" if first else "p"
-        lines.append(f"        p = {function}({start}, 0x{last:02X}, {value})")
-    return [*lines, "    return p", "", ""]
+            lines += _written(it, "span", "        ")
+        was_text = it.kind_name == "text"
+    return lines
+
+
+def _written(it: Field, holder: str, indent: str) -> list[str]:
+    functions = {
+        "text": "put_text",
+        "count": "wire_uint",
+        "ordinal": "wire_uint",
+        "intervals": "infertrace_put_intervals",
+    }
+    value = f"{holder}.{it.name}"
+    if it.kind_name == "intervals":
+        value = f"&{value}"
+    *first, last = it.tag
+    lines = [f"{indent}p[{place}] = 0x{byte:02X}" for place, byte in enumerate(first)]
+    start = f"p + {len(first)}" if first else "p"
+    function = functions.get(it.kind_name, "put_measure")
+    return [*lines, f"{indent}p = {function}({start}, 0x{last:02X}, {value})"]
 
 
 def _columns(table: Table) -> list[str]:
     lines = [
         "cdef int bind(Span span, str name, Column* column) except -1:",
         '    """Let a column fill its field of `span`."""',
-        "    column.real = True",
         "    column.upper = FLOAT32_MAX",
     ]
+    forms = {"count": "COLUMN_COUNTS", "ordinal": "COLUMN_ORDINALS"}
     condition = "if"
-    for it in table.measures:
+    for it in table.numbers:
         lines += [
             f'    {condition} name == "{it.name}":',
-            f"        column.field = &span.{it.name}",
+            f"        column.field = &{_holder(it, 'span')}.{it.name}",
             f"        column.presence = HAS_{it.constant}",
+            f"        column.form = {forms.get(it.kind_name, 'COLUMN_MEASURES')}",
         ]
         if it.kind_name == "ratio":
             lines.append(f"        column.upper = {it.kind.upper}")
         condition = "elif"
-    lines += ["    else:", "        column.real = False"]
-    condition = "if"
-    for it in table.settable("count"):
-        lines += [
-            f'        {condition} name == "{it.name}":',
-            f"            column.field = &span.{it.name}",
-            f"            column.presence = HAS_{it.constant}",
-        ]
-        condition = "elif"
     lines += [
-        "        else:",
-        "            column.field, column.presence = NULL, 0  # start_ns, duration_ns",
+        "    else:",
+        "        column.field, column.presence = NULL, 0  # start_ns, duration_ns",
+        "        column.form = COLUMN_ORDINALS",
         "    return 0",
         "",
         "",
@@ -225,10 +331,10 @@ def _keywords(table: Table) -> list[str]:
         "            continue",
     ]
     condition = "if"
-    for it in [*_numbers(table), *table.settable("text")]:
+    for it in [*table.numbers, *table.settable("text", "intervals")]:
         lines.append(f"        {condition} keyword == KEYWORD_{it.name.upper()}:")
         condition = "elif"
-        if it.kind_name == "text":
+        if it.kind_name in ("text", "intervals"):
             name, parameter = it.method
             is_single = next(m for m in table.methods if m.name == name).is_single
             argument = "<object>value" if is_single else f"{parameter}=<object>value"

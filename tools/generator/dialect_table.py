@@ -35,6 +35,7 @@ COMPILED_FORMS = (
     "share",
     "event",
     "scope",
+    "intervals",
 )
 OTHER_FORMS = ("duration", "instant", "json", "event_since")
 USUAL_FORMS = {
@@ -44,6 +45,8 @@ USUAL_FORMS = {
     "ratio": "ratio",
     "reading": "reading",
     "size": "size",
+    "ordinal": "size",
+    "intervals": "intervals",
 }
 SOURCE_KEYS = {"key", "event", "scope", "as", "is", "since", "of", "path"}
 
@@ -215,7 +218,8 @@ def dialect_header(targets: Sequence[Target]) -> str:
         "} context_field;",
         "",
         "enum {",
-        "    KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE",
+        "    KIND_OF_TEXT, KIND_OF_COUNT, KIND_OF_MEASURE, KIND_OF_READING, KIND_OF_SIZE,",
+        "    KIND_OF_INTERVALS",
         "};",
         "",
     ]
@@ -226,6 +230,8 @@ def dialect_header(targets: Sequence[Target]) -> str:
         "ratio": "MEASURE",
         "reading": "READING",
         "size": "SIZE",
+        "ordinal": "SIZE",
+        "intervals": "INTERVALS",
     }
     for message, constant in (("InferenceContext", "INFERENCE"), ("ResourceMetrics", "RESOURCE")):
         lines.append(f"/* {message}, by number. */")

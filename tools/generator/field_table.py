@@ -54,6 +54,18 @@ KINDS: Mapping[str, Kind] = {
         "float", FIXED32, "float32", "FLOAT", "float", "FLOAT32_MAX", "0 or more", True, sample=0.5
     ),
     "ratio": Kind("float", FIXED32, "float32", "FLOAT", "float", "1.0", "0 to 1", True, sample=0.5),
+    "ordinal": Kind(
+        "int64", VARINT, "int64", "INT64", "int", "INT64_MAX", "0 or more", True, sample="7"
+    ),
+    "intervals": Kind(
+        "TokenIntervals",
+        BYTES,
+        "intervals",
+        "INTERVALS",
+        "Sequence[int]",
+        values="the bucket of the first count, and the counts",
+        sample={"offset": 160, "counts": [3, 1]},
+    ),
     "reading": Kind("double", FIXED64, "float64", "DOUBLE", "float", is_optional=True, sample=0.5),
     "size": Kind("int64", VARINT, "int64", "INT64", "int", is_optional=True, sample="7"),
     "total": Kind("uint32", VARINT, "int64", "TOTAL", sample=7),
@@ -69,7 +81,9 @@ KINDS: Mapping[str, Kind] = {
     **{message: Kind(message, BYTES, "") for message in MESSAGES[1:]},
 }
 # The kinds that a span's setters can set.
-SETTABLE = ("text", "count", "measure", "ratio")
+SETTABLE = ("text", "count", "measure", "ratio", "ordinal", "intervals")
+# Those of them that no span has room for.
+ALWAYS_APART = ("ordinal", "intervals")
 # Keywords of start_span, record and record_batch that are neither fields nor columns.
 OTHER_KEYWORDS = ("parent", "start_ns", "duration_ns")
 # Methods of a span that the table does not make.
@@ -89,6 +103,8 @@ class Field:
     description: str = ""
     shown: str = ""
     setter: str = ""
+    apart: bool = False
+    """Whether a span has memory for it only once it is set."""
     column: str = ""
     answer: str = ""
     required: bool = False
@@ -196,8 +212,14 @@ class Table:
 
     @property
     def keywords(self) -> list[Field]:
-        """The fields that are keywords of start_span(): texts, counts, then measures."""
-        return [*self.settable("text"), *self.settable("count"), *self.measures]
+        """The fields that are keywords of start_span(): texts, then numbers."""
+        return [*self.settable("text"), *self.numbers, *self.settable("intervals")]
+
+    @property
+    def numbers(self) -> list[Field]:
+        """Those that are one number: counts, measures, ordinals; those that are apart last."""
+        found = [*self.settable("count"), *self.measures, *self.settable("ordinal")]
+        return sorted(found, key=lambda it: it.apart)
 
     @property
     def measures(self) -> list[Field]:
@@ -283,5 +305,9 @@ def _field(message: str, name: str, declared: Mapping[str, Any]) -> Field:
     if made.is_set_by_users:
         if made.kind_name not in SETTABLE:
             raise TableError(f"{where}: kind: expected one of {', '.join(SETTABLE)}")
+        if made.kind_name in ALWAYS_APART and not made.apart:
+            raise TableError(f"{where}: apart: expected true for the kind {made.kind_name}")
         _ = made.method
+    elif made.apart:
+        raise TableError(f"{where}: apart: expected only where a span has a setter")
     return made

@@ -12,7 +12,11 @@ Generated from proto/fields.toml by tools/generate.py, which is where to change 
 from __future__ import annotations
 
 '''
-UPPER_VALUES = {"INT32_MAX": "2**31 - 1", "FLOAT32_MAX": "3.4028234663852886e38"}
+UPPER_VALUES = {
+    "INT32_MAX": "2**31 - 1",
+    "INT64_MAX": "2**63 - 1",
+    "FLOAT32_MAX": "3.4028234663852886e38",
+}
 
 
 def field_names(table: Table) -> str:
@@ -23,6 +27,8 @@ def field_names(table: Table) -> str:
         + "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Final\n\n"
         + _names("TEXT_FIELDS", table.settable("text"))
         + _names("COUNT_FIELDS", table.settable("count"))
+        + _names("ORDINAL_FIELDS", table.settable("ordinal"))
+        + _names("INTERVALS_FIELDS", table.settable("intervals"))
         + f"MEASURE_FIELDS: Final = {{\n{uppers}}}\n"
         + '"""Each with its largest value."""\n'
     )
@@ -56,6 +62,7 @@ def span_setters(table: Table) -> str:
     """The Protocol of the setters, and the keywords with their types."""
     lines = [
         HEADER.format(purpose="The setters of a span and the keywords of a tracer, with types.")
+        + "from collections.abc import Sequence\n"
         + "from typing import Any, Final, Protocol, TypedDict\n\n",
         "class FieldSetters(Protocol):",
         '    """One setter for each field, or for some that belong together."""',
@@ -71,7 +78,7 @@ def span_setters(table: Table) -> str:
     lines += [f"    {it.name}: {it.kind.python} | None" for it in table.keywords]
     lines += ["", "", "class SpanColumns(TypedDict, total=False):"]
     lines += ['    """Columns of numbers as keywords; None leaves one out."""', ""]
-    lines += [f"    {it.name}: Any" for it in table.keywords if it.kind_name != "text"]
+    lines += [f"    {it.name}: Any" for it in table.numbers]
     lines += ["", "", "SETTERS: Final = {"]
     lines += [f'    "{it.name}": {it.method!r},' for it in table.keywords]
     lines += ["}", '"""By field, the method of a span that sets it, and its parameter."""']
@@ -82,7 +89,7 @@ def pure_fields(table: Table) -> str:
     """The setters of the pure backend, and the tables of its encoder."""
     lines = [
         HEADER.format(purpose="The fields of the pure backend's spans: setters and tables.")
-        + "from collections.abc import Callable, Mapping\n"
+        + "from collections.abc import Callable, Mapping, Sequence\n"
         + "from typing import TYPE_CHECKING, Any, Final\n\n"
         + "Setter = Callable[[Any, Any], None]\n\n",
         "class FieldSetters:",
@@ -95,6 +102,8 @@ def pure_fields(table: Table) -> str:
         "        def _set_text(self, field: str, value: object) -> None: ...",
         "        def _set_count(self, field: str, value: object) -> None: ...",
         "        def _set_measure(self, field: str, value: object, upper: float) -> None: ...",
+        "        def _set_ordinal(self, field: str, value: object) -> None: ...",
+        "        def _set_intervals(self, field: str, value: object) -> None: ...",
     ]
     for method in table.methods:
         lines += ["", f"    def {method.name}({_parameters(method)}) -> None:"]
@@ -120,8 +129,13 @@ def pure_fields(table: Table) -> str:
     lines += ["", "INFERENCE_FIELDS: Final = ("]
     for it in table.by_number("InferenceContext"):
         if it.is_set_by_users:
-            lines.append(f'    ("{it.name}", {it.tag!r}, {it.kind.python}),')
-    lines += [")", '"""Name, tag and type, in the order of the numbers."""', ""]
+            kind = "bytes" if it.kind_name == "intervals" else it.kind.python
+            lines.append(f'    ("{it.name}", {it.tag!r}, {kind}),')
+    lines += [
+        ")",
+        '"""Name, tag and type (bytes: a message), in the order of the numbers."""',
+        "",
+    ]
     lines += ["RESOURCE_FIELDS: Final = ("]
     for it in table.by_number("ResourceMetrics"):
         if it.name != "sample_age_ms":  # comes with the span
@@ -132,8 +146,8 @@ def pure_fields(table: Table) -> str:
 
 def _pure_body(it: Field) -> list[str]:
     parameter = it.method[1]
-    if it.kind_name == "text":
-        return [f'        self._set_text("{it.name}", {parameter})']
+    if it.kind_name in ("text", "ordinal", "intervals"):
+        return [f'        self._set_{it.kind_name}("{it.name}", {parameter})']
     if it.kind_name == "count":
         kind, lowest, upper, rest = "int", "0", UPPER_VALUES["INT32_MAX"], "_set_count"
         arguments = f'"{it.name}", {parameter}'

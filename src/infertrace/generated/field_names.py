@@ -15,6 +15,7 @@ TEXT_FIELDS: Final = (
     "pipeline_stage",
     "request_id",
     "finish_reason",
+    "engine",
 )
 COUNT_FIELDS: Final = (
     "batch_size",
@@ -23,7 +24,17 @@ COUNT_FIELDS: Final = (
     "queue_depth",
     "cached_input_tokens",
     "reasoning_output_tokens",
+    "preemption_count",
+    "step_count",
+    "prefill_tokens",
+    "decode_tokens",
 )
+ORDINAL_FIELDS: Final = (
+    "step_index",
+    "first_step",
+    "last_step",
+)
+INTERVALS_FIELDS: Final = ("token_intervals",)
 MEASURE_FIELDS: Final = {
     "sequence_length": 3.4028234663852886e38,
     "cache_hit_rate": 1.0,
@@ -31,5 +42,8 @@ MEASURE_FIELDS: Final = {
     "batch_fill_ratio": 1.0,
     "time_to_first_token_ms": 3.4028234663852886e38,
     "inter_token_latency_ms": 3.4028234663852886e38,
+    "scheduled_after_ms": 3.4028234663852886e38,
+    "max_inter_token_latency_ms": 3.4028234663852886e38,
+    "kv_cache_usage": 1.0,
 }
 """Each with its largest value."""

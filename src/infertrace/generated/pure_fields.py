@@ -5,7 +5,7 @@ Generated from proto/fields.toml by tools/generate.py, which is where to change 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 Setter = Callable[[Any, Any], None]
@@ -22,6 +22,8 @@ class FieldSetters:
         def _set_text(self, field: str, value: object) -> None: ...
         def _set_count(self, field: str, value: object) -> None: ...
         def _set_measure(self, field: str, value: object, upper: float) -> None: ...
+        def _set_ordinal(self, field: str, value: object) -> None: ...
+        def _set_intervals(self, field: str, value: object) -> None: ...
 
     def set_model_version(self, version: str) -> None:
         self._set_text("model_version", version)
@@ -136,6 +138,85 @@ class FieldSetters:
             else:
                 self._set_count("reasoning_output_tokens", reasoning_output)
 
+    def set_request(
+        self,
+        preemption_count: int | None = None,
+        scheduled_after_ms: float | None = None,
+        max_inter_token_latency_ms: float | None = None,
+        token_intervals: Sequence[int] | None = None,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        step_count: int | None = None,
+    ) -> None:
+        if preemption_count is not None:
+            if (
+                type(preemption_count) is int
+                and 0 <= preemption_count <= 2**31 - 1
+                and not self._ended
+            ):
+                self._fields["preemption_count"] = preemption_count
+            else:
+                self._set_count("preemption_count", preemption_count)
+        if scheduled_after_ms is not None:
+            if (
+                type(scheduled_after_ms) is float
+                and 0.0 <= scheduled_after_ms <= 3.4028234663852886e38
+                and not self._ended
+            ):
+                self._fields["scheduled_after_ms"] = scheduled_after_ms
+            else:
+                self._set_measure("scheduled_after_ms", scheduled_after_ms, 3.4028234663852886e38)
+        if max_inter_token_latency_ms is not None:
+            if (
+                type(max_inter_token_latency_ms) is float
+                and 0.0 <= max_inter_token_latency_ms <= 3.4028234663852886e38
+                and not self._ended
+            ):
+                self._fields["max_inter_token_latency_ms"] = max_inter_token_latency_ms
+            else:
+                self._set_measure(
+                    "max_inter_token_latency_ms", max_inter_token_latency_ms, 3.4028234663852886e38
+                )
+        if token_intervals is not None:
+            self._set_intervals("token_intervals", token_intervals)
+        if first_step is not None:
+            self._set_ordinal("first_step", first_step)
+        if last_step is not None:
+            self._set_ordinal("last_step", last_step)
+        if step_count is not None:
+            if type(step_count) is int and 0 <= step_count <= 2**31 - 1 and not self._ended:
+                self._fields["step_count"] = step_count
+            else:
+                self._set_count("step_count", step_count)
+
+    def set_engine(self, engine: str) -> None:
+        self._set_text("engine", engine)
+
+    def set_step(
+        self,
+        index: int | None = None,
+        prefill_tokens: int | None = None,
+        decode_tokens: int | None = None,
+        kv_cache_usage: float | None = None,
+    ) -> None:
+        if index is not None:
+            self._set_ordinal("step_index", index)
+        if prefill_tokens is not None:
+            if type(prefill_tokens) is int and 0 <= prefill_tokens <= 2**31 - 1 and not self._ended:
+                self._fields["prefill_tokens"] = prefill_tokens
+            else:
+                self._set_count("prefill_tokens", prefill_tokens)
+        if decode_tokens is not None:
+            if type(decode_tokens) is int and 0 <= decode_tokens <= 2**31 - 1 and not self._ended:
+                self._fields["decode_tokens"] = decode_tokens
+            else:
+                self._set_count("decode_tokens", decode_tokens)
+        if kv_cache_usage is not None:
+            if type(kv_cache_usage) is float and 0.0 <= kv_cache_usage <= 1.0 and not self._ended:
+                self._fields["kv_cache_usage"] = kv_cache_usage
+            else:
+                self._set_measure("kv_cache_usage", kv_cache_usage, 1.0)
+
 
 class NoopFieldSetters:
     """What a span that records nothing is derived from."""
@@ -161,6 +242,24 @@ class NoopFieldSetters:
     def set_token_details(
         self, cached_input: int | None = None, reasoning_output: int | None = None
     ) -> None: ...
+    def set_request(
+        self,
+        preemption_count: int | None = None,
+        scheduled_after_ms: float | None = None,
+        max_inter_token_latency_ms: float | None = None,
+        token_intervals: Sequence[int] | None = None,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        step_count: int | None = None,
+    ) -> None: ...
+    def set_engine(self, engine: str) -> None: ...
+    def set_step(
+        self,
+        index: int | None = None,
+        prefill_tokens: int | None = None,
+        decode_tokens: int | None = None,
+        kv_cache_usage: float | None = None,
+    ) -> None: ...
 
 
 FIELD_SETTERS: Final[Mapping[str, Setter]] = {
@@ -169,6 +268,7 @@ FIELD_SETTERS: Final[Mapping[str, Setter]] = {
     "pipeline_stage": FieldSetters.set_pipeline_stage,
     "request_id": FieldSetters.set_request_id,
     "finish_reason": FieldSetters.set_finish_reason,
+    "engine": FieldSetters.set_engine,
     "batch_size": FieldSetters.set_batch_size,
     "input_tokens": FieldSetters.set_tokens,
     "output_tokens": lambda span, value: span.set_tokens(output=value),
@@ -181,6 +281,19 @@ FIELD_SETTERS: Final[Mapping[str, Setter]] = {
     "batch_fill_ratio": FieldSetters.set_batch_fill_ratio,
     "time_to_first_token_ms": FieldSetters.set_streaming,
     "inter_token_latency_ms": lambda span, value: span.set_streaming(inter_token_latency_ms=value),
+    "preemption_count": FieldSetters.set_request,
+    "step_count": lambda span, value: span.set_request(step_count=value),
+    "prefill_tokens": lambda span, value: span.set_step(prefill_tokens=value),
+    "decode_tokens": lambda span, value: span.set_step(decode_tokens=value),
+    "scheduled_after_ms": lambda span, value: span.set_request(scheduled_after_ms=value),
+    "max_inter_token_latency_ms": lambda span, value: span.set_request(
+        max_inter_token_latency_ms=value
+    ),
+    "kv_cache_usage": lambda span, value: span.set_step(kv_cache_usage=value),
+    "step_index": FieldSetters.set_step,
+    "first_step": lambda span, value: span.set_request(first_step=value),
+    "last_step": lambda span, value: span.set_request(last_step=value),
+    "token_intervals": lambda span, value: span.set_request(token_intervals=value),
 }
 
 TRACE_ID_TAG: Final = b"\n"
@@ -230,8 +343,20 @@ INFERENCE_FIELDS: Final = (
     ("finish_reason", b"\x82\x01", str),
     ("cached_input_tokens", b"\x88\x01", int),
     ("reasoning_output_tokens", b"\x90\x01", int),
+    ("preemption_count", b"\x98\x01", int),
+    ("scheduled_after_ms", b"\xa5\x01", float),
+    ("max_inter_token_latency_ms", b"\xad\x01", float),
+    ("token_intervals", b"\xb2\x01", bytes),
+    ("engine", b"\xba\x01", str),
+    ("step_index", b"\xc0\x01", int),
+    ("first_step", b"\xc8\x01", int),
+    ("last_step", b"\xd0\x01", int),
+    ("step_count", b"\xd8\x01", int),
+    ("prefill_tokens", b"\xe0\x01", int),
+    ("decode_tokens", b"\xe8\x01", int),
+    ("kv_cache_usage", b"\xf5\x01", float),
 )
-"""Name, tag and type, in the order of the numbers."""
+"""Name, tag and type (bytes: a message), in the order of the numbers."""
 
 RESOURCE_FIELDS: Final = (
     ("gpu_utilization_percent", b"\t", float),

@@ -178,8 +178,16 @@ class Link(_message.Message):
     flags: int
     def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ..., trace_state: _Optional[str] = ..., dropped_attributes_count: _Optional[int] = ..., flags: _Optional[int] = ...) -> None: ...
 
+class TokenIntervals(_message.Message):
+    __slots__ = ("offset", "counts")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, offset: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class InferenceContext(_message.Message):
-    __slots__ = ("model_name", "model_version", "batch_size", "input_tokens", "output_tokens", "framework", "sequence_length", "cache_hit_rate", "pipeline_stage", "queue_depth", "queue_wait_time_ms", "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "request_id", "finish_reason", "cached_input_tokens", "reasoning_output_tokens")
+    __slots__ = ("model_name", "model_version", "batch_size", "input_tokens", "output_tokens", "framework", "sequence_length", "cache_hit_rate", "pipeline_stage", "queue_depth", "queue_wait_time_ms", "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "request_id", "finish_reason", "cached_input_tokens", "reasoning_output_tokens", "preemption_count", "scheduled_after_ms", "max_inter_token_latency_ms", "token_intervals", "engine", "step_index", "first_step", "last_step", "step_count", "prefill_tokens", "decode_tokens", "kv_cache_usage")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +206,18 @@ class InferenceContext(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     CACHED_INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     REASONING_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_INTER_TOKEN_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_INTERVALS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    STEP_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_USAGE_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     batch_size: int
@@ -216,7 +236,19 @@ class InferenceContext(_message.Message):
     finish_reason: str
     cached_input_tokens: int
     reasoning_output_tokens: int
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., batch_size: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., framework: _Optional[str] = ..., sequence_length: _Optional[float] = ..., cache_hit_rate: _Optional[float] = ..., pipeline_stage: _Optional[str] = ..., queue_depth: _Optional[int] = ..., queue_wait_time_ms: _Optional[float] = ..., batch_fill_ratio: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., inter_token_latency_ms: _Optional[float] = ..., request_id: _Optional[str] = ..., finish_reason: _Optional[str] = ..., cached_input_tokens: _Optional[int] = ..., reasoning_output_tokens: _Optional[int] = ...) -> None: ...
+    preemption_count: int
+    scheduled_after_ms: float
+    max_inter_token_latency_ms: float
+    token_intervals: TokenIntervals
+    engine: str
+    step_index: int
+    first_step: int
+    last_step: int
+    step_count: int
+    prefill_tokens: int
+    decode_tokens: int
+    kv_cache_usage: float
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., batch_size: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., framework: _Optional[str] = ..., sequence_length: _Optional[float] = ..., cache_hit_rate: _Optional[float] = ..., pipeline_stage: _Optional[str] = ..., queue_depth: _Optional[int] = ..., queue_wait_time_ms: _Optional[float] = ..., batch_fill_ratio: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., inter_token_latency_ms: _Optional[float] = ..., request_id: _Optional[str] = ..., finish_reason: _Optional[str] = ..., cached_input_tokens: _Optional[int] = ..., reasoning_output_tokens: _Optional[int] = ..., preemption_count: _Optional[int] = ..., scheduled_after_ms: _Optional[float] = ..., max_inter_token_latency_ms: _Optional[float] = ..., token_intervals: _Optional[_Union[TokenIntervals, _Mapping]] = ..., engine: _Optional[str] = ..., step_index: _Optional[int] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., step_count: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., kv_cache_usage: _Optional[float] = ...) -> None: ...
 
 class ResourceMetrics(_message.Message):
     __slots__ = ("gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_memory_total_bytes", "gpu_device_id", "cpu_utilization_percent", "memory_heap_bytes", "sample_age_ms", "gpu_power_watts", "gpu_temperature_celsius")

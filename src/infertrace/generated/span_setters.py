@@ -5,6 +5,7 @@ Generated from proto/fields.toml by tools/generate.py, which is where to change 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypedDict
 
 
@@ -56,6 +57,30 @@ class FieldSetters(Protocol):
     ) -> None:
         """Of the tokens: those read that a cache had, and those generated that were reasoning."""
 
+    def set_request(
+        self,
+        preemption_count: int | None = None,
+        scheduled_after_ms: float | None = None,
+        max_inter_token_latency_ms: float | None = None,
+        token_intervals: Sequence[int] | None = None,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        step_count: int | None = None,
+    ) -> None:
+        """What a request met: preemptions, when work on it began, its tokens' intervals, its steps."""
+
+    def set_engine(self, engine: str) -> None:
+        """Which engine of the process ran the step or the request."""
+
+    def set_step(
+        self,
+        index: int | None = None,
+        prefill_tokens: int | None = None,
+        decode_tokens: int | None = None,
+        kv_cache_usage: float | None = None,
+    ) -> None:
+        """What a step did: its index, the tokens it read and generated, the KV cache (0 to 1) after it."""
+
 
 class SpanFields(TypedDict, total=False):
     """Fields as keywords; None leaves one out."""
@@ -65,6 +90,7 @@ class SpanFields(TypedDict, total=False):
     pipeline_stage: str | None
     request_id: str | None
     finish_reason: str | None
+    engine: str | None
     batch_size: int | None
     input_tokens: int | None
     output_tokens: int | None
@@ -77,6 +103,17 @@ class SpanFields(TypedDict, total=False):
     batch_fill_ratio: float | None
     time_to_first_token_ms: float | None
     inter_token_latency_ms: float | None
+    preemption_count: int | None
+    step_count: int | None
+    prefill_tokens: int | None
+    decode_tokens: int | None
+    scheduled_after_ms: float | None
+    max_inter_token_latency_ms: float | None
+    kv_cache_usage: float | None
+    step_index: int | None
+    first_step: int | None
+    last_step: int | None
+    token_intervals: Sequence[int] | None
 
 
 class SpanColumns(TypedDict, total=False):
@@ -94,6 +131,16 @@ class SpanColumns(TypedDict, total=False):
     batch_fill_ratio: Any
     time_to_first_token_ms: Any
     inter_token_latency_ms: Any
+    preemption_count: Any
+    step_count: Any
+    prefill_tokens: Any
+    decode_tokens: Any
+    scheduled_after_ms: Any
+    max_inter_token_latency_ms: Any
+    kv_cache_usage: Any
+    step_index: Any
+    first_step: Any
+    last_step: Any
 
 
 SETTERS: Final = {
@@ -102,6 +149,7 @@ SETTERS: Final = {
     "pipeline_stage": ("set_pipeline_stage", "stage"),
     "request_id": ("set_request_id", "request_id"),
     "finish_reason": ("set_finish_reason", "reason"),
+    "engine": ("set_engine", "engine"),
     "batch_size": ("set_batch_size", "size"),
     "input_tokens": ("set_tokens", "input"),
     "output_tokens": ("set_tokens", "output"),
@@ -114,5 +162,16 @@ SETTERS: Final = {
     "batch_fill_ratio": ("set_batch_fill_ratio", "ratio"),
     "time_to_first_token_ms": ("set_streaming", "time_to_first_token_ms"),
     "inter_token_latency_ms": ("set_streaming", "inter_token_latency_ms"),
+    "preemption_count": ("set_request", "preemption_count"),
+    "step_count": ("set_request", "step_count"),
+    "prefill_tokens": ("set_step", "prefill_tokens"),
+    "decode_tokens": ("set_step", "decode_tokens"),
+    "scheduled_after_ms": ("set_request", "scheduled_after_ms"),
+    "max_inter_token_latency_ms": ("set_request", "max_inter_token_latency_ms"),
+    "kv_cache_usage": ("set_step", "kv_cache_usage"),
+    "step_index": ("set_step", "index"),
+    "first_step": ("set_request", "first_step"),
+    "last_step": ("set_request", "last_step"),
+    "token_intervals": ("set_request", "token_intervals"),
 }
 """By field, the method of a span that sets it, and its parameter."""

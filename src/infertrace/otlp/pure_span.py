@@ -24,6 +24,7 @@ from infertrace.otlp.pure_any_value import (
     text_key_value,
 )
 from infertrace.otlp.pure_reader import Value, fields
+from infertrace.wire import token_intervals
 from infertrace.wire.protobuf import (
     FIXED32,
     FIXED64,
@@ -38,7 +39,12 @@ Row = tuple[str, str, str, bytes]
 """Of a row of the table: source, form, key, entry."""
 
 _DOUBLE: Final = struct.Struct("<d").pack
-_WIRE_TYPES: Final = {"TEXT": LENGTH_DELIMITED, "FLOAT": FIXED32, "DOUBLE": FIXED64}
+_WIRE_TYPES: Final = {
+    "TEXT": LENGTH_DELIMITED,
+    "INTERVALS": LENGTH_DELIMITED,
+    "FLOAT": FIXED32,
+    "DOUBLE": FIXED64,
+}
 _PARENT_IS_REMOTE: Final = 0x300  # it is known, and so it is
 # Milliseconds that are a time; larger ones are no delay of a request.
 _MAX_DELAY_MS: Final = 1e12
@@ -138,6 +144,8 @@ class Span:
                 continue
             if read == "TEXT":
                 self._set_text(name, text(value))
+            elif read == "INTERVALS":
+                self._set(name, octets(value))
             elif read == "FLOAT":
                 (real,) = struct.unpack("<f", number(value).to_bytes(4, "little"))
                 self._set(name, real)
@@ -280,6 +288,10 @@ class Span:
             if form == "LIST":
                 texts = (delimited(b"\x0a", part) for part in value.split(b","))
                 return delimited(b"\x2a", b"".join(delimited(b"\x0a", it) for it in texts))
+            if form == "INTERVALS":
+                offset, counts = token_intervals.decode(value)
+                numbers = (delimited(b"\x0a", b"\x18" + varint(it)) for it in (offset, *counts))
+                return delimited(b"\x2a", b"".join(numbers))
             return delimited(b"\x0a", value)
         if form == "INT":
             return b"\x18" + varint(int(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS
+from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS, ORDINAL_FIELDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _INTEGERS: Final = ("i", "l", "q")
 _REALS: Final = ("f", "d")
 _TIME_BYTES: Final = 8
+_NUMBERS: Final = (*COUNT_FIELDS, *MEASURE_FIELDS, *ORDINAL_FIELDS)
 # Prefixes of the struct module that mean this machine's byte order.
 _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 
@@ -25,8 +26,8 @@ def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str,
     of another shape; the message names the column, what was expected and what it got.
     """
     for name in columns:
-        if name not in COUNT_FIELDS and name not in MEASURE_FIELDS:
-            allowed = ", ".join((*COUNT_FIELDS, *MEASURE_FIELDS))
+        if name not in _NUMBERS:
+            allowed = ", ".join(_NUMBERS)
             raise TypeError(f"record_batch: {name!r} is no column; expected one of {allowed}")
     result = {
         "start_ns": _view("start_ns", start_ns),
@@ -56,7 +57,7 @@ def _view(name: str, column: Any) -> memoryview:
     code = view.format.lstrip(_NATIVE_ORDER)
     if name in MEASURE_FIELDS:
         fits, expected = code in _REALS, "float32 or float64"
-    elif name in COUNT_FIELDS:
+    elif name in COUNT_FIELDS or name in ORDINAL_FIELDS:
         fits, expected = code in _INTEGERS, "int32 or int64"
     else:
         fits, expected = code in _INTEGERS and view.itemsize == _TIME_BYTES, "int64"

@@ -34,6 +34,7 @@ from infertrace.generated.pure_fields import (
     TAGS_TAG,
     TRACE_ID_TAG,
 )
+from infertrace.wire import token_intervals
 from infertrace.wire.protobuf import delimited, varint
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def _inference(span: Span) -> bytes:
                 out += delimited(tag, value.encode())
         elif kind is int:
             out += tag + varint(value)
+        elif kind is bytes:
+            out += delimited(tag, token_intervals.encode(value[0], value[1:]))
         else:
             out += tag + _FLOAT(value)
     return out

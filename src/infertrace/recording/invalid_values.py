@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from infertrace.limits import FLOAT32_MAX, INT32_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+from infertrace.limits import FLOAT32_MAX, INT32_MAX, INT64_MAX, MAX_ENTRIES, MAX_TEXT_BYTES
+from infertrace.wire.token_intervals import HIGHEST_BUCKET, LOWEST_BUCKET, MAX_COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from typing import Final
 
 COUNT: Final = f"an integer from 0 to {INT32_MAX}"
+ORDINAL: Final = f"an integer from 0 to {INT64_MAX}"
+INTERVALS: Final = (
+    "a sequence of integers: the bucket of the first count, and the counts, from 0 to "
+    f"{MAX_COUNT}, of buckets from {LOWEST_BUCKET} to {HIGHEST_BUCKET}"
+)
 TEXT: Final = f"a text of at most {MAX_TEXT_BYTES} bytes in UTF-8, without lone surrogates"
 KEY: Final = f"a text of 1 to {MAX_TEXT_BYTES} bytes in UTF-8, without lone surrogates"
 SCALAR: Final = f"a bool, a 64-bit integer, a finite float, or {TEXT}"

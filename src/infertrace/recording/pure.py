@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.pure import SpanBuffer
-from infertrace.generated.field_names import TEXT_FIELDS
+from infertrace.generated.field_names import INTERVALS_FIELDS, TEXT_FIELDS
 from infertrace.generated.pure_fields import FIELD_SETTERS, FieldSetters, NoopFieldSetters
 from infertrace.limits import (
     INT32_MAX,
@@ -88,6 +88,8 @@ STATUSES: Final = ("OK", "ERROR", "CANCELLED")
 _BASE_BYTES: Final = 768
 # Keys, tags and lengths around one map entry, event or link.
 _ENTRY_BYTES: Final = 48
+# Of a count of a histogram, at most.
+_COUNT_BYTES: Final = 5
 # Above this bound, `_size` encodes the span to learn its exact size, so that both backends drop
 # the same spans as `oversize`.
 _EXACT_FROM_BYTES: Final = 16 * 1024
@@ -342,6 +344,9 @@ class Span(FieldSetters):
         for name in TEXT_FIELDS:
             if name in self._fields:
                 size += _utf8(self._fields[name])
+        for name in INTERVALS_FIELDS:
+            if name in self._fields:
+                size += _COUNT_BYTES * len(self._fields[name])
         if self._tags or self._attributes:
             size += _weight(self._tags) + _weight(self._attributes)
         for _, name, attributes in self._events or ():
@@ -367,6 +372,14 @@ class Span(FieldSetters):
         else:
             allowed = invalid_values.measure(upper)
             self._set_field(field, value, *values.measure(value, upper), allowed)
+
+    def _set_ordinal(self, field: str, value: object) -> None:
+        self._set_field(field, value, *values.ordinal(value), invalid_values.ORDINAL)
+
+    def _set_intervals(self, field: str, value: object) -> None:
+        self._heavy = True
+        kept = values.intervals(value)
+        self._set_field(field, value, kept, kept is not None, invalid_values.INTERVALS)
 
     def _set_field(
         self, field: str, value: object, valid: object, as_given: bool, allowed: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
+from itertools import islice
 
 from infertrace.limits import (
     INT32_MAX,
@@ -18,6 +19,7 @@ from infertrace.limits import (
     MAX_TEXT_BYTES,
 )
 from infertrace.recording.invalid_values import ENTRIES, KEY, MAPPING, SCALAR, notice
+from infertrace.wire.token_intervals import MAX_BUCKETS, is_valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +57,27 @@ def count(value: object) -> tuple[int | None, bool]:
     if number is None or number < 0:
         return None, False
     return min(number, INT32_MAX), number <= INT32_MAX
+
+
+def ordinal(value: object) -> tuple[int | None, bool]:
+    """An integer from 0 to 2**63 - 1; anything else is left out."""
+    number = _integer(value)
+    is_one = number is not None and 0 <= number <= INT64_MAX
+    return (number, True) if is_one else (None, False)
+
+
+def intervals(value: object) -> list[int] | None:
+    """The bucket of the first count and the counts, as wire/token_intervals.py allows them."""
+    if issubclass(type(value), (str, bytes, bytearray)):
+        return None
+    try:
+        given = list(islice(iter(value), MAX_BUCKETS + 2))  # type: ignore[call-overload]
+    except Exception:  # no iterable, or one that raises
+        return None
+    numbers = [number for number in map(_integer, given) if number is not None]
+    if len(numbers) < len(given) or not numbers or not is_valid(numbers[0], numbers[1:]):
+        return None
+    return numbers
 
 
 def measure(value: object, upper: float) -> tuple[float | None, bool]:

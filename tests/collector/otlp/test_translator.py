@@ -319,6 +319,36 @@ def test_dialects(field: str, attributes: dict[str, Any], expected: Any) -> None
     assert field_of(field, span_with(**attributes)) == expected
 
 
+@pytest.mark.parametrize(
+    ("numbers", "expected", "invalid"),
+    [
+        ([160, 1, 0, 2**32 - 1], (160, [1, 0, 2**32 - 1]), 0),
+        ([-1, *[1] * 513], (-1, [1] * 513), 0),
+        ([-1, *[1] * 514], None, 1),
+        ([511, 7], (511, [7]), 0),
+        ([512, 7], None, 1),
+        ([-2, 7], None, 1),
+        ([160, -1], None, 1),
+        ([160, 2**32], None, 1),
+        ([160, 0.5], None, 1),
+        ([160, True], None, 1),
+        ([160], None, 1),
+        ([], None, 1),
+    ],
+)
+def test_a_histogram_is_an_array_of_integers(
+    numbers: list[Any], expected: Any, invalid: int
+) -> None:
+    span = span_with()
+    array = ArrayValue(values=map(scalar, numbers))
+    span.attributes.add(key="infertrace.token_intervals", value=AnyValue(array_value=array))
+    (found,) = translated(request_of(span))
+    given = found.inference.token_intervals
+    has_it = found.inference.HasField("token_intervals")
+    assert ((given.offset, list(given.counts)) if has_it else None) == expected
+    assert found.invalid_field_count == invalid
+
+
 def test_a_latency_is_not_guessed_for_a_span_without_duration() -> None:
     span = span_with(gen_ai__latency__time_to_first_token=250.0)
     span.end_time_unix_nano = span.start_time_unix_nano

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
-from infertrace.collector.ingest.span_validity import rejections
+from infertrace.collector.ingest.span_validity import leave_out_bad_intervals, rejections
 from infertrace.collector.ingest.wire_fields import RequestFields, request_fields
 from infertrace.collector.store.span_rows import span_rows
 from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
@@ -23,6 +23,8 @@ def decode(raw: bytes, max_spans: int | None = None, max_nested: int | None = No
     valid = [
         span for position, span in enumerate(spans) if span is not None and position not in rejected
     ]
+    for span in valid:
+        leave_out_bad_intervals(span)
     return DecodedSpans(span_rows(valid), len(spans), rejected, fields.others)
 
 

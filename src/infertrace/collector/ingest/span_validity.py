@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 from infertrace.generated.span_pb2 import Span
+from infertrace.wire import token_intervals
 
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
@@ -37,6 +38,16 @@ def rejections(spans: Sequence[Span | None]) -> dict[int, int]:
         return {}
     judged = (_MALFORMED if span is None else _judge(span) for span in spans)
     return {position: reason for position, reason in enumerate(judged) if reason}
+
+
+def leave_out_bad_intervals(span: Span) -> None:
+    """Take out of a span a histogram that is none, which counts as an invalid field."""
+    given = span.inference.token_intervals
+    if not span.inference.HasField("token_intervals"):
+        return
+    if not token_intervals.is_valid(given.offset, given.counts):
+        span.inference.ClearField("token_intervals")
+        span.invalid_field_count = min(span.invalid_field_count + 1, 2**32 - 1)
 
 
 def _all_valid(spans: Sequence[Span | None]) -> bool:

@@ -28,6 +28,8 @@ def span_message(row: Mapping[str, Any]) -> Span:
             setattr(message, field, value.bytes)
         elif column.kind == "span_id":
             setattr(message, field, value.to_bytes(8, "big"))
+        elif column.kind == "intervals":
+            getattr(message, field).ParseFromString(value)
         else:
             setattr(message, field, value)
     return span

@@ -35,7 +35,7 @@ def explain(row: Row) -> dict[str, str]:
     return explained
 
 
-def _is_same(one: str | int | float, other: str | int | float) -> bool:
-    if isinstance(one, str) or isinstance(other, str):
+def _is_same(one: str | int | float | bytes, other: str | int | float | bytes) -> bool:
+    if isinstance(one, (str, bytes)) or isinstance(other, (str, bytes)):
         return one == other
     return isclose(one, other, rel_tol=_FLOAT32_TOLERANCE)

@@ -22,12 +22,15 @@ Kind = Literal[
     "float64",
     "json",
     "span_kind",
+    "intervals",
 ]
 """How a column is held by a store, and as which Python value a store returns it.
 
 `uuid` is a `uuid.UUID` (16 bytes), `span_id` an unsigned 64-bit `int`, `time` nanoseconds since
-1970-01-01 UTC, `duration` nanoseconds, `json` a JSON text, `span_kind` OTLP's number; the others
-are what they say.
+1970-01-01 UTC, `duration` nanoseconds, `json` a JSON text, `span_kind` OTLP's number,
+`intervals` the bytes of a message TokenIntervals; the others are what they say. Every database and
+Parquet hold bytes, these are a tenth of what a list of numbers takes, and whoever merges histograms
+adds whole columns of them outside of SQL.
 Ids are numbers rather than bytes because a scan for one is then 5 to 10 times as fast.
 """
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from infertrace.collector.store.columns import Kind
 from infertrace.collector.store.timestamps import NANOS_PER_MS, format_rfc3339
 from infertrace.generated.span_pb2 import SpanKind
+from infertrace.wire import token_intervals
 
 _FLOAT32 = struct.Struct("f")
 
@@ -34,7 +35,7 @@ class ColumnKind:
     duckdb: str
     postgres: str
     postgres_bytes: int
-    """The size of a value in PostgreSQL's binary format; 0 for text, whose size varies."""
+    """The size of a value in PostgreSQL's binary format; 0 for text and bytes, which vary."""
     openapi: Mapping[str, Any]
     to_json: Callable[[Any], Any] | None = None
     is_unsigned: bool = False
@@ -52,6 +53,12 @@ def shortest_float32(value: float) -> float:
         except OverflowError:  # rounded up beyond the largest one
             continue
     return float(f"{value:.9g}")
+
+
+def _shown_intervals(message: bytes) -> dict[str, Any]:
+    """A histogram as OpenTelemetry writes an exponential one."""
+    offset, counts = token_intervals.decode(message)
+    return {"scale": token_intervals.SCALE, "offset": offset, "counts": counts}
 
 
 # PostgreSQL compares these texts by their bytes, as the other stores do.
@@ -114,6 +121,22 @@ KINDS: Mapping[Kind, ColumnKind] = {
         4,
         {"type": "string", "pattern": "^([A-Z]+|-?[0-9]+)$"},
         lambda kind: SPAN_KINDS.get(kind, str(kind)),
+    ),
+    "intervals": ColumnKind(
+        pa.binary(),
+        "BLOB",
+        "bytea",
+        0,
+        {
+            "type": "object",
+            "required": ["scale", "offset", "counts"],
+            "properties": {
+                "scale": {"type": "integer"},
+                "offset": {"type": "integer", "format": "int32"},
+                "counts": {"type": "array", "items": {"type": "integer"}},
+            },
+        },
+        _shown_intervals,
     ),
     "json": ColumnKind(pa.string(), "VARCHAR", _POSTGRES_TEXT, 0, {"type": "object"}, json.loads),
 }

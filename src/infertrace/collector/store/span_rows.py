@@ -19,6 +19,7 @@ from infertrace.collector.store.columns import COLUMNS, Column
 from infertrace.collector.store.kinds import KINDS
 from infertrace.collector.store.timestamps import format_rfc3339
 from infertrace.generated.span_pb2 import AttributeValue, Span
+from infertrace.wire import token_intervals
 
 BYTES_KEY = "$bytes"
 """The one key of an object that stands for bytes, which JSON cannot hold; its value is base64."""
@@ -125,6 +126,11 @@ def _values(column: Column, field: str, messages: Sequence[Any]) -> Iterable[obj
     if column.kind == "json":
         to_json = _JSON_FIELDS[field]
         return [to_json(value) if value else None for value in map(attrgetter(field), messages)]
+    if column.kind == "intervals":
+        return [
+            token_intervals.encode(it.offset, it.counts) if message.HasField(field) else None
+            for message, it in ((message, getattr(message, field)) for message in messages)
+        ]
     if column.name == "status":
         return [message.status or _DEFAULT_STATUS for message in messages]
     if column.required:

@@ -16,6 +16,7 @@ from math import isfinite
 from typing import Any, Final
 
 from infertrace.generated.dialect_sources import DIALECT_SOURCES
+from infertrace.wire import token_intervals
 
 INT32_MAX: Final = 2**31 - 1
 INT64_MAX: Final = 2**63 - 1
@@ -50,7 +51,7 @@ class ForeignSpan:
 class FoundFields:
     """The fields that were found, where each came from, and how many sources made no sense."""
 
-    values: dict[str, str | int | float] = field(default_factory=dict)
+    values: dict[str, str | int | float | bytes] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     unusable_count: int = 0
 
@@ -85,11 +86,13 @@ def scope_framework(scope_name: str) -> str:
     return ""
 
 
-Found = tuple[str | int | float | None, str]
+Found = tuple[str | int | float | bytes | None, str]
 _Read = Callable[[ForeignSpan, FoundFields, str, str], Found]
 
 
-def _of_attribute(convert: Callable[[Any, ForeignSpan], str | int | float | None]) -> _Read:
+def _of_attribute(
+    convert: Callable[[Any, ForeignSpan], str | int | float | bytes | None],
+) -> _Read:
     def read(span: ForeignSpan, found: FoundFields, key: str, detail: str) -> Found:
         value = span.attributes.get(key)
         if value is None or value == "":
@@ -214,6 +217,15 @@ def _reasons(value: Any, span: ForeignSpan) -> str | None:
     return ",".join(value) or None
 
 
+def _intervals(value: Any, span: ForeignSpan) -> bytes:
+    """The bucket of the first count, and the counts, as a message TokenIntervals."""
+    if not isinstance(value, list) or not all(type(number) is int for number in value):
+        raise UnusableError
+    if not value or not token_intervals.is_valid(value[0], value[1:]):
+        raise UnusableError
+    return token_intervals.encode(value[0], value[1:])
+
+
 def _json(span: ForeignSpan, found: FoundFields, key: str, path: str) -> Found:
     value = span.attributes.get(key)
     if value is None or value == "":
@@ -271,6 +283,7 @@ _FORMS: Final[Mapping[str, _Read]] = {
     "duration": _of_attribute(_duration),
     "instant": _of_attribute(_instant),
     "reasons": _of_attribute(_reasons),
+    "intervals": _of_attribute(_intervals),
     "json": _json,
     "per_token": _per_token,
     "share": _share,

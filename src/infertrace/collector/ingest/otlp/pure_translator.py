@@ -289,7 +289,9 @@ def _context(
             continue
         if isinstance(value, str):
             out += delimited(tag, value.encode())
-        elif kind in ("count", "size"):
+        elif isinstance(value, bytes):
+            out += delimited(tag, value)
+        elif kind in ("count", "size", "ordinal"):
             out += tag + varint(int(value))
         elif kind in ("measure", "ratio"):
             out += tag + _FLOAT(min(value, FLOAT32_MAX))

@@ -29,7 +29,7 @@ def copy_rows(rows: pa.RecordBatch, *, positions: bool = False, name: str | None
         sizes.append(4)
         ids.append(False)
     given = [
-        (size, is_id, _buffers(array, size == 0))
+        (size, is_id, _buffers(array, pa.types.is_string(array.type)))
         for array, size, is_id in zip(arrays, sizes, ids, strict=True)
     ]
     encoder = backend.part(_native, _pure, ("encode_columns",), name)

@@ -471,7 +471,7 @@ def _unsigned(span_id: int) -> int:
 def _conversion(kind: ColumnKind) -> Callable[[Any], Any] | None:
     if kind.is_unsigned:
         return _unsigned
-    return None if kind.postgres_bytes else unescape
+    return unescape if pa.types.is_string(kind.arrow) else None
 
 
 _CONVERSIONS = [_conversion(KINDS[column.kind]) for column in COLUMNS]

@@ -1,0 +1,40 @@
+# What a request of a model server and a step of its engine have, and other spans do not.
+
+
+# A span has one only once it is needed: then what other spans cost stays as it is.
+@cython.final
+@cython.internal
+@cython.no_gc
+@cython.freelist(64)
+cdef class Serving:
+    # generated: apart_members
+    cdef str engine
+    cdef int32_t preemption_count, step_count, prefill_tokens, decode_tokens
+    cdef int64_t step_index, first_step, last_step
+    cdef float scheduled_after_ms, max_inter_token_latency_ms, kv_cache_usage
+    # end of what is generated
+
+    cdef infertrace_intervals token_intervals
+
+    def __dealloc__(self):
+        infertrace_forget_intervals(&self.token_intervals)
+
+    cdef Py_ssize_t bound(self) except -1:
+        """Upper bound on the encoding of what is here."""
+        cdef Py_ssize_t size = APART_BYTES + infertrace_intervals_room(&self.token_intervals)
+        if self.engine is not None:
+            size += utf8_size(self.engine)
+        return size
+
+
+cdef int keep_intervals(Serving serving, list given) except -1:
+    """Take over a histogram: the bucket of the first count, and the counts."""
+    cdef infertrace_intervals* all = &serving.token_intervals
+    cdef int32_t offset = given[0], last = offset + <int32_t>len(given) - 2
+    cdef Py_ssize_t place
+    infertrace_forget_intervals(all)
+    for place in range(1, len(given)):
+        if infertrace_count_in(all, offset + <int32_t>place - 1, given[place]) < 0:
+            raise MemoryError
+    all.first, all.last = offset, last
+    return 0
