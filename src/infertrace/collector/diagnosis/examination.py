@@ -154,8 +154,7 @@ class Examination:
         lost_ms = 0.0
         members = [*self.timeline.prefill, *self.timeline.decode]
         if members and request.step_count is not None:
-            span = (request.last_step or 0) - (request.first_step or 0) + 1
-            missing = max(0, span - request.step_count)
+            missing = max(0, len(members) - request.step_count)
             lost_ms = missing * sum(timed.interval_ms for timed in members) / len(members)
         if request.max_inter_token_latency_ms is not None:
             usual_ms = self.usual_interval_ms or request.interval_ms or 0.0

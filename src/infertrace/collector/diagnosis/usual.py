@@ -88,7 +88,11 @@ class Usual:
 def usual_of(
     since_ns: int, until_ns: int, requests: Sequence[RequestFacts], steps: Sequence[StepFacts]
 ) -> Usual:
-    """The baseline of these requests, of which only those without an error count."""
+    """The baseline of these requests, of which only those without an error count.
+
+    Their order does not matter, not even in the last digit.
+    """
+    steps = sorted(steps, key=lambda step: (step.start_ns, step.span_id))
     good = [request for request in requests if request.status == "OK"]
     rates = [
         request.prefill_ms / request.uncached_tokens
