@@ -1,6 +1,6 @@
 """How many spans a second of OTLP does one sender get into a collector, each of them durable?
 
-The work: spans of four attributes, 2,048 to a request, encoded beforehand by the protobuf runtime,
+The work: spans of four attributes, 8,192 to a request, encoded beforehand by the protobuf runtime,
 with new ids in each request; one process sends them from four threads, into an empty store of
 DuckDB. The clock stops when the last one is acknowledged. A run in which the collector's account
 lacks one span fails. Beside it, the OpenTelemetry Collector writes the same to a file, as protobuf.

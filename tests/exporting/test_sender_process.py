@@ -102,6 +102,43 @@ def test_without_a_sender_the_spans_wait_for_one(
     assert len(receiver.spans) == 1
 
 
+@pytest.mark.parametrize("limit_s", [600.0, 0.0])
+def test_a_sender_that_starts_slowly(
+    new_tracer: Any,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit_s: float,
+) -> None:
+    """On a busy machine: a second one would be as slow, so the first one stays for long."""
+    started: list[int] = []
+    slow = "import time; time.sleep(1); " + launcher._PROGRAM
+    monkeypatch.setattr(launcher, "_START_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(launcher, "_START_LIMIT_S", limit_s)
+    start = launcher._start
+
+    def counted(*arguments: Any) -> Any:
+        process = start(*arguments)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(launcher, "_start", counted)
+    launcher.end_prestarted()
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher, "_PROGRAM", slow)
+        tracer = new_tracer(receiver.endpoint)
+        tracer.start_span("m").end()
+        wait_until(lambda: bool(caplog.messages))
+        assert "it is not ready after 0.01 s" in caplog.messages[0]
+        wait_until(lambda: len(started) > 1 or bool(receiver.spans))
+    if limit_s:
+        assert tracer.flush(60)
+        assert started == [sender_of(tracer)]
+    else:
+        assert len(started) > 1
+        assert not receiver.spans
+
+
 def test_out_of_descriptors(backend: Any, receiver: Receiver) -> None:
     """The traced process opens all that it may, and its sender is killed: it goes on."""
     program = f"""

@@ -64,7 +64,7 @@ class SpanBuffer:
 
     A span is held as an object, and counted as larger than its encoding, until the exporter
     takes it or, where it cannot deliver, encodes what waits. Where the exporter had no turn, a
-    producer that finds the buffer full encodes the oldest, a few a call, before its span is dropped.
+    producer that finds the buffer full encodes the oldest, a few a call, before it drops its span.
     """
 
     def __init__(

@@ -94,15 +94,20 @@ def _choose_way(
         return _miss_grpc
     if settings.sender_process and launcher.is_possible():
         if settings.enabled:
-            launcher.prestart()
+            launcher.prestart(target.wire)
         return partial(_open_sender, target, backend.roundtrip, on_idle)
     if needs_grpc and threads_are_green():
         return _refuse_grpc
-    if needs_grpc:
-        import infertrace.exporting.grpc_transport
-    else:
-        import infertrace.exporting.http_transport  # noqa: F401
+    load_transport(target.wire)
     return partial(open_here, target)
+
+
+def load_transport(wire: str) -> None:
+    """Import what sends by this wire, which takes longest when a transport is opened."""
+    if wire == "otlp/http":
+        import infertrace.exporting.http_transport
+    else:
+        import infertrace.exporting.grpc_transport  # noqa: F401
 
 
 def end_prestarted() -> None:

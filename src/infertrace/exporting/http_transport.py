@@ -34,7 +34,6 @@ from infertrace.exporting.wire import Encoded, Wire
 from infertrace.otlp.export_service import read_status_message
 from infertrace.version import VERSION
 from infertrace.wire.protobuf import WireError
-from infertrace.wire.retry_info import retry_delay_s
 
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
@@ -257,4 +256,9 @@ def _retry_after_s(headers: http.client.HTTPMessage, answer: bytes) -> float | N
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             moment = email.utils.parsedate_to_datetime(text).timestamp()
             return min(max(moment - time.time(), 0.0), _MAX_RETRY_AFTER_S)
-    return retry_delay_s(answer) if headers.get_content_type() == _PROTOBUF else None
+    if headers.get_content_type() != _PROTOBUF:
+        return None
+    # Here, since it loads protobuf, which takes long and is seldom needed.
+    from infertrace.wire.retry_info import retry_delay_s
+
+    return retry_delay_s(answer)

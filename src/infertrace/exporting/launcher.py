@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 READY: Final = b"r"
 
-_START_TIMEOUT_S: Final = 20.0
+_START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting
+# On a busy machine, one that was ended for being slow would be followed by one that is as slow. It
+# is ended only after this long, when something must be wrong with it.
+_START_LIMIT_S: Final = 600.0
 _END_TIMEOUT_S: Final = 1.0
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the kernel takes what it allows of that
 
@@ -39,8 +43,8 @@ _KEPT_MEMORY: Final = {
 _NICENESS: Final = 10
 # -I: nothing of the environment, or of the current directory, decides what it imports.
 _PROGRAM: Final = (
-    f"import os, sys; os.setpgid(0, 0); os.nice({_NICENESS}); sys.path[:] = sys.argv[2:]; "
-    "from infertrace.exporting.sender_process import main; main(int(sys.argv[1]))"
+    f"import os, sys; os.setpgid(0, 0); os.nice({_NICENESS}); sys.path[:] = sys.argv[3:]; "
+    "from infertrace.exporting.sender_process import main; main(int(sys.argv[1]), sys.argv[2])"
 )
 
 
@@ -52,29 +56,45 @@ def is_possible() -> bool:
 
 
 class SenderProcess:
-    """A process that gets ready to send. Raises OSError where it cannot be started."""
+    """A process that gets ready to send. Raises OSError where it cannot be started.
 
-    def __init__(self) -> None:
+    wire: what it will probably send by; it can send by any, and gets ready sooner for this one.
+    """
+
+    def __init__(self, wire: str) -> None:
         self.socket, theirs = socket.socketpair()
         try:
             with theirs:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-                self._process = _start(theirs)
+                self._process = _start(theirs, wire)
         except BaseException:
             self.socket.close()
             raise
+        self._began_s = time.monotonic()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid
 
-    def set_target(self, target: Target) -> None:
-        """Wait until it is ready and tell it where to send; raises OSError if it never is."""
-        settings = json.dumps(target._asdict()).encode()
+    @property
+    def may_get_ready(self) -> bool:
+        """Whether it is worth to wait longer for it."""
+        return time.monotonic() - self._began_s < _START_LIMIT_S
+
+    def wait_until_ready(self) -> None:
+        """Raises TimeoutError where it is not yet, and another OSError where it never is."""
         self.socket.settimeout(_START_TIMEOUT_S)
-        if self.socket.recv(len(READY)) != READY:
+        try:
+            said = self.socket.recv(len(READY))
+        except TimeoutError:
+            raise TimeoutError(f"it is not ready after {_START_TIMEOUT_S:g} s") from None
+        if said != READY:
             self._process.wait(_END_TIMEOUT_S)
             raise ChildProcessError(f"it ended with code {self._process.returncode}")
+
+    def set_target(self, target: Target) -> None:
+        """Tell it where to send, once it is ready; raises OSError."""
+        settings = json.dumps(target._asdict()).encode()
         self.socket.sendall(pack_request(len(settings), 0, 0.0) + settings)
         self.socket.settimeout(None)
 
@@ -95,11 +115,18 @@ class SenderProcess:
 
 
 def start_sender(target: Target) -> SenderProcess:
-    """A sender that is ready to send there, the prestarted one if there is one; raises OSError."""
-    sender = _take_prestarted() or SenderProcess()
+    """A sender that is ready to send there, the prestarted one if there is one; raises OSError.
+
+    After a TimeoutError, the next call goes on waiting for the same one.
+    """
+    sender = _take_prestarted() or SenderProcess(target.wire)
     try:
+        sender.wait_until_ready()
         sender.set_target(target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, TimeoutError) and sender.may_get_ready:
+            _prestarted.append(sender)
+            raise
         sender.socket.close()
         sender.end()
         raise
@@ -114,16 +141,16 @@ def _reap() -> None:
     _ending[:] = [process for process in _ending if process.poll() is None]
 
 
-# One that gets ready for the next tracer that wants one, or none: to start a process takes the
-# GIL, so it is done where a tracer is made and not where its first spans are recorded.
+# Those that get ready for the next tracer that wants one, mostly one or none: to start a process
+# takes the GIL, so it is done where a tracer is made and not where its first spans are recorded.
 _prestarted: list[SenderProcess] = []
 
 
-def prestart() -> None:
-    """See that a sender gets ready, if there can be one."""
+def prestart(wire: str) -> None:
+    """See that a sender gets ready for this wire, if there can be one."""
     if not _prestarted:
         with contextlib.suppress(OSError):  # tried again when it is needed, and told of then
-            _prestarted.append(SenderProcess())
+            _prestarted.append(SenderProcess(wire))
 
 
 def _take_prestarted() -> SenderProcess | None:
@@ -149,10 +176,10 @@ def after_fork_in_child() -> None:
         _ending.pop().returncode = 0  # not ours to wait for
 
 
-def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(theirs: socket.socket, wire: str) -> subprocess.Popen[bytes]:
     paths = [str(Path(path).absolute()) for path in sys.path]
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), *paths],
+        [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), wire, *paths],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

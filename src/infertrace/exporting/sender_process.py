@@ -19,25 +19,24 @@ from typing import Final
 
 from infertrace.exporting import link
 from infertrace.exporting.answer import Answer, Retryable
-from infertrace.exporting.choice import open_here
+from infertrace.exporting.choice import load_transport, open_here
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.launcher import READY
 from infertrace.exporting.target import Target
 from infertrace.exporting.transport import Transport
 
-# Before the target is known: mostly it will be used, and it takes longest.
-with contextlib.suppress(ImportError):
-    import infertrace.exporting.grpc_transport  # noqa: F401
-
 # For the request in flight, when the traced process is gone.
 _LAST_REQUEST_S: Final = 1.0
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, wire: str) -> None:
+    """Serve the traced process at the other end of this socket, which will probably want `wire`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
     connection.setblocking(True)  # gevent and eventlet create only non-blocking sockets
+    with contextlib.suppress(ImportError):  # which opening the transport tells of
+        load_transport(wire)
     connection.sendall(READY)
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
     settings = _receive(connection).envelope

@@ -138,3 +138,6 @@ def test_a_models_tokens_count_once_in_a_trace(
     (model,) = client.get("/models", **chosen)
     assert model["tokens_per_second"] == pytest.approx(27)
     assert model["sample_count"] == 5
+    series = client.get("/models/gpt-4/series", metric="tokens_per_second", step="1s", **chosen)
+    assert sum(point["value"] or 0 for point in series["points"]) == pytest.approx(27)
+    assert sum(point["sample_count"] for point in series["points"]) == 5

@@ -6,13 +6,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from infertrace.collector.query.flat_span import flat_span
 from infertrace.collector.store.columns import COLUMNS
+from infertrace.collector.store.duckdb.database import DuckDBDatabase
+from infertrace.collector.store.duckdb.queries import DuckDBSnapshot
 from infertrace.collector.store.duckdb.store import open_duckdb
+from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.journaled.journaled_store import JournaledStore
 from infertrace.collector.store.metrics import METRICS
 from infertrace.collector.store.selection import Selection
@@ -84,16 +88,25 @@ def test_a_metric_of_a_column_that_is_not_there(store: JournaledStore, metric: s
     assert (point.value is None) == (beside.value is None)
 
 
-def test_a_snapshot_from_before_a_column(store: JournaledStore) -> None:
-    """An export that runs when a column comes sees what was there when it began."""
-    store.commit([batch_of([bare()])])
-    store.checkpoint()
-    rows = store.rows(0, 2**63 - 1)
-    first = next(rows)
-    store.commit([batch_of([with_queue(7)])])
-    store.checkpoint()
-    assert sum(map(len, [first, *rows])) in (1, 2)
-    assert [flat_span(r).get("queue_depth") for r in store.spans(SpanFilter(), 9)].count(7) == 1
+def test_a_snapshot_from_before_a_column(path: Path) -> None:
+    """A query that runs when a column comes sees what was there when it began."""
+    database = DuckDBDatabase(str(path), 30.0)
+
+    def apply(number: int, span: Span) -> None:
+        database.apply([Entry(number, batch_of([span]).rows, [])], 0)
+
+    def depths(snapshot: DuckDBSnapshot) -> list[Any]:
+        return [flat_span(row).get("queue_depth") for row in snapshot.spans(SpanFilter(), 9, None)]
+
+    apply(1, bare())
+    with database.snapshot(is_pinned=True) as before:
+        assert depths(before) == [None]
+        apply(2, with_queue(7))
+        with database.snapshot(is_pinned=True) as after:
+            assert depths(after) == [7, None]
+        assert depths(before) == [None]
+        assert sum(map(len, before.rows(0, 2**63 - 1))) == 1
+    database.close()
 
 
 def test_columns_come_while_old_spans_are_deleted(store: JournaledStore) -> None:
@@ -108,7 +121,8 @@ def test_columns_come_while_old_spans_are_deleted(store: JournaledStore) -> None
     while time.monotonic() < ended and names:
         store.commit([batch_of([bare() for _ in range(200)])])
         store.retain(Retention(max_bytes=1))
-        context = InferenceContext(model_name="m", **{names.pop(): 3})
+        context = InferenceContext(model_name="m")
+        setattr(context, names.pop(), 3)
         span = new_span(inference=context, start_time_unix_nano=time.time_ns())
         store.commit([batch_of([span])])
         store.checkpoint()

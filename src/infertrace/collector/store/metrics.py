@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Aggregate = Literal["quantile", "interval_quantile", "mean", "rate", "error_share"]
 """`quantile` is interpolated, at `fraction`; `interval_quantile` likewise, in the merged histograms
@@ -77,6 +77,21 @@ FOREIGN_TOKENS = """
         GROUP BY model_name, trace_id) AS of_traces
     GROUP BY model_name"""
 
+# The same for a series: the spans with what each tells of tokens, which is nothing for those of the
+# other services. What the condition asks for stands in it twice.
+_COUNTED_ONCE = """(
+    SELECT start_time, output_tokens FROM {spans}
+    WHERE {condition} AND (kind IS NULL OR output_tokens IS NULL)
+    UNION ALL
+    SELECT start_time, CASE WHEN service_name = told_by THEN output_tokens END FROM (
+        SELECT start_time, service_name, output_tokens, first_value(service_name) OVER (
+            PARTITION BY trace_id ORDER BY of_service DESC, service_name) AS told_by
+        FROM (
+            SELECT start_time, trace_id, service_name, output_tokens,
+                sum(output_tokens) OVER (PARTITION BY trace_id, service_name) AS of_service
+            FROM {spans} WHERE {condition} AND kind IS NOT NULL AND output_tokens IS NOT NULL
+        ) AS of_services) AS of_traces) AS counted_once"""
+
 AGGREGATED_COLUMNS = (
     "trace_id",
     "service_name",
@@ -110,3 +125,15 @@ def aggregate_sql(metric: Metric, step_ns: int, quantile: str) -> str:
     else:
         value = "avg(CASE WHEN status = 'ERROR' THEN 1.0 ELSE 0.0 END)"
     return f"CAST(({value}) * {metric.scale} AS DOUBLE PRECISION)"
+
+
+def series_source(
+    metric: Metric, spans: str, condition: str, values: list[Any]
+) -> tuple[str, str, list[Any]]:
+    """From which relation, under which condition and with which values a series is aggregated.
+
+    That is what is given, but for tokens, of which each request counts once.
+    """
+    if metric.column != "output_tokens":
+        return spans, condition, values
+    return _COUNTED_ONCE.format(spans=spans, condition=condition), "TRUE", [*values, *values]

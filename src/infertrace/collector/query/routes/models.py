@@ -61,7 +61,8 @@ _SERIES = """
 The window is 1h by default. `aggregate` says how the spans of a step became one number: `quantile`
 (interpolated), `interval_quantile` (of all times between tokens), `mean`, `rate` (a second) or
 `error_share`. A step without spans has no point; a point without `value` has spans that do not say
-it. A rate is over the whole step, so that of the last one is still growing.
+it. A rate is over the whole step, so that of the last one is still growing. `tokens_per_second`
+counts a trace once, as `/models` does.
 """
 # FastAPI only documents it; the route validates it, so that all errors have one form.
 ModelName = Annotated[str, Path(json_schema_extra={"minLength": 1})]

@@ -25,6 +25,7 @@ from infertrace.collector.store.metrics import (
     FOREIGN_TOKENS,
     Metric,
     aggregate_sql,
+    series_source,
 )
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
@@ -125,7 +126,8 @@ class DuckDBSnapshot:
     ) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step_ns, _QUANTILE)
         condition, values = selection.condition("?")
-        spans = self._with(unapplied)
+        source = self._with(unapplied)
+        spans, condition, values = series_source(metric, source, condition, values)
         sql = _SERIES.format(step=int(step_ns), value=value, spans=spans, condition=condition)
         points = [SeriesPoint(*row) for row in self._rows(sql, values)]
         if metric.aggregate != "interval_quantile":

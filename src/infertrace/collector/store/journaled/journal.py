@@ -66,7 +66,8 @@ class Entry:
     def byte_count(self) -> int:
         """Roughly what it takes in memory."""
         stored = (column for column in self.rows.columns if column.null_count < len(column))
-        return sum(column.nbytes for column in stored) + sum(map(len, self.resources.values()))
+        size = sum(column.nbytes for column in stored) + sum(map(len, self.resources.values()))
+        return int(size)
 
 
 class Journal:

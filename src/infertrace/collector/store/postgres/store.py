@@ -43,7 +43,13 @@ from infertrace.collector.store.interval_quantiles import (
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.kinds import KINDS, ColumnKind
 from infertrace.collector.store.ledger import Producer
-from infertrace.collector.store.metrics import EXPRESSIONS, FOREIGN_TOKENS, Metric, aggregate_sql
+from infertrace.collector.store.metrics import (
+    EXPRESSIONS,
+    FOREIGN_TOKENS,
+    Metric,
+    aggregate_sql,
+    series_source,
+)
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
 from infertrace.collector.store.postgres.schema import ensure_schema
 from infertrace.collector.store.postgres.span_table import (
@@ -375,7 +381,8 @@ class PostgresStore:
     def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
         value = aggregate_sql(metric, step_ns, _QUANTILE)
         condition, values = selection.condition("%s", escape)
-        spans = self._table.source
+        source = self._table.source
+        spans, condition, values = series_source(metric, source, condition, values)
         query = _SERIES.format(spans=spans, step=int(step_ns), value=value, condition=condition)
         with self._reader() as connection:
             points = [SeriesPoint(*row) for row in connection.execute(query, values).fetchall()]
