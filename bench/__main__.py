@@ -31,6 +31,7 @@ QUESTIONS = (  # in the order of the budgets
     "otlp_ingest",
     "otlp_duplicates",
     "query",
+    "why",
     "reader_wait",
     "span_profile",
     "outage",

@@ -42,7 +42,6 @@ class RequestFacts:
     status: str = "OK"
     status_message: str | None = None
     request_id: str | None = None
-    engine: str | None = None
     input_tokens: int | None = None
     cached_input_tokens: int | None = None
     output_tokens: int | None = None
@@ -55,6 +54,7 @@ class RequestFacts:
     first_step: int | None = None
     last_step: int | None = None
     step_count: int | None = None
+    engine: str | None = None
     gpu: GpuFacts = GpuFacts()
 
     @property

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
+from math import isclose
+from operator import mul, truediv
 from statistics import median
 
 from infertrace.collector.diagnosis.facts import StepFacts
@@ -13,6 +16,9 @@ _ROUNDS = 6
 _OUTLIER_DEVIATIONS = 4.0
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _LEAST_DEVIATION = 0.01
+_SINGULAR = 1e-30
+
+_Terms = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -47,40 +53,41 @@ def step_cost(steps: Sequence[StepFacts]) -> StepCost | None:
     A relative error is at most 1 for a step that stood still, however long, so a few such steps
     cannot spoil the first round.
     """
-    rows = [
-        (float(step.prefilled), float(step.decoded), step.duration_ms)
-        for step in steps
-        if step.duration_ns > 0
-    ]
-    if len(rows) < MIN_STEPS:
+    timed = [step for step in steps if step.duration_ns > 0]
+    if len(timed) < MIN_STEPS:
         return None
-    kept = rows
-    coefficients, deviation = (0.0, 0.0, 0.0), 0.0
+    # All terms as shares of the step's duration, so that their sum should be 1.
+    inverse = [1 / step.duration_ms for step in timed]
+    terms: _Terms = (
+        inverse,
+        [step.prefilled * share for step, share in zip(timed, inverse, strict=True)],
+        [step.decoded * share for step, share in zip(timed, inverse, strict=True)],
+    )
+    kept, coefficients, deviation = terms, (0.0, 0.0, 0.0), 0.0
     for _ in range(_ROUNDS):
         coefficients = _fit(kept)
-        errors = [_relative_error(coefficients, row) for row in rows]
-        deviation = max(_LEAST_DEVIATION, _MAD_TO_DEVIATION * median(map(abs, errors)))
-        kept = [
-            row
-            for row, error in zip(rows, errors, strict=True)
-            if abs(error) <= _OUTLIER_DEVIATIONS * deviation
+        base, prefill, decode = coefficients
+        errors = [
+            abs(1 - base * a - prefill * b - decode * c) for a, b, c in zip(*terms, strict=True)
         ]
+        deviation = max(_LEAST_DEVIATION, _MAD_TO_DEVIATION * median(errors))
+        most = _OUTLIER_DEVIATIONS * deviation
+        is_kept = [error <= most for error in errors]
+        kept = tuple(list(compress(column, is_kept)) for column in terms)  # type: ignore[assignment]
     return StepCost(*coefficients, deviation)
 
 
-def _relative_error(coefficients: tuple[float, float, float], row: tuple[float, ...]) -> float:
-    prefilled, decoded, duration_ms = row
-    base, prefill, decode = coefficients
-    return 1 - (base + prefill * prefilled + decode * decoded) / duration_ms
-
-
-def _fit(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+def _fit(terms: _Terms) -> tuple[float, float, float]:
     """The best coefficients of which none is negative."""
-    used = [
-        column for column in (0, 1, 2) if column == 0 or len({row[column - 1] for row in rows}) > 1
-    ]
+    used = [column for column in (0, 1, 2) if any(terms[column])]
+    # A count that is the same in all steps says nothing: the base has it.
+    for column in (1, 2):
+        ratios = map(truediv, terms[column], terms[0])
+        first = next(ratios, 0.0)
+        if column in used and all(isclose(ratio, first, abs_tol=1e-9) for ratio in ratios):
+            used.remove(column)
     while True:
-        found = _solved(rows, used)
+        found = _solved([terms[column] for column in used])
         worst = min(range(len(used)), key=lambda place: found[place])
         if found[worst] >= 0 or len(used) == 1:
             values = dict(zip(used, found, strict=True))
@@ -89,22 +96,15 @@ def _fit(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float, floa
         del used[worst]
 
 
-def _solved(rows: Sequence[tuple[float, float, float]], used: Sequence[int]) -> list[float]:
-    """The normal equations, by Gauss with a pivot."""
-    size = len(used)
-    matrix = [[0.0] * (size + 1) for _ in range(size)]
-    for prefilled, decoded, duration_ms in rows:
-        all_terms = (1 / duration_ms, prefilled / duration_ms, decoded / duration_ms)
-        terms = [all_terms[column] for column in used]
-        for line, one in zip(matrix, terms, strict=True):
-            for place, other in enumerate(terms):
-                line[place] += one * other
-            line[size] += one
+def _solved(columns: Sequence[Sequence[float]]) -> list[float]:
+    """The normal equations of a sum that should be 1, by Gauss with a pivot."""
+    matrix = [[*(sum(map(mul, one, other)) for other in columns), sum(one)] for one in columns]
+    size = len(columns)
     for place in range(size):
         pivot = max(range(place, size), key=lambda row: abs(matrix[row][place]))
         matrix[place], matrix[pivot] = matrix[pivot], matrix[place]
-        if abs(matrix[place][place]) < 1e-30:
-            matrix[place][place] = 1e30  # a column that says nothing new: its coefficient is 0
+        if abs(matrix[place][place]) < _SINGULAR:
+            matrix[place][place] = 1 / _SINGULAR  # a column that says nothing new gets 0
         for row in range(size):
             if row != place:
                 factor = matrix[row][place] / matrix[place][place]

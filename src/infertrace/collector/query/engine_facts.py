@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from infertrace.collector.diagnosis.facts import GpuFacts, RequestFacts, StepFacts
 from infertrace.collector.query.flat_span import flat_values
-from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.engine_filter import DEFAULT_ENGINE
 from infertrace.collector.store.span_filter import Row
 from infertrace.collector.store.timestamps import format_rfc3339
 
-_GPU = {
-    "gpu_temperature_celsius": "temperature_celsius",
-    "gpu_power_watts": "power_watts",
-    "gpu_utilization_percent": "utilization_percent",
-    "gpu_memory_used_bytes": "memory_used_bytes",
-    "gpu_memory_total_bytes": "memory_total_bytes",
-}
+# In the order of the fields of the facts: a thousand rows of each kind make a baseline.
+_GPU = (
+    "gpu_temperature_celsius",
+    "gpu_power_watts",
+    "gpu_utilization_percent",
+    "gpu_memory_used_bytes",
+    "gpu_memory_total_bytes",
+)
+_NO_READING = GpuFacts()
 _SAME = (
     "model_name",
     "status",
@@ -38,8 +40,6 @@ _SAME = (
     "last_step",
     "step_count",
 )
-_FLOAT32 = struct.Struct("f")
-_FLOAT32_COLUMNS = frozenset(column.name for column in COLUMNS if column.kind == "float32")
 REQUEST_COLUMNS = ("trace_id", "span_id", "start_time", "duration_nanos", "engine", *_SAME, *_GPU)
 
 _SAME_OF_STEP = (
@@ -53,10 +53,36 @@ _SAME_OF_STEP = (
 STEP_COLUMNS = (
     "trace_id",
     "span_id",
+    "step_index",
     "start_time",
     "duration_nanos",
-    "step_index",
     *_SAME_OF_STEP,
+    *_GPU,
+)
+# A text, or an id, costs as much to read as all else of a row.
+BASELINE_REQUEST_COLUMNS = (
+    "span_id",
+    "start_time",
+    "duration_nanos",
+    "status",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "scheduled_after_ms",
+    "queue_wait_time_ms",
+    "time_to_first_token_ms",
+    "inter_token_latency_ms",
+    "max_inter_token_latency_ms",
+    *_GPU,
+)
+BASELINE_STEP_COLUMNS = (
+    "span_id",
+    "step_index",
+    "start_time",
+    "duration_nanos",
+    "batch_size",
+    "prefill_tokens",
+    "decode_tokens",
     *_GPU,
 )
 SHOWN_STEP_COLUMNS = (
@@ -75,43 +101,34 @@ SHOWN_STEP_COLUMNS = (
 )
 
 
-def request_facts(columns: Sequence[str], row: Row) -> RequestFacts:
-    """A request from a row with at least REQUEST_COLUMNS."""
-    values = dict(zip(columns, row, strict=True))
-    return RequestFacts(
-        trace_id=values["trace_id"].hex,
-        span_id=f"{values['span_id']:016x}",
-        start_ns=values["start_time"],
-        duration_ns=values["duration_nanos"],
-        engine=values["engine"] or DEFAULT_ENGINE,
-        gpu=_gpu(values),
-        **{name: _exact(name, values[name]) for name in _SAME},
-    )
+def request_facts(columns: tuple[str, ...], row: Row) -> RequestFacts:
+    """A request from a row; what is not among the columns is not recorded."""
+    values = _getter(columns, REQUEST_COLUMNS)((*row, None))
+    trace_id, span_id, start_ns, duration_ns, engine = values[:5]
+    ids = ("" if trace_id is None else trace_id.hex, f"{span_id:016x}")
+    same, gpu = values[5 : -len(_GPU)], _gpu(values[-len(_GPU) :])
+    given: list[Any] = [*ids, start_ns, duration_ns, *same, engine or DEFAULT_ENGINE, gpu]
+    return RequestFacts(*given)
 
 
-def step_facts(columns: Sequence[str], row: Row) -> StepFacts:
-    """A step from a row with at least STEP_COLUMNS."""
-    values = dict(zip(columns, row, strict=True))
-    return StepFacts(
-        trace_id=values["trace_id"].hex,
-        span_id=f"{values['span_id']:016x}",
-        index=values["step_index"],
-        start_ns=values["start_time"],
-        duration_ns=values["duration_nanos"],
-        gpu=_gpu(values),
-        **{name: _exact(name, values[name]) for name in _SAME_OF_STEP},
-    )
+def step_facts(columns: tuple[str, ...], row: Row) -> StepFacts:
+    """A step from a row; what is not among the columns is not recorded."""
+    values = _getter(columns, STEP_COLUMNS)((*row, None))
+    trace_id, span_id, *others = values[: -len(_GPU)]
+    trace = "" if trace_id is None else trace_id.hex
+    given: list[Any] = [trace, f"{span_id:016x}", *others, _gpu(values[-len(_GPU) :])]
+    return StepFacts(*given)
 
 
-def _exact(name: str, value: Any) -> Any:
-    """A number of 32 bits as itself: PostgreSQL tells the shortest decimal of it."""
-    if value is None or name not in _FLOAT32_COLUMNS:
-        return value
-    return _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+@lru_cache
+def _getter(columns: tuple[str, ...], wanted: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Takes the wanted columns of a row that has a None behind them, for those it lacks."""
+    places = {name: place for place, name in enumerate(columns)}
+    return itemgetter(*(places.get(name, len(columns)) for name in wanted))
 
 
-def _gpu(values: Mapping[str, Any]) -> GpuFacts:
-    return GpuFacts(**{fact: values[column] for column, fact in _GPU.items()})
+def _gpu(values: Sequence[Any]) -> GpuFacts:
+    return GpuFacts(None, *values) if any(value is not None for value in values) else _NO_READING
 
 
 def shown_step(row: Row) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 from infertrace.collector.diagnosis.facts import RequestFacts, StepFacts
 from infertrace.collector.diagnosis.usual import MAX_BASELINE_ROWS, Usual, usual_of
 from infertrace.collector.query.engine_facts import (
+    BASELINE_REQUEST_COLUMNS,
+    BASELINE_STEP_COLUMNS,
     REQUEST_COLUMNS,
     STEP_COLUMNS,
     request_facts,
@@ -145,14 +147,16 @@ def usual_before(store: SpanReader, request: StoredRequest) -> Usual:
 
     requests = store.engine_rows(
         before("request", request.operation_name),
-        REQUEST_COLUMNS,
+        BASELINE_REQUEST_COLUMNS,
         MAX_BASELINE_ROWS,
         is_sample=True,
     )
-    steps = store.engine_rows(before("step", None), STEP_COLUMNS, MAX_BASELINE_ROWS, is_sample=True)
+    steps = store.engine_rows(
+        before("step", None), BASELINE_STEP_COLUMNS, MAX_BASELINE_ROWS, is_sample=True
+    )
     return usual_of(
         since_ns,
         facts.start_ns,
-        [request_facts(REQUEST_COLUMNS, row) for row in requests],
-        [step_facts(STEP_COLUMNS, row) for row in steps],
+        [request_facts(BASELINE_REQUEST_COLUMNS, row) for row in requests],
+        [step_facts(BASELINE_STEP_COLUMNS, row) for row in steps],
     )

@@ -41,7 +41,7 @@ from infertrace.collector.store.interval_quantiles import (
     with_interval_values,
 )
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
-from infertrace.collector.store.kinds import KINDS, ColumnKind
+from infertrace.collector.store.kinds import KINDS, ColumnKind, exact_float32
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.metrics import (
     EXPRESSIONS,
@@ -529,6 +529,8 @@ def _unsigned(span_id: int) -> int:
 def _conversion(kind: ColumnKind) -> Callable[[Any], Any] | None:
     if kind.is_unsigned:
         return _unsigned
+    if kind.arrow == pa.float32():
+        return exact_float32
     return unescape if pa.types.is_string(kind.arrow) else None
 
 
