@@ -164,8 +164,9 @@ def test_both_backends_offer_the_same(name: str) -> None:
             names = list(inspect.signature(function).parameters)[1:]
             if member == "start_span":
                 continue  # test_the_signature_of_start_span
-            text = getattr(native, member).__doc__ or ""
-            for parameter in names:
+            twin = getattr(native, member)
+            text = f"{twin.__text_signature__ or ''} {twin.__doc__ or ''}"
+            for parameter in set(names) - {"fields"} if member == "start_step" else names:
                 assert parameter in text, (member, parameter)
 
 
@@ -187,6 +188,17 @@ def test_the_signature_of_start_span(backend: Any) -> None:
         assert tracer.start_span("m").is_recording
     finally:
         tracer.shutdown(0)
+
+
+def test_the_signature_of_start_step(backend: Any) -> None:
+    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
+    named |= {"prefill", "decode", "capacity"}
+    parameters = inspect.signature(infertrace.Tracer.start_step).parameters
+    if backend.NAME == "native":
+        named |= SETTERS.keys()
+    assert parameters.keys() - {"self", "fields"} == named
+    assert parameters["operation_name"].default == "step"
+    assert "forward pass" in (infertrace.Tracer.start_step.__doc__ or "")
 
 
 def test_version() -> None:

@@ -161,6 +161,26 @@ def decorated(recorder: Any, times: int) -> None:
         step()
 
 
+def tokens(recorder: Any, times: int) -> None:
+    request = recorder.start_span("gpt-4")
+    for _ in range(times):
+        request.token()
+    request.end()
+
+
+def step(members: int) -> Callable[[Any, int], None]:
+    def run(recorder: Any, times: int) -> None:
+        start_step = recorder.start_step
+        requests = [recorder.start_span("gpt-4") for _ in range(members)]
+        for _ in range(times):
+            with start_step("gpt-4", decode=requests, capacity=256):
+                pass
+        for request in requests:
+            request.end()
+
+    return run
+
+
 def record(recorder: Any, times: int) -> None:
     record = recorder.record
     for _ in range(times):
@@ -222,6 +242,9 @@ OPERATIONS = {
     "set_attribute, float": Operation(attributes(0.5), len(KEYS), "bare span"),
     "add_event": Operation(events, len(KEYS), "bare span"),
     "decorated function": Operation(decorated),
+    "token": Operation(tokens),
+    "step": Operation(step(0)),
+    "member of a step": Operation(step(256), 256, "step"),
     "record": Operation(record),
     "record_batch, one row": Operation(record_batch),
     "off": Operation(off),

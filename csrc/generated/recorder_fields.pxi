@@ -61,6 +61,38 @@ cdef enum:
     APART_BYTES = 89  # of those that are apart, in the same way
 
 
+cdef inline uint8_t* put_numbers(uint8_t* p, Span span) noexcept:
+    """Write the fields of a span that has nothing else: most spans."""
+    cdef uint32_t present = span.present
+    if present & HAS_BATCH_SIZE:
+        p = wire_uint(p, 0x18, span.batch_size)
+    if present & HAS_INPUT_TOKENS:
+        p = wire_uint(p, 0x20, span.input_tokens)
+    if present & HAS_OUTPUT_TOKENS:
+        p = wire_uint(p, 0x28, span.output_tokens)
+    if present & HAS_SEQUENCE_LENGTH:
+        p = put_measure(p, 0x3D, span.sequence_length)
+    if present & HAS_CACHE_HIT_RATE:
+        p = put_measure(p, 0x45, span.cache_hit_rate)
+    if present & HAS_QUEUE_DEPTH:
+        p = wire_uint(p, 0x50, span.queue_depth)
+    if present & HAS_QUEUE_WAIT_TIME_MS:
+        p = put_measure(p, 0x5D, span.queue_wait_time_ms)
+    if present & HAS_BATCH_FILL_RATIO:
+        p = put_measure(p, 0x65, span.batch_fill_ratio)
+    if present & HAS_TIME_TO_FIRST_TOKEN_MS:
+        p = put_measure(p, 0x6D, span.time_to_first_token_ms)
+    if present & HAS_INTER_TOKEN_LATENCY_MS:
+        p = put_measure(p, 0x75, span.inter_token_latency_ms)
+    if present & HAS_CACHED_INPUT_TOKENS:
+        p[0] = 0x88
+        p = wire_uint(p + 1, 0x01, span.cached_input_tokens)
+    if present & HAS_REASONING_OUTPUT_TOKENS:
+        p[0] = 0x90
+        p = wire_uint(p + 1, 0x01, span.reasoning_output_tokens)
+    return p
+
+
 cdef enum:
     APART_FROM_19 = 16773120
 
@@ -105,28 +137,25 @@ cdef uint8_t* put_apart_from_19(uint8_t* p, Serving serving, uint32_t present) e
     return p
 
 
-cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
-    """Write the fields of InferenceContext but for the model's name."""
+cdef uint8_t* put_all_fields(uint8_t* p, Span span) except NULL:
+    cdef Extras extras = span.extras
     cdef uint32_t present = span.present
-    if span.extras is not None:
-        if span.extras.model_version:
-            p = put_text(p, 0x12, span.extras.model_version)
+    if extras.model_version:
+        p = put_text(p, 0x12, extras.model_version)
     if present & HAS_BATCH_SIZE:
         p = wire_uint(p, 0x18, span.batch_size)
     if present & HAS_INPUT_TOKENS:
         p = wire_uint(p, 0x20, span.input_tokens)
     if present & HAS_OUTPUT_TOKENS:
         p = wire_uint(p, 0x28, span.output_tokens)
-    if span.extras is not None:
-        if span.extras.framework:
-            p = put_text(p, 0x32, span.extras.framework)
+    if extras.framework:
+        p = put_text(p, 0x32, extras.framework)
     if present & HAS_SEQUENCE_LENGTH:
         p = put_measure(p, 0x3D, span.sequence_length)
     if present & HAS_CACHE_HIT_RATE:
         p = put_measure(p, 0x45, span.cache_hit_rate)
-    if span.extras is not None:
-        if span.extras.pipeline_stage:
-            p = put_text(p, 0x4A, span.extras.pipeline_stage)
+    if extras.pipeline_stage:
+        p = put_text(p, 0x4A, extras.pipeline_stage)
     if present & HAS_QUEUE_DEPTH:
         p = wire_uint(p, 0x50, span.queue_depth)
     if present & HAS_QUEUE_WAIT_TIME_MS:
@@ -137,12 +166,11 @@ cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
         p = put_measure(p, 0x6D, span.time_to_first_token_ms)
     if present & HAS_INTER_TOKEN_LATENCY_MS:
         p = put_measure(p, 0x75, span.inter_token_latency_ms)
-    if span.extras is not None:
-        if span.extras.request_id:
-            p = put_text(p, 0x7A, span.extras.request_id)
-        if span.extras.finish_reason:
-            p[0] = 0x82
-            p = put_text(p + 1, 0x01, span.extras.finish_reason)
+    if extras.request_id:
+        p = put_text(p, 0x7A, extras.request_id)
+    if extras.finish_reason:
+        p[0] = 0x82
+        p = put_text(p + 1, 0x01, extras.finish_reason)
     if present & HAS_CACHED_INPUT_TOKENS:
         p[0] = 0x88
         p = wire_uint(p + 1, 0x01, span.cached_input_tokens)
@@ -150,8 +178,15 @@ cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
         p[0] = 0x90
         p = wire_uint(p + 1, 0x01, span.reasoning_output_tokens)
     if present & APART_FROM_19:
-        p = put_apart_from_19(p, span.extras.serving, present)
+        p = put_apart_from_19(p, extras.serving, present)
     return p
+
+
+cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:
+    """Write the fields of InferenceContext but for the model's name."""
+    if span.extras is None:
+        return put_numbers(p, span)
+    return put_all_fields(p, span)
 
 
 cdef int bind(Span span, str name, Column* column) except -1:
@@ -487,6 +522,18 @@ cdef const char* START_SPAN_SIGNATURE = (
     b"queue_wait_time_ms=None, batch_fill_ratio=None, time_to_first_token_ms=None, "
     b"inter_token_latency_ms=None, preemption_count=None, step_count=None, "
     b"prefill_tokens=None, decode_tokens=None, scheduled_after_ms=None, "
+    b"max_inter_token_latency_ms=None, kv_cache_usage=None, step_index=None, first_step=None, "
+    b"last_step=None, token_intervals=None)\n--\n\n"
+)
+cdef const char* START_STEP_SIGNATURE = (
+    b"start_step($self, model_name=None, operation_name='step', *, prefill=None, decode=None, "
+    b"capacity=None, parent=None, links=None, tags=None, attributes=None, model_version=None, "
+    b"framework=None, pipeline_stage=None, request_id=None, finish_reason=None, engine=None, "
+    b"batch_size=None, input_tokens=None, output_tokens=None, queue_depth=None, "
+    b"cached_input_tokens=None, reasoning_output_tokens=None, sequence_length=None, "
+    b"cache_hit_rate=None, queue_wait_time_ms=None, batch_fill_ratio=None, "
+    b"time_to_first_token_ms=None, inter_token_latency_ms=None, preemption_count=None, "
+    b"step_count=None, prefill_tokens=None, decode_tokens=None, scheduled_after_ms=None, "
     b"max_inter_token_latency_ms=None, kv_cache_usage=None, step_index=None, first_step=None, "
     b"last_step=None, token_intervals=None)\n--\n\n"
 )

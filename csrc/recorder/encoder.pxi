@@ -79,9 +79,11 @@ cdef uint8_t* put_scalar(uint8_t* p, object value) except NULL:
     return wire_double(p + 1, PyFloat_AS_DOUBLE(value))
 
 
-cdef Py_ssize_t extras_bound(Extras extras) except -1:
+cdef Py_ssize_t extras_bound(Span span) except -1:
+    cdef Extras extras = span.extras
     cdef Py_ssize_t bound = extras.inference_text_bytes()
     if extras.serving is not None:
+        settle(span, extras.serving)
         bound += extras.serving.bound()
     if extras.status_message is not None:
         bound += utf8_size(extras.status_message)

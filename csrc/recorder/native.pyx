@@ -35,7 +35,8 @@ from infertrace import limits
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
-from infertrace.recording import failure, invalid_values, values
+from infertrace.recording import failure, invalid_values, serving_defaults, values
+from infertrace.recording import stream as streams
 from infertrace.recording.initial import fill
 from infertrace.trace_context import TraceContext, parse_traceparent
 
@@ -48,6 +49,11 @@ cdef extern from "Python.h":
     ctypedef struct PyMethodDef:
         pass
     PyObject* PyTuple_GET_ITEM(object values, Py_ssize_t place)
+    Py_ssize_t PyTuple_GET_SIZE(object values)
+    bint PyTuple_CheckExact(object value)
+    PyObject* PyType "(PyObject *)Py_TYPE"(object value)
+    tuple PyList_AsTuple(object values)
+    PyObject* PyDict_GetItem(object values, object key)
 
 cdef extern from "Python.h":
     ctypedef struct PyInterpreterState:
@@ -87,7 +93,9 @@ cdef extern from "recorder/small_int.h":
 
 cdef extern from "recorder/token_intervals.h":
     ctypedef struct infertrace_intervals:
-        int32_t first, last
+        int32_t first, last, room
+    int32_t infertrace_bucket_of(uint64_t interval_ns) noexcept
+    void infertrace_narrow(infertrace_intervals* all) noexcept
     int infertrace_count_in(
         infertrace_intervals* all, int32_t bucket, uint32_t times
     ) noexcept
@@ -274,5 +282,7 @@ include "encoder.pxi"
 include "record.pxi"
 include "../generated/recorder_fields.pxi"
 include "recorder.pxi"
+include "steps.pxi"
+include "stream.pxi"
 include "roundtrip.pxi"
 include "delivery_loop.pxi"

@@ -63,13 +63,12 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
             return
         if column.form == COLUMN_ORDINALS:
             (<int64_t*>column.field)[0] = integer
-            span.present |= column.presence
-            return
-        if integer > INT32_MAX:
-            integer = INT32_MAX
-            column.refused += 1
-            span.invalid_fields += 1
-        (<int32_t*>column.field)[0] = <int32_t>integer
+        else:
+            if integer > INT32_MAX:
+                integer = INT32_MAX
+                column.refused += 1
+                span.invalid_fields += 1
+            (<int32_t*>column.field)[0] = <int32_t>integer
     span.present |= column.presence
 
 
@@ -145,6 +144,20 @@ cdef inline bint record_finished(
     span.duration = duration_ns
     recorder.put(span)
     return True
+
+
+cdef int record_span(
+    Recorder recorder, Span span, start_ns, duration_ns, status, status_message
+) except -1:
+    cdef int64_t start
+    if type(status) is not str or status != "OK" or status_message is not None:
+        span.set_status(status, status_message)
+    span.ended = True
+    start = nanoseconds(start_ns)
+    if not record_finished(recorder, span, start, nanoseconds(duration_ns)):
+        is_start = start < MIN_START_UNIX_NS
+        notice_times(recorder, is_start, start_ns if is_start else duration_ns)
+    return 0
 
 
 cdef int64_t nanoseconds(object value) except? -1:

@@ -125,19 +125,35 @@ cdef class Recorder:
     ):
         """As `Tracer.record`, which names the fields."""
         cdef Span span
-        cdef int64_t start
         started = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(started) is not Span:
             return started
         span = started
-        if type(status) is not str or status != "OK" or status_message is not None:
-            span.set_status(status, status_message)
-        span.ended = True
-        start = nanoseconds(start_ns)
-        if not record_finished(self, span, start, nanoseconds(duration_ns)):
-            is_start = start < MIN_START_UNIX_NS
-            notice_times(self, is_start, start_ns if is_start else duration_ns)
+        record_span(self, span, start_ns, duration_ns, status, status_message)
         return span
+
+    def record_step(
+        self,
+        model_name=None,
+        operation_name="step",
+        *,
+        start_ns,
+        duration_ns,
+        parent=None,
+        status="OK",
+        status_message=None,
+        **fields,
+    ):
+        """As `Tracer.record_step`, which names the fields."""
+        started = self.start_step(model_name, operation_name, parent=parent, **fields)
+        if type(started) is Span:
+            record_span(self, started, start_ns, duration_ns, status, status_message)
+        else:
+            (<NoopSpan>started).end_step(
+                type(status) is str and status == "OK",
+                nanoseconds(start_ns) + nanoseconds(duration_ns) - self.anchor,
+            )
+        return started
 
     def record_batch(
         self,
@@ -382,7 +398,7 @@ cdef class Recorder:
         if span.model is not None:
             bound += utf8_size(span.model)
         if span.extras is not None:
-            bound += extras_bound(span.extras)
+            bound += extras_bound(span)
         # No Python code runs from here to the commit.
         bound += self.service_size + self.sample_size
         self.buffer.produced += 1
@@ -429,13 +445,17 @@ cdef str DEFAULT_OPERATION = "inference"
 
 # By some bits of a name's address, which keyword had such a name last: however many keywords there
 # are, most are found at once.
-cdef unsigned char keyword_hints[64]
+cdef unsigned char keyword_hints[256]
+
+
+cdef enum:
+    UNKNOWN_KEYWORD = 255
 
 
 cdef int keyword_of(object name) except -1:
     cdef int keyword
     cdef uintptr_t address = <uintptr_t><PyObject*>name
-    cdef unsigned char* hint = &keyword_hints[(address >> 4 ^ address >> 10) & 63]
+    cdef unsigned char* hint = &keyword_hints[(address >> 4 ^ address >> 12) & 255]
     # The interpreter interns the names in a call: most are found by identity.
     if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, hint[0]):
         return hint[0]
@@ -446,7 +466,7 @@ cdef int keyword_of(object name) except -1:
     for keyword in range(<int>START_KEYWORD_COUNT):
         if name == START_KEYWORDS[keyword]:
             return keyword
-    raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
+    return UNKNOWN_KEYWORD
 
 
 # In C, this has the interpreter's fast calling convention: it returns a new reference, or NULL
@@ -483,6 +503,10 @@ cdef object start_span_with_keywords(
         given[number] = arguments[number]
     for number in range(len(names)):
         keyword = keyword_of(<object>PyTuple_GET_ITEM(names, number))
+        if keyword == UNKNOWN_KEYWORD:
+            raise TypeError(
+                f"start_span() got an unexpected keyword argument {names[number]!r}"
+            )
         if given[keyword] is not NULL:
             raise TypeError(
                 f"start_span() got multiple values for argument {START_KEYWORDS[keyword]!r}"
@@ -500,6 +524,73 @@ cdef object start_span_with_keywords(
     return span
 
 
+cdef object start_step(
+    Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+):
+    """As start_span_with_keywords(), with the keywords that only a step has."""
+    cdef PyObject* given[<int>START_KEYWORD_COUNT]
+    cdef PyObject* step_given[3]
+    cdef int keywords[<int>START_KEYWORD_COUNT]
+    cdef PyObject** place
+    cdef PyObject* name
+    cdef Py_ssize_t number, count = 0, named = 0 if names is NULL else len(<tuple>names)
+    cdef int keyword
+    if positional > 2:
+        raise TypeError(
+            f"start_step() takes at most 2 positional arguments ({positional} given)"
+        )
+    memset(given, 0, sizeof(given))
+    memset(step_given, 0, sizeof(step_given))
+    for number in range(positional):
+        given[number] = arguments[number]
+    for number in range(named):
+        name = PyTuple_GET_ITEM(<tuple>names, number)
+        keyword = step_keyword_of(name)
+        if keyword != UNKNOWN_KEYWORD:
+            place = &step_given[keyword]
+        else:
+            keyword = keyword_of(<object>name)
+            if keyword == UNKNOWN_KEYWORD:
+                raise TypeError(f"start_step() got an unexpected keyword argument {<object>name!r}")
+            place = &given[keyword]
+            keywords[count] = keyword
+            count += 1
+        if place[0] is not NULL:
+            raise TypeError(f"start_step() got multiple values for argument {<object>name!r}")
+        place[0] = arguments[positional + number]
+    prefill = object_or_none(step_given[0])
+    decode = object_or_none(step_given[1])
+    operation = given[<int>KEYWORD_OPERATION_NAME]
+    started = self.begin(
+        given[<int>KEYWORD_MODEL_NAME],
+        <PyObject*>STEP_OPERATION if operation is NULL else operation,
+        given[<int>KEYWORD_PARENT],
+        False,
+    )
+    if type(started) is Span:
+        set_fields(<Span>started, given, keywords, count)
+        begin_step(<Span>started, prefill, decode, object_or_none(step_given[2]))
+    elif self.enabled and (prefill is not None or decode is not None):
+        engine = object_or_none(given[<int>KEYWORD_ENGINE])
+        return unrecorded_step(
+            prefill, decode, <str>engine if type(engine) is str and engine else DEFAULT_ENGINE
+        )
+    return started
+
+
+cdef tuple STEP_KEYWORDS = ("prefill", "decode", "capacity")
+
+
+cdef inline int step_keyword_of(PyObject* name) except -1:
+    cdef int keyword
+    for keyword in range(3):
+        if name == PyTuple_GET_ITEM(STEP_KEYWORDS, keyword):
+            return keyword
+    if keyword_of(<object>name) == UNKNOWN_KEYWORD and <object>name in STEP_KEYWORDS:
+        return STEP_KEYWORDS.index(<object>name)
+    return UNKNOWN_KEYWORD
+
+
 cdef inline object object_or_none(PyObject* value):
     return None if value is NULL else <object>value
 
@@ -511,6 +602,19 @@ cdef class TracerBase:
     """
 
     cdef public Recorder _recorder
+
+    @staticmethod
+    def add_start_step(type tracer, str documentation not None):
+        """The same for `start_step`."""
+        global start_step_of_tracer_documentation
+        start_step_of_tracer_documentation = START_STEP_SIGNATURE + documentation.encode()
+        infertrace_add_method(
+            tracer,
+            "start_step",
+            <infertrace_fast_method><void*>start_step_of_tracer,
+            start_step_of_tracer_documentation,
+            &start_step_of_tracer_definition,
+        )
 
     @staticmethod
     def add_start_span(type tracer, str documentation not None):
@@ -528,6 +632,7 @@ cdef class TracerBase:
 
 # Kept alive because the method's definition points into it.
 cdef bytes start_span_of_tracer_documentation = b""
+cdef bytes start_step_of_tracer_documentation = b""
 
 
 cdef object start_span_of_tracer(
@@ -538,6 +643,22 @@ cdef object start_span_of_tracer(
     return start_span(self._recorder, arguments, positional, names)
 
 
+cdef object start_step_of_tracer(
+    TracerBase self, PyObject** arguments, Py_ssize_t positional, PyObject* names
+):
+    if self._recorder is None:
+        raise RuntimeError("the tracer was not initialized")
+    return start_step(self._recorder, arguments, positional, names)
+
+
+cdef PyMethodDef start_step_definition, start_step_of_tracer_definition
+infertrace_add_method(
+    Recorder,
+    "start_step",
+    <infertrace_fast_method><void*>start_step,
+    START_STEP_SIGNATURE,
+    &start_step_definition,
+)
 cdef PyMethodDef start_span_definition, start_span_of_tracer_definition
 infertrace_add_method(
     Recorder,

@@ -15,6 +15,11 @@ cdef class Serving:
     # end of what is generated
 
     cdef infertrace_intervals token_intervals
+    # Of a request, by the spans' clock: when tokens came, and how many.
+    cdef int64_t first_token, last_token, longest_interval, tokens
+    cdef int64_t prefilled  # tokens of input that steps have read so far
+    # Of a step that has not ended: who is in it.
+    cdef tuple prefill, decode
 
     def __dealloc__(self):
         infertrace_forget_intervals(&self.token_intervals)

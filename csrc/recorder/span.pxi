@@ -46,7 +46,8 @@ cdef class Extras:
 
 
 # The GC does not track a span: it holds texts, numbers, its recorder and the span around it. None
-# of these can lead back to it, since only its first entry decides which span is around it.
+# of these can lead back to it, since only its first entry decides which span is around it. A step
+# holds its members as well, until it ends.
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
@@ -344,6 +345,25 @@ cdef class Span:
                 self.refuse("status_message", message, invalid_values.TEXT)
             self.more().status_message = text
 
+    def scheduled(self):
+        cdef int64_t now = infertrace_monotonic_ns()
+        cdef Serving own
+        if self.ended:
+            return self.refuse("scheduled", None, invalid_values.BEFORE_THE_END)
+        if not self.present & HAS_SCHEDULED_AFTER_MS:
+            own = self.serving()
+            own.scheduled_after_ms = <float>(<double>(now - self.start) / 1e6)
+            self.present |= HAS_SCHEDULED_AFTER_MS
+
+    def stream(self, iterable):
+        return stream_of(self, iterable)
+
+    @property
+    def token_count(self):
+        if self.extras is None or self.extras.serving is None:
+            return 0
+        return self.extras.serving.tokens
+
     def end(self):
         if not self.ended:
             self.forget_ended()
@@ -580,6 +600,7 @@ cdef class NoopSpan:
     cdef vectorcallfunc call
     cdef bint root
     cdef object previous
+    cdef Serving step  # of a step that is not recorded, and whose members may be
 
     @property
     def trace_id(self):
@@ -680,8 +701,19 @@ cdef class NoopSpan:
     def set_status(self, status, message=None):
         pass
 
-    def end(self):
+    def scheduled(self):
         pass
+
+    def stream(self, iterable):
+        return streams.untimed(iterable)
+
+    @property
+    def token_count(self):
+        return 0
+
+    def end(self):
+        if self.step is not None:
+            self.end_step(True, infertrace_monotonic_ns())
 
     async def __aenter__(self):
         self.enter()
@@ -689,6 +721,15 @@ cdef class NoopSpan:
 
     async def __aexit__(self, kind, error, traceback):
         self.leave()
+        if self.step is not None:
+            self.end_step(error is None, infertrace_monotonic_ns())
+
+    cdef int end_step(self, bint worked, int64_t now) except -1:
+        cdef Serving step = self.step
+        if step is not None:
+            self.step = None
+            end_step(step, now, worked)
+        return 0
 
     cdef inline int enter(self) except -1:
         cdef PyObject* cell

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
         @property
         def start_span(self) -> Callable[..., Span]: ...
         @property
+        def start_step(self) -> Callable[..., Span]: ...
+        @property
+        def record_step(self) -> Callable[..., Span]: ...
+        @property
         def record(self) -> Callable[..., Span]: ...
         @property
         def record_batch(self) -> Callable[..., int]: ...
@@ -77,6 +81,10 @@ if TYPE_CHECKING:
         @staticmethod
         def add_start_span(tracer: type, documentation: str) -> None:
             """Make it a method of that class, with this documentation."""
+
+        @staticmethod
+        def add_start_step(tracer: type, documentation: str) -> None:
+            """The same for `start_step`."""
 
     class Backend(Protocol):
         """A module that offers this is a backend."""

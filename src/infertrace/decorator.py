@@ -13,7 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_NS_PER_MS = 1e6
 # Flags of a code object, as `inspect` documents them; importing it at the top would be slow.
 _CO_VARARGS, _CO_VARKEYWORDS = 0x04, 0x08
 
@@ -127,12 +126,12 @@ class _GeneratorSpan:
     `yield`: the next step may run in another context, or never.
     """
 
-    __slots__ = ("_awaits_first", "_current", "_previous", "_span", "_started_ns")
+    __slots__ = ("_current", "_given", "_previous", "_span")
 
     def __init__(self, span: Any) -> None:
         self._span = self._current = span
-        self._started_ns = backend.selected.monotonic_ns()
-        self._awaits_first = True
+        self._given = 0
+        """Items that were counted as tokens."""
 
     def __enter__(self) -> None:
         if self._span.propagates:
@@ -144,10 +143,10 @@ class _GeneratorSpan:
             self._current = backend.selected.current()
             backend.selected.set_current(self._previous)
             self._previous = None
-        if error is None and self._awaits_first:
-            self._awaits_first = False
-            waited_ns = backend.selected.monotonic_ns() - self._started_ns
-            self._span.set_streaming(time_to_first_token_ms=waited_ns / _NS_PER_MS)
+        # Where the generator, or the steps that it is in, give tokens, items are none.
+        if error is None and self._span.is_recording and self._span.token_count == self._given:
+            self._span.token()
+            self._given += 1
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the span; an early close counts as a cancellation."""

@@ -5,13 +5,24 @@ The setters of single fields come from proto/fields.toml.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from types import TracebackType
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 from infertrace.generated.span_setters import FieldSetters, SpanFields
 from infertrace.trace_context import TraceContext
 
+Chunk = TypeVar("Chunk")
+Sent = TypeVar("Sent")
+Result = TypeVar("Result")
 Scalar: TypeAlias = "str | bool | int | float"
 """What an attribute holds: a string, a bool, a 64-bit integer or a finite float."""
 
@@ -74,6 +85,39 @@ class Span(FieldSetters, Protocol):
     def set_status(self, status: str, message: str | None = None) -> None:
         """Set `OK`, `ERROR` or `CANCELLED`, and a message for people."""
 
+    def scheduled(self) -> None:
+        """Work on this request begins: where its queue ends; the first call counts."""
+
+    def token(self, count: int = 1) -> None:
+        """So many tokens of this request came, together and now.
+
+        At the end, the span has from these calls, and from the steps that the request was in,
+        what its user did not set: `output_tokens`, `time_to_first_token_ms`, the mean and the
+        longest time between two tokens, and a histogram of these times. Tokens that come
+        together are one interval apart from those before, and none from each other.
+        """
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens were given by `token()`, `stream()` and steps."""
+
+    @overload
+    def stream(
+        self, iterable: Generator[Chunk, Sent, Result]
+    ) -> Generator[Chunk, Sent, Result]: ...
+    @overload
+    def stream(self, iterable: AsyncGenerator[Chunk, Sent]) -> AsyncGenerator[Chunk, Sent]: ...
+    @overload
+    def stream(self, iterable: Iterable[Chunk]) -> Iterator[Chunk]: ...
+    @overload
+    def stream(self, iterable: AsyncIterable[Chunk]) -> AsyncIterator[Chunk]: ...
+    def stream(self, iterable: Any) -> Any:
+        """Go through an iterable, or an asynchronous one, and time each chunk as one token.
+
+        Ends nothing and hides nothing: what the iterable returns, raises and offers besides,
+        such as the `send`, `throw` and `close` of a generator, stays.
+        """
+
     def end(self) -> None:
         """End a span that was not entered; a second call does nothing."""
 
@@ -107,3 +151,11 @@ class StartSpanKeywords(SpanKeywords, total=False):
     """All keywords of `Tracer.start_span`."""
 
     parent: Span | str | None
+
+
+Prefill: TypeAlias = "Iterable[tuple[Span, int] | tuple[Span, int, bool]]"
+"""Requests whose input a step reads, each with how many tokens, and on request whether these are
+the last of it."""
+
+Decode: TypeAlias = "Iterable[Span | tuple[Span, int]]"
+"""Requests for which a step generates a token, or as many as are said."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infertrace.buffering.ledger import Ledger
     from infertrace.configuration import Settings
     from infertrace.generated.span_setters import SpanColumns, SpanFields
-    from infertrace.span import Scalar, Span, SpanKeywords, StartSpanKeywords
+    from infertrace.span import Decode, Prefill, Scalar, Span, SpanKeywords, StartSpanKeywords
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -183,6 +183,82 @@ class Tracer(TracerBase):
             **fields,
         )
 
+    def start_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "step",
+        *,
+        prefill: Prefill | None = None,
+        decode: Decode | None = None,
+        capacity: int | None = None,
+        parent: Span | str | None = None,
+        links: Iterable[Span | str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Scalar] | None = None,
+        **fields: Unpack[SpanFields],
+    ) -> Span:
+        """Start the span of one forward pass over a batch; use it as one of `start_span`.
+
+        prefill: pairs of a request's span and how many tokens of its input this step reads.
+            Once all of `input_tokens` (but for `cached_input_tokens`) are read, the request gets
+            its first token; without `input_tokens` each such step completes it, and a third
+            member, a bool, says it outright.
+        decode: the spans of requests that get a token each, or pairs of one and how many.
+        capacity: the largest possible batch; gives `batch_fill_ratio`.
+        fields: as those of `start_span`. `engine` is "0" where it is missing, `step_index`
+            counts 1, 2, 3, ... in each engine of this process; what follows from the members,
+            such as `batch_size`, is set unless it is given.
+
+        When the step ends, each member that has not ended gets it (`first_step`, `last_step`,
+        `step_count`) and, unless the step failed, its tokens. A member that is not recorded
+        costs nothing. What is no member is left out and counted as an invalid field.
+        """
+        return self._recorder.start_step(
+            model_name,
+            operation_name,
+            prefill=prefill,
+            decode=decode,
+            capacity=capacity,
+            parent=parent,
+            links=links,
+            tags=tags,
+            attributes=attributes,
+            **fields,
+        )
+
+    def record_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "step",
+        *,
+        start_ns: int,
+        duration_ns: int,
+        prefill: Prefill | None = None,
+        decode: Decode | None = None,
+        capacity: int | None = None,
+        parent: Span | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Unpack[SpanKeywords],
+    ) -> Span:
+        """Record one step that has finished already, as `record` does; its members as above.
+
+        Its members get their tokens at its end, by the clock of `start_ns`.
+        """
+        return self._recorder.record_step(
+            model_name,
+            operation_name,
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            prefill=prefill,
+            decode=decode,
+            capacity=capacity,
+            parent=parent,
+            status=status,
+            status_message=status_message,
+            **fields,
+        )
+
     def record(
         self,
         model_name: str | None = None,
@@ -259,8 +335,8 @@ class Tracer(TracerBase):
         """Decorate a function, coroutine function, generator or async generator.
 
         Each call is a span; `fields` are keyword arguments of `start_span`. The span of a
-        generator is current only while the generator runs, gets the time to its first
-        item as `time_to_first_token_ms`, and is CANCELLED when it is closed early.
+        generator is current only while the generator runs, gets each of its items as a token
+        (unless the generator does that itself), and is CANCELLED when it is closed early.
         """
         if model is not None and not isinstance(model, str):
             return self.trace_inference()(model)
@@ -297,8 +373,9 @@ class Tracer(TracerBase):
             termination.set_up(lifecycle.deliver_at_sigterm)
 
 
-# The backend's own method replaces the one above, whose extra call would double a span's cost.
+# The backend's own methods replace those above, whose extra call would double a span's cost.
 backend.selected.TracerBase.add_start_span(Tracer, Tracer.start_span.__doc__ or "")
+backend.selected.TracerBase.add_start_step(Tracer, Tracer.start_step.__doc__ or "")
 
 
 def default_tracer() -> Tracer:

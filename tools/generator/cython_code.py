@@ -204,7 +204,16 @@ def _presence_bits(table: Table) -> dict[str, int]:
 def _encoder(table: Table) -> list[str]:
     fields = [it for it in table.by_number("InferenceContext") if it.is_set_by_users]
     runs = [list(run) for _, run in groupby(fields, key=lambda it: it.apart)]
-    lines: list[str] = []
+    lines = [
+        "cdef inline uint8_t* put_numbers(uint8_t* p, Span span) noexcept:",
+        '    """Write the fields of a span that has nothing else: most spans."""',
+        "    cdef uint32_t present = span.present",
+    ]
+    for it in _near(fields):
+        if it.kind_name != "text":
+            lines.append(f"    if present & HAS_{it.constant}:")
+            lines += _written(it, "span", "        ")
+    lines += ["    return p", "", ""]
     body: list[str] = []
     for run in runs:
         if run[0].apart:
@@ -212,16 +221,23 @@ def _encoder(table: Table) -> list[str]:
             bits = sum(_presence_bits(table)[it.name] for it in run)
             lines += ["cdef enum:", f"    {flags} = {bits}", "", "", *_apart_encoder(name, run)]
             body.append(f"    if present & {flags}:")
-            body.append(f"        p = {name}(p, span.extras.serving, present)")
+            body.append(f"        p = {name}(p, extras.serving, present)")
         else:
             body += _near_encoder(run)
     return [
         *lines,
-        "cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:",
-        '    """Write the fields of InferenceContext but for the model\'s name."""',
+        "cdef uint8_t* put_all_fields(uint8_t* p, Span span) except NULL:",
+        "    cdef Extras extras = span.extras",
         "    cdef uint32_t present = span.present",
         *body,
         "    return p",
+        "",
+        "",
+        "cdef inline uint8_t* put_fields(uint8_t* p, Span span) except NULL:",
+        '    """Write the fields of InferenceContext but for the model\'s name."""',
+        "    if span.extras is None:",
+        "        return put_numbers(p, span)",
+        "    return put_all_fields(p, span)",
         "",
         "",
     ]
@@ -237,17 +253,13 @@ def _apart_encoder(name: str, fields: list[Field]) -> list[str]:
 
 def _near_encoder(fields: list[Field]) -> list[str]:
     lines = []
-    was_text = False
     for it in fields:
         if it.kind_name == "text":
-            # One look for texts in a row: what a span without texts pays.
-            lines += [] if was_text else ["    if span.extras is not None:"]
-            lines.append(f"        if span.extras.{it.name}:")
-            lines += _written(it, "span.extras", "            ")
+            lines.append(f"    if extras.{it.name}:")
+            lines += _written(it, "extras", "        ")
         else:
             lines.append(f"    if present & HAS_{it.constant}:")
             lines += _written(it, "span", "        ")
-        was_text = it.kind_name == "text"
     return lines
 
 
@@ -362,9 +374,14 @@ def _text_signature(table: Table) -> list[str]:
     names = [*FIRST_KEYWORDS[2:], *(it.name for it in table.keywords)]
     keywords = ", ".join(f"{name}=None" for name in names)
     signature = f"$self, model_name=None, operation_name='inference', *, {keywords}"
-    lines = ["# What inspect.signature() reads.", "cdef const char* START_SPAN_SIGNATURE = ("]
-    lines += [f'    b"{line}"' for line in _pieces(f"start_span({signature})\\n--\\n\\n")]
-    return [*lines, ")"]
+    of_step = signature.replace("'inference', *, ", "'step', *, prefill=None, decode=None, ")
+    of_step = of_step.replace("parent=None", "capacity=None, parent=None")
+    lines = ["# What inspect.signature() reads."]
+    for name, text in (("start_span", signature), ("start_step", of_step)):
+        lines.append(f"cdef const char* {name.upper()}_SIGNATURE = (")
+        lines += [f'    b"{line}"' for line in _pieces(f"{name}({text})\\n--\\n\\n")]
+        lines.append(")")
+    return lines
 
 
 def _pieces(text: str) -> list[str]:

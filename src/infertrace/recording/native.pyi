@@ -10,8 +10,8 @@ from infertrace.buffering.spool_file import SpoolFile
 from infertrace.generated.pure_fields import NoopFieldSetters as FieldSetters
 from infertrace.generated.span_setters import SpanColumns, SpanFields
 from infertrace.recording.values import Scalar
+from infertrace.span import Decode, Prefill, SpanKeywords
 from infertrace.span import Span as AnySpan
-from infertrace.span import SpanKeywords
 from infertrace.trace_context import TraceContext
 
 __all__ = [
@@ -52,6 +52,11 @@ class Span(FieldSetters):
     def context(self) -> TraceContext: ...
     @property
     def propagates(self) -> bool: ...
+    @property
+    def token_count(self) -> int: ...
+    def scheduled(self) -> None: ...
+    def token(self, count: int = 1) -> None: ...
+    def stream(self, iterable: Any) -> Any: ...
     def set_tag(self, key: str, text: str) -> None: ...
     def set_attribute(self, key: str, value: Scalar) -> None: ...
     def add_event(self, name: str, attributes: Mapping[str, Scalar] | None = None) -> None: ...
@@ -98,6 +103,35 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
         **fields: Unpack[SpanFields],
+    ) -> Any: ...
+    def start_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "step",
+        *,
+        prefill: Prefill | None = None,
+        decode: Decode | None = None,
+        capacity: int | None = None,
+        parent: AnySpan | str | None = None,
+        links: Iterable[AnySpan | str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Scalar] | None = None,
+        **fields: Unpack[SpanFields],
+    ) -> Any: ...
+    def record_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = "step",
+        *,
+        start_ns: int,
+        duration_ns: int,
+        prefill: Prefill | None = None,
+        decode: Decode | None = None,
+        capacity: int | None = None,
+        parent: AnySpan | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Unpack[SpanKeywords],
     ) -> Any: ...
     def record(
         self,
@@ -155,3 +189,5 @@ class TracerBase:
     _recorder: Recorder
     @staticmethod
     def add_start_span(tracer: type, documentation: str) -> None: ...
+    @staticmethod
+    def add_start_step(tracer: type, documentation: str) -> None: ...

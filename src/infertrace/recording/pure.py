@@ -28,8 +28,9 @@ from infertrace.limits import (
     MIN_START_UNIX_NS,
 )
 from infertrace.recording import columns as batch_columns
-from infertrace.recording import encoder, failure, invalid_values, values
+from infertrace.recording import encoder, failure, invalid_values, serving_defaults, values
 from infertrace.recording.initial import fill
+from infertrace.recording.pure_serving import Serving, TimesNothing, TimesTokens, next_step
 from infertrace.trace_context import TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ _DEFAULT_OPERATION: Final = "inference"
 _LIGHT_TEXT: Final = 128
 
 
-class Span(FieldSetters):
+class Span(FieldSetters, TimesTokens):
     """One operation. `infertrace.Span` documents the methods."""
 
     __slots__ = (
@@ -126,6 +127,7 @@ class Span(FieldSetters):
     _invalid: int = 0
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
     _parent_is_remote: bool = False
+    _serving: Serving | None = None
     _status: str = "OK"
     _status_message: str | None = None
     _tags: dict[str, str] | None = None
@@ -253,6 +255,8 @@ class Span(FieldSetters):
             if previous is not None and previous._ended:
                 self._previous = _live(previous)
             self._ended = monotonic_ns()
+            if self._serving is not None:
+                self._settle(self._serving)
             recorder = self._recorder
             self._sample = recorder.sample
             full = recorder._put_in_buffer(self)
@@ -297,6 +301,8 @@ class Span(FieldSetters):
             if error is not None:
                 self._fail(error)
             self._ended = monotonic_ns()
+            if self._serving is not None:
+                self._settle(self._serving)
             recorder = self._recorder
             self._sample = recorder.sample
             full = recorder._put_in_buffer(self)
@@ -354,6 +360,12 @@ class Span(FieldSetters):
         for _, _, attributes in self._links or ():
             size += _ENTRY_BYTES + _weight(attributes)
         return size if size < _EXACT_FROM_BYTES else len(encoder.span(self))
+
+    def _more(self) -> Serving:
+        if self._serving is None:
+            self._serving = Serving()
+            self._heavy = True
+        return self._serving
 
     def _set_text(self, field: str, value: object) -> None:
         text, as_given = _clean_text(value)
@@ -439,7 +451,7 @@ _CONTAINERS: Final = ("tags", "attributes", "links")
 _new: Final = object.__new__
 
 
-class NoopSpan(NoopFieldSetters):
+class NoopSpan(NoopFieldSetters, TimesNothing):
     """A span that records nothing: the tracer is off, or the trace is not sampled.
 
     Instances are shared. The one with `root` is the root of every trace that is not sampled, and
@@ -448,7 +460,7 @@ class NoopSpan(NoopFieldSetters):
     that span.
     """
 
-    __slots__ = ("_previous", "_root")
+    __slots__ = ("_previous", "_root", "_step")
     _ended: Final = 0
 
     trace_id: Final = "0" * 32
@@ -461,6 +473,8 @@ class NoopSpan(NoopFieldSetters):
     def __init__(self, root: bool, previous: Any = None) -> None:
         self._root = root
         self._previous = previous
+        self._step: tuple[Serving, str, int] | None = None
+        """Of a step that is not recorded, and whose members may be: these, engine and index."""
 
     @property
     def propagates(self) -> bool:
@@ -472,7 +486,13 @@ class NoopSpan(NoopFieldSetters):
     def add_link(self, other: Any, attributes: Mapping[str, Scalar] | None = None) -> None: ...
     def record_exception(self, error: BaseException) -> None: ...
     def set_status(self, status: str, message: str | None = None) -> None: ...
-    def end(self) -> None: ...
+    def end(self) -> None:
+        self._end_step("OK", monotonic_ns())
+
+    def _end_step(self, status: object, now_ns: int) -> None:
+        if self._step is not None:
+            (serving, engine, index), self._step = self._step, None
+            serving.end_step(now_ns, engine, index, status == "OK")
 
     def __enter__(self) -> NoopSpan:
         if self._root:
@@ -489,6 +509,8 @@ class NoopSpan(NoopFieldSetters):
         current: Any = CURRENT.get()
         if self._root and type(current) is NoopSpan:
             _make_current(_live(current._previous))
+        if self._step is not None:
+            self._end_step("OK" if error is None else "ERROR", monotonic_ns())
 
     async def __aenter__(self) -> NoopSpan:
         return self.__enter__()
@@ -599,6 +621,35 @@ class _StartsSpans:
                 fill(span, tags, attributes, links)
         return span
 
+    def start_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = serving_defaults.STEP_OPERATION,
+        *,
+        prefill: Any = None,
+        decode: Any = None,
+        capacity: int | None = None,
+        parent: AnySpan | str | None = None,
+        **fields: Any,
+    ) -> Span | NoopSpan:
+        """As `Tracer.start_step`."""
+        for name in fields:
+            if name not in FIELD_SETTERS and name not in _CONTAINERS:
+                raise TypeError(f"start_step() got an unexpected keyword argument {name!r}")
+        started = self.start_span(model_name, operation_name, parent=parent, **fields)
+        if type(started) is Span:
+            started._begin_step(prefill, decode, capacity)
+        elif self._recorder.enabled and (prefill is not None or decode is not None):
+            engine = fields.get("engine")
+            if type(engine) is not str or not engine:
+                engine = serving_defaults.DEFAULT_ENGINE
+            serving = Serving()
+            serving.keep_members(prefill, decode)
+            unrecorded = NoopSpan(root=True)
+            unrecorded._step = (serving, engine, next_step(engine))
+            return unrecorded
+        return started
+
 
 class TracerBase(_StartsSpans):
     """The base class of `Tracer`."""
@@ -609,13 +660,23 @@ class TracerBase(_StartsSpans):
     @staticmethod
     def add_start_span(tracer: Any, documentation: str) -> None:
         """Make `start_span` a method of the class `tracer`, with this docstring."""
-        own = _StartsSpans.start_span
-        method = FunctionType(own.__code__, own.__globals__, "start_span", own.__defaults__)
-        method.__kwdefaults__ = own.__kwdefaults__
-        method.__qualname__ = tracer.start_span.__qualname__
-        method.__doc__ = documentation
-        method.__dict__["__wrapped__"] = tracer.start_span  # inspect takes the signature from it
-        tracer.start_span = method
+        _add_method(tracer, _StartsSpans.start_span, documentation)
+
+    @staticmethod
+    def add_start_step(tracer: Any, documentation: str) -> None:
+        """The same for `start_step`."""
+        _add_method(tracer, _StartsSpans.start_step, documentation)
+
+
+def _add_method(tracer: Any, own: Any, documentation: str) -> None:
+    name = own.__name__
+    replaced = getattr(tracer, name)
+    method = FunctionType(own.__code__, own.__globals__, name, own.__defaults__)
+    method.__kwdefaults__ = own.__kwdefaults__
+    method.__qualname__ = replaced.__qualname__
+    method.__doc__ = documentation
+    method.__dict__["__wrapped__"] = replaced  # inspect takes the signature from it
+    setattr(tracer, name, method)
 
 
 class Recorder(_StartsSpans):
@@ -684,13 +745,39 @@ class Recorder(_StartsSpans):
         """As `Tracer.record`, which names the fields."""
         span = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(span) is Span:
-            if type(status) is not str or status != "OK" or status_message is not None:
-                span.set_status(status, status_message)
-            start = _nanoseconds(start_ns)
-            if not self._record_finished(span, start, _nanoseconds(duration_ns)):
-                is_start = start < MIN_START_UNIX_NS
-                self._notice_times(is_start, start_ns if is_start else duration_ns)
+            self._record(span, start_ns, duration_ns, status, status_message)
         return span
+
+    def record_step(
+        self,
+        model_name: str | None = None,
+        operation_name: str = serving_defaults.STEP_OPERATION,
+        *,
+        start_ns: int,
+        duration_ns: int,
+        parent: AnySpan | str | None = None,
+        status: str = "OK",
+        status_message: str | None = None,
+        **fields: Any,
+    ) -> Span | NoopSpan:
+        """As `Tracer.record_step`, which names the fields."""
+        span = self.start_step(model_name, operation_name, parent=parent, **fields)
+        if type(span) is Span:
+            self._record(span, start_ns, duration_ns, status, status_message)
+        elif isinstance(span, NoopSpan):
+            end_ns = _nanoseconds(start_ns) + _nanoseconds(duration_ns) - self.anchor
+            span._end_step(status, end_ns)
+        return span
+
+    def _record(
+        self, span: Span, start_ns: int, duration_ns: int, status: str, status_message: str | None
+    ) -> None:
+        if type(status) is not str or status != "OK" or status_message is not None:
+            span.set_status(status, status_message)
+        start = _nanoseconds(start_ns)
+        if not self._record_finished(span, start, _nanoseconds(duration_ns)):
+            is_start = start < MIN_START_UNIX_NS
+            self._notice_times(is_start, start_ns if is_start else duration_ns)
 
     def record_batch(
         self,
@@ -732,6 +819,8 @@ class Recorder(_StartsSpans):
             return False
         span._start = start_ns - self.anchor
         span._ended = span._start + duration_ns
+        if span._serving is not None:
+            span._settle(span._serving)
         span._sample = self.sample
         if self._put_in_buffer(span) or not self._awake:
             self._call_exporter()
