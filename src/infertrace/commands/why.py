@@ -75,6 +75,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     """An answer as lines of text."""
     name = answer.get("request_id", answer["span_id"])
     yield f"Request {name} of {answer['model_name']}, {answer['start_time']}"
+    yield f"(trace {answer['trace_id']})"
     yield answer["summary"]
     yield _phases(answer)
     for number, finding in enumerate(answer["findings"], 1):

@@ -134,6 +134,42 @@ def test_a_request_that_is_slow_for_no_known_reason_says_so() -> None:
     assert found.unexplained == "9,554 ms more than usual are not explained."
 
 
+def test_tokens_that_are_many_but_not_unusual_are_no_cause() -> None:
+    usual = usual_requests(
+        inter_token_latency_ms=10, time_to_first_token_ms=40, output_tokens=20, input_tokens=100
+    )
+    slow = request(
+        duration_ms=700,
+        time_to_first_token_ms=60.0,
+        inter_token_latency_ms=15.0,
+        output_tokens=40,
+    )
+    found = why(slow, [], [], usual)
+    assert found.findings == []
+    assert found.ordinary_ms == pytest.approx((40 - 29.75) * 14.875)
+    assert found.excess_ms == pytest.approx(700 - 446.25)
+    assert found.unexplained_ms == pytest.approx(found.excess_ms - found.ordinary_ms)
+    assert "Its own tokens account for 152 ms more" in found.unexplained
+
+
+def test_who_holds_most_of_the_kv_cache_is_the_culprit_of_a_preemption() -> None:
+    usual = usual_requests(
+        inter_token_latency_ms=10, time_to_first_token_ms=40, output_tokens=20, input_tokens=100
+    )
+    slow = request(
+        duration_ms=2_000, time_to_first_token_ms=60.0, inter_token_latency_ms=50.0,
+        max_inter_token_latency_ms=1_500.0, output_tokens=40, preemption_count=1,
+    )  # fmt: skip
+    small = request("small", 500, input_tokens=150, output_tokens=30)
+    hog = request("hog", 9_000, input_tokens=20_000, output_tokens=900)
+    (finding,) = why(slow, [], [small, hog], usual).findings
+    assert finding.cause == "preemption"
+    assert finding.culprit is hog
+    assert "request hog's, of 20,900 tokens" in finding.sentence
+    (finding,) = why(slow, [], [small, hog, replace(hog, span_id="h2")], usual).findings
+    assert finding.culprit is None
+
+
 def test_gpu_of_the_request_itself_where_no_step_is_recorded() -> None:
     cool = GpuFacts(temperature_celsius=50.0, power_watts=600.0, utilization_percent=90.0)
     requests = [

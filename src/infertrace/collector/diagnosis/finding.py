@@ -62,8 +62,9 @@ class Diagnosis:
     """Why a request was slow: the findings, an error first, then by the milliseconds explained.
 
     `excess_ms` is how much longer it took than usual requests of the model, None where nothing is
-    known of these; `unexplained_ms` is what of that no finding explains. `unknown` says what could
-    not be looked at, and why.
+    known of these. Of that, `ordinary_ms` is what its own tokens explain where their number is not
+    unusual, and `unexplained_ms` what nothing explains. `unknown` says what could not be looked at,
+    and why.
     """
 
     summary: str
@@ -71,4 +72,5 @@ class Diagnosis:
     excess_ms: float | None
     unexplained_ms: float | None
     unexplained: str
+    ordinary_ms: float
     unknown: Sequence[str]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from infertrace.collector.diagnosis.examination import Examination
-from infertrace.collector.diagnosis.finding import Finding
+from infertrace.collector.diagnosis.finding import Cause, Finding
+from infertrace.collector.diagnosis.usual import Usual
 from infertrace.collector.diagnosis.wording import counted, milliseconds, percent
 
 _LOST_CACHE = 0.5  # of the usual share
@@ -24,9 +27,7 @@ def own_prefill(of: Examination) -> Finding | None:
     )
     if not spread.stands_out(tokens) and not (is_uncached and "prefill" in of.slow_phases):
         return None
-    rate_ms = usual.prefill_token_ms
-    if usual.step_cost is not None and usual.step_cost.prefill_token_ms:
-        rate_ms = usual.step_cost.prefill_token_ms
+    rate_ms = _prefill_token_ms(usual)
     if rate_ms is None:
         return None
     explained_ms = rate_ms * (tokens - spread.p50)
@@ -79,3 +80,25 @@ def output(of: Examination) -> Finding | None:
             "usual_interval_ms": interval_ms,
         },
     )
+
+
+def ordinary_ms(of: Examination, named: Collection[Cause]) -> float:
+    """How much longer its own tokens make it than half of the requests, where that is usual.
+
+    What is a finding, of those that are `named`, does not count again. Less than 0 where it has
+    fewer tokens.
+    """
+    request, usual = of.request, of.usual
+    found = 0.0
+    rate_ms, interval_ms = _prefill_token_ms(usual), of.usual_interval_ms
+    if "own_prefill" not in named and rate_ms is not None and usual.uncached_tokens is not None:
+        found += rate_ms * ((request.uncached_tokens or 0) - usual.uncached_tokens.p50)
+    if "output" not in named and interval_ms is not None and usual.output_tokens is not None:
+        found += interval_ms * ((request.output_tokens or 0) - usual.output_tokens.p50)
+    return found
+
+
+def _prefill_token_ms(usual: Usual) -> float | None:
+    if usual.step_cost is not None and usual.step_cost.prefill_token_ms:
+        return usual.step_cost.prefill_token_ms
+    return usual.prefill_token_ms

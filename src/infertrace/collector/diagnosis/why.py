@@ -32,13 +32,17 @@ def why(
     if usual.duration_ms is not None:
         excess_ms = request.duration_ms - usual.duration_ms.p50
     explained_ms = sum(finding.explained_ms for finding in findings)
-    unexplained_ms = None if excess_ms is None else max(0.0, excess_ms - explained_ms)
+    ordinary_ms = own_causes.ordinary_ms(of, [finding.cause for finding in findings])
+    unexplained_ms = None
+    if excess_ms is not None:
+        unexplained_ms = max(0.0, excess_ms - explained_ms - ordinary_ms)
     return Diagnosis(
         _summary(of, findings),
         findings,
         excess_ms,
         unexplained_ms,
-        _unexplained(of, findings, unexplained_ms),
+        _unexplained(of, unexplained_ms, ordinary_ms),
+        ordinary_ms,
         _unknown(of),
     )
 
@@ -77,14 +81,18 @@ def _summary(of: Examination, findings: Sequence[Finding]) -> str:
     return f"{took}{compared}. Nothing stands out."
 
 
-def _unexplained(of: Examination, findings: Sequence[Finding], unexplained_ms: float | None) -> str:
+def _unexplained(of: Examination, unexplained_ms: float | None, ordinary_ms: float) -> str:
     if unexplained_ms is None:
         return "How much is not explained is unknown: nothing is known of what is usual."
+    own = ""
+    if of.is_material(ordinary_ms):
+        own = (
+            f" Its own tokens account for {milliseconds(ordinary_ms)} more than those of half of "
+            "the requests, which is not unusual."
+        )
     if not of.is_material(unexplained_ms):
-        return "Nothing of note is left unexplained."
-    if not findings and not of.is_slow:
-        return f"It took {milliseconds(unexplained_ms)} more than half of them, which is usual."
-    return f"{milliseconds(unexplained_ms)} more than usual are not explained."
+        return f"Nothing of note is left unexplained.{own}"
+    return f"{milliseconds(unexplained_ms)} more than usual are not explained.{own}"
 
 
 def _unknown(of: Examination) -> list[str]:

@@ -39,6 +39,7 @@ def diagnosis_answer(request: RequestFacts, diagnosis: Diagnosis, usual: Usual) 
         "phases": phases,
         "findings": [_finding(request, finding) for finding in diagnosis.findings],
         "excess_ms": diagnosis.excess_ms,
+        "ordinary_ms": diagnosis.ordinary_ms,
         "unexplained_ms": diagnosis.unexplained_ms,
         "unexplained": diagnosis.unexplained,
         "unknown": list(diagnosis.unknown),

@@ -93,7 +93,7 @@ def request_routes(store: SpanReader) -> APIRouter:
     def explain(trace_id: TraceId, request: Request) -> Response:
         """`findings` are in sentences, each with its numbers and its evidence: an error first, then
         what explains most of the milliseconds. `unexplained_ms` is what of `excess_ms`, the time
-        beyond the usual, none of them explains. `baseline` is what it was compared with: requests
+        beyond the usual, nothing explains. `baseline` is what it was compared with: requests
         of the model that had ended, in the hour before. docs/why.md says how this is found."""
         values = parse_parameters(request.query_params, (SPAN_ID,))
         stored = find(trace_id, values.get("span_id"))
