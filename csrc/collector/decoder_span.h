@@ -267,10 +267,27 @@ static int compare_entries(const void *a, const void *b) {
     return order;
 }
 
+enum { FEW_ENTRIES = 16 };
+
+/* Few are sorted where they are, which takes no memory; most maps are small, and many sorted. */
+static void sort_entries(map_entries *list) {
+    size_t i, place;
+    if (list->count > FEW_ENTRIES) {
+        qsort(list->entries, list->count, sizeof(map_entry), compare_entries);
+        return;
+    }
+    for (i = 1; i < list->count; i++) {
+        map_entry moved = list->entries[i];
+        for (place = i; place && compare_entries(&list->entries[place - 1], &moved) > 0; place--)
+            list->entries[place] = list->entries[place - 1];
+        list->entries[place] = moved;
+    }
+}
+
 /* Sort by key, and keep the last entry of each. */
 static void settle_entries(map_entries *list) {
     size_t i, kept = 0;
-    if (list->count > 1) qsort(list->entries, list->count, sizeof(map_entry), compare_entries);
+    sort_entries(list);
     for (i = 0; i < list->count; i++) {
         map_entry *next = &list->entries[i];
         if (kept) {

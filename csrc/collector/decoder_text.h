@@ -40,6 +40,16 @@ static inline int text_put(text_buffer *t, const void *data, size_t size) {
 
 #define TEXT_LITERAL(t, literal) text_put(t, literal, sizeof(literal) - 1)
 
+/* Whether one of eight bytes is a control character, a quote or a backslash; it may also say so of
+ * a byte after such a one. Source: Sean Eron Anderson, "Bit Twiddling Hacks", a zero byte. */
+static inline int needs_escape(uint64_t bytes) {
+    const uint64_t each = 0x0101010101010101u, top = 0x8080808080808080u;
+    uint64_t quote = bytes ^ each * '"', backslash = bytes ^ each * '\\';
+    uint64_t found = ((bytes - each * 0x20) & ~bytes) | ((quote - each) & ~quote) |
+                     ((backslash - each) & ~backslash);
+    return (found & top) != 0;
+}
+
 static int json_string(text_buffer *t, const uint8_t *p, size_t size) {
     static const char hex[] = "0123456789abcdef";
     size_t i;
@@ -48,7 +58,17 @@ static int json_string(text_buffer *t, const uint8_t *p, size_t size) {
     out = t->data + t->size;
     *out++ = '"';
     for (i = 0; i < size; i++) {
-        uint8_t c = p[i];
+        uint8_t c;
+        while (size - i >= 8) {
+            uint64_t bytes;
+            memcpy(&bytes, p + i, sizeof bytes);
+            if (needs_escape(bytes)) break;
+            memcpy(out, &bytes, sizeof bytes);
+            out += sizeof bytes;
+            i += sizeof bytes;
+        }
+        if (i == size) break;
+        c = p[i];
         if (c >= 0x20 && c != '"' && c != '\\') {
             *out++ = c;
             continue;

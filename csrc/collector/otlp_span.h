@@ -65,6 +65,8 @@ typedef struct {
     byte_slice trace_id, span_id, trace_state, parent, name, status, message;
     uint64_t kind, start, end, dropped_attributes, dropped_events, dropped_links, code;
     uint32_t flags;
+    wire_reader attributes; /* from the first to the last one, with what lies between */
+    int has_events, has_links;
 } otlp_fields;
 
 /* In the fewest bytes, as all known senders write it: then a copy is what would be written. */
@@ -179,6 +181,16 @@ static void note_own_words(own_words *own, byte_slice key, byte_slice value) {
     }
 }
 
+/* Whether two texts of one size are equal. Names of one size often differ in the end only, so that
+ * is what is compared first: a call for each would cost more than what it finds. */
+static inline int are_equal(const char *name, const uint8_t *text, size_t size) {
+    uint64_t one, other;
+    if (size < sizeof one) return memcmp(name, text, size) == 0;
+    memcpy(&one, name + size - sizeof one, sizeof one);
+    memcpy(&other, text + size - sizeof other, sizeof other);
+    return one == other && memcmp(name, text, size - sizeof one) == 0;
+}
+
 /* Of two attributes with the same key, the last one counts. */
 static int note_attribute(otlp_translation *t, byte_slice key, byte_slice value) {
     size_t i;
@@ -186,7 +198,7 @@ static int note_attribute(otlp_translation *t, byte_slice key, byte_slice value)
     if (key.size <= KEYS_LONGEST) {
         for (i = KEYS_START[key.size]; i < KEYS_START[key.size + 1]; i++) {
             int source = KEYS_BY_SIZE[i];
-            if (memcmp(DIALECT_SOURCES[source].name, key.data, key.size) != 0) continue;
+            if (!are_equal(DIALECT_SOURCES[source].name, key.data, key.size)) continue;
             mark_present(t, source);
             t->found[source].value = value;
         }
@@ -213,10 +225,19 @@ static int read_fields(wire_reader r, otlp_fields *f) {
     int statuses = 0;
     memset(f, 0, sizeof *f);
     while (r.at < r.end) {
+        const uint8_t *start = r.at;
+        wire_reader ignored;
         uint32_t tag;
         int found;
         if (read_tag(&r, &tag) < 0) return OTLP_UNUSUAL;
         switch (tag) {
+        case 9 << 3 | WIRE_BYTES:
+            found = read_sized(&r, &ignored);
+            if (f->attributes.at == NULL) f->attributes.at = start;
+            f->attributes.end = r.at;
+            break;
+        case 11 << 3 | WIRE_BYTES: found = read_sized(&r, &ignored), f->has_events = 1; break;
+        case 13 << 3 | WIRE_BYTES: found = read_sized(&r, &ignored), f->has_links = 1; break;
         case 1 << 3 | WIRE_BYTES: found = read_slice(&r, &f->trace_id); break;
         case 2 << 3 | WIRE_BYTES: found = read_slice(&r, &f->span_id); break;
         case 3 << 3 | WIRE_BYTES: found = read_slice(&r, &f->trace_state); break;
@@ -653,9 +674,9 @@ static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out)
     if ((uint32_t)f.code == 1) p = wire_bytes(p, 0x42, "OK", 2);
     if ((uint32_t)f.code == 2) p = wire_bytes(p, 0x42, "ERROR", 5);
     if (put_text(&p, 0x62, f.message)) return OTLP_UNUSUAL;
-    if (put_repeated(t, &p, span, 9)) return OTLP_UNUSUAL;
-    if (put_repeated(t, &p, span, 11)) return OTLP_UNUSUAL;
-    if (put_repeated(t, &p, span, 13)) return OTLP_UNUSUAL;
+    if (put_repeated(t, &p, f.attributes, 9)) return OTLP_UNUSUAL;
+    if (f.has_events && put_repeated(t, &p, span, 11)) return OTLP_UNUSUAL;
+    if (f.has_links && put_repeated(t, &p, span, 13)) return OTLP_UNUSUAL;
     /* Of a field that is there twice, the last one counts. */
     if (t->own.operation_name.size)
         p = put_slice(wire_uint(p, 0x2A, t->own.operation_name.size), t->own.operation_name);
