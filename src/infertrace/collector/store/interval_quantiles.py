@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TypeVar
+from typing import Protocol
 
+from infertrace import backend
 from infertrace.collector.store.metrics import FRACTIONS, Metric
 from infertrace.collector.store.store import ModelStatistics, SeriesPoint
 from infertrace.collector.store.timestamps import NANOS_PER_MS
-from infertrace.wire.protobuf import WireError
-from infertrace.wire.token_intervals import LOWEST_BUCKET, MAX_BUCKETS, decode, upper_bound_ns
+from infertrace.wire.token_intervals import LOWEST_BUCKET, upper_bound_ns
 
-Key = TypeVar("Key", bound=Hashable)
-
-# Messages of one span each; where more spans are selected, most look like some other.
 _INTERVALS = """
-    SELECT {key}, token_intervals, count(*) FROM {spans}
-    WHERE {condition} AND token_intervals IS NOT NULL GROUP BY 1, 2"""
+    SELECT {key}, array_agg(token_intervals) FROM {spans}
+    WHERE {condition} AND token_intervals IS NOT NULL GROUP BY 1"""
+
+
+class IntervalSums(Protocol):
+    """A module that offers this adds up histograms."""
+
+    def interval_sums(self, messages: list[bytes]) -> list[int]:
+        """The sums of the counts of all buckets, the first of them LOWEST_BUCKET."""
+
+
+def _native() -> IntervalSums:
+    import infertrace.collector.store.native_interval_sums as native
+
+    return native
+
+
+def _pure() -> IntervalSums:
+    import infertrace.collector.store.pure_interval_sums as pure
+
+    return pure
+
+
+def select(name: str | None = None) -> IntervalSums:
+    """The part of that backend, `native` or `pure`, or of the selected one; raises ImportError."""
+    return backend.part(_native, _pure, ("interval_sums",), name)
+
+
+selected: IntervalSums = select()
 
 
 def intervals_sql(key: str, spans: str, condition: str) -> str:
-    """The query of the histograms for each value of an expression, equal ones counted."""
+    """The query of the histograms for each value of an expression."""
     return _INTERVALS.format(key=key, spans=spans, condition=condition)
-
-
-def merged_intervals(rows: Iterable[tuple[Key, bytes, int]]) -> dict[Key, list[int]]:
-    """The sums of the counts, by the key; the first one is of LOWEST_BUCKET."""
-    merged: dict[Key, list[int]] = {}
-    for key, message, times in rows:
-        try:
-            offset, counts = decode(message)
-        except WireError:  # a newer infertrace may write what this one cannot read
-            continue
-        sums = merged.setdefault(key, [0] * MAX_BUCKETS)
-        for place, count in enumerate(counts, offset - LOWEST_BUCKET):
-            if count and place < MAX_BUCKETS:
-                sums[place] += count * times
-    return merged
 
 
 def interval_quantile_ms(sums: Sequence[int], fraction: float) -> float | None:
@@ -58,10 +67,10 @@ def interval_quantile_ms(sums: Sequence[int], fraction: float) -> float | None:
 
 
 def with_interval_quantiles(
-    models: Sequence[ModelStatistics], rows: Iterable[tuple[str, bytes, int]]
+    models: Sequence[ModelStatistics], rows: Iterable[tuple[str, list[bytes]]]
 ) -> list[ModelStatistics]:
     """The statistics with the quantiles of these histograms, by the name of the model."""
-    merged = merged_intervals(rows)
+    merged = {key: selected.interval_sums(messages) for key, messages in rows}
     return [
         replace(model, inter_token_latency_ms=quantiles)
         if (quantiles := _quantiles(merged.get(model.model_name, ())))
@@ -76,10 +85,10 @@ def _quantiles(sums: Sequence[int]) -> list[float]:
 
 
 def with_interval_values(
-    points: Sequence[SeriesPoint], rows: Iterable[tuple[int, bytes, int]], metric: Metric
+    points: Sequence[SeriesPoint], rows: Iterable[tuple[int, list[bytes]]], metric: Metric
 ) -> list[SeriesPoint]:
     """The points with the quantile of a metric from these histograms, by their start."""
-    merged = merged_intervals(rows)
+    merged = {key: selected.interval_sums(messages) for key, messages in rows}
     return [
         replace(point, value=interval_quantile_ms(merged.get(point.start_ns, ()), metric.fraction))
         for point in points

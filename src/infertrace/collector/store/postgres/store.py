@@ -374,7 +374,7 @@ class PostgresStore:
             for name, samples, errors, durations, *others, _, _ in rows
         ]
         models = with_interval_quantiles(
-            models, ((unescape(name), message, times) for name, message, times in intervals)
+            models, ((unescape(name), messages) for name, messages in intervals)
         )
         return with_foreign_tokens(models, {unescape(name): count for name, count in tokens})
 
