@@ -357,3 +357,48 @@ def test_the_command_says_what_is_wrong(memory: tuple[Client, str]) -> None:
     done = infertrace("why", "0" * 32, "--http", "127.0.0.1:1")
     assert done.returncode == 1
     assert "the collector at http://127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_what_vllm_sent_is_enough_for_an_answer(memory: tuple[Client, str]) -> None:
+    """Spans of OTLP have no steps: the queue, the tokens and the pace are all there is."""
+    client, _ = memory
+    slow: list[Span] = []
+    for number in range(30):
+        is_slow = number == 29
+        context = InferenceContext(
+            model_name="tiny-llama",
+            request_id=f"chatcmpl-{number}",
+            input_tokens=100,
+            output_tokens=20,
+            queue_wait_time_ms=900.0 if is_slow else 1.0 + number % 5,
+            time_to_first_token_ms=940.0 if is_slow else 30.0 + number % 7,
+            inter_token_latency_ms=5.0 + number % 3,
+        )
+        span = Span(
+            trace_id=os.urandom(16),
+            span_id=os.urandom(8),
+            service_name="vllm-server",
+            operation_name="llm_request",
+            kind="SPAN_KIND_SERVER",
+            scope_name="vllm.tracing.otel",
+            start_time_unix_nano=time.time_ns() - (40 - number) * NANOS_PER_SECOND,
+            duration_nanos=(1_100 if is_slow else 150 + number % 9) * 1_000_000,
+            inference=context,
+        )
+        slow.append(span)
+    client.send(*slow)
+    answer = client.get(f"/traces/{slow[-1].trace_id.hex()}/why")
+    (finding,) = answer["findings"]
+    assert finding["cause"] == "queue"
+    assert finding["numbers"]["queue_ms"] == 900
+    assert finding["numbers"]["requests_ahead"] is None
+    assert answer["baseline"]["request_count"] == 29
+    assert answer["baseline"]["step_count"] == 0
+    assert answer["phases"] == {
+        "queue_ms": 900.0,
+        "prefill_ms": pytest.approx(40),
+        "decode_ms": pytest.approx(160),
+    }
+    assert any(text.startswith("Who shared its steps") for text in answer["unknown"])
+    usual = client.get(f"/traces/{slow[20].trace_id.hex()}/why")
+    assert usual["findings"] == []
