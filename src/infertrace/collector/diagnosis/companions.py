@@ -7,6 +7,7 @@ less prefill than its members could take, those that were scheduled first got it
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,22 +37,27 @@ def prefill_shares(
 ) -> dict[int, dict[str, int]]:
     """For each step, by its index, the prefill tokens of each request, by its span id."""
     left = {request.span_id: request.uncached_tokens or 0 for request in requests}
-    candidates = sorted(
-        (request for request in requests if request.first_step is not None),
-        key=lambda request: (request.first_step or 0, request.start_ns, request.span_id),
+    coming = deque(
+        sorted(
+            (request for request in requests if request.first_step is not None),
+            key=lambda request: (request.first_step or 0, request.start_ns, request.span_id),
+        )
     )
+    active: list[RequestFacts] = []
     shares: dict[int, dict[str, int]] = {}
     for step in sorted(steps, key=lambda step: step.index):
         room = step.prefilled
-        for request in candidates:
-            if room <= 0 or (request.first_step or 0) > step.index:
-                break
-            if left[request.span_id] <= 0 or not is_prefilling(request, step):
-                continue
+        if room <= 0:
+            continue
+        while coming and (coming[0].first_step or 0) <= step.index:
+            active.append(coming.popleft())
+        active = [one for one in active if left[one.span_id] > 0 and is_prefilling(one, step)]
+        for request in active:
             tokens = min(room, left[request.span_id])
-            shares.setdefault(step.index, {})[request.span_id] = tokens
-            left[request.span_id] -= tokens
-            room -= tokens
+            if tokens > 0:
+                shares.setdefault(step.index, {})[request.span_id] = tokens
+                left[request.span_id] -= tokens
+                room -= tokens
     return shares
 
 
