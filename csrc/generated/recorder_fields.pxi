@@ -289,6 +289,25 @@ cdef int bind(Span span, str name, Column* column) except -1:
     return 0
 
 
+cdef int set_object(Span span, str name, object value) except -1:
+    """Set a text or a histogram; None takes out what another row has set."""
+    if name == "model_version":
+        span.set_model_version("" if value is None else value)
+    elif name == "framework":
+        span.set_framework("" if value is None else value)
+    elif name == "pipeline_stage":
+        span.set_pipeline_stage("" if value is None else value)
+    elif name == "request_id":
+        span.set_request_id("" if value is None else value)
+    elif name == "finish_reason":
+        span.set_finish_reason("" if value is None else value)
+    elif name == "token_intervals":
+        span.set_request(token_intervals=value)
+    elif name == "engine":
+        span.set_engine("" if value is None else value)
+    return 0
+
+
 # The keywords of start_span, in the order of the enum below.
 cdef tuple START_KEYWORDS = (
     "model_name", "operation_name", "parent", "links", "tags", "attributes", "model_version",

@@ -72,7 +72,9 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
     span.present |= column.presence
 
 
-cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
+cdef int64_t record_rows(
+    Recorder recorder, Span span, dict views, dict objects, bint has_parent
+) except -1:
     """Record one span for each row, reusing `span` for all of them."""
     cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
     cdef Column[<Py_ssize_t>MAX_COLUMNS] columns
@@ -81,6 +83,9 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
     cdef int64_t start, duration, recorded = 0
     cdef uint32_t invalid_in_each = span.invalid_fields
     cdef bint root = not span.parent_id
+    cdef Rows given = Rows.__new__(Rows) if objects else None
+    if given is not None:
+        given.take(span, objects, has_parent)
     try:
         for name, view in views.items():
             PyObject_GetBuffer(view, &buffers[count], PyBUF_STRIDED_RO | PyBUF_FORMAT)
@@ -91,14 +96,20 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
             bind(span, name, &columns[count])
             count += 1
         for row in range(rows):
-            if root:
-                span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
-                if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+            if given is not None:
+                span.present = 0
+                span.invalid_fields = invalid_in_each
+                if not given.fill(recorder, span, row):
                     continue
-                span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
+            else:
+                if root:
+                    span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
+                    if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+                        continue
+                    span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
+                span.present = 0
+                span.invalid_fields = invalid_in_each
             span.id = infertrace_next_id(&recorder.ids.span)
-            span.present = 0
-            span.invalid_fields = invalid_in_each
             start = integer_at(&columns[0], row)  # views() puts these two first
             duration = integer_at(&columns[1], row)
             for number in range(2, count):
@@ -113,6 +124,78 @@ cdef int64_t record_rows(Recorder recorder, Span span, dict views) except -1:
         for number in range(count):
             PyBuffer_Release(&buffers[number])
     return recorded
+
+
+@cython.final
+@cython.internal
+cdef class Rows:
+    """The columns of objects of a batch, and where its spans are unless a row says otherwise."""
+
+    cdef object parents, trace_ids, tags
+    cdef dict setters  # column by setter
+    cdef uint64_t trace_high, trace_low, parent_id
+    cdef bint parent_is_remote, has_parent
+
+    cdef int take(self, Span span, dict objects, bint has_parent) except -1:
+        self.trace_high, self.trace_low = span.trace_high, span.trace_low
+        self.parent_id, self.parent_is_remote = span.parent_id, span.parent_is_remote
+        self.has_parent = has_parent
+        self.parents = objects.pop(batch_columns.PARENTS, None)
+        self.trace_ids = objects.pop(batch_columns.TRACE_IDS, None)
+        self.tags = objects.pop(batch_columns.TAGS, None)
+        self.setters = objects
+        return 0
+
+    cdef bint fill(self, Recorder recorder, Span span, Py_ssize_t row) except -1:
+        """Say where the span of a row is, and what it has; False if it is not sampled."""
+        parent = None if self.parents is None else self.parents[row]
+        own = None if self.trace_ids is None else self.trace_ids[row]
+        if not self.place(recorder, span, parent, own):
+            return False
+        for name, column in self.setters.items():
+            set_object(span, name, column[row])
+        if span.extras is not None:
+            span.extras.tags = None
+        if self.tags is not None and self.tags[row] is not None:
+            fill(span, self.tags[row], None, None)
+        return True
+
+    cdef bint place(self, Recorder recorder, Span span, object parent, object own) except -1:
+        cdef object context = None
+        number = 0 if own is None else batch_columns.trace_id(own)
+        if parent is not None:
+            context = context_of(parent)
+            if context is None:
+                span.refuse("parent", parent, invalid_values.PARENT)
+        elif not self.has_parent and number:
+            return begin_trace(recorder, span, number >> 64, number & 0xFFFFFFFFFFFFFFFF)
+        if context is not None:
+            if not context.sampled:
+                return False
+            span.trace_high = context.trace_id >> 64
+            span.trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
+            span.parent_id = context.span_id
+            span.parent_is_remote = PyUnicode_CheckExact(parent)
+        elif self.parent_id:
+            span.trace_high, span.trace_low = self.trace_high, self.trace_low
+            span.parent_id, span.parent_is_remote = self.parent_id, self.parent_is_remote
+        elif not begin_trace(recorder, span, 0, 0):
+            return False
+        if own is not None and number != (<object>span.trace_high << 64 | span.trace_low):
+            span.refuse("trace_id", own, invalid_values.TRACE_ID)
+        return True
+
+
+cdef bint begin_trace(Recorder recorder, Span span, uint64_t high, uint64_t low) except -1:
+    """Make the span the root of that trace, or of a new one (0, 0); False if it is not sampled."""
+    cdef bint is_new = not high and not low
+    span.trace_low = infertrace_next_id(&recorder.ids.trace_low) if is_new else low
+    span.parent_id = 0
+    span.parent_is_remote = False
+    if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+        return False
+    span.trace_high = infertrace_next_id(&recorder.ids.trace_high) if is_new else high
+    return True
 
 
 cdef int notice_column(Recorder recorder, str name, Column* column) except -1:
@@ -146,7 +229,7 @@ cdef inline bint record_finished(
     return True
 
 
-cdef int record_span(
+cdef inline int record_span(
     Recorder recorder, Span span, start_ns, duration_ns, status, status_message
 ) except -1:
     cdef int64_t start

@@ -167,13 +167,14 @@ cdef class Recorder:
     ):
         """As `Tracer.record_batch`, which names the columns."""
         views = batch_columns.views(start_ns, duration_ns, columns)
+        objects = batch_columns.objects(columns, len(views["start_ns"]))
         # The sampling decision comes later, separately for each row that is a root.
         started = self.begin(
             <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent, True
         )
         if type(started) is not Span:
             return 0
-        return record_rows(self, started, views)
+        return record_rows(self, started, views, objects, parent is not None)
 
     def take(self, bint partial=True):
         """The oldest finished spans, encoded, as one Batch; None if there are none.
@@ -452,13 +453,22 @@ cdef enum:
     UNKNOWN_KEYWORD = 255
 
 
-cdef int keyword_of(object name) except -1:
+cdef inline int keyword_of(object name) except -1:
     cdef int keyword
     cdef uintptr_t address = <uintptr_t><PyObject*>name
     cdef unsigned char* hint = &keyword_hints[(address >> 4 ^ address >> 12) & 255]
     # The interpreter interns the names in a call: most are found by identity.
     if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, hint[0]):
         return hint[0]
+    keyword = find_keyword(name, hint)
+    if keyword == UNKNOWN_KEYWORD:
+        raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
+    return keyword
+
+
+cdef int find_keyword(object name, unsigned char* hint) except -1:
+    """The keyword, remembered as the one for `hint`; UNKNOWN_KEYWORD if it is none."""
+    cdef int keyword
     for keyword in range(<int>START_KEYWORD_COUNT):
         if <PyObject*>name == PyTuple_GET_ITEM(START_KEYWORDS, keyword):
             hint[0] = <unsigned char>keyword
@@ -498,16 +508,13 @@ cdef object start_span_with_keywords(
         raise TypeError(
             f"start_span() takes at most 2 positional arguments ({positional} given)"
         )
-    memset(given, 0, sizeof(given))
+    # The others are only looked at where they were given.
+    memset(given, 0, <int>KEYWORD_MODEL_VERSION * sizeof(given[0]))
     for number in range(positional):
         given[number] = arguments[number]
     for number in range(len(names)):
         keyword = keyword_of(<object>PyTuple_GET_ITEM(names, number))
-        if keyword == UNKNOWN_KEYWORD:
-            raise TypeError(
-                f"start_span() got an unexpected keyword argument {names[number]!r}"
-            )
-        if given[keyword] is not NULL:
+        if keyword < positional:
             raise TypeError(
                 f"start_span() got multiple values for argument {START_KEYWORDS[keyword]!r}"
             )
@@ -528,11 +535,9 @@ cdef object start_step(
     Recorder self, PyObject** arguments, Py_ssize_t positional, PyObject* names
 ):
     """As start_span_with_keywords(), with the keywords that only a step has."""
-    cdef PyObject* given[<int>START_KEYWORD_COUNT]
-    cdef PyObject* step_given[3]
+    cdef PyObject* given[<int>START_KEYWORD_COUNT + <int>STEP_KEYWORD_COUNT]
     cdef int keywords[<int>START_KEYWORD_COUNT]
-    cdef PyObject** place
-    cdef PyObject* name
+    cdef PyObject* operation
     cdef Py_ssize_t number, count = 0, named = 0 if names is NULL else len(<tuple>names)
     cdef int keyword
     if positional > 2:
@@ -540,26 +545,20 @@ cdef object start_step(
             f"start_step() takes at most 2 positional arguments ({positional} given)"
         )
     memset(given, 0, sizeof(given))
-    memset(step_given, 0, sizeof(step_given))
     for number in range(positional):
         given[number] = arguments[number]
     for number in range(named):
-        name = PyTuple_GET_ITEM(<tuple>names, number)
-        keyword = step_keyword_of(name)
-        if keyword != UNKNOWN_KEYWORD:
-            place = &step_given[keyword]
-        else:
-            keyword = keyword_of(<object>name)
-            if keyword == UNKNOWN_KEYWORD:
-                raise TypeError(f"start_step() got an unexpected keyword argument {<object>name!r}")
-            place = &given[keyword]
+        keyword = step_keyword_of(<object>PyTuple_GET_ITEM(<tuple>names, number))
+        if keyword < positional:
+            raise TypeError(
+                f"start_step() got multiple values for argument {START_KEYWORDS[keyword]!r}"
+            )
+        given[keyword] = arguments[positional + number]
+        if keyword < START_KEYWORD_COUNT:
             keywords[count] = keyword
             count += 1
-        if place[0] is not NULL:
-            raise TypeError(f"start_step() got multiple values for argument {<object>name!r}")
-        place[0] = arguments[positional + number]
-    prefill = object_or_none(step_given[0])
-    decode = object_or_none(step_given[1])
+    prefill = object_or_none(given[<int>KEYWORD_PREFILL])
+    decode = object_or_none(given[<int>KEYWORD_DECODE])
     operation = given[<int>KEYWORD_OPERATION_NAME]
     started = self.begin(
         given[<int>KEYWORD_MODEL_NAME],
@@ -569,7 +568,9 @@ cdef object start_step(
     )
     if type(started) is Span:
         set_fields(<Span>started, given, keywords, count)
-        begin_step(<Span>started, prefill, decode, object_or_none(step_given[2]))
+        begin_step(
+            <Span>started, prefill, decode, object_or_none(given[<int>KEYWORD_CAPACITY])
+        )
     elif self.enabled and (prefill is not None or decode is not None):
         engine = object_or_none(given[<int>KEYWORD_ENGINE])
         return unrecorded_step(
@@ -580,15 +581,30 @@ cdef object start_step(
 
 cdef tuple STEP_KEYWORDS = ("prefill", "decode", "capacity")
 
+cdef enum:
+    KEYWORD_PREFILL = START_KEYWORD_COUNT
+    KEYWORD_DECODE
+    KEYWORD_CAPACITY
+    STEP_KEYWORD_COUNT = 3
 
-cdef inline int step_keyword_of(PyObject* name) except -1:
+
+cdef inline int step_keyword_of(object name) except -1:
+    """As keyword_of(); those that only a step has come after the others."""
     cdef int keyword
-    for keyword in range(3):
-        if name == PyTuple_GET_ITEM(STEP_KEYWORDS, keyword):
-            return keyword
-    if keyword_of(<object>name) == UNKNOWN_KEYWORD and <object>name in STEP_KEYWORDS:
-        return STEP_KEYWORDS.index(<object>name)
-    return UNKNOWN_KEYWORD
+    for keyword in range(<int>STEP_KEYWORD_COUNT):
+        if <PyObject*>name == PyTuple_GET_ITEM(STEP_KEYWORDS, keyword):
+            return <int>START_KEYWORD_COUNT + keyword
+    return find_step_keyword(name)
+
+
+cdef int find_step_keyword(object name) except -1:
+    cdef unsigned char ignored = 0
+    cdef int keyword = find_keyword(name, &ignored)
+    if keyword != UNKNOWN_KEYWORD:
+        return keyword
+    if name in STEP_KEYWORDS:
+        return <int>START_KEYWORD_COUNT + STEP_KEYWORDS.index(name)
+    raise TypeError(f"start_step() got an unexpected keyword argument {name!r}")
 
 
 cdef inline object object_or_none(PyObject* value):

@@ -545,7 +545,8 @@ cdef class Span:
         kept = values.intervals(value)
         if kept is None or self.ended:
             allowed = invalid_values.INTERVALS if kept is None else invalid_values.BEFORE_THE_END
-            return self.refuse(name, value, allowed)
+            self.refuse(name, value, allowed)
+            return 0
         keep_intervals(self.serving(), kept)
         self.present |= presence
         return 0

@@ -11,7 +11,7 @@ from infertrace.decorator import traced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 
     from typing_extensions import Unpack
@@ -297,14 +297,20 @@ class Tracer(TracerBase):
         start_ns: Any,
         duration_ns: Any,
         parent: Span | str | None = None,
+        parents: Sequence[Span | str | None] | None = None,
+        trace_ids: Sequence[str | None] | None = None,
+        tags: Sequence[Mapping[str, str] | None] | None = None,
         **columns: Unpack[SpanColumns],
     ) -> int:
         """Record one finished span for each row of some columns; returns how many.
 
-        A column is a NumPy array or any other buffer of one dimension: `start_ns` and
-        `duration_ns` (as in `record`) of int64, counts (batch_size, ...) of int32 or int64,
-        measures (queue_wait_time_ms, ...) of float32 or float64; docs/fields.md names all. Each
-        row starts its own trace, unless there is a parent or a current span. A wrong value in a
+        A column of numbers is a NumPy array or any other buffer of one dimension: `start_ns` and
+        `duration_ns` (as in `record`) of int64, counts (batch_size, ...) and ordinals of int32
+        or int64, measures (queue_wait_time_ms, ...) of float32 or float64; docs/fields.md names
+        all. Any other column is a sequence with a value, or None, for each row: texts
+        (request_id, ...), `token_intervals`, `tags`, and `parents`, which are spans or the
+        `traceparent` of each. A row without one is a child of `parent` or of the current span,
+        or starts its own trace: a new one, or that of `trace_ids`. A wrong value in a
         row is left out or clamped, as its setter does, and counted; a row with wrong times is
         counted as dropped (`invalid`).
 
@@ -317,6 +323,9 @@ class Tracer(TracerBase):
             start_ns=start_ns,
             duration_ns=duration_ns,
             parent=parent,
+            parents=parents,
+            trace_ids=trace_ids,
+            tags=tags,
             **columns,
         )
 

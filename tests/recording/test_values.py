@@ -64,6 +64,64 @@ COUNTS = [
 ]
 
 
+ORDINALS = [
+    (0, 0, 0),
+    (2**63 - 1, 2**63 - 1, 0),
+    (2**63, None, 1),
+    (-1, None, 1),
+    (True, None, 1),
+    (1.5, None, 1),
+    ("8", None, 1),
+    (Index, 7, 0),
+    (Hostile, None, 1),
+]
+
+
+@pytest.mark.parametrize(("value", "kept", "invalid"), ORDINALS)
+def test_ordinals(recording: Any, value: Any, kept: int | None, invalid: int) -> None:
+    with recording.start_span("m") as span:
+        span.set_step(index=made(value))
+    sent = recording.take_one()
+    assert (sent.inference.step_index if sent.inference.HasField("step_index") else None) == kept
+    assert sent.invalid_field_count == invalid
+
+
+INTERVALS = [
+    ([160, 1], [160, 1], 0),
+    ((-1, 0, 2**32 - 1), [-1, 0, 2**32 - 1], 0),
+    ([160], None, 1),
+    ([], None, 1),
+    ([512, 1], None, 1),
+    ([511, 1, 1], None, 1),
+    ([160, -1], None, 1),
+    ([160, 1.5], None, 1),
+    ([160, True], None, 1),
+    (b"\x01\x01", None, 1),
+    ("160", None, 1),
+    (7, None, 1),
+    (Hostile, None, 1),
+    ([0, *[1] * 10**6], None, 1),
+]
+
+
+@pytest.mark.parametrize(("value", "kept", "invalid"), INTERVALS, ids=range(len(INTERVALS)))
+def test_histograms(recording: Any, value: Any, kept: list[int] | None, invalid: int) -> None:
+    with recording.start_span("m", token_intervals=[3, 3]) as span:
+        span.set_request(token_intervals=made(value))
+    sent = recording.take_one()
+    given = sent.inference.token_intervals
+    assert [given.offset, *given.counts] == (kept or [3, 3])
+    assert sent.invalid_field_count == invalid
+    recording.start_span("m", token_intervals=made(value)).end()
+    assert recording.take_one().invalid_field_count == invalid
+
+
+def test_an_engine_without_a_name_is_none(recording: Any) -> None:
+    with recording.start_span("m", engine="1") as span:
+        span.set_engine("")
+    assert recording.take_one().inference.engine == ""
+
+
 @pytest.mark.parametrize(("value", "kept", "invalid"), COUNTS)
 def test_counts(recording: Any, value: Any, kept: int | None, invalid: int) -> None:
     value = made(value)

@@ -180,6 +180,7 @@ def recorder_fields(table: Table) -> str:
         "",
         *_encoder(table),
         *_columns(table),
+        *_objects(table),
         *_keywords(table),
         *_text_signature(table),
     ]
@@ -307,6 +308,26 @@ def _columns(table: Table) -> list[str]:
         "",
     ]
     return lines
+
+
+def _objects(table: Table) -> list[str]:
+    lines = [
+        "cdef int set_object(Span span, str name, object value) except -1:",
+        '    """Set a text or a histogram; None takes out what another row has set."""',
+    ]
+    condition = "if"
+    for it in table.settable("text", "intervals"):
+        name, parameter = it.method
+        is_single = next(m for m in table.methods if m.name == name).is_single
+        argument = "value" if is_single else f"{parameter}=value"
+        lines.append(f'    {condition} name == "{it.name}":')
+        condition = "elif"
+        if it.kind_name == "text":
+            argument = argument.replace("value", '"" if value is None else value')
+            lines.append(f"        span.{name}({argument})")
+        else:
+            lines.append(f"        span.{name}({argument})")
+    return [*lines, "    return 0", "", ""]
 
 
 FIRST_KEYWORDS = ("model_name", "operation_name", "parent", "links", "tags", "attributes")

@@ -8,8 +8,9 @@ HEAD = """# Fields
 
 What a span holds. Generated from [proto/fields.toml](../proto/fields.toml) by
 `python tools/generate.py`, which is where to change it. The setters are methods of a span; each
-field of `InferenceContext` but the model's name is a keyword of `start_span` and `record`, and each
-number is a column of `record_batch`. A store has a column for each field, under the name that the
+field of `InferenceContext` but the model's name is a keyword of `start_span` and `record` and a
+column of `record_batch`. What requests, steps and their tokens are says
+[requests.md](requests.md). A store has a column for each field, under the name that the
 answers over HTTP use.
 """
 TITLES = {

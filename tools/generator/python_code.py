@@ -77,8 +77,10 @@ def span_setters(table: Table) -> str:
     lines += ['    """Fields as keywords; None leaves one out."""', ""]
     lines += [f"    {it.name}: {it.kind.python} | None" for it in table.keywords]
     lines += ["", "", "class SpanColumns(TypedDict, total=False):"]
-    lines += ['    """Columns of numbers as keywords; None leaves one out."""', ""]
-    lines += [f"    {it.name}: Any" for it in table.numbers]
+    lines += ['    """Columns as keywords: buffers of numbers, sequences of the rest."""', ""]
+    for it in table.keywords:
+        kind = f"Sequence[{it.kind.python} | None] | None"
+        lines.append(f"    {it.name}: {'Any' if it in table.numbers else kind}")
     lines += ["", "", "SETTERS: Final = {"]
     lines += [f'    "{it.name}": {it.method!r},' for it in table.keywords]
     lines += ["}", '"""By field, the method of a span that sets it, and its parameter."""']

@@ -117,8 +117,14 @@ class SpanFields(TypedDict, total=False):
 
 
 class SpanColumns(TypedDict, total=False):
-    """Columns of numbers as keywords; None leaves one out."""
+    """Columns as keywords: buffers of numbers, sequences of the rest."""
 
+    model_version: Sequence[str | None] | None
+    framework: Sequence[str | None] | None
+    pipeline_stage: Sequence[str | None] | None
+    request_id: Sequence[str | None] | None
+    finish_reason: Sequence[str | None] | None
+    engine: Sequence[str | None] | None
     batch_size: Any
     input_tokens: Any
     output_tokens: Any
@@ -141,6 +147,7 @@ class SpanColumns(TypedDict, total=False):
     step_index: Any
     first_step: Any
     last_step: Any
+    token_intervals: Sequence[Sequence[int] | None] | None
 
 
 SETTERS: Final = {

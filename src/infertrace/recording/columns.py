@@ -1,10 +1,17 @@
-"""The columns of `record_batch`: one value for each finished span, from any buffer."""
+"""The columns of `record_batch`: one value for each finished span, from buffers and sequences."""
 
 from __future__ import annotations
 
 import sys
 
-from infertrace.generated.field_names import COUNT_FIELDS, MEASURE_FIELDS, ORDINAL_FIELDS
+from infertrace.generated.field_names import (
+    COUNT_FIELDS,
+    INTERVALS_FIELDS,
+    MEASURE_FIELDS,
+    ORDINAL_FIELDS,
+    TEXT_FIELDS,
+)
+from infertrace.trace_context import parse_traceparent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +22,10 @@ _INTEGERS: Final = ("i", "l", "q")
 _REALS: Final = ("f", "d")
 _TIME_BYTES: Final = 8
 _NUMBERS: Final = (*COUNT_FIELDS, *MEASURE_FIELDS, *ORDINAL_FIELDS)
+PARENTS, TRACE_IDS, TAGS = "parents", "trace_ids", "tags"
+# Columns of objects; the first three say where a row's span is, and what else it has.
+_OBJECTS: Final = (PARENTS, TRACE_IDS, TAGS, *TEXT_FIELDS, *INTERVALS_FIELDS)
+_TRACE_ID_DIGITS: Final = 32
 # Prefixes of the struct module that mean this machine's byte order.
 _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 
@@ -26,22 +37,57 @@ def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str,
     of another shape; the message names the column, what was expected and what it got.
     """
     for name in columns:
-        if name not in _NUMBERS:
-            allowed = ", ".join(_NUMBERS)
+        if name not in _NUMBERS and name not in _OBJECTS:
+            allowed = ", ".join((*_NUMBERS, *_OBJECTS))
             raise TypeError(f"record_batch: {name!r} is no column; expected one of {allowed}")
     result = {
         "start_ns": _view("start_ns", start_ns),
         "duration_ns": _view("duration_ns", duration_ns),
     }
-    result.update((name, _view(name, it)) for name, it in columns.items() if it is not None)
-    rows = len(result["start_ns"])
+    result.update(
+        (name, _view(name, it))
+        for name, it in columns.items()
+        if it is not None and name in _NUMBERS
+    )
     for name, view in result.items():
-        if len(view) != rows:
-            raise ValueError(
-                f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, "
-                f"got {len(view)}"
-            )
+        _check_rows(name, len(view), len(result["start_ns"]))
     return result
+
+
+def objects(columns: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The columns of objects that are not None: lists or other sequences of that many rows.
+
+    Raises as `views` does.
+    """
+    result = {}
+    for name in _OBJECTS:  # in this order
+        column = columns.get(name)
+        if column is None:
+            continue
+        is_sequence = hasattr(type(column), "__len__") and hasattr(type(column), "__getitem__")
+        if not is_sequence or hasattr(type(column), "keys") or type(column) in (str, bytes):
+            raise TypeError(
+                f"record_batch: column {name!r}: expected a sequence with a value for each row, "
+                f"got {type(column).__name__}"
+            )
+        _check_rows(name, len(column), rows)
+        result[name] = column
+    return result
+
+
+def trace_id(value: object) -> int:
+    """The number of a trace id of 32 hexadecimal digits; 0 for anything else."""
+    if type(value) is not str or len(value) != _TRACE_ID_DIGITS:
+        return 0
+    context = parse_traceparent(f"00-{value}-{1:016x}-01")
+    return 0 if context is None else context.trace_id
+
+
+def _check_rows(name: str, got: int, rows: int) -> None:
+    if got != rows:
+        raise ValueError(
+            f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, got {got}"
+        )
 
 
 def _view(name: str, column: Any) -> memoryview:

@@ -29,12 +29,16 @@ STATUS: Final = "OK, ERROR or CANCELLED"
 EXCEPTION: Final = "an exception"
 LINK: Final = "a span, or the traceparent of one"
 PARENT: Final = "a span, or a valid traceparent"
+TRACE_ID: Final = "32 hexadecimal digits in lower case, not all zero"
 MAPPING: Final = "a mapping"
 ITERABLE: Final = "an iterable of spans or traceparents"
 ENTRIES: Final = f"at most {MAX_ENTRIES} of them on one span"
 BEFORE_THE_END: Final = "a call before the span ends"
 ONE_BLOCK: Final = "one block for each span: the first that is left ends it"
-START: Final = "nanoseconds since 1970, of the year 2000 or later, as time.time_ns() gives them"
+START: Final = (
+    "nanoseconds since 1970, of the year 2000 or later, as time.time_ns() gives them; an earlier "
+    "time is one of a monotonic clock"
+)
 DURATION: Final = "nanoseconds, 0 or more, as an integer"
 
 # Enough for each field with a few wrong types; beyond that, invalid values are only counted.

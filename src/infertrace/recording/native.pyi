@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, final
 
@@ -153,6 +153,9 @@ class Recorder:
         start_ns: Any,
         duration_ns: Any,
         parent: AnySpan | str | None = None,
+        parents: Sequence[AnySpan | str | None] | None = None,
+        trace_ids: Sequence[str | None] | None = None,
+        tags: Sequence[Mapping[str, str] | None] | None = None,
         **columns: Unpack[SpanColumns],
     ) -> int: ...
     def take(self, partial: bool = True) -> Batch | None: ...

@@ -791,19 +791,60 @@ class Recorder(_StartsSpans):
     ) -> int:
         """As `Tracer.record_batch`, which names the columns."""
         views = batch_columns.views(start_ns, duration_ns, columns)
-        setters = [FIELD_SETTERS[name] for name in list(views)[2:]]
+        objects = batch_columns.objects(columns, len(views["start_ns"]))
+        parents = objects.pop(batch_columns.PARENTS, None)
+        trace_ids = objects.pop(batch_columns.TRACE_IDS, None)
+        tags = objects.pop(batch_columns.TAGS, None)
+        setters = [FIELD_SETTERS[name] for name in [*list(views)[2:], *objects]]
         recorded = 0
-        for start, duration, *values_of_row in zip(
-            *map(batch_columns.numbers, views.values()), strict=True
-        ):
-            span = self.start_span(model_name, operation_name, parent=parent)
+        rows = zip(*map(batch_columns.numbers, views.values()), *objects.values(), strict=True)
+        for row, (start, duration, *values_of_row) in enumerate(rows):
+            span = self._start_row(
+                model_name,
+                operation_name,
+                parent,
+                None if parents is None else parents[row],
+                None if trace_ids is None else trace_ids[row],
+            )
             if type(span) is Span:
                 for setter, value in zip(setters, values_of_row, strict=True):
-                    setter(span, value)
+                    if value is not None:
+                        setter(span, value)
+                if tags is not None and tags[row] is not None:
+                    fill(span, tags[row], None, None)
                 if not self._record_finished(span, start, duration):
                     self._notice_times(start < MIN_START_UNIX_NS, 0)
                 recorded += 1
         return recorded
+
+    def _start_row(
+        self, model_name: str | None, operation_name: str, parent: Any, own: Any, trace_id: object
+    ) -> Span | NoopSpan:
+        """A span whose parent is its `own`, or that of all rows; without any, of that trace."""
+        number = 0 if trace_id is None else batch_columns.trace_id(trace_id)
+        if number and parent is None and own is None:
+            return self._start_trace(model_name, operation_name, number)
+        is_wrong = own is not None and _context_of(own) is None
+        used = parent if own is None or is_wrong else own
+        span = self.start_span(model_name, operation_name, parent=used)
+        if type(span) is Span:
+            if is_wrong:
+                span._refuse("parent", own, invalid_values.PARENT)
+            if trace_id is not None and span._trace_id != number:
+                span._refuse("trace_id", trace_id, invalid_values.TRACE_ID)
+        return span
+
+    def _start_trace(
+        self, model_name: str | None, operation_name: str, trace_id: int
+    ) -> Span | NoopSpan:
+        if not self._samples_all and trace_id % _ALL_TRACES >= self._sample_bound:
+            return _UNSAMPLED_ROOT
+        root = f"00-{trace_id:032x}-{1:016x}-01"
+        span = self.start_span(model_name, operation_name, parent=root)
+        if type(span) is Span:
+            span._parent_id = 0
+            span._parent_is_remote = False
+        return span
 
     def _notice_times(self, is_start: bool, value: object) -> None:
         if is_start:
