@@ -402,3 +402,20 @@ def test_what_vllm_sent_is_enough_for_an_answer(memory: tuple[Client, str]) -> N
     assert any(text.startswith("Who shared its steps") for text in answer["unknown"])
     usual = client.get(f"/traces/{slow[20].trace_id.hex()}/why")
     assert usual["findings"] == []
+
+
+def test_what_a_sender_names_does_not_steer_the_terminal(
+    memory: tuple[Client, str], new_span: Any
+) -> None:
+    client, address = memory
+    span = new_span(
+        model="m\x1b[2J\nforged",
+        status="ERROR",
+        status_message="\x1b]0;title\x07",
+        inference=InferenceContext(request_id="r\r\n"),
+    )
+    client.send(span)
+    done = infertrace("why", span.trace_id.hex(), "--http", address)
+    assert done.returncode == 0, done.stderr
+    assert "m\\x1b[2J\\nforged" in done.stdout
+    assert not set("\x1b\x07\r") & set(done.stdout)

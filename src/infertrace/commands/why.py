@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from infertrace.collector.options import DEFAULT_HTTP_ADDRESS
+from infertrace.exporting.log_text import one_line
 
 USAGE_ERROR: Final = 2
 _TIMEOUT_S: Final = 60.0
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer = ask(args.http, args.trace_id, os.environ.get("INFERTRACE_TOKEN"))
     except WhyError as error:
-        print(f"infertrace: {error}", file=sys.stderr)
+        print(f"infertrace: {one_line(str(error))}", file=sys.stderr)
         return 1
     if args.json:
         json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
@@ -72,7 +73,11 @@ def ask(http: str, trace_id: str, token: str | None = None) -> dict[str, Any]:
 
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
-    """An answer as lines of text."""
+    """An answer as lines of text; what senders named cannot steer the terminal."""
+    return map(one_line, _lines(answer))
+
+
+def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     name = answer.get("request_id", answer["span_id"])
     yield f"Request {name} of {answer['model_name']}, {answer['start_time']}"
     yield f"(trace {answer['trace_id']})"
