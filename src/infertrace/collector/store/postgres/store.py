@@ -58,6 +58,7 @@ from infertrace.collector.store.postgres.span_table import (
     NANOS_PER_DAY,
     PAST_DAYS,
 )
+from infertrace.collector.store.postgres.time_slices import slices_sql
 from infertrace.collector.store.producer_rows import (
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
@@ -398,12 +399,14 @@ class PostgresStore:
         condition, values = where.condition("%s", escape)
         names = ", ".join(f'"{name}"' for name in columns)
         order = EVENLY if is_sample else "start_time, span_id"
+        query = f"SELECT {names} FROM {self._table.source} WHERE {{}} ORDER BY {order} LIMIT %s"
+        rows: list[Row] = []
         with self._reader() as connection:
-            rows = connection.execute(
-                f"SELECT {names} FROM {self._table.source} WHERE {condition} "
-                f"ORDER BY {order} LIMIT %s",
-                [*values, limit],
-            ).fetchall()
+            if is_sample:
+                few = f"{condition} AND {slices_sql(where.since_ns, where.until_ns)}"
+                rows = connection.execute(query.format(few), [*values, limit]).fetchall()
+            if len(rows) < limit:
+                rows = connection.execute(query.format(condition), [*values, limit]).fetchall()
         conversions = [_CONVERSIONS[COLUMN_INDEX[name]] for name in columns]
         return [_converted(row, conversions) for row in rows]
 
