@@ -80,6 +80,7 @@ def types(session: nox.Session) -> None:
         "infertrace.collector.ingest.native_otlp_json",
         "infertrace.collector.ingest.otlp.native_translator",
         "infertrace.collector.store.native_id_filters",
+        "infertrace.collector.store.native_interval_sums",
         "infertrace.collector.store.postgres.native_copy_rows",
         "infertrace.otlp.native_export_translator",
         *("--mypy-config-file", "pyproject.toml"),

@@ -32,6 +32,7 @@ QUESTIONS = (  # in the order of the budgets
     "otlp_ingest",
     "otlp_duplicates",
     "query",
+    "why",
     "reader_wait",
     "span_profile",
     "outage",

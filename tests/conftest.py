@@ -25,6 +25,8 @@ hypothesis.settings.load_profile("infertrace")
 # What `-m "not slow"` excludes, by file, folder or test in tests/, and why. A test that starts a
 # PostgreSQL server is slow wherever it is.
 SLOW = {
+    "collector/diagnosis/test_planted_causes.py::"
+    "test_the_page_has_the_matrix_and_the_matrix_is_right": "simulates hours of four engines",
     "collector/test_bounds.py": "measures memory under large requests",
     "collector/test_command.py": "kills collectors, and fills their disks",
     "collector/test_health.py::test_a_server_that_goes_away": "wants PostgreSQL",

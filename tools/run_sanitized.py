@@ -35,6 +35,7 @@ SUITE = (
     "tests/collector/test_decoder.py",
     "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",
+    "tests/collector/store/test_interval_quantiles.py",
 )
 ON_NATIVE_ONLY = ("-k", "not pure")
 

@@ -275,7 +275,7 @@ def test_latency_against_a_baseline(client: Client, new_span: NewSpan) -> None:
         "tokens_per_second": None,
         **{
             f"{name}_{percentile}_ms": None
-            for name in ("time_to_first_token", "queue_wait_time")
+            for name in ("time_to_first_token", "queue_wait_time", "inter_token_latency")
             for percentile in ("p50", "p95", "p99")
         },
     }
@@ -503,6 +503,10 @@ def test_openapi(client: Client) -> None:
     assert set(document["paths"]) == {
         "/spans",
         "/traces/{trace_id}",
+        "/traces/{trace_id}/companions",
+        "/traces/{trace_id}/why",
+        "/steps",
+        "/steps/{engine}/{index}/members",
         "/models",
         "/models/{model}/latency",
         "/models/{model}/series",

@@ -87,22 +87,37 @@ def test_it_ends_with_spans_on_screen_and_over_http(
     assert pending == dropped == 0
     stored, of, percent = numbers(line_with(demo, r"(\d+) of (\d+) stored, (\d+)% complete"))
     assert (stored, of, percent) == (produced, produced, 100)
-
+    slowest = line_with(demo, r"^\(trace ([0-9a-f]{32})\)")[1]
+    summary = line_with(demo, r"^It took .*")[0]
     http = line_with(demo, r"curl 'http://([\d.:]+)/spans\?model=gpt-4")[1]
-    spans = get(http, "/spans?model=gpt-4&limit=10000")
-    assert len(spans) == count
-    for span in spans:
+    requests = get(http, "/spans?model=gpt-4&operation=inference&limit=10000")
+    assert len(requests) == count
+    for span in requests:
         assert span["model_name"] == "gpt-4"
-        assert span["batch_size"] >= 1
         assert span["input_tokens"] >= 1
         assert span["duration_ms"] > 0
         assert span["status"] in ("OK", "ERROR")
-        assert ("output_tokens" in span) == (span["status"] == "OK")
+        assert span["output_tokens"] >= 1
+        assert 0 <= span["scheduled_after_ms"] <= span["time_to_first_token_ms"]
+        assert span["time_to_first_token_ms"] <= span["duration_ms"]
+        assert 1 <= span["step_count"] <= span["last_step"] - span["first_step"] + 1
+    (served,) = (span for span in requests if span["trace_id"] == slowest)
+    assert served["duration_ms"] == max(span["duration_ms"] for span in requests)
     stages = {
-        span["pipeline_stage"] for span in get(http, f"/traces/{spans[0]['trace_id']}")["spans"]
+        span["pipeline_stage"] for span in get(http, f"/traces/{slowest}")["spans"]
         if "pipeline_stage" in span
     }  # fmt: skip
-    assert {"preprocessing", "inference"} <= stages
+    assert "preprocessing" in stages
+    steps = get(http, "/steps?model=gpt-4&since=1h")
+    assert steps["step_count"] == len(steps["steps"]) > 0
+    for step in steps["steps"]:
+        assert 1 <= step["batch_size"] <= 24
+        assert step["prefill_tokens"] + step["decode_tokens"] >= 1
+    members = get(http, f"/steps/gpt-4/{served['last_step']}/members")["members"]
+    assert served["request_id"] in {member["request_id"] for member in members}
+    answer = get(http, f"/traces/{slowest}/why")
+    assert answer["request_id"] == served["request_id"]
+    assert answer["summary"] == summary
     demo.send_signal(signal.SIGINT)
     assert demo.wait(TIMEOUT_S) == 0
 

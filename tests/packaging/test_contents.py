@@ -80,6 +80,7 @@ EXTENSIONS = {
     "infertrace/recording/native",
     "infertrace/collector/store/postgres/native_copy_rows",
     "infertrace/collector/store/native_id_filters",
+    "infertrace/collector/store/native_interval_sums",
 }
 
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from infertrace.collector.options import DEFAULT_GRPC_ADDRESS, DEFAULT_HTTP_ADDR
 from infertrace.commands.collector import USAGE_ERROR
 from infertrace.commands.collector_process import CollectorProcess
 from infertrace.commands.simulated_server import MODELS, SimulatedServer
+from infertrace.commands.why import WhyError, ask, sentences
 from infertrace.gpu import get_gpu_metrics, gpu_reason
 from infertrace.tracer import Tracer
 
@@ -92,8 +94,10 @@ def run(args: argparse.Namespace) -> int:
             )
             tracer = Tracer(f"http://{collector.grpc}", service_name="demo-model-server")
             stack.callback(tracer.shutdown)
+            began = time.time()
             complete = _run_model_server(tracer, collector, args.duration, args.outage)
             _print_report(collector.http, tracer)
+            _print_slowest(collector.http, MODELS[0].name, began)
             if not args.once:
                 _invite(collector.http)
                 threading.Event().wait()
@@ -185,6 +189,24 @@ def _print_report(http: str, tracer: Tracer) -> None:
             f"Ledger at the collector: {producer['stored']} of {producer['produced']} stored, "
             f"{producer['completeness']:.0%} complete"
         )
+
+
+def _print_slowest(http: str, model: str, since_s: float) -> None:
+    """Say why the slowest request since a time, seconds since 1970, took so long."""
+    try:
+        query = urllib.parse.urlencode(
+            {"model": model, "operation": "inference", "since": f"{since_s:.3f}", "limit": 10_000}
+        )
+        requests = _get(http, f"/spans?{query}")
+        slowest = max(requests, key=lambda span: span["duration_ms"], default=None)
+        if slowest is None:
+            return
+        answer = ask(http, slowest["trace_id"])
+    except (OSError, WhyError) as error:
+        print(f"\nWhy the slowest one was slow is not known: {error}")
+        return
+    print(f"\nThe slowest of {len(requests)} requests, as `infertrace why` tells of it:\n")
+    print("\n".join(sentences(answer)))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,6 +1,7 @@
-"""A simulated model server: requests arrive, wait in a queue, and run in batches.
+"""A simulated model server: a small continuous-batching engine, run in real time and traced.
 
-It sleeps in place of computing, and records what a real server would.
+It waits in place of computing, and records what a real server would: a span for each request, from
+its arrival to its last token, and one for each step of the engine.
 """
 
 from __future__ import annotations
@@ -9,120 +10,171 @@ import random
 import threading
 import time
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
-from infertrace.current import current_span
+from infertrace.commands.simulated_engine import (
+    NANOS_PER_SECOND,
+    Arrivals,
+    Engine,
+    Model,
+    Request,
+    Step,
+)
+from infertrace.span import Span
 from infertrace.tracer import Tracer
 
 _IDLE_S: Final = 0.001
 _FAILURE_SHARE: Final = 0.01
+_LONG_PROMPT_SHARE: Final = 0.01
+_LONG_PROMPT_TOKENS: Final = (3_000, 7_000)
 _MS: Final = 1e-3
 
-
-class Model(NamedTuple):
-    """How a simulated model behaves."""
-
-    name: str
-    version: str
-    framework: str
-    max_batch: int
-    arrivals_per_s: float
-    base_s: float
-    """Duration of a step without tokens."""
-    per_token_s: float
-    max_output_tokens: int
-
-
 MODELS: Final = (
-    Model("gpt-4", "0613", "pytorch", 8, 240.0, 8 * _MS, 0.02 * _MS, 120),
-    Model("bge-small-en", "1.5", "onnx", 32, 400.0, 2 * _MS, 0.002 * _MS, 0),
+    Model(
+        "gpt-4",
+        "0613",
+        "pytorch",
+        max_batch=24,
+        max_step_tokens=2_048,
+        queue_capacity=200,
+        kv_capacity_tokens=24_000,
+        arrivals_per_s=24.0,
+        step_s=8 * _MS,
+        prefill_token_s=0.05 * _MS,
+        decode_token_s=0.15 * _MS,
+        input_tokens=(20, 600),
+        output_tokens=(4, 60),
+        cached_share=0.3,
+    ),
+    Model(
+        "bge-small-en",
+        "1.5",
+        "onnx",
+        max_batch=32,
+        max_step_tokens=4_096,
+        queue_capacity=500,
+        kv_capacity_tokens=100_000,
+        arrivals_per_s=80.0,
+        step_s=4 * _MS,
+        prefill_token_s=0.004 * _MS,
+        decode_token_s=0.0,
+        input_tokens=(5, 400),
+        output_tokens=(0, 0),
+    ),
 )
 
 
 class SimulatedServer:
-    """One queue and one worker thread for one model, traced."""
+    """The engine of one model: a thread that takes requests, and one that runs the steps."""
 
     def __init__(self, tracer: Tracer, model: Model, seed: int) -> None:
         self._tracer = tracer
         self._model = model
-        self._random = random.Random(seed)
-        self._queue: deque[tuple[float, int]] = deque()
-        self._next_arrival = time.monotonic()
+        self._draw = random.Random(seed)
+        self._engine = Engine(model, random.Random(seed + 1))
+        self._spans: dict[Request, Span] = {}
+        self._arrived: deque[Request] = deque()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=model.name, daemon=True)
+        self._threads = [
+            threading.Thread(target=run, name=f"{model.name} {name}", daemon=True)
+            for name, run in (("arrivals", self._receive), ("engine", self._run))
+        ]
         self.steps = 0
         self.slowest_tracing_s = 0.0
         """The longest time that tracing added to one step."""
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
+        """Take no more requests, finish those there are, and end."""
         self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._receive()
-            if self._queue:
-                self._step()
-            else:
-                self._stopped.wait(_IDLE_S)
+        for thread in self._threads:
+            thread.join()
 
     def _receive(self) -> None:
-        now = time.monotonic()
-        while self._next_arrival <= now:
-            self._queue.append((self._next_arrival, self._random.randint(5, 60)))
-            self._next_arrival += self._random.expovariate(self._model.arrivals_per_s)
+        arrivals = Arrivals(self._model, self._draw, time.monotonic_ns(), self._model.name)
+        while True:
+            wait_s = (arrivals.next_ns - time.monotonic_ns()) / NANOS_PER_SECOND
+            if self._stopped.wait(max(0.0, wait_s)):
+                return
+            request = arrivals.take()
+            request.arrival_ns = time.monotonic_ns()
+            if self._model.output_tokens[1] and self._draw.random() < _LONG_PROMPT_SHARE:
+                request.input_tokens = self._draw.randint(*_LONG_PROMPT_TOKENS)
+            span = self._tracer.start_span(
+                self._model.name,
+                model_version=self._model.version,
+                framework=self._model.framework,
+                engine=self._model.name,
+                request_id=request.request_id,
+                input_tokens=request.input_tokens,
+                cached_input_tokens=request.cached_input_tokens,
+            )
+            self._stage(span, "tokenize", "preprocessing")
+            self._spans[request] = span
+            self._arrived.append(request)
 
-    def _step(self) -> None:
-        model = self._model
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), model.max_batch))]
-        waited_s = time.monotonic() - batch[0][0]
+    def _run(self) -> None:
+        while not self._stopped.is_set() or self._spans:
+            while self._arrived:
+                request = self._arrived.popleft()
+                if not self._engine.submit(request):
+                    self._end(request)
+            step = self._engine.begin_step(time.monotonic_ns())
+            if step is None:
+                time.sleep(_IDLE_S)
+            else:
+                self._take(step)
+
+    def _take(self, step: Step) -> None:
         began = time.perf_counter()
-        worked_s = 0.0
-        try:
-            with self._tracer.start_span(
-                model.name,
-                model_version=model.version,
-                framework=model.framework,
-                batch_size=len(batch),
-                input_tokens=sum(tokens for _, tokens in batch),
-                queue_depth=len(self._queue),
-                queue_wait_time_ms=waited_s * 1e3,
-                batch_fill_ratio=len(batch) / model.max_batch,
-            ):
-                worked_s = self._compute(batch)
-        except SimulatedFailure:
-            worked_s = time.perf_counter() - began
-        self.steps += 1
-        self.slowest_tracing_s = max(self.slowest_tracing_s, time.perf_counter() - began - worked_s)
-
-    def _compute(self, batch: list[tuple[float, int]]) -> float:
-        """Run the stages of one step; returns how long they slept, in seconds."""
-        model = self._model
-        prompt_tokens = sum(tokens for _, tokens in batch)
-        output_tokens = sum(
-            self._random.randint(1, model.max_output_tokens) if model.max_output_tokens else 0
-            for _ in batch
-        )
-        inference_s = model.base_s + (prompt_tokens + output_tokens) * model.per_token_s
-        slept_s = 0.0
-        for operation, stage, duration_s in (
-            ("tokenize", "preprocessing", 0.05 * model.base_s),
-            ("forward", "inference", self._random.gauss(inference_s, 0.1 * inference_s)),
-            ("detokenize", "postprocessing", 0.05 * model.base_s),
+        for request in step.preempted:
+            self._spans[request].set_request(preemption_count=request.preemption_count)
+        for request, _ in step.prefill:
+            self._spans[request].scheduled()
+        generates = self._model.output_tokens[1] > 0
+        with self._tracer.start_step(
+            self._model.name,
+            "forward",
+            prefill=[
+                (self._spans[request], tokens, generates and not request.is_prefilling)
+                for request, tokens in step.prefill
+            ],
+            decode=[self._spans[request] for request in step.decode],
+            capacity=self._model.max_batch,
+            engine=self._model.name,
+            model_version=self._model.version,
+            framework=self._model.framework,
+            pipeline_stage="inference",
+            queue_depth=step.queue_depth,
+            kv_cache_usage=step.kv_cache_usage,
         ):
-            with self._tracer.start_span(operation_name=operation, pipeline_stage=stage):
-                began = time.perf_counter()
-                time.sleep(max(duration_s, 0.0))
-                slept_s += time.perf_counter() - began
-            if stage == "inference" and self._random.random() < _FAILURE_SHARE:
-                raise SimulatedFailure("CUDA out of memory (simulated)")
-        if output_tokens:
-            current_span().set_tokens(output=output_tokens)
-            current_span().set_streaming(time_to_first_token_ms=model.base_s * 1e3)
-        return slept_s
+            slept = time.perf_counter()
+            time.sleep(step.duration_ns / NANOS_PER_SECOND)
+            worked_s = time.perf_counter() - slept
+        for request in self._engine.end_step(step, time.monotonic_ns()):
+            self._end(request)
+        self.steps += 1
+        tracing_s = time.perf_counter() - began - worked_s
+        self.slowest_tracing_s = max(self.slowest_tracing_s, tracing_s)
+
+    def _end(self, request: Request) -> None:
+        span = self._spans.pop(request)
+        if request.error:
+            span.set_status("ERROR", request.error)
+        elif self._draw.random() < _FAILURE_SHARE:
+            span.record_exception(SimulatedFailure("the client went away (simulated)"))
+            span.set_status("ERROR", "SimulatedFailure: the client went away (simulated)")
+        else:
+            self._stage(span, "detokenize", "postprocessing")
+        span.set_finish_reason(request.finish_reason)
+        span.end()
+
+    def _stage(self, span: Span, operation: str, stage: str) -> None:
+        child = self._tracer.start_span(operation_name=operation, pipeline_stage=stage, parent=span)
+        child.end()
 
 
 class SimulatedFailure(Exception):

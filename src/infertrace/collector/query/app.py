@@ -14,7 +14,9 @@ from infertrace.collector.query.error_answers import add_error_answers
 from infertrace.collector.query.routes.health import health_routes
 from infertrace.collector.query.routes.ledger import ledger_routes
 from infertrace.collector.query.routes.models import model_routes
+from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
+from infertrace.collector.query.routes.steps import step_routes
 from infertrace.collector.store.store import SpanReader
 
 
@@ -37,6 +39,8 @@ def create_app(
     add_error_answers(app)
     app.include_router(span_routes(store))
     app.include_router(model_routes(store))
+    app.include_router(step_routes(store))
+    app.include_router(request_routes(store))
     app.include_router(ledger_routes(store, forwarders))
     app.include_router(health_routes(store, counters, threads, forwarders))
     return app

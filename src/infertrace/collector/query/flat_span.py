@@ -23,6 +23,18 @@ def flat_span(row: Row) -> dict[str, Any]:
     }
 
 
+def flat_values(names: Sequence[str], row: Row) -> dict[str, Any]:
+    """The values of some columns as JSON types, by the keys of an answer; absent ones left out."""
+    shown = (
+        (*_PRESENTATION[COLUMN_INDEX[name]], value) for name, value in zip(names, row, strict=True)
+    )
+    return {
+        key: value if present is None else present(value)
+        for key, present, value in shown
+        if value is not None
+    }
+
+
 def flat_spans_with_resources(store: SpanReader, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows as JSON types, each with the attributes of its resource under `resource`."""
     ids = {row[_RESOURCE_ID] for row in rows} - {None}

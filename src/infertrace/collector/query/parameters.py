@@ -25,6 +25,7 @@ from infertrace.collector.store.timestamps import (
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
+MAX_COLUMNS = 2_000
 MAX_KEYED = 16  # conditions on keys in one request
 STATUSES = ("OK", "ERROR", "CANCELLED")
 
@@ -37,6 +38,7 @@ _NANOS_PER_UNIT = {
 }
 _DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d)")
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
+_SPAN_ID = re.compile(r"[0-9a-fA-F]{16}")
 _MISSING_PLUS = re.compile(r" (?=\d\d:\d\d$)")
 
 
@@ -220,6 +222,34 @@ def _decimal(text: str) -> Decimal:
     return number
 
 
+def _parse_columns(text: str) -> int:
+    expected = f"1 to {MAX_COLUMNS}"
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError(expected)
+    if not 1 <= int(text) <= MAX_COLUMNS:
+        raise ValueError(expected)
+    return int(text)
+
+
+def _parse_producer(text: str) -> uuid.UUID:
+    if not _TRACE_ID.fullmatch(text):
+        raise ValueError("32 hexadecimal digits, as /ledger has them")
+    return uuid.UUID(hex=text)
+
+
+def _parse_span_id(text: str) -> int:
+    if not _SPAN_ID.fullmatch(text):
+        raise ValueError("16 hexadecimal digits")
+    return int(text, 16)
+
+
+def parse_step_index(text: str) -> int:
+    """The number of a step; raises ValueError."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ValueError("a number of at most 18 digits")
+    return int(text)
+
+
 def _parse_include(text: str) -> str:
     if text != "resource":
         raise ValueError("resource")
@@ -303,8 +333,28 @@ METRIC = Parameter(
     _parse_metric,
     {**_STRING, "enum": list(METRICS)},
 )
+MODEL = Parameter("model", "the model's name", str, _STRING)
+ENGINE = Parameter("engine", "the engine's name; `0` where a span names none", str, _STRING)
+PRODUCER = Parameter(
+    "producer",
+    "which process recorded it, as `/ledger` names it",
+    _parse_producer,
+    TRACE_ID_SCHEMA,
+)
+COLUMNS = Parameter(
+    "columns",
+    "into how many equal parts of the time to sum up; default 240",
+    _parse_columns,
+    {"type": "integer", "minimum": 1, "maximum": MAX_COLUMNS, "default": 240},
+)
+SPAN_ID = Parameter(
+    "span_id",
+    "which span of the trace; default: the one that says most of what a request has",
+    _parse_span_id,
+    {**_STRING, "pattern": f"^{_SPAN_ID.pattern}$"},
+)
 SPAN_PARAMETERS = (
-    Parameter("model", "the model's name", str, _STRING),
+    MODEL,
     Parameter("service", "the service's name", str, _STRING),
     Parameter("operation", "the operation's name", str, _STRING),
     Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": list(STATUSES)}),

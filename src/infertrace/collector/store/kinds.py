@@ -42,6 +42,11 @@ class ColumnKind:
     """Whether values may exceed PostgreSQL's bigint, which is signed."""
 
 
+def exact_float32(value: float) -> float:
+    """The 32-bit float itself, of which PostgreSQL tells the shortest decimal."""
+    return float(_FLOAT32.unpack(_FLOAT32.pack(value))[0])
+
+
 def shortest_float32(value: float) -> float:
     """The number with the fewest digits that is the same 32-bit float: 0.1, not 0.100000001."""
     packed = _FLOAT32.pack(value)

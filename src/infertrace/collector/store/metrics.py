@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Aggregate = Literal["quantile", "mean", "rate", "error_share"]
-"""`quantile` is interpolated, at `fraction`. `mean` is of the values that are present. `rate` is
+Aggregate = Literal["quantile", "interval_quantile", "mean", "rate", "error_share"]
+"""`quantile` is interpolated, at `fraction`; `interval_quantile` likewise, in the merged histograms
+of a column, and not by SQL. `mean` is of the values that are present. `rate` is
 the sum for each second of a step, where a metric without a column counts spans. `error_share` is
 the share of spans with status ERROR, 0 to 1."""
 
@@ -46,6 +47,12 @@ METRICS = {
     "time_to_first_token_ms": Metric("mean", "milliseconds", "time_to_first_token_ms"),
     **_quantiles("time_to_first_token", "time_to_first_token_ms"),
     "inter_token_latency_ms": Metric("mean", "milliseconds", "inter_token_latency_ms"),
+    **{
+        f"inter_token_latency_{percentile}_ms": Metric(
+            "interval_quantile", "milliseconds", "token_intervals", fraction
+        )
+        for percentile, fraction in FRACTIONS.items()
+    },
     "queue_wait_time_ms": Metric("mean", "milliseconds", "queue_wait_time_ms"),
     **_quantiles("queue_wait_time", "queue_wait_time_ms"),
     "queue_depth": Metric("mean", "requests", "queue_depth"),
@@ -55,6 +62,9 @@ METRICS = {
     "gpu_memory_used_bytes": Metric("mean", "bytes", "gpu_memory_used_bytes"),
     "gpu_power_watts": Metric("mean", "watts", "gpu_power_watts"),
 }
+
+EXPRESSIONS = {"queue_wait_time_ms": "coalesce(queue_wait_time_ms, scheduled_after_ms)"}
+"""In place of a column: what the server says it waited, else from its start until work began."""
 
 # The tokens of spans that came as OTLP. Several services may tell of one call there, such as client
 # and engine: of those in a trace, the one that tells most counts.
@@ -94,6 +104,8 @@ AGGREGATED_COLUMNS = (
     "duration_nanos",
     "status",
     "output_tokens",
+    "step_index",
+    "scheduled_after_ms",
     *sorted({m.column for m in METRICS.values()} - {"", "duration_nanos", "output_tokens"}),
 )
 """All columns that statistics read."""
@@ -101,9 +113,11 @@ AGGREGATED_COLUMNS = (
 
 def aggregate_sql(metric: Metric, step_ns: int, quantile: str) -> str:
     """The aggregate in SQL; `quantile` is the dialect's, with {column} and {fraction}."""
-    column = metric.column
+    column = EXPRESSIONS.get(metric.column, metric.column)
     if metric.aggregate == "quantile":
         value = quantile.format(column=column, fraction=metric.fraction)
+    elif metric.aggregate == "interval_quantile":
+        return "CAST(NULL AS DOUBLE PRECISION)"
     elif metric.aggregate == "mean":
         value = f"avg({column})"
     elif metric.aggregate == "rate":

@@ -13,7 +13,8 @@ PARENT_IS_REMOTE = 0x200  # of a span's flags
 
 # The first span that a server makes of a trace, whose end its client waits for; and, where a span
 # came as OTLP and so has a kind, a call of a model that says what it generated, at any depth.
-_REQUEST = (
+STEP = "step_index IS NOT NULL"
+REQUEST = (
     f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0 "
     "OR (kind IS NOT NULL AND output_tokens IS NOT NULL))"
 )
@@ -24,8 +25,8 @@ class Selection:
     """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
 
     Without an `operation`, only requests: spans that have no parent, or one in another process,
-    and spans of OTLP with a model and output tokens. With one, the spans of that operation; with
-    ALL_OPERATIONS, all of them.
+    and spans of OTLP with a model and output tokens; no steps of an engine. With one, the spans of
+    that operation; with ALL_OPERATIONS, all of them.
     """
 
     since_ns: int
@@ -45,7 +46,8 @@ class Selection:
             parts.append(f"model_name = {placeholder}")
             values.append(text(self.model))
         if self.operation is None:
-            parts.append(_REQUEST)
+            # A step is the engine's, not a request's.
+            parts.append(f"{REQUEST} AND step_index IS NULL")
         elif self.operation != ALL_OPERATIONS:
             parts.append(f"operation_name = {placeholder}")
             values.append(text(self.operation))

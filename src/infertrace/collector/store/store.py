@@ -10,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
 from infertrace.collector.store.ledger import Producer, ProducerReport, SenderReport
 from infertrace.collector.store.metrics import Metric
 from infertrace.collector.store.resource import Resource
@@ -63,8 +64,9 @@ class Retention:
 class ModelStatistics:
     """Statistics of the selected spans of one model.
 
-    Percentiles are interpolated. The three of time to first token and of the wait in the queue are
-    the 50th, 95th and 99th, of the spans that have a value; None where none has.
+    Percentiles are interpolated. The three of time to first token, of the wait in the queue and of
+    the time between tokens are the 50th, 95th and 99th, of the spans that have a value; None where
+    none has.
     `first_start_ns` and `last_end_ns` are since 1970; they and the percentiles of the duration are
     None when there is no sample. `output_tokens` is None when no span has a value.
     """
@@ -80,6 +82,7 @@ class ModelStatistics:
     last_end_ns: int | None
     time_to_first_token_ms: Sequence[float] | None = None
     queue_wait_time_ms: Sequence[float] | None = None
+    inter_token_latency_ms: Sequence[float] | None = None
 
 
 def with_foreign_tokens(
@@ -131,6 +134,17 @@ class SpanReader(Protocol):
 
         Steps are `step_ns` nanoseconds long and begin at multiples of that.
         """
+
+    def engine_rows(
+        self, where: EngineFilter, columns: Sequence[str], limit: int, *, is_sample: bool = False
+    ) -> list[Row]:
+        """These columns of at most `limit` steps or requests, in start order.
+
+        Where it is a sample, they are chosen evenly of all, and are in no order.
+        """
+
+    def step_columns(self, where: EngineFilter, length_ns: int) -> list[StepColumn]:
+        """The steps summed up in parts of the time, each so long; those without steps left out."""
 
     def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
         """The attributes of these resources, each as the text of a JSON object."""

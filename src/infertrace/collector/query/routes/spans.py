@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -17,22 +17,17 @@ from infertrace.collector.query.parameters import (
     EXPLAIN,
     KEYED_PARAMETERS,
     SPAN_PARAMETERS,
-    TRACE_ID_SCHEMA,
-    ParameterError,
     format_cursor,
     parse_keyed,
     parse_parameters,
-    parse_trace_id,
 )
+from infertrace.collector.query.routes.trace_ids import TraceId, wanted_trace
 from infertrace.collector.query.trace_totals import trace_totals
 from infertrace.collector.store.span_filter import SpanFilter, span_key
 from infertrace.collector.store.store import SpanReader
 from infertrace.collector.store.timestamps import format_rfc3339
 
 MAX_TRACE_SPANS = 10_000  # in one answer
-
-# FastAPI only documents it; the route validates it, so that all errors have one form.
-TraceId = Annotated[str, Path(json_schema_extra=TRACE_ID_SCHEMA)]
 
 
 def span_routes(store: SpanReader) -> APIRouter:
@@ -80,10 +75,7 @@ def span_routes(store: SpanReader) -> APIRouter:
         `totals` are the tokens of the requests in the trace; it says how these are counted.
         """
         values = parse_parameters(request.query_params, (EXPLAIN,))
-        try:
-            wanted = parse_trace_id(trace_id)
-        except ValueError as error:
-            raise ParameterError(f"trace_id: expected {error}, got {trace_id[:100]!r}") from None
+        wanted = wanted_trace(trace_id)
         rows = store.trace(wanted, MAX_TRACE_SPANS + 1)
         if not rows:
             raise HTTPException(404, f"no trace {wanted.hex}")

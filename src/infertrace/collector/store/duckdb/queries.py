@@ -11,9 +11,17 @@ import pyarrow as pa
 
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.duckdb.block_index import BlockIndex
+from infertrace.collector.store.duckdb.engine_queries import engine_rows, step_columns
+from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
+from infertrace.collector.store.interval_quantiles import (
+    intervals_sql,
+    with_interval_quantiles,
+    with_interval_values,
+)
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.metrics import (
     AGGREGATED_COLUMNS,
+    EXPRESSIONS,
     FOREIGN_TOKENS,
     Metric,
     aggregate_sql,
@@ -34,8 +42,8 @@ _MODELS = """
         sum(output_tokens) FILTER (kind IS NULL)::BIGINT,
         min(start_time), max(start_time + duration_nanos),
         quantile_cont(time_to_first_token_ms, [0.5, 0.95, 0.99]),
-        quantile_cont(queue_wait_time_ms, [0.5, 0.95, 0.99]),
-        count(output_tokens) FILTER (kind IS NOT NULL)
+        quantile_cont({queue_wait_time_ms}, [0.5, 0.95, 0.99]),
+        count(token_intervals), count(output_tokens) FILTER (kind IS NOT NULL)
     FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT ?"""
 _SERIES = """
@@ -94,11 +102,16 @@ class DuckDBSnapshot:
     ) -> list[ModelStatistics]:
         condition, values = selection.condition("?")
         spans = self._with(unapplied)
-        rows = self._rows(_MODELS.format(spans=spans, condition=condition), [*values, limit])
+        rows = self._rows(
+            _MODELS.format(spans=spans, condition=condition, **EXPRESSIONS), [*values, limit]
+        )
         models = [
             ModelStatistics(name, samples, errors, *durations, *others)
-            for name, samples, errors, durations, *others, _ in rows
+            for name, samples, errors, durations, *others, _, _ in rows
         ]
+        if any(row[-2] for row in rows):
+            intervals = intervals_sql("model_name", spans, condition)
+            models = with_interval_quantiles(models, self._rows(intervals, values))
         if not any(row[-1] for row in rows):
             return models
         foreign = FOREIGN_TOKENS.format(spans=spans, condition=condition)
@@ -116,7 +129,27 @@ class DuckDBSnapshot:
         source = self._with(unapplied)
         spans, condition, values = series_source(metric, source, condition, values)
         sql = _SERIES.format(step=int(step_ns), value=value, spans=spans, condition=condition)
-        return [SeriesPoint(*row) for row in self._rows(sql, values)]
+        points = [SeriesPoint(*row) for row in self._rows(sql, values)]
+        if metric.aggregate != "interval_quantile":
+            return points
+        step = f"start_time // {step_ns:d} * {step_ns:d}"
+        intervals = self._rows(intervals_sql(step, spans, condition), values)
+        return with_interval_values(points, intervals, metric)
+
+    def engine_rows(
+        self,
+        where: EngineFilter,
+        columns: Sequence[str],
+        limit: int,
+        is_sample: bool,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[Row]:
+        return engine_rows(self._cursor, where, columns, limit, is_sample, unapplied)
+
+    def step_columns(
+        self, where: EngineFilter, length_ns: int, unapplied: Sequence[pa.RecordBatch]
+    ) -> list[StepColumn]:
+        return step_columns(self._cursor, where, length_ns, unapplied)
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text

@@ -18,6 +18,7 @@ from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
+from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
 from infertrace.collector.store.id_filters import add_rows, id_pairs, new_duplicate_filter
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.applier import Applier
@@ -205,6 +206,16 @@ class JournaledStore:
     def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
         with self._query() as (snapshot, unapplied):
             return snapshot.series(selection, metric, step_ns, unapplied)
+
+    def engine_rows(
+        self, where: EngineFilter, columns: Sequence[str], limit: int, *, is_sample: bool = False
+    ) -> list[Row]:
+        with self._query() as (snapshot, unapplied):
+            return snapshot.engine_rows(where, columns, limit, is_sample, unapplied)
+
+    def step_columns(self, where: EngineFilter, length_ns: int) -> list[StepColumn]:
+        with self._query() as (snapshot, unapplied):
+            return snapshot.step_columns(where, length_ns, unapplied)
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         with self._query(is_timed=False) as (snapshot, unapplied):

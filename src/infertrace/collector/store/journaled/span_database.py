@@ -10,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
 from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.ledger import Producer
@@ -52,6 +53,21 @@ class Snapshot(Protocol):
         unapplied: Sequence[pa.RecordBatch],
     ) -> list[SeriesPoint]:
         """A metric for each step with selected spans, in order."""
+
+    def engine_rows(
+        self,
+        where: EngineFilter,
+        columns: Sequence[str],
+        limit: int,
+        is_sample: bool,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[Row]:
+        """These columns of steps or requests, in start order; of a sample, in no order."""
+
+    def step_columns(
+        self, where: EngineFilter, length_ns: int, unapplied: Sequence[pa.RecordBatch]
+    ) -> list[StepColumn]:
+        """The steps summed up in parts of the time, each so long."""
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         """The spans that start in a time, in batches with the columns of `COLUMNS`."""

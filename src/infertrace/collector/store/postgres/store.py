@@ -27,11 +27,29 @@ from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import updated_accounts
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
+from infertrace.collector.store.engine_filter import (
+    EVENLY,
+    EngineFilter,
+    StepColumn,
+    step_column,
+    step_columns_sql,
+)
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
+from infertrace.collector.store.interval_quantiles import (
+    intervals_sql,
+    with_interval_quantiles,
+    with_interval_values,
+)
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
-from infertrace.collector.store.kinds import KINDS, ColumnKind
+from infertrace.collector.store.kinds import KINDS, ColumnKind, exact_float32
 from infertrace.collector.store.ledger import Producer
-from infertrace.collector.store.metrics import FOREIGN_TOKENS, Metric, aggregate_sql, series_source
+from infertrace.collector.store.metrics import (
+    EXPRESSIONS,
+    FOREIGN_TOKENS,
+    Metric,
+    aggregate_sql,
+    series_source,
+)
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
 from infertrace.collector.store.postgres.schema import ensure_schema
 from infertrace.collector.store.postgres.span_table import (
@@ -40,6 +58,7 @@ from infertrace.collector.store.postgres.span_table import (
     NANOS_PER_DAY,
     PAST_DAYS,
 )
+from infertrace.collector.store.postgres.time_slices import slices_sql
 from infertrace.collector.store.producer_rows import (
     PRODUCER_COLUMNS,
     PRODUCER_NAMES,
@@ -48,7 +67,7 @@ from infertrace.collector.store.producer_rows import (
 )
 from infertrace.collector.store.resource import KnownResources
 from infertrace.collector.store.selection import Selection
-from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
+from infertrace.collector.store.span_filter import COLUMN_INDEX, Row, SpanFilter, filtered_spans
 from infertrace.collector.store.span_rows import SCHEMA, merged_rows
 from infertrace.collector.store.store import (
     DEFAULT_QUERY_TIMEOUT_S,
@@ -97,8 +116,8 @@ _MODELS = """
         sum(output_tokens) FILTER (WHERE kind IS NULL)::bigint,
         min(start_time), max(start_time + duration_nanos),
         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY time_to_first_token_ms),
-        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY queue_wait_time_ms),
-        count(output_tokens) FILTER (WHERE kind IS NOT NULL)
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {queue_wait_time_ms}),
+        count(token_intervals), count(output_tokens) FILTER (WHERE kind IS NOT NULL)
     FROM {spans} WHERE {condition}
     GROUP BY model_name ORDER BY count(*) DESC, model_name LIMIT %s"""
 _SERIES = """
@@ -342,15 +361,22 @@ class PostgresStore:
     def models(self, selection: Selection, limit: int) -> list[ModelStatistics]:
         condition, values = selection.condition("%s", escape)
         with self._reader() as connection:
-            query = _MODELS.format(spans=self._table.source, condition=condition)
+            query = _MODELS.format(spans=self._table.source, condition=condition, **EXPRESSIONS)
             rows = connection.execute(query, [*values, limit]).fetchall()
             foreign = FOREIGN_TOKENS.format(spans=self._table.source, condition=condition)
             has_foreign = any(row[-1] for row in rows)
             tokens = connection.execute(foreign, values).fetchall() if has_foreign else []
+            intervals = []
+            if any(row[-2] for row in rows):
+                sql = intervals_sql("model_name", self._table.source, condition)
+                intervals = connection.execute(sql, values).fetchall()
         models = [
             ModelStatistics(unescape(name), samples, errors, *durations, *others)
-            for name, samples, errors, durations, *others, _ in rows
+            for name, samples, errors, durations, *others, _, _ in rows
         ]
+        models = with_interval_quantiles(
+            models, ((unescape(name), messages) for name, messages in intervals)
+        )
         return with_foreign_tokens(models, {unescape(name): count for name, count in tokens})
 
     def series(self, selection: Selection, metric: Metric, step_ns: int) -> list[SeriesPoint]:
@@ -360,8 +386,38 @@ class PostgresStore:
         spans, condition, values = series_source(metric, source, condition, values)
         query = _SERIES.format(spans=spans, step=int(step_ns), value=value, condition=condition)
         with self._reader() as connection:
-            rows = connection.execute(query, values).fetchall()
-        return [SeriesPoint(*row) for row in rows]
+            points = [SeriesPoint(*row) for row in connection.execute(query, values).fetchall()]
+            if metric.aggregate != "interval_quantile":
+                return points
+            step = f"start_time / {step_ns:d} * {step_ns:d}"
+            intervals = connection.execute(intervals_sql(step, spans, condition), values).fetchall()
+        return with_interval_values(points, intervals, metric)
+
+    def engine_rows(
+        self, where: EngineFilter, columns: Sequence[str], limit: int, *, is_sample: bool = False
+    ) -> list[Row]:
+        condition, values = where.condition("%s", escape)
+        names = ", ".join(f'"{name}"' for name in columns)
+        order = EVENLY if is_sample else "start_time, span_id"
+        query = f"SELECT {names} FROM {self._table.source} WHERE {{}} ORDER BY {order} LIMIT %s"
+        rows: list[Row] = []
+        with self._reader() as connection:
+            if is_sample:
+                few = f"{condition} AND {slices_sql(where.since_ns, where.until_ns)}"
+                rows = connection.execute(query.format(few), [*values, limit]).fetchall()
+            if len(rows) < limit:
+                rows = connection.execute(query.format(condition), [*values, limit]).fetchall()
+        conversions = [_CONVERSIONS[COLUMN_INDEX[name]] for name in columns]
+        return [_converted(row, conversions) for row in rows]
+
+    def step_columns(self, where: EngineFilter, length_ns: int) -> list[StepColumn]:
+        condition, values = where.condition("%s", escape)
+        floor = f"(start_time - {where.since_ns:d}) / {length_ns:d}"
+        with self._reader() as connection:
+            rows = connection.execute(
+                step_columns_sql(floor, self._table.source, condition), values
+            ).fetchall()
+        return [step_column(row, where.since_ns, length_ns) for row in rows]
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         with (
@@ -459,9 +515,13 @@ def _windows(since_ns: int, until_ns: int, whole: bool) -> Iterator[tuple[int, i
 
 
 def _row(row: Row) -> Row:
+    return _converted(row, _CONVERSIONS)
+
+
+def _converted(row: Row, conversions: Sequence[Callable[[Any], Any] | None]) -> Row:
     return tuple(
         value if value is None or convert is None else convert(value)
-        for convert, value in zip(_CONVERSIONS, row, strict=True)
+        for convert, value in zip(conversions, row, strict=True)
     )
 
 
@@ -472,6 +532,8 @@ def _unsigned(span_id: int) -> int:
 def _conversion(kind: ColumnKind) -> Callable[[Any], Any] | None:
     if kind.is_unsigned:
         return _unsigned
+    if kind.arrow == pa.float32():
+        return exact_float32
     return unescape if pa.types.is_string(kind.arrow) else None
 
 

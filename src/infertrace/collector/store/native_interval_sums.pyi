@@ -1,0 +1,3 @@
+__all__ = ["interval_sums"]
+
+def interval_sums(messages: list[bytes]) -> list[int]: ...
