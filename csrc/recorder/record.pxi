@@ -157,6 +157,7 @@ cdef int64_t record_object_rows(
 
 @cython.final
 @cython.internal
+@cython.auto_pickle(False)
 cdef class Rows:
     """The columns of objects of a batch, and where its spans are unless a row says otherwise."""
 

@@ -6,6 +6,7 @@
 @cython.internal
 @cython.no_gc
 @cython.freelist(64)
+@cython.auto_pickle(False)
 cdef class Serving:
     # generated: apart_members
     cdef str engine

@@ -19,6 +19,7 @@ cdef Py_ssize_t MAX_ENGINES = serving_defaults.MAX_ENGINES
 @cython.final
 @cython.internal
 @cython.no_gc
+@cython.auto_pickle(False)
 cdef class StepCounter:
     cdef int64_t last
 

@@ -3,6 +3,7 @@
 
 @cython.final
 @cython.internal
+@cython.auto_pickle(False)
 cdef class Stream:
     cdef object iterator
     cdef Span request
