@@ -26,6 +26,7 @@ QUESTIONS = (  # in the order of the budgets
     "setter_cost",
     "decorator_cost",
     "batch_cost",
+    "request_cost",
     "thread_scaling",
     "ingest",
     "otlp_ingest",

@@ -168,6 +168,13 @@ def tokens(recorder: Any, times: int) -> None:
     request.end()
 
 
+def chunks(recorder: Any, times: int) -> None:
+    request = recorder.start_span("gpt-4")
+    for _ in request.stream(range(times)):
+        pass
+    request.end()
+
+
 def step(members: int) -> Callable[[Any, int], None]:
     def run(recorder: Any, times: int) -> None:
         start_step = recorder.start_step
@@ -243,6 +250,7 @@ OPERATIONS = {
     "add_event": Operation(events, len(KEYS), "bare span"),
     "decorated function": Operation(decorated),
     "token": Operation(tokens),
+    "chunk of a stream": Operation(chunks),
     "step": Operation(step(0)),
     "member of a step": Operation(step(256), 256, "step"),
     "record": Operation(record),

@@ -283,9 +283,6 @@ cdef int bind(Span span, str name, Column* column) except -1:
         column.field = &span.serving().last_step
         column.presence = HAS_LAST_STEP
         column.form = COLUMN_ORDINALS
-    else:
-        column.field, column.presence = NULL, 0  # start_ns, duration_ns
-        column.form = COLUMN_ORDINALS
     return 0
 
 

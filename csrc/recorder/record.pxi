@@ -44,7 +44,19 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
     """Does with a number what the setter of the field does."""
     cdef int64_t integer
     cdef double real
-    if column.form == COLUMN_MEASURES:
+    if column.form != COLUMN_MEASURES:
+        integer = integer_at(column, row)
+        if column.form == COLUMN_ORDINALS and integer >= 0:
+            (<int64_t*>column.field)[0] = integer
+        elif 0 <= integer <= INT32_MAX:
+            (<int32_t*>column.field)[0] = <int32_t>integer
+        else:
+            column.refused += 1
+            span.invalid_fields += 1
+            if integer < 0:
+                return
+            (<int32_t*>column.field)[0] = INT32_MAX
+    else:
         real = real_at(column, row)
         if not (real >= 0.0 and real - real == 0.0):
             column.refused += 1
@@ -55,20 +67,6 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
             column.refused += 1
             span.invalid_fields += 1
         (<float*>column.field)[0] = <float>real
-    else:
-        integer = integer_at(column, row)
-        if integer < 0:
-            column.refused += 1
-            span.invalid_fields += 1
-            return
-        if column.form == COLUMN_ORDINALS:
-            (<int64_t*>column.field)[0] = integer
-        else:
-            if integer > INT32_MAX:
-                integer = INT32_MAX
-                column.refused += 1
-                span.invalid_fields += 1
-            (<int32_t*>column.field)[0] = <int32_t>integer
     span.present |= column.presence
 
 
@@ -78,11 +76,9 @@ cdef int64_t record_rows(
     """Record one span for each row, reusing `span` for all of them."""
     cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
     cdef Column[<Py_ssize_t>MAX_COLUMNS] columns
-    cdef Py_ssize_t row, rows = len(views["start_ns"])
+    cdef Py_ssize_t rows = len(views["start_ns"])
     cdef int count = 0, number
-    cdef int64_t start, duration, recorded = 0
-    cdef uint32_t invalid_in_each = span.invalid_fields
-    cdef bint root = not span.parent_id
+    cdef int64_t recorded
     cdef Rows given = Rows.__new__(Rows) if objects else None
     if given is not None:
         given.take(span, objects, has_parent)
@@ -93,36 +89,69 @@ cdef int64_t record_rows(
             columns[count].stride = buffers[count].strides[0]
             columns[count].wide = buffers[count].itemsize == 8
             columns[count].refused = 0
-            bind(span, name, &columns[count])
+            columns[count].field = NULL
+            if count >= 2:  # after start_ns and duration_ns
+                bind(span, name, &columns[count])
             count += 1
-        for row in range(rows):
-            if given is not None:
-                span.present = 0
-                span.invalid_fields = invalid_in_each
-                if not given.fill(recorder, span, row):
-                    continue
-            else:
-                if root:
-                    span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
-                    if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
-                        continue
-                    span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
-                span.present = 0
-                span.invalid_fields = invalid_in_each
-            span.id = infertrace_next_id(&recorder.ids.span)
-            start = integer_at(&columns[0], row)  # views() puts these two first
-            duration = integer_at(&columns[1], row)
-            for number in range(2, count):
-                set_from_column(span, &columns[number], row)
-            recorded += 1
-            if not record_finished(recorder, span, start, duration):
-                columns[start >= MIN_START_UNIX_NS].refused += 1
+        if given is None:
+            recorded = record_number_rows(recorder, span, columns, count, rows)
+        else:
+            recorded = record_object_rows(recorder, span, given, columns, count, rows)
         for number, name in enumerate(views):
             if columns[number].refused:
                 notice_column(recorder, name, &columns[number])
     finally:
         for number in range(count):
             PyBuffer_Release(&buffers[number])
+    return recorded
+
+
+cdef int64_t record_number_rows(
+    Recorder recorder, Span span, Column* columns, int count, Py_ssize_t rows
+) except -1:
+    cdef int64_t start, duration, recorded = 0
+    cdef uint32_t invalid_in_each = span.invalid_fields
+    cdef bint root = not span.parent_id
+    cdef Py_ssize_t row
+    cdef int number
+    for row in range(rows):
+        if root:
+            span.trace_low = infertrace_next_id(&recorder.ids.trace_low)
+            if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
+                continue
+            span.trace_high = infertrace_next_id(&recorder.ids.trace_high)
+        span.id = infertrace_next_id(&recorder.ids.span)
+        span.present = 0
+        span.invalid_fields = invalid_in_each
+        start = integer_at(&columns[0], row)
+        duration = integer_at(&columns[1], row)
+        for number in range(2, count):
+            set_from_column(span, &columns[number], row)
+        recorded += 1
+        if not record_finished(recorder, span, start, duration):
+            columns[start >= MIN_START_UNIX_NS].refused += 1
+    return recorded
+
+
+cdef int64_t record_object_rows(
+    Recorder recorder, Span span, Rows given, Column* columns, int count, Py_ssize_t rows
+) except -1:
+    cdef int64_t start, recorded = 0
+    cdef uint32_t invalid_in_each = span.invalid_fields
+    cdef Py_ssize_t row
+    cdef int number
+    for row in range(rows):
+        span.present = 0
+        span.invalid_fields = invalid_in_each
+        if not given.fill(recorder, span, row):
+            continue
+        span.id = infertrace_next_id(&recorder.ids.span)
+        start = integer_at(&columns[0], row)
+        for number in range(2, count):
+            set_from_column(span, &columns[number], row)
+        recorded += 1
+        if not record_finished(recorder, span, start, integer_at(&columns[1], row)):
+            columns[start >= MIN_START_UNIX_NS].refused += 1
     return recorded
 
 

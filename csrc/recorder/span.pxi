@@ -727,9 +727,10 @@ cdef class NoopSpan:
 
     cdef int end_step(self, bint worked, int64_t now) except -1:
         cdef Serving step = self.step
+        cdef Sums ignored
         if step is not None:
             self.step = None
-            end_step(step, now, worked)
+            end_step(step, now, worked, &ignored)
         return 0
 
     cdef inline int enter(self) except -1:

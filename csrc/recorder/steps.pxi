@@ -5,6 +5,12 @@ cdef struct infertrace_known_bucket:
     int32_t bucket
 
 
+# What the members of a step add up to.
+cdef struct Sums:
+    int64_t prefill_tokens, decode_tokens
+    Py_ssize_t invalid
+
+
 cdef str STEP_OPERATION = serving_defaults.STEP_OPERATION
 cdef str DEFAULT_ENGINE = serving_defaults.DEFAULT_ENGINE
 cdef Py_ssize_t MAX_ENGINES = serving_defaults.MAX_ENGINES
@@ -106,13 +112,22 @@ cdef inline bint is_live(PyObject* member) noexcept:
 
 
 cdef inline int read_input(
-    Serving step, int64_t now, bint worked, PyObject* item, infertrace_known_bucket* known
+    Serving step,
+    int64_t now,
+    bint worked,
+    PyObject* item,
+    infertrace_known_bucket* known,
+    Sums* sums,
 ) except -1:
     cdef PyObject* member
     cdef PyObject* own
     cdef int32_t tokens
     cdef bint is_last
-    if not is_prefill(item, &member, &tokens) or not is_live(member):
+    if not is_prefill(item, &member, &tokens):
+        sums.invalid += 1
+        return 0
+    sums.prefill_tokens += tokens
+    if not is_live(member):
         return 0
     own = own_of(member)
     if step.step_index:
@@ -131,12 +146,21 @@ cdef inline int read_input(
 
 
 cdef inline int generate(
-    Serving step, int64_t now, bint worked, PyObject* item, infertrace_known_bucket* known
+    Serving step,
+    int64_t now,
+    bint worked,
+    PyObject* item,
+    infertrace_known_bucket* known,
+    Sums* sums,
 ) except -1:
     cdef PyObject* member
     cdef PyObject* own
     cdef int32_t tokens
-    if not is_decode(item, &member, &tokens) or not is_live(member):
+    if not is_decode(item, &member, &tokens):
+        sums.invalid += 1
+        return 0
+    sums.decode_tokens += tokens
+    if not is_live(member):
         return 0
     own = own_of(member)
     if step.step_index:
@@ -147,7 +171,7 @@ cdef inline int generate(
     return 0
 
 
-cdef int end_step(Serving step, int64_t now, bint worked) except -1:
+cdef int end_step(Serving step, int64_t now, bint worked, Sums* sums) except -1:
     """Each member gets its step and, if that `worked`, its tokens."""
     cdef tuple prefill = step.prefill, decode = step.decode
     cdef Py_ssize_t place
@@ -156,10 +180,10 @@ cdef int end_step(Serving step, int64_t now, bint worked) except -1:
     step.prefill = step.decode = None
     if prefill is not None:
         for place in range(PyTuple_GET_SIZE(prefill)):
-            read_input(step, now, worked, PyTuple_GET_ITEM(prefill, place), &known)
+            read_input(step, now, worked, PyTuple_GET_ITEM(prefill, place), &known, sums)
     if decode is not None:
         for place in range(PyTuple_GET_SIZE(decode)):
-            generate(step, now, worked, PyTuple_GET_ITEM(decode, place), &known)
+            generate(step, now, worked, PyTuple_GET_ITEM(decode, place), &known, sums)
     return 0
 
 
@@ -211,28 +235,11 @@ cdef tuple members_of(object given, Py_ssize_t* invalid):
         return None
 
 
-cdef Py_ssize_t keep_members(
-    Serving step, object prefill, object decode, int64_t* read, int64_t* generated
-) except -1:
-    """Remember who is in a step, and add up their tokens; returns how many are invalid."""
-    cdef Py_ssize_t place, invalid = 0
-    cdef int32_t tokens
-    cdef PyObject* member
+cdef Py_ssize_t keep_members(Serving step, object prefill, object decode) except -1:
+    """Remember who is in a step; returns how many of the two cannot be gone through."""
+    cdef Py_ssize_t invalid = 0
     step.prefill = members_of(prefill, &invalid)
     step.decode = members_of(decode, &invalid)
-    read[0] = generated[0] = 0
-    if step.prefill is not None:
-        for place in range(len(step.prefill)):
-            if is_prefill(PyTuple_GET_ITEM(step.prefill, place), &member, &tokens):
-                read[0] += tokens
-            else:
-                invalid += 1
-    if step.decode is not None:
-        for place in range(len(step.decode)):
-            if is_decode(PyTuple_GET_ITEM(step.decode, place), &member, &tokens):
-                generated[0] += tokens
-            else:
-                invalid += 1
     return invalid
 
 
@@ -244,7 +251,6 @@ cdef int begin_step(Span span, object prefill, object decode, object capacity) e
     """Give a step that has just begun its members, its index and what follows from these."""
     cdef Serving step = span.serving()
     cdef Py_ssize_t invalid, size = 0
-    cdef int64_t read, generated
     cdef int32_t largest
     if not span.present & HAS_ENGINE:
         step.engine = DEFAULT_ENGINE
@@ -256,21 +262,16 @@ cdef int begin_step(Span span, object prefill, object decode, object capacity) e
         else:
             span.refuse("engine", step.engine, serving_defaults.ENGINES)
     if prefill is not None or decode is not None:
-        invalid = keep_members(step, prefill, decode, &read, &generated)
-        while invalid > 0:
-            span.refuse("step", None, serving_defaults.MEMBERS)
-            invalid -= 1
+        invalid = keep_members(step, prefill, decode)
+        if invalid:
+            refuse_members(span, invalid)
         if step.prefill is not None:
             size += len(step.prefill)
         if step.decode is not None:
             size += len(step.decode)
-        if not span.present & HAS_PREFILL_TOKENS:
-            step.prefill_tokens = as_count(read)
-        if not span.present & HAS_DECODE_TOKENS:
-            step.decode_tokens = as_count(generated)
         if not span.present & HAS_BATCH_SIZE:
             span.batch_size = as_count(size)
-        span.present |= HAS_PREFILL_TOKENS | HAS_DECODE_TOKENS | HAS_BATCH_SIZE
+            span.present |= HAS_BATCH_SIZE
     if capacity is not None:
         if not infertrace_as_count(capacity, &largest) or not largest:
             span.refuse("capacity", capacity, serving_defaults.CAPACITY)
@@ -283,12 +284,18 @@ cdef int begin_step(Span span, object prefill, object decode, object capacity) e
     return 0
 
 
+cdef int refuse_members(Span span, Py_ssize_t count) except -1:
+    # Not Span.refuse(): a step that ends has its fields yet.
+    span.invalid_fields += <uint32_t>count
+    invalid_values.notice("step", None, serving_defaults.MEMBERS, span.recorder.wake)
+    return 0
+
+
 cdef object unrecorded_step(object prefill, object decode, str engine):
     """A step that is not recorded, and whose members may be: they get their tokens all the same."""
     cdef NoopSpan span
     cdef Serving step = Serving.__new__(Serving)
-    cdef int64_t read, generated
-    keep_members(step, prefill, decode, &read, &generated)
+    keep_members(step, prefill, decode)
     step.engine = engine
     step.step_index = next_step(engine)
     span = new_noop(True, None)
@@ -307,14 +314,28 @@ cdef object call_unrecorded_step(
     return result
 
 
+cdef int settle_step(Span span, Serving step) except -1:
+    cdef Sums sums
+    memset(&sums, 0, sizeof(sums))
+    try:
+        end_step(step, span.start + span.duration, span.status == STATUS_OK, &sums)
+    except MemoryError:
+        span.invalid_fields += 1
+    if not span.present & HAS_PREFILL_TOKENS:
+        step.prefill_tokens = as_count(sums.prefill_tokens)
+    if not span.present & HAS_DECODE_TOKENS:
+        step.decode_tokens = as_count(sums.decode_tokens)
+    span.present |= HAS_PREFILL_TOKENS | HAS_DECODE_TOKENS
+    if sums.invalid:
+        refuse_members(span, sums.invalid)
+    return 0
+
+
 cdef int settle(Span span, Serving serving) except -1:
     """Before a span is encoded: a step's members get it, a request what its tokens amount to."""
     cdef int64_t lasted
     if serving.prefill is not None or serving.decode is not None:
-        try:
-            end_step(serving, span.start + span.duration, span.status == STATUS_OK)
-        except MemoryError:
-            span.invalid_fields += 1
+        settle_step(span, serving)
     if not serving.tokens:
         return 0
     if not span.present & HAS_OUTPUT_TOKENS:

@@ -287,6 +287,31 @@ def record(start: Any) -> None:
         start.__self__.record(value, value, start_ns=value, duration_ns=value, parent=value)
 
 
+def requests_and_steps(start: Any) -> None:
+    step, record_step = start.__self__.start_step, start.__self__.record_step
+    one, other = start(MODEL, request_id=SNOWMAN, input_tokens=4), start(MODEL)
+    one.scheduled()
+    with step(MODEL, prefill=[(one, 2)], decode=[other, (other, 2)], capacity=8, engine=KEY):
+        pass
+    with step(MODEL, prefill=[(one, 2, True), 7, (7, 7)], decode=(7, one, None), capacity=TEXT):
+        pass
+    record_step(MODEL, start_ns=NUMBER * 10**10, duration_ns=NUMBER, decode=[one], tags={KEY: TEXT})
+    for value in HOSTILE:
+        step(MODEL, prefill=value, decode=value, capacity=value, engine=value).end()
+        one.token(value)
+    for token in (one.token, lambda: other.token(3), lambda: other.token(count=NUMBER)):
+        token()
+    for chunk in one.stream([TEXT, SNOWMAN]):
+        assert chunk
+    stream = one.stream(letter for letter in TEXT)
+    stream.send(None)
+    stream.close()
+    step(MODEL, decode=[one])  # never ends
+    one.end()
+    other.end()
+    one.token()
+
+
 NUMBERS, REALS, SMALL = array("q", [NUMBER] * 4), array("d", [REAL] * 4), array("i", [-1] * 4)
 
 
@@ -295,7 +320,13 @@ def record_batch(start: Any) -> None:
     times = {"start_ns": NUMBERS, "duration_ns": NUMBERS}
     assert batch(MODEL, KEY, **times, input_tokens=SMALL, cache_hit_rate=REALS) == len(NUMBERS)
     assert batch(MODEL, KEY, **times, parent=LINK) == len(NUMBERS)
-    for wrong in ({"tags": NUMBERS}, {"batch_size": REALS}, {"queue_depth": NUMBERS[:1]}):
+    texts: Any = [SNOWMAN, None, 7, TEXT]
+    tags: Any = [{KEY: TEXT}, None, 7, {7: TEXT}]
+    given: Any = [LINK, None, 7, "x"]
+    columns = {"request_id": texts, "engine": texts, "tags": tags, "trace_ids": given}
+    assert batch(MODEL, KEY, **times, parents=given, **columns) == len(NUMBERS)
+    assert batch(MODEL, KEY, **times, token_intervals=[[100, NUMBER], None, 7, []]) == len(NUMBERS)
+    for wrong in ({"tags": SNOWMAN}, {"batch_size": REALS}, {"queue_depth": NUMBERS[:1]}):
         try:
             batch(MODEL, KEY, **times, **wrong)
         except (TypeError, ValueError):
@@ -312,6 +343,7 @@ KINDS: dict[str, Kind] = {
         fields_at_start,
         unknown_keyword,
         tags,
+        requests_and_steps,
         attributes,
         events,
         links,

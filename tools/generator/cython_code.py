@@ -300,9 +300,6 @@ def _columns(table: Table) -> list[str]:
             lines.append(f"        column.upper = {it.kind.upper}")
         condition = "elif"
     lines += [
-        "    else:",
-        "        column.field, column.presence = NULL, 0  # start_ns, duration_ns",
-        "        column.form = COLUMN_ORDINALS",
         "    return 0",
         "",
         "",

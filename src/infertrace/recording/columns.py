@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _INTEGERS: Final = ("i", "l", "q")
 _REALS: Final = ("f", "d")
 _TIME_BYTES: Final = 8
-_NUMBERS: Final = (*COUNT_FIELDS, *MEASURE_FIELDS, *ORDINAL_FIELDS)
+_NUMBERS: Final = dict.fromkeys((*COUNT_FIELDS, *MEASURE_FIELDS, *ORDINAL_FIELDS))
 PARENTS, TRACE_IDS, TAGS = "parents", "trace_ids", "tags"
 # Columns of objects; the first three say where a row's span is, and what else it has.
 _OBJECTS: Final = (PARENTS, TRACE_IDS, TAGS, *TEXT_FIELDS, *INTERVALS_FIELDS)
@@ -49,8 +49,10 @@ def views(start_ns: Any, duration_ns: Any, columns: dict[str, Any]) -> dict[str,
         for name, it in columns.items()
         if it is not None and name in _NUMBERS
     )
+    rows = len(result["start_ns"])
     for name, view in result.items():
-        _check_rows(name, len(view), len(result["start_ns"]))
+        if len(view) != rows:
+            raise _rows_error(name, len(view), rows)
     return result
 
 
@@ -59,7 +61,9 @@ def objects(columns: dict[str, Any], rows: int) -> dict[str, Any]:
 
     Raises as `views` does.
     """
-    result = {}
+    result: dict[str, Any] = {}
+    if columns.keys() <= _NUMBERS.keys():
+        return result
     for name in _OBJECTS:  # in this order
         column = columns.get(name)
         if column is None:
@@ -70,7 +74,8 @@ def objects(columns: dict[str, Any], rows: int) -> dict[str, Any]:
                 f"record_batch: column {name!r}: expected a sequence with a value for each row, "
                 f"got {type(column).__name__}"
             )
-        _check_rows(name, len(column), rows)
+        if len(column) != rows:
+            raise _rows_error(name, len(column), rows)
         result[name] = column
     return result
 
@@ -83,11 +88,10 @@ def trace_id(value: object) -> int:
     return 0 if context is None else context.trace_id
 
 
-def _check_rows(name: str, got: int, rows: int) -> None:
-    if got != rows:
-        raise ValueError(
-            f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, got {got}"
-        )
+def _rows_error(name: str, got: int, rows: int) -> ValueError:
+    return ValueError(
+        f"record_batch: column {name!r}: expected {rows} rows, as start_ns has, got {got}"
+    )
 
 
 def _view(name: str, column: Any) -> memoryview:

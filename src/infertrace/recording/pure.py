@@ -444,7 +444,10 @@ class Span(FieldSetters, TimesTokens):
         if self._ended:
             self._recorder._count_late_fields(fields)
         else:
-            self._invalid += fields
+            self._add_invalid(fields)
+
+    def _add_invalid(self, fields: int) -> None:
+        self._invalid += fields
 
 
 _CONTAINERS: Final = ("tags", "attributes", "links")

@@ -73,35 +73,34 @@ class Serving:
         bucket = token_intervals.bucket_of(interval_ns)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
-    def keep_members(self, prefill: Any, decode: Any) -> tuple[int, int, int]:
-        """Remember who is in a step: tokens read and generated, and how many are invalid."""
+    def keep_members(self, prefill: Any, decode: Any) -> int:
+        """Remember who is in a step; returns how many of the two cannot be gone through."""
         self.prefill, invalid = _members(prefill)
         self.decode, more = _members(decode)
-        invalid += more
-        read = generated = 0
-        for item in self.prefill or ():
-            member, tokens = _prefill(item)
-            invalid += member is None
-            read += tokens
-        for item in self.decode or ():
-            member, tokens = _decode(item)
-            invalid += member is None
-            generated += tokens
-        return read, generated, invalid
+        return invalid + more
 
-    def end_step(self, now_ns: int, engine: str, index: int, worked: bool) -> None:
-        """Each member gets its step and, if that `worked`, its tokens."""
+    def end_step(self, now_ns: int, engine: str, index: int, worked: bool) -> tuple[int, int, int]:
+        """Each member gets its step and, if that `worked`, its tokens.
+
+        Returns the tokens read and generated, and how many members are invalid.
+        """
         prefill, decode = self.prefill, self.decode
         self.prefill = self.decode = None
+        read = generated = invalid = 0
         for item in prefill or ():
             member, tokens = _prefill(item)
+            read += tokens
+            invalid += member is None
             if member is not None and not member._ended:
                 is_last = item[2] is True if len(item) == 3 else None
                 member._read_input(now_ns, engine, index, worked, tokens, is_last)
         for item in decode or ():
             member, tokens = _decode(item)
+            generated += tokens
+            invalid += member is None
             if member is not None and not member._ended:
                 member._generate(now_ns, engine, index, worked, tokens)
+        return read, generated, invalid
 
 
 def _members(given: Any) -> tuple[tuple[Any, ...] | None, int]:
@@ -149,9 +148,12 @@ class TimesTokens:
         _start: int
         _status: str
         _fields: dict[str, Any]
+        _recorder: Any
 
         def _more(self) -> Serving:
             """The state, made if there is none yet."""
+
+        def _add_invalid(self, fields: int) -> None: ...
 
         def _refuse(self, field: str, value: object, allowed: str, key: object = None) -> None: ...
 
@@ -231,12 +233,8 @@ class TimesTokens:
             else:
                 self._refuse("engine", engine, serving_defaults.ENGINES)
         if prefill is not None or decode is not None:
-            read, generated, invalid = step.keep_members(prefill, decode)
-            for _ in range(invalid):
-                self._refuse("step", None, serving_defaults.MEMBERS)
+            self._refuse_members(step.keep_members(prefill, decode))
             size = len(step.prefill or ()) + len(step.decode or ())
-            fields.setdefault("prefill_tokens", min(read, INT32_MAX))
-            fields.setdefault("decode_tokens", min(generated, INT32_MAX))
             fields.setdefault("batch_size", min(size, INT32_MAX))
         if capacity is None:
             return
@@ -247,12 +245,22 @@ class TimesTokens:
                 self._refuse("capacity", capacity, serving_defaults.CAPACITY)
             fields["batch_fill_ratio"] = min(fields["batch_size"] / capacity, 1.0)
 
+    def _refuse_members(self, count: int) -> None:
+        # Not _refuse(): a step that ends has its fields yet.
+        if count:
+            self._add_invalid(count)
+            wake = self._recorder._wake
+            invalid_values.notice("step", None, serving_defaults.MEMBERS, wake)
+
     def _settle(self, own: Serving) -> None:
         """At the end: a step's members get it, a request what its tokens amount to."""
         fields = self._fields
         if own.prefill is not None or own.decode is not None:
-            index = fields.get("step_index", 0)
-            own.end_step(self._ended, fields["engine"], index, self._status == "OK")
+            index, worked = fields.get("step_index", 0), self._status == "OK"
+            sums = own.end_step(self._ended, fields["engine"], index, worked)
+            fields.setdefault("prefill_tokens", min(sums[0], INT32_MAX))
+            fields.setdefault("decode_tokens", min(sums[1], INT32_MAX))
+            self._refuse_members(sums[2])
         if not own.tokens:
             return
         fields.setdefault("output_tokens", min(own.tokens, INT32_MAX))
