@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.transport import Transport
-from infertrace.generated.span_pb2 import SendSpanBatchRequest
+from infertrace.generated.span_pb2 import SendSpanBatchRequest, TokenIntervals
 from infertrace.generated.span_pb2 import Span as EncodedSpan
 from infertrace.span import Scalar
 from infertrace.tracer import Tracer
@@ -75,7 +75,7 @@ class RecordedSpan:
     start_ns: int
     """Nanoseconds since 1970."""
     duration_ns: int
-    fields: Mapping[str, str | int | float]
+    fields: Mapping[str, str | int | float | list[int]]
     """What the program set about the inference, named as in `start_span`: `batch_size`, ..."""
     tags: Mapping[str, str]
     attributes: Mapping[str, Scalar]
@@ -283,7 +283,9 @@ def _set_fields(message: Message) -> dict[str, Any]:
     # protobuf's JSON mapping writes 64-bit integers as strings.
     shown = MessageToDict(message, preserving_proto_field_name=True)
     return {
-        descriptor.name: type(value)(shown[descriptor.name])
+        descriptor.name: [value.offset, *value.counts]  # as its setter takes it
+        if isinstance(value, TokenIntervals)
+        else type(value)(shown[descriptor.name])
         for descriptor, value in message.ListFields()
     }
 

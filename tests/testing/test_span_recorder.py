@@ -25,6 +25,17 @@ def recorder(backend: Any) -> Iterator[SpanRecorder]:
         yield recorder
 
 
+def test_a_request_and_its_step(recorder: SpanRecorder) -> None:
+    tracer = recorder.tracer
+    request = tracer.start_span("gpt-4", "chat", token_intervals=[160, 3, 1])
+    with tracer.start_step("gpt-4", decode=[request], engine="of a test", step_index=7):
+        pass
+    request.end()
+    step, fields = recorder.one("step"), recorder.one("chat").fields
+    assert fields["token_intervals"] == [160, 3, 1]
+    assert fields["first_step"] == step.fields["step_index"] == 7
+
+
 def test_what_a_span_holds(recorder: SpanRecorder) -> None:
     tracer = recorder.tracer
     with tracer.start_span("router", "route") as other:

@@ -72,6 +72,20 @@ async def asynchronous() -> None:
         assert_type(span, Span)
 
 
+def requests_and_steps(chunks: Generator[str, int, bool], words: list[bytes]) -> None:
+    request = tracer.start_span("gpt-4", request_id="a")
+    with tracer.start_step("gpt-4", prefill=[(request, 8)], decode=[request], capacity=8) as step:
+        assert_type(step, Span)
+    tracer.start_step("gpt-4", prefill=[(request, 8, True)], decode=[(request, 2)])
+    assert_type(tracer.record_step("gpt-4", start_ns=1, duration_ns=2, decode=[request]), Span)
+    assert_type(request.stream(chunks), Generator[str, int, bool])
+    assert_type(request.stream(words), Iterator[bytes])
+    assert_type(request.token_count, int)
+    tracer.start_step("gpt-4", decode=7)  # type: ignore[arg-type]
+    tracer.start_step("gpt-4", prefill=[request])  # type: ignore[list-item]
+    request.token("x")  # type: ignore[arg-type]
+
+
 def finished_spans() -> None:
     assert_type(tracer.record("gpt-4", start_ns=1, duration_ns=2, output_tokens=3), Span)
     assert_type(tracer.record_batch("gpt-4", start_ns=[1], duration_ns=[2]), int)
