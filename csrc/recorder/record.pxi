@@ -71,7 +71,7 @@ cdef inline void set_from_column(Span span, Column* column, Py_ssize_t row) noex
 
 
 cdef int64_t record_rows(
-    Recorder recorder, Span span, dict views, dict objects, bint has_parent
+    Recorder recorder, Span span, dict views, dict objects, bint has_parent, bint is_sampled
 ) except -1:
     """Record one span for each row, reusing `span` for all of them."""
     cdef Py_buffer[<Py_ssize_t>MAX_COLUMNS] buffers
@@ -81,7 +81,7 @@ cdef int64_t record_rows(
     cdef int64_t recorded
     cdef Rows given = Rows.__new__(Rows) if objects else None
     if given is not None:
-        given.take(span, objects, has_parent)
+        given.take(span, objects, has_parent, is_sampled)
     try:
         for name, view in views.items():
             PyObject_GetBuffer(view, &buffers[count], PyBUF_STRIDED_RO | PyBUF_FORMAT)
@@ -155,6 +155,10 @@ cdef int64_t record_object_rows(
     return recorded
 
 
+cdef frozenset ROW_CONTEXTS = frozenset((batch_columns.PARENTS, batch_columns.TRACE_IDS))
+cdef str ANY_PARENT = f"00-{1:032x}-{1:016x}-01"  # each row that is recorded has another one
+
+
 @cython.final
 @cython.internal
 @cython.auto_pickle(False)
@@ -164,12 +168,12 @@ cdef class Rows:
     cdef object parents, trace_ids, tags
     cdef dict setters  # column by setter
     cdef uint64_t trace_high, trace_low, parent_id
-    cdef bint parent_is_remote, has_parent
+    cdef bint parent_is_remote, has_parent, is_sampled
 
-    cdef int take(self, Span span, dict objects, bint has_parent) except -1:
+    cdef int take(self, Span span, dict objects, bint has_parent, bint is_sampled) except -1:
         self.trace_high, self.trace_low = span.trace_high, span.trace_low
         self.parent_id, self.parent_is_remote = span.parent_id, span.parent_is_remote
-        self.has_parent = has_parent
+        self.has_parent, self.is_sampled = has_parent, is_sampled
         self.parents = objects.pop(batch_columns.PARENTS, None)
         self.trace_ids = objects.pop(batch_columns.TRACE_IDS, None)
         self.tags = objects.pop(batch_columns.TAGS, None)
@@ -196,6 +200,8 @@ cdef class Rows:
         if parent is not None:
             context = context_of(parent)
             if context is None:
+                if not self.is_sampled:
+                    return False
                 span.refuse("parent", parent, invalid_values.PARENT)
         elif not self.has_parent and number:
             return begin_trace(recorder, span, number >> 64, number & 0xFFFFFFFFFFFFFFFF)
@@ -206,6 +212,8 @@ cdef class Rows:
             span.trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
             span.parent_id = context.span_id
             span.parent_is_remote = PyUnicode_CheckExact(parent)
+        elif not self.is_sampled:
+            return False
         elif self.parent_id:
             span.trace_high, span.trace_low = self.trace_high, self.trace_low
             span.parent_id, span.parent_is_remote = self.parent_id, self.parent_is_remote

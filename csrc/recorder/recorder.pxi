@@ -172,9 +172,17 @@ cdef class Recorder:
         started = self.begin(
             <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>parent, True
         )
-        if type(started) is not Span:
-            return 0
-        return record_rows(self, started, views, objects, parent is not None)
+        is_sampled = type(started) is Span
+        if not is_sampled:
+            if not objects.keys() & ROW_CONTEXTS:
+                return 0
+            # Rows with a parent, or a trace, of their own may be sampled all the same.
+            started = self.begin(
+                <PyObject*>model_name, <PyObject*>operation_name, <PyObject*>ANY_PARENT, True
+            )
+            if type(started) is not Span:
+                return 0
+        return record_rows(self, started, views, objects, parent is not None, is_sampled)
 
     def take(self, bint partial=True):
         """The oldest finished spans, encoded, as one Batch; None if there are none.

@@ -160,3 +160,31 @@ def test_both_backends_record_the_same(drawn: list[Any], parent: str | None) -> 
         found.append(spans)
     assert found[0] == found[1]
     assert len(found[0]) == len(drawn)
+
+
+@pytest.mark.parametrize("why", ["current", "parent"])
+def test_rows_with_contexts_of_their_own_below_an_unsampled_span(
+    recording: Recording, why: str
+) -> None:
+    """What a row says of its trace comes before what the batch is in."""
+    rows: dict[str, Any] = {
+        **times(5),
+        "parents": [PARENT, None, NOT_SAMPLED, "no parent", None],
+        "trace_ids": [None, TRACE_ID, None, None, None],
+        "input_tokens": np.arange(5),
+    }
+    if why == "parent":
+        recorded = recording.recorder.record_batch("m", parent=NOT_SAMPLED, **rows)
+        expected = [0]  # with a parent for all, the trace is that one's
+    else:
+        recording.recorder.set_sample_rate(0)
+        with recording.start_span("m"):
+            recording.recorder.set_sample_rate(1)
+            recorded = recording.recorder.record_batch("m", **rows)
+        expected = [0, 1]
+    spans = recording.take_all()
+    assert recorded == len(spans) == len(expected)
+    assert [span.inference.input_tokens for span in spans] == expected
+    assert {span.trace_id.hex() for span in spans} == {TRACE_ID}
+    assert recording.recorder.counts()[4] == 0
+    assert recording.recorder.record_batch("m", parent=NOT_SAMPLED, **times(2)) == 0
