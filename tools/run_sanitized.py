@@ -33,6 +33,7 @@ SUITE = (
     "tests/native/test_delivery_loop.py",
     "tests/otlp/test_translator.py",
     "tests/collector/test_decoder.py",
+    "tests/collector/test_otlp_json.py",
     "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",
     "tests/collector/store/test_interval_quantiles.py",

@@ -252,6 +252,45 @@ def test_a_wrong_value_anywhere_rejects_its_span_or_its_request(
         decode_export(outcomes[0])
 
 
+SENT = [path.read_bytes() for path in sorted(BODIES.glob("*.json"))]
+PIECES = (
+    *(b"null", b"{}", b"[]", b'""', b'"', b",", b":", b"-0", b"-", b"1.5", b"1e5", b'"-7"', b"007"),
+    *(
+        b"true",
+        b"NaN",
+        b"\\u0000",
+        b"\\ud800",
+        b"\\",
+        b"\xff",
+        b"\xc3\xa4",
+        b"\n",
+        b"\x01",
+        b"1e999",
+    ),
+    *(b"18446744073709551616", b'"9223372036854775808"', b"4294967296", b"0.30000000000000004"),
+)
+changes = st.lists(
+    st.tuples(st.integers(0, 99_999), st.integers(0, 30), st.sampled_from((b"", *PIECES))),
+    max_size=3,
+)
+
+
+@given(st.sampled_from(SENT), changes)
+@settings(max_examples=1_000)
+def test_both_read_what_is_damaged_alike(body: bytes, damage: list[tuple[int, int, bytes]]) -> None:
+    """A piece put in, or in the place of some bytes: the same request, or the same refusal."""
+    for place, size, piece in damage:
+        place %= len(body) + 1
+        body = body[:place] + piece + body[place + size :]
+    outcomes = []
+    for translator in (otlp_json.selected, otlp_json.select("pure")):
+        try:
+            outcomes.append(translator.export_request(body))
+        except RequestError as error:
+            outcomes.append(f"{type(error).__name__}: {error}".encode())
+    assert outcomes[0] == outcomes[1]
+
+
 @pytest.mark.parametrize("name", ["node.json", "python.json", "rust.json", "collector.json.gz"])
 def test_what_real_senders_wrote(translator: OtlpJson, name: str) -> None:
     raw = (BODIES / name).read_bytes()

@@ -1,4 +1,4 @@
-"""OTLP in JSON as protobuf: the choice between `pure_otlp_json.py` and its compiled form."""
+"""OTLP in JSON as protobuf: the choice between `pure_otlp_json.py` and its compiled twin."""
 
 from __future__ import annotations
 

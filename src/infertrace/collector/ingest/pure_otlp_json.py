@@ -6,7 +6,7 @@ enums are integers, unknown names are ignored. What senders do otherwise is unde
 of enums, integers as floats. The numbers of the fields are those of opentelemetry-proto:
 https://github.com/open-telemetry/opentelemetry-proto, trace/v1/trace.proto and beside it.
 
-This file runs as it is, and compiled by Cython.
+csrc/collector/otlp_json.pyx is its compiled twin, and asks this one where something is unusual.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-__all__ = ["NAME", "export_request"]
-
-NAME: Final = "native" if __name__.endswith("native_otlp_json") else "pure"
+NAME: Final = "pure"
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 # Of brackets, braces and commas: of each value, Python makes objects of a hundred bytes and more.
 MAX_JSON_MARKS: Final = 8 * 1024 * 1024
@@ -77,11 +75,7 @@ def export_request(text: bytes) -> bytes:
     Raises RequestError where the text is no JSON object, or where what holds the spans is not
     what it has to be.
     """
-    marks = text.count(b",") + text.count(b"[") + text.count(b"{")
-    if len(text) > MAX_JSON_BYTES or marks > MAX_JSON_MARKS:
-        raise RequestTooLargeError(
-            f"body: expected at most {MAX_JSON_BYTES} bytes and {MAX_JSON_MARKS} values in JSON"
-        )
+    check_size(text)
     # The collector of garbage would walk through the new objects several times, which more than
     # doubles the time of parsing, and none of them is in a cycle.
     was_enabled = gc.isenabled()
@@ -91,6 +85,15 @@ def export_request(text: bytes) -> bytes:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def check_size(text: bytes) -> None:
+    """Raises RequestTooLargeError where a text has more bytes or values than one may have."""
+    marks = text.count(b",") + text.count(b"[") + text.count(b"{")
+    if len(text) > MAX_JSON_BYTES or marks > MAX_JSON_MARKS:
+        raise RequestTooLargeError(
+            f"body: expected at most {MAX_JSON_BYTES} bytes and {MAX_JSON_MARKS} values in JSON"
+        )
 
 
 def _parsed(text: bytes) -> Any:
@@ -132,10 +135,7 @@ def _resource_spans(group: Any, path: str) -> bytearray:
     out = bytearray()
     try:
         if (resource := group.get("resource")) is not None:
-            body = bytearray()
-            _attributes(body, b"\x0a", resource.get("attributes"), 0)
-            _uint32(body, b"\x10", resource.get("droppedAttributesCount"))
-            _delimited(out, b"\x0a", body)
+            out += resource_field(resource)
     except (ValueError, TypeError, AttributeError, struct.error) as error:
         raise RequestError(f"{path}.resource: not what it has to be: {error}") from None
     for index, scope in enumerate(_groups(group, "scopeSpans", path)):
@@ -148,26 +148,62 @@ def _scope_spans(group: Any, path: str) -> bytearray:
     out = bytearray()
     try:
         if (scope := group.get("scope")) is not None:
-            body = bytearray()
-            _string(body, b"\x0a", scope.get("name"))
-            _string(body, b"\x12", scope.get("version"))
-            _attributes(body, b"\x1a", scope.get("attributes"), 0)
-            _uint32(body, b"\x20", scope.get("droppedAttributesCount"))
-            _delimited(out, b"\x0a", body)
+            out += scope_field(scope)
     except (ValueError, TypeError, AttributeError, struct.error) as error:
         raise RequestError(f"{path}.scope: not what it has to be: {error}") from None
     for span in _groups(group, "spans", path):
-        try:
-            _delimited(out, b"\x12", _span(span))
-        except (ValueError, TypeError, AttributeError, struct.error):
-            out += _NOT_A_SPAN
+        out += span_field(span)
     _schema_url(out, group, path)
+    return out
+
+
+def resource_field(resource: Any) -> bytearray:
+    """The field of a ResourceSpans that has its resource. Raises what a wrong value raises."""
+    out, body = bytearray(), bytearray()
+    _attributes(body, b"\x0a", resource.get("attributes"), 0)
+    _uint32(body, b"\x10", resource.get("droppedAttributesCount"))
+    _delimited(out, b"\x0a", body)
+    return out
+
+
+def scope_field(scope: Any) -> bytearray:
+    """The field of a ScopeSpans that has its scope. Raises what a wrong value raises."""
+    out, body = bytearray(), bytearray()
+    _string(body, b"\x0a", scope.get("name"))
+    _string(body, b"\x12", scope.get("version"))
+    _attributes(body, b"\x1a", scope.get("attributes"), 0)
+    _uint32(body, b"\x20", scope.get("droppedAttributesCount"))
+    _delimited(out, b"\x0a", body)
+    return out
+
+
+def span_field(span: Any) -> bytes | bytearray:
+    """The field of a ScopeSpans that has this span, or one that rejects itself."""
+    out = bytearray()
+    try:
+        _delimited(out, b"\x12", _span(span))
+    except (ValueError, TypeError, AttributeError, struct.error):
+        return _NOT_A_SPAN
+    return out
+
+
+def schema_url_field(url: Any) -> bytearray:
+    """The field of either that names a schema. Raises ValueError for what is no text."""
+    out = bytearray()
+    _string(out, b"\x1a", url)
+    return out
+
+
+def delimited(tag: bytes, body: Any) -> bytearray:
+    """A field with a length."""
+    out = bytearray()
+    _delimited(out, tag, body)
     return out
 
 
 def _schema_url(out: bytearray, group: Any, path: str) -> None:
     try:
-        _string(out, b"\x1a", group.get("schemaUrl"))
+        out += schema_url_field(group.get("schemaUrl"))
     except ValueError:
         raise RequestError(f"{path}.schemaUrl: expected a text") from None
 
