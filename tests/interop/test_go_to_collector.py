@@ -95,6 +95,18 @@ FULL_ANSWER = {
     "finish_reason": "text",
     "cached_input_tokens": 7,
     "reasoning_output_tokens": 7,
+    "preemption_count": 7,
+    "scheduled_after_ms": 0.5,
+    "max_inter_token_latency_ms": 0.5,
+    "token_intervals": {"scale": 3, "offset": 160, "counts": [3, 1]},
+    "engine": "text",
+    "step_index": 7,
+    "first_step": 7,
+    "last_step": 7,
+    "step_count": 7,
+    "prefill_tokens": 7,
+    "decode_tokens": 7,
+    "kv_cache_usage": 0.5,
 }
 TOTALS = {"requests": 1, "input_tokens": 24, "output_tokens": 100, "counted": COUNTED}
 ORIGIN_ANSWER = {
