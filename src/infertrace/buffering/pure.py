@@ -305,7 +305,7 @@ class SpanBuffer:
             self.pending += 1
 
     def _make_room(self, size: int) -> bool:
-        """Whether so many bytes fit, if need be once older spans are encoded, which shrinks them.
+        """Whether this many bytes fit; older spans are encoded, and so shrink, to make room.
 
         The exporter encodes them in its pauses, but on a busy machine it may have had none.
         """

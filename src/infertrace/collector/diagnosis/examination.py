@@ -70,9 +70,9 @@ class Examination:
         return spread is not None and spread.stands_out(self.request.duration_ms)
 
     def is_material(self, explained_ms: float, *phases: Phase) -> bool:
-        """Whether so many milliseconds, in these phases, are worth a finding.
+        """Whether a delay of these milliseconds, in these phases, is worth a finding.
 
-        They are where they are much of the request; of the time to its first token, where that
+        It is where it is much of the request; of the time to its first token, where that
         stands out; or of a pause between tokens, where the longest one stands out.
         """
         least_ms = _LEAST_SHARE * self.request.duration_ms

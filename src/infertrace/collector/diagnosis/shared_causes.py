@@ -195,7 +195,7 @@ def _long_for_prefill(
     """The steps that were long for the prefill of others, and how many tokens more than usual.
 
     These are the few whose duration stands out, or all, whichever explain more. Some stand out at
-    any time, and what these usually prefill in so many steps does not count.
+    any time: what the same number of such steps usually prefills does not count.
     """
     spread = of.usual.step_ms
     in_all = sum(_beyond_usual(of, timed) for timed in steps)

@@ -6,7 +6,7 @@ What there is many of, such as the steps of an engine in an hour, has enough row
 from __future__ import annotations
 
 SLICES = 12
-_SHARE = 30  # one part in so many of the time lies in a slice
+_SHARE = 30  # a slice is 1/30 of its part of the time
 
 
 def slices_sql(since_ns: int, until_ns: int) -> str:
