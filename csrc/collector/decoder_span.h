@@ -86,6 +86,7 @@ typedef struct {
     span_fields span;
     map_entries tags, attributes, scope_attributes, nested;
     value_nodes nodes;
+    size_t events_start, links_start; /* in the texts of their columns */
 } span_decoder;
 
 /* The columns of the few fields that a span need not set, and that are read all the same. */
@@ -514,12 +515,24 @@ static int read_link(span_decoder *d, wire_reader *r, text_buffer *t, size_t sta
     return write_rest(d, t, dropped) < 0 ? NO_MEMORY : 0;
 }
 
-static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t links_start) {
+/* Forget the span before, and remember where the lists of this one begin. */
+static void begin_span(span_decoder *d) {
+    memset(d->span.seen, 0, sizeof d->span.seen);
+    d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
+    d->events_start = d->columns->columns[EVENTS].text.size;
+    d->links_start = d->columns->columns[LINKS].text.size;
+}
+
+static void take_back_lists(span_decoder *d) {
+    d->columns->columns[EVENTS].text.size = d->events_start;
+    d->columns->columns[LINKS].text.size = d->links_start;
+}
+
+/* Fields of a Span, which may be some of them. */
+static int read_span_fields(span_decoder *d, wire_reader r) {
     span_fields *span = &d->span;
     column *columns = d->columns->columns;
     int depth = WIRE_MAX_DEPTH, found;
-    memset(span->seen, 0, sizeof span->seen);
-    d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
     while (r.at < r.end) {
         uint32_t tag, number;
         wire_reader part;
@@ -548,10 +561,10 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
                 read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
             break;
         case 14 << 3 | WIRE_BYTES:
-            found = read_event(d, &r, &columns[EVENTS].text, events_start, depth);
+            found = read_event(d, &r, &columns[EVENTS].text, d->events_start, depth);
             break;
         case 15 << 3 | WIRE_BYTES:
-            found = read_link(d, &r, &columns[LINKS].text, links_start, depth);
+            found = read_link(d, &r, &columns[LINKS].text, d->links_start, depth);
             break;
         default: found = skip_value(&r, tag, depth);
         }
@@ -665,7 +678,7 @@ static int put_list(column_set *set, int place, size_t start) {
     return column_put_appended(set, place, start);
 }
 
-static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
+static int put_span(span_decoder *d) {
     column_set *set = d->columns;
     span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
@@ -686,24 +699,27 @@ static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
     if (put_map(set, TAGS, &d->tags, NULL) < 0) return -1;
     if (put_map(set, ATTRIBUTES, &d->attributes, &d->nodes) < 0) return -1;
     if (put_map(set, SCOPE_ATTRIBUTES, &d->scope_attributes, &d->nodes) < 0) return -1;
-    if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
+    if (put_list(set, EVENTS, d->events_start) < 0) return -1;
+    if (put_list(set, LINKS, d->links_start) < 0) return -1;
     set->rows++;
     return 0;
 }
 
-/* Why the span was left out, 0 where it was not; NO_MEMORY. */
-static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
-    column *events = &d->columns->columns[EVENTS], *links = &d->columns->columns[LINKS];
-    size_t events_start = events->text.size, links_start = links->text.size;
-    wire_reader r = {data, data + size};
-    int reason, found = read_span(d, r, events_start, links_start);
+/* What was read of a span, into the columns; `found` says how that went. Why the span was left
+ * out, 0 where it was not; NO_MEMORY. */
+static int settle_span(span_decoder *d, int found) {
+    int reason;
     if (found == NO_MEMORY) return NO_MEMORY;
     reason = found < 0 ? MALFORMED : judge_span(&d->span);
-    if (reason == ACCEPTED)
-        return put_span(d, events_start, links_start) < 0 ? NO_MEMORY : ACCEPTED;
-    events->text.size = events_start;
-    links->text.size = links_start;
+    if (reason == ACCEPTED) return put_span(d) < 0 ? NO_MEMORY : ACCEPTED;
+    take_back_lists(d);
     return reason;
+}
+
+static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
+    wire_reader r = {data, data + size};
+    begin_span(d);
+    return settle_span(d, read_span_fields(d, r));
 }
 
 /* The top level of a request. Spans and the rest are counted before room is made for any. */
