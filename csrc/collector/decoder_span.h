@@ -77,7 +77,9 @@ typedef struct {
 typedef struct {
     uint64_t numbers[COLUMN_COUNT];
     byte_slice texts[COLUMN_COUNT];
-    uint8_t seen[COLUMN_COUNT]; /* where it is 0, a number is stale */
+    uint8_t seen[COLUMN_COUNT];  /* where it is 0, a number is stale */
+    uint8_t found[COLUMN_COUNT]; /* those that were seen, in that order */
+    size_t found_count;
     interval_counts intervals;
 } span_fields;
 
@@ -86,6 +88,7 @@ typedef struct {
     span_fields span;
     map_entries tags, attributes, scope_attributes, nested;
     value_nodes nodes;
+    uint8_t forms[COLUMN_COUNT];      /* of the fields, by their columns */
     size_t events_start, links_start; /* in the texts of their columns */
 } span_decoder;
 
@@ -97,6 +100,11 @@ static inline int64_t number_of(const span_fields *span, int place) {
 static inline byte_slice text_of(const span_fields *span, int place) {
     static const byte_slice none = {NULL, 0};
     return span->seen[place] ? span->texts[place] : none;
+}
+
+static inline void mark_seen(span_fields *span, int place) {
+    if (!span->seen[place]) span->found[span->found_count++] = (uint8_t)place;
+    span->seen[place] = 1;
 }
 
 static int read_known(wire_reader *r, wire_field f, span_fields *span, int depth) {
@@ -128,7 +136,7 @@ static int read_known(wire_reader *r, wire_field f, span_fields *span, int depth
         if (read_varint(r, &value) < 0) return -1;
         span->numbers[place] = (uint32_t)value;
     }
-    span->seen[place] = 1;
+    mark_seen(span, place);
     return 0;
 }
 
@@ -300,7 +308,8 @@ static void settle_entries(map_entries *list) {
                 continue;
             }
         }
-        list->entries[kept++] = *next;
+        if (kept != i) list->entries[kept] = *next;
+        kept++;
     }
     list->count = kept;
 }
@@ -518,6 +527,7 @@ static int read_link(span_decoder *d, wire_reader *r, text_buffer *t, size_t sta
 /* Forget the span before, and remember where the lists of this one begin. */
 static void begin_span(span_decoder *d) {
     memset(d->span.seen, 0, sizeof d->span.seen);
+    d->span.found_count = 0;
     d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
     d->events_start = d->columns->columns[EVENTS].text.size;
     d->links_start = d->columns->columns[LINKS].text.size;
@@ -604,7 +614,7 @@ static inline int put_id(column_set *set, int place, byte_slice id) {
     int i;
     for (i = 0; i < 8; i++)
         value = value << 8 | id.data[i];
-    return column_put(set, place, &value);
+    return column_put(set, place, &value, sizeof value);
 }
 
 /* A measured value that is not a number was not measured, and JSON cannot say it. */
@@ -613,16 +623,16 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
     if (f.form == FORM_FLOAT) {
         uint32_t half = (uint32_t)bits;
         if ((half & 0x7F800000u) == 0x7F800000u) return 0;
-        return column_put(set, f.column, &half);
+        return column_put(set, f.column, &half, sizeof half);
     }
     if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
     if (f.form == FORM_TOTAL && bits == 0) return 0;
     if (f.form == FORM_ENUM && (uint32_t)bits == 0) return 0;
     if (f.form == FORM_INT32 || f.form == FORM_ENUM) {
         uint32_t half = (uint32_t)bits;
-        return column_put(set, f.column, &half);
+        return column_put(set, f.column, &half, sizeof half);
     }
-    return column_put(set, f.column, &bits);
+    return column_put(set, f.column, &bits, sizeof bits);
 }
 
 static int put_intervals(column_set *set, int place, const interval_counts *all) {
@@ -636,15 +646,15 @@ static void judge_intervals(span_fields *span) {
     if (!span->seen[TOKEN_INTERVALS] || are_intervals(&span->intervals)) return;
     span->seen[TOKEN_INTERVALS] = 0;
     span->numbers[INVALID_FIELD_COUNT] = invalid < UINT32_MAX ? invalid + 1 : invalid;
-    span->seen[INVALID_FIELD_COUNT] = 1;
+    mark_seen(span, INVALID_FIELD_COUNT);
 }
 
-static int put_part(column_set *set, const span_fields *span, const wire_field *fields,
-                    size_t count) {
+/* What was seen and not put yet. */
+static int put_fields(column_set *set, const span_fields *span, const uint8_t *forms) {
     size_t i;
-    for (i = 1; i < count; i++) {
-        wire_field f = fields[i];
-        if (f.form == FORM_NONE || f.form == FORM_ID || !span->seen[f.column]) continue;
+    for (i = 0; i < span->found_count; i++) {
+        wire_field f = {span->found[i], forms[span->found[i]]};
+        if (f.form == FORM_ID || !span->seen[f.column]) continue;
         if (f.form == FORM_INTERVALS) {
             if (put_intervals(set, f.column, &span->intervals) < 0) return -1;
         } else if (f.form == FORM_TEXT) {
@@ -682,20 +692,18 @@ static int put_span(span_decoder *d) {
     column_set *set = d->columns;
     span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
-    if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
+    if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data, 16) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
     if (text_of(span, PARENT_SPAN_ID).size &&
         put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0)
         return -1;
-    if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0)
-        return -1;
+    if (column_put(set, START_TIME, &start, sizeof start) < 0) return -1;
+    if (column_put(set, DURATION_NANOS, &duration, sizeof duration) < 0) return -1;
     if (put_status(set, span) < 0) return -1;
     /* These were put, whether they were sent or not. */
     span->seen[START_TIME] = span->seen[DURATION_NANOS] = span->seen[STATUS] = 0;
     judge_intervals(span);
-    if (put_part(set, span, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS)) < 0) return -1;
-    if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
-    if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
+    if (put_fields(set, span, d->forms) < 0) return -1;
     if (put_map(set, TAGS, &d->tags, NULL) < 0) return -1;
     if (put_map(set, ATTRIBUTES, &d->attributes, &d->nodes) < 0) return -1;
     if (put_map(set, SCOPE_ATTRIBUTES, &d->scope_attributes, &d->nodes) < 0) return -1;
@@ -804,6 +812,13 @@ static int decode_request(span_decoder *d, const uint8_t *data, size_t size, uin
     return 0;
 }
 
+static void note_forms(span_decoder *d, const wire_field *fields, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (fields[i].form != FORM_NONE) d->forms[fields[i].column] = fields[i].form;
+    }
+}
+
 static span_decoder *decoder_new(size_t rows) {
     span_decoder *d = calloc(1, sizeof *d);
     int i;
@@ -816,6 +831,9 @@ static span_decoder *decoder_new(size_t rows) {
     d->columns->capacity = rows ? rows : 1;
     for (i = 0; i < COLUMN_COUNT; i++)
         d->columns->columns[i].kind = COLUMN_KINDS[i];
+    note_forms(d, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS));
+    note_forms(d, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS));
+    note_forms(d, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS));
     return d;
 }
 

@@ -10,17 +10,24 @@
 
 enum { OTLP_TOO_MANY_NESTED = -4 };
 
+/* Where a value of a dialect goes, and what it is there. */
+typedef struct {
+    uint8_t column;
+    uint8_t kind;
+} target_column;
+
 typedef struct {
     otlp_translation translation; /* its bytes are those of what is encoded of one span */
     span_decoder *decoder;
     uint8_t *reasons; /* why each span was left out, 0 where it was not */
     size_t nested;    /* events and links so far */
     size_t max_nested;
+    target_column targets[TARGET_COUNT];
 } otlp_decoding;
 
 static inline void take_text(span_fields *span, int column, byte_slice text) {
     span->texts[column] = text;
-    span->seen[column] = 1;
+    mark_seen(span, column);
 }
 
 static inline int take_checked_text(span_fields *span, int column, byte_slice text) {
@@ -32,7 +39,7 @@ static inline int take_checked_text(span_fields *span, int column, byte_slice te
 
 static inline void take_number(span_fields *span, int column, uint64_t value) {
     span->numbers[column] = value;
-    span->seen[column] = 1;
+    mark_seen(span, column);
 }
 
 /* A number of 32 bits; 0 is absent. */
@@ -143,49 +150,49 @@ static int take_repeated(otlp_decoding *o, wire_reader r, uint32_t number) {
     return OTLP_USUAL;
 }
 
-/* Those of `fields` that have a value; `columns` are theirs, by the numbers of the fields. */
-static void take_context(otlp_decoding *o, const context_field *fields, size_t count,
-                         const wire_field *columns) {
+/* A text of several is joined, and stays there until the span is in the columns. */
+static byte_slice joined_text(otlp_translation *t, const target_value *value) {
+    wire_reader encoded = {t->data + t->size, put_array_text(t->data + t->size, value->text)};
+    byte_slice text = {NULL, 0};
+    read_slice(&encoded, &text);
+    t->size = (size_t)(encoded.end - t->data);
+    return text;
+}
+
+static void take_intervals(otlp_decoding *o, const target_value *value) {
+    uint8_t *start = o->translation.data + o->translation.size;
+    wire_reader encoded = {start, put_histogram(start, value->text)};
+    interval_counts *all = &o->decoder->span.intervals;
+    all->offset = 0;
+    all->count = 0;
+    read_intervals(&encoded, all, WIRE_MAX_DEPTH - 1);
+    mark_seen(&o->decoder->span, TOKEN_INTERVALS);
+}
+
+/* The values that were resolved. */
+static void take_resolved(otlp_decoding *o) {
     otlp_translation *t = &o->translation;
     span_fields *span = &o->decoder->span;
     size_t i;
-    for (i = 0; i < count; i++) {
-        const context_field *f = &fields[i];
-        const target_value *value = &t->values[f->target];
-        uint8_t *start = t->data + t->size, *end;
-        wire_reader encoded;
-        byte_slice text = value->text;
-        float measure = (float)value->real;
-        uint64_t bits = 0;
-        int column;
-        if (!t->has_value[f->target]) continue;
-        column = columns[((f->tag & 0x7F) | (f->tag >> 8) << 7) >> 3].column;
-        switch (f->kind) {
+    for (i = 0; i < t->resolved_count; i++) {
+        const target_column *to = &o->targets[t->resolved[i]];
+        const target_value *value = &t->values[t->resolved[i]];
+        float measure;
+        uint32_t half;
+        uint64_t bits;
+        switch (to->kind) {
         case KIND_OF_TEXT:
-            if (value->is_array) {
-                end = put_array_text(start, value->text);
-                encoded.at = start;
-                encoded.end = end;
-                read_slice(&encoded, &text);
-                t->size += (size_t)(end - start);
-            }
-            take_text(span, column, text);
+            take_text(span, to->column, value->is_array ? joined_text(t, value) : value->text);
             break;
-        case KIND_OF_INTERVALS:
-            encoded.at = start;
-            encoded.end = put_histogram(start, value->text);
-            span->intervals.offset = 0;
-            span->intervals.count = 0;
-            read_intervals(&encoded, &span->intervals, WIRE_MAX_DEPTH - 1);
-            span->seen[column] = 1;
-            break;
+        case KIND_OF_INTERVALS: take_intervals(o, value); break;
         case KIND_OF_COUNT:
-        case KIND_OF_SIZE: take_number(span, column, value->whole); break;
+        case KIND_OF_SIZE: take_number(span, to->column, value->whole); break;
         case KIND_OF_MEASURE:
-            memcpy(&bits, &measure, sizeof measure);
-            take_number(span, column, (uint32_t)bits);
+            measure = (float)value->real;
+            memcpy(&half, &measure, sizeof half);
+            take_number(span, to->column, half);
             break;
-        default: memcpy(&bits, &value->real, sizeof bits); take_number(span, column, bits);
+        default: memcpy(&bits, &value->real, sizeof bits); take_number(span, to->column, bits);
         }
     }
 }
@@ -230,8 +237,7 @@ static int take_usual(otlp_decoding *o, wire_reader whole) {
     if ((found = take_shared(o, t->tail))) return found;
     if (t->has_sources || t->framework.size) {
         if (resolve_fields(t)) return OTLP_UNUSUAL;
-        take_context(o, INFERENCE_CONTEXT, CONTEXT_COUNT(INFERENCE_CONTEXT), INFERENCE_FIELDS);
-        take_context(o, RESOURCE_CONTEXT, CONTEXT_COUNT(RESOURCE_CONTEXT), RESOURCE_FIELDS);
+        take_resolved(o);
     }
     return OTLP_USUAL;
 }
@@ -299,6 +305,19 @@ static void otlp_decoding_free(otlp_decoding *o) {
     free(o);
 }
 
+/* `columns` are those of the fields, by their numbers. */
+static void note_targets(otlp_decoding *o, const context_field *fields, size_t count,
+                         const wire_field *columns) {
+    size_t i;
+    for (i = 0; i < count; i++) {
+        uint32_t tag = fields[i].tag;
+        target_column *to = &o->targets[fields[i].target];
+        if (tag >> 8) tag = (tag & 0x7F) | (tag >> 8) << 7; /* a varint of two bytes */
+        to->column = columns[tag >> 3].column;
+        to->kind = fields[i].kind;
+    }
+}
+
 /* For as many spans; NULL without memory. */
 static otlp_decoding *otlp_decoding_new(size_t spans, size_t max_spans, size_t max_nested) {
     otlp_decoding *o = calloc(1, sizeof *o);
@@ -311,6 +330,8 @@ static otlp_decoding *otlp_decoding_new(size_t spans, size_t max_spans, size_t m
         otlp_decoding_free(o);
         return NULL;
     }
+    note_targets(o, INFERENCE_CONTEXT, CONTEXT_COUNT(INFERENCE_CONTEXT), INFERENCE_FIELDS);
+    note_targets(o, RESOURCE_CONTEXT, CONTEXT_COUNT(RESOURCE_CONTEXT), RESOURCE_FIELDS);
     return o;
 }
 

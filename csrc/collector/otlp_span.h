@@ -57,6 +57,9 @@ typedef struct {
     found_source found[SOURCE_COUNT];
     uint8_t has_value[TARGET_COUNT];
     target_value values[TARGET_COUNT];
+    uint8_t
+        resolved[TARGET_COUNT]; /* the targets that have a value, in the order of their sources */
+    size_t resolved_count;
     uint64_t start, duration;
     own_words own;
 } otlp_translation;
@@ -582,6 +585,7 @@ static int lowest_bit(uint64_t bits) {
 static int resolve_fields(otlp_translation *t) {
     int word;
     memset(t->has_value, 0, sizeof t->has_value);
+    t->resolved_count = 0;
     for (word = 0; word < SOURCE_WORDS; word++) {
         uint64_t bits = ASKED_OF_EACH_SPAN[word] | (t->has_sources ? t->present[word] : 0);
         for (; bits; bits &= bits - 1) {
@@ -590,7 +594,9 @@ static int resolve_fields(otlp_translation *t) {
             if (t->has_value[target]) continue;
             found = read_source(t, place, &t->values[target]);
             if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
-            t->has_value[target] = found == OTLP_USUAL;
+            if (found != OTLP_USUAL) continue;
+            t->has_value[target] = 1;
+            t->resolved[t->resolved_count++] = (uint8_t)target;
         }
     }
     return OTLP_USUAL;
