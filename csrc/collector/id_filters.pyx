@@ -7,7 +7,7 @@ Behaves as infertrace.collector.store.pure_id_filters does.
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef extern from *:
@@ -19,6 +19,9 @@ cdef extern from *:
     #endif
     """
     void PREFETCH(const void* address) noexcept nogil
+
+cdef extern from "collector/zeroed_memory.h":
+    void* zeroed_memory(size_t size) noexcept nogil
 
 __all__ = ["DuplicateFilter", "TraceFilter"]
 
@@ -104,7 +107,7 @@ cdef class DuplicateFilter:
             slots *= 2
         begun = &self._generations[self._generation_count]
         memset(begun, 0, sizeof(Generation))
-        begun.slots = <uint32_t*>calloc(slots, sizeof(uint32_t))
+        begun.slots = <uint32_t*>zeroed_memory(slots * sizeof(uint32_t))
         if begun.slots == NULL:
             return -1
         begun.mask = slots - 1
@@ -215,7 +218,7 @@ cdef class TraceFilter:
     cdef uint64_t* _words
 
     def __cinit__(self):
-        self._words = <uint64_t*>calloc(_FILTER_BITS // 64, 8)
+        self._words = <uint64_t*>zeroed_memory(_FILTER_BITS // 8)
         if self._words == NULL:
             raise MemoryError
 

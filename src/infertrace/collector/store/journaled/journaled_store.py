@@ -47,9 +47,7 @@ from infertrace.collector.store.store import (
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
-SEPARATE_ROWS = (
-    2_048  # batches of so many rows each are not merged: a copy costs more than it saves
-)
+SEPARATE_ROWS = 2_048  # batches of so many each are not merged: a copy costs more than it saves
 
 
 class JournaledStore:
