@@ -78,6 +78,7 @@ def types(session: nox.Session) -> None:
         "infertrace.recording.native",
         "infertrace.collector.ingest.native_decoder",
         "infertrace.collector.ingest.native_otlp_json",
+        "infertrace.collector.ingest.otlp.native_export_decoder",
         "infertrace.collector.ingest.otlp.native_translator",
         "infertrace.collector.store.native_id_filters",
         "infertrace.collector.store.native_interval_sums",

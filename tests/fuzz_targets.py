@@ -35,7 +35,10 @@ from infertrace.buffering.spool_file import (
 from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
 from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest import otlp_json as otlp_json_choice
-from infertrace.collector.ingest.otlp.export_request import read_export_request
+from infertrace.collector.ingest.otlp.export_request import (
+    decode_export_request,
+    read_export_request,
+)
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
@@ -186,7 +189,7 @@ def _record(source: Source, recording: Recording) -> None:
 
 
 def otlp(data: bytes) -> None:
-    """Any bytes as a request of OTLP: both translators and both decoders make the same of them."""
+    """Any bytes as a request of OTLP: both translators and all decoders make the same of them."""
     outcomes: list[Any] = []
     for name in ("native", "pure"):
         try:
@@ -197,6 +200,10 @@ def otlp(data: bytes) -> None:
         spans = decoder_choice.select(name).decode(exported.spans)
         outcomes.append((exported, spans.rows.to_pydict(), spans.rejections))
         assert spans.span_count == exported.span_count
+        at_once, groups = decode_export_request(data, name)
+        assert at_once.rows.equals(spans.rows)
+        assert groups == exported.groups
+        assert at_once.rejections == spans.rejections
     assert repr(outcomes[0]) == repr(outcomes[1])
 
 

@@ -34,6 +34,7 @@ SUITE = (
     "tests/otlp/test_translator.py",
     "tests/collector/test_decoder.py",
     "tests/collector/test_otlp_json.py",
+    "tests/collector/otlp/test_export_decoder.py",
     "tests/collector/otlp/test_translator.py",
     "tests/collector/store/test_id_filters.py",
     "tests/collector/store/test_interval_quantiles.py",

@@ -7,25 +7,17 @@ Behaves as infertrace.collector.ingest.pure_decoder does; one test suite runs on
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uintptr_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
-
-import pyarrow as pa
 
 from infertrace.collector.ingest import wire_fields
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.wire_fields import RequestError
-from infertrace.collector.store.span_rows import DECODED_SCHEMA
+
+include "decoded_rows.pxi"
 
 cdef extern from "collector/decoder_span.h":
-    ctypedef struct ArrowArray:
-        void (*release)(ArrowArray*) noexcept nogil
-    ctypedef struct column_set:
-        pass
-    ctypedef struct span_decoder:
-        column_set* columns
     enum:
-        COLUMN_COUNT
         NO_MEMORY
         SCAN_CUT
         SCAN_NOT_PROTOBUF
@@ -42,14 +34,10 @@ cdef extern from "collector/decoder_span.h":
         span_decoder* decoder, const uint8_t* data, size_t size, uint8_t* reasons,
         uint8_t* others, size_t* others_size
     ) noexcept nogil
-    int columns_export(column_set* columns, ArrowArray* table) noexcept nogil
 
 __all__ = ["NAME", "decode"]
 
 NAME = "native"
-
-if len(DECODED_SCHEMA) != COLUMN_COUNT:
-    raise ImportError(f"built for {COLUMN_COUNT} columns, and there are {len(DECODED_SCHEMA)}")
 
 
 def decode(bytes raw, max_spans=None, max_nested=None):
@@ -63,13 +51,12 @@ def decode(bytes raw, max_spans=None, max_nested=None):
     cdef size_t nested_limit = (
         wire_fields.MAX_EVENTS_AND_LINKS if max_nested is None else max_nested
     )
-    cdef size_t span_count = 0, other_count = 0, nested = 0, others_size = 0, position
+    cdef size_t span_count = 0, other_count = 0, nested = 0, others_size = 0
     cdef int found
     cdef bint failed = False
     cdef uint8_t* reasons = NULL
     cdef uint8_t* others = NULL
     cdef span_decoder* decoder = NULL
-    cdef ArrowArray table
     with nogil:
         found = scan_request(data, size, span_limit, max_others, &span_count, &other_count)
         if found == 0 and size / 2 > nested_limit:
@@ -93,20 +80,10 @@ def decode(bytes raw, max_spans=None, max_nested=None):
                 failed = True
             elif decode_request(decoder, data, size, reasons, others, &others_size) == NO_MEMORY:
                 failed = True
-            elif columns_export(decoder.columns, &table) < 0:
-                failed = True
         if failed:
             raise MemoryError
-        try:
-            rows = pa.RecordBatch._import_from_c(<uintptr_t>&table, DECODED_SCHEMA)
-        except BaseException:
-            if table.release != NULL:
-                table.release(&table)
-            raise
-        rejections = {}
-        for position in range(span_count):
-            if reasons[position]:
-                rejections[position] = reasons[position]
+        rows = decoded_rows(decoder)
+        rejections = rejections_of(reasons, span_count)
         rest = PyBytes_FromStringAndSize(<const char*>others, others_size)
         return DecodedSpans(rows, span_count, rejections, rest)
     finally:

@@ -65,10 +65,11 @@ static inline int column_mark(column_set *set, column *c) {
     return 0;
 }
 
-static inline int column_put(column_set *set, int place, const void *value) {
+/* A value of `size` bytes, as the column's values are: where that is a constant, no call copies. */
+static inline int column_put(column_set *set, int place, const void *value, size_t size) {
     column *c = &set->columns[place];
     if (column_mark(set, c) < 0) return -1;
-    memcpy(c->values + set->rows * (size_t)c->kind, value, (size_t)c->kind);
+    memcpy(c->values + set->rows * size, value, size);
     return 0;
 }
 

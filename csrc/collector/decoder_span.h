@@ -77,7 +77,9 @@ typedef struct {
 typedef struct {
     uint64_t numbers[COLUMN_COUNT];
     byte_slice texts[COLUMN_COUNT];
-    uint8_t seen[COLUMN_COUNT]; /* where it is 0, a number is stale */
+    uint8_t seen[COLUMN_COUNT];  /* where it is 0, a number is stale */
+    uint8_t found[COLUMN_COUNT]; /* those that were seen, in that order */
+    size_t found_count;
     interval_counts intervals;
 } span_fields;
 
@@ -86,6 +88,8 @@ typedef struct {
     span_fields span;
     map_entries tags, attributes, scope_attributes, nested;
     value_nodes nodes;
+    uint8_t forms[COLUMN_COUNT];      /* of the fields, by their columns */
+    size_t events_start, links_start; /* in the texts of their columns */
 } span_decoder;
 
 /* The columns of the few fields that a span need not set, and that are read all the same. */
@@ -96,6 +100,11 @@ static inline int64_t number_of(const span_fields *span, int place) {
 static inline byte_slice text_of(const span_fields *span, int place) {
     static const byte_slice none = {NULL, 0};
     return span->seen[place] ? span->texts[place] : none;
+}
+
+static inline void mark_seen(span_fields *span, int place) {
+    if (!span->seen[place]) span->found[span->found_count++] = (uint8_t)place;
+    span->seen[place] = 1;
 }
 
 static int read_known(wire_reader *r, wire_field f, span_fields *span, int depth) {
@@ -127,7 +136,7 @@ static int read_known(wire_reader *r, wire_field f, span_fields *span, int depth
         if (read_varint(r, &value) < 0) return -1;
         span->numbers[place] = (uint32_t)value;
     }
-    span->seen[place] = 1;
+    mark_seen(span, place);
     return 0;
 }
 
@@ -299,7 +308,8 @@ static void settle_entries(map_entries *list) {
                 continue;
             }
         }
-        list->entries[kept++] = *next;
+        if (kept != i) list->entries[kept] = *next;
+        kept++;
     }
     list->count = kept;
 }
@@ -514,12 +524,25 @@ static int read_link(span_decoder *d, wire_reader *r, text_buffer *t, size_t sta
     return write_rest(d, t, dropped) < 0 ? NO_MEMORY : 0;
 }
 
-static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t links_start) {
+/* Forget the span before, and remember where the lists of this one begin. */
+static void begin_span(span_decoder *d) {
+    memset(d->span.seen, 0, sizeof d->span.seen);
+    d->span.found_count = 0;
+    d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
+    d->events_start = d->columns->columns[EVENTS].text.size;
+    d->links_start = d->columns->columns[LINKS].text.size;
+}
+
+static void take_back_lists(span_decoder *d) {
+    d->columns->columns[EVENTS].text.size = d->events_start;
+    d->columns->columns[LINKS].text.size = d->links_start;
+}
+
+/* Fields of a Span, which may be some of them. */
+static int read_span_fields(span_decoder *d, wire_reader r) {
     span_fields *span = &d->span;
     column *columns = d->columns->columns;
     int depth = WIRE_MAX_DEPTH, found;
-    memset(span->seen, 0, sizeof span->seen);
-    d->tags.count = d->attributes.count = d->scope_attributes.count = d->nodes.count = 0;
     while (r.at < r.end) {
         uint32_t tag, number;
         wire_reader part;
@@ -548,10 +571,10 @@ static int read_span(span_decoder *d, wire_reader r, size_t events_start, size_t
                 read_part(&part, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS), span, depth - 1);
             break;
         case 14 << 3 | WIRE_BYTES:
-            found = read_event(d, &r, &columns[EVENTS].text, events_start, depth);
+            found = read_event(d, &r, &columns[EVENTS].text, d->events_start, depth);
             break;
         case 15 << 3 | WIRE_BYTES:
-            found = read_link(d, &r, &columns[LINKS].text, links_start, depth);
+            found = read_link(d, &r, &columns[LINKS].text, d->links_start, depth);
             break;
         default: found = skip_value(&r, tag, depth);
         }
@@ -591,7 +614,7 @@ static inline int put_id(column_set *set, int place, byte_slice id) {
     int i;
     for (i = 0; i < 8; i++)
         value = value << 8 | id.data[i];
-    return column_put(set, place, &value);
+    return column_put(set, place, &value, sizeof value);
 }
 
 /* A measured value that is not a number was not measured, and JSON cannot say it. */
@@ -600,16 +623,16 @@ static inline int put_number(column_set *set, const span_fields *span, wire_fiel
     if (f.form == FORM_FLOAT) {
         uint32_t half = (uint32_t)bits;
         if ((half & 0x7F800000u) == 0x7F800000u) return 0;
-        return column_put(set, f.column, &half);
+        return column_put(set, f.column, &half, sizeof half);
     }
     if (f.form == FORM_DOUBLE && (bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) return 0;
     if (f.form == FORM_TOTAL && bits == 0) return 0;
     if (f.form == FORM_ENUM && (uint32_t)bits == 0) return 0;
     if (f.form == FORM_INT32 || f.form == FORM_ENUM) {
         uint32_t half = (uint32_t)bits;
-        return column_put(set, f.column, &half);
+        return column_put(set, f.column, &half, sizeof half);
     }
-    return column_put(set, f.column, &bits);
+    return column_put(set, f.column, &bits, sizeof bits);
 }
 
 static int put_intervals(column_set *set, int place, const interval_counts *all) {
@@ -623,15 +646,15 @@ static void judge_intervals(span_fields *span) {
     if (!span->seen[TOKEN_INTERVALS] || are_intervals(&span->intervals)) return;
     span->seen[TOKEN_INTERVALS] = 0;
     span->numbers[INVALID_FIELD_COUNT] = invalid < UINT32_MAX ? invalid + 1 : invalid;
-    span->seen[INVALID_FIELD_COUNT] = 1;
+    mark_seen(span, INVALID_FIELD_COUNT);
 }
 
-static int put_part(column_set *set, const span_fields *span, const wire_field *fields,
-                    size_t count) {
+/* What was seen and not put yet. */
+static int put_fields(column_set *set, const span_fields *span, const uint8_t *forms) {
     size_t i;
-    for (i = 1; i < count; i++) {
-        wire_field f = fields[i];
-        if (f.form == FORM_NONE || f.form == FORM_ID || !span->seen[f.column]) continue;
+    for (i = 0; i < span->found_count; i++) {
+        wire_field f = {span->found[i], forms[span->found[i]]};
+        if (f.form == FORM_ID || !span->seen[f.column]) continue;
         if (f.form == FORM_INTERVALS) {
             if (put_intervals(set, f.column, &span->intervals) < 0) return -1;
         } else if (f.form == FORM_TEXT) {
@@ -665,45 +688,46 @@ static int put_list(column_set *set, int place, size_t start) {
     return column_put_appended(set, place, start);
 }
 
-static int put_span(span_decoder *d, size_t events_start, size_t links_start) {
+static int put_span(span_decoder *d) {
     column_set *set = d->columns;
     span_fields *span = &d->span;
     int64_t start = number_of(span, START_TIME), duration = number_of(span, DURATION_NANOS);
-    if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data) < 0) return -1;
+    if (column_put(set, TRACE_ID, span->texts[TRACE_ID].data, 16) < 0) return -1;
     if (put_id(set, SPAN_ID, span->texts[SPAN_ID]) < 0) return -1;
     if (text_of(span, PARENT_SPAN_ID).size &&
         put_id(set, PARENT_SPAN_ID, span->texts[PARENT_SPAN_ID]) < 0)
         return -1;
-    if (column_put(set, START_TIME, &start) < 0 || column_put(set, DURATION_NANOS, &duration) < 0)
-        return -1;
+    if (column_put(set, START_TIME, &start, sizeof start) < 0) return -1;
+    if (column_put(set, DURATION_NANOS, &duration, sizeof duration) < 0) return -1;
     if (put_status(set, span) < 0) return -1;
     /* These were put, whether they were sent or not. */
     span->seen[START_TIME] = span->seen[DURATION_NANOS] = span->seen[STATUS] = 0;
     judge_intervals(span);
-    if (put_part(set, span, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS)) < 0) return -1;
-    if (put_part(set, span, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS)) < 0) return -1;
-    if (put_part(set, span, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS)) < 0) return -1;
+    if (put_fields(set, span, d->forms) < 0) return -1;
     if (put_map(set, TAGS, &d->tags, NULL) < 0) return -1;
     if (put_map(set, ATTRIBUTES, &d->attributes, &d->nodes) < 0) return -1;
     if (put_map(set, SCOPE_ATTRIBUTES, &d->scope_attributes, &d->nodes) < 0) return -1;
-    if (put_list(set, EVENTS, events_start) < 0 || put_list(set, LINKS, links_start) < 0) return -1;
+    if (put_list(set, EVENTS, d->events_start) < 0) return -1;
+    if (put_list(set, LINKS, d->links_start) < 0) return -1;
     set->rows++;
     return 0;
 }
 
-/* Why the span was left out, 0 where it was not; NO_MEMORY. */
-static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
-    column *events = &d->columns->columns[EVENTS], *links = &d->columns->columns[LINKS];
-    size_t events_start = events->text.size, links_start = links->text.size;
-    wire_reader r = {data, data + size};
-    int reason, found = read_span(d, r, events_start, links_start);
+/* What was read of a span, into the columns; `found` says how that went. Why the span was left
+ * out, 0 where it was not; NO_MEMORY. */
+static int settle_span(span_decoder *d, int found) {
+    int reason;
     if (found == NO_MEMORY) return NO_MEMORY;
     reason = found < 0 ? MALFORMED : judge_span(&d->span);
-    if (reason == ACCEPTED)
-        return put_span(d, events_start, links_start) < 0 ? NO_MEMORY : ACCEPTED;
-    events->text.size = events_start;
-    links->text.size = links_start;
+    if (reason == ACCEPTED) return put_span(d) < 0 ? NO_MEMORY : ACCEPTED;
+    take_back_lists(d);
     return reason;
+}
+
+static int decode_span(span_decoder *d, const uint8_t *data, size_t size) {
+    wire_reader r = {data, data + size};
+    begin_span(d);
+    return settle_span(d, read_span_fields(d, r));
 }
 
 /* The top level of a request. Spans and the rest are counted before room is made for any. */
@@ -788,6 +812,13 @@ static int decode_request(span_decoder *d, const uint8_t *data, size_t size, uin
     return 0;
 }
 
+static void note_forms(span_decoder *d, const wire_field *fields, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (fields[i].form != FORM_NONE) d->forms[fields[i].column] = fields[i].form;
+    }
+}
+
 static span_decoder *decoder_new(size_t rows) {
     span_decoder *d = calloc(1, sizeof *d);
     int i;
@@ -800,6 +831,9 @@ static span_decoder *decoder_new(size_t rows) {
     d->columns->capacity = rows ? rows : 1;
     for (i = 0; i < COLUMN_COUNT; i++)
         d->columns->columns[i].kind = COLUMN_KINDS[i];
+    note_forms(d, SPAN_FIELDS, FIELD_COUNT(SPAN_FIELDS));
+    note_forms(d, INFERENCE_FIELDS, FIELD_COUNT(INFERENCE_FIELDS));
+    note_forms(d, RESOURCE_FIELDS, FIELD_COUNT(RESOURCE_FIELDS));
     return d;
 }
 

@@ -50,6 +50,27 @@ static inline int needs_escape(uint64_t bytes) {
     return (found & top) != 0;
 }
 
+/* Copy a text; whether nothing in it has to be escaped. Eight bytes at a time, the last eight of
+ * which may be copied twice. */
+static int put_plain(uint8_t *out, const uint8_t *p, size_t size) {
+    uint64_t bytes;
+    size_t i;
+    if (size < sizeof bytes) {
+        for (i = 0; i < size; i++) {
+            if (p[i] < 0x20 || p[i] == '"' || p[i] == '\\') return 0;
+            out[i] = p[i];
+        }
+        return 1;
+    }
+    for (i = 0; i < size; i += sizeof bytes) {
+        if (size - i < sizeof bytes) i = size - sizeof bytes;
+        memcpy(&bytes, p + i, sizeof bytes);
+        if (needs_escape(bytes)) return 0;
+        memcpy(out + i, &bytes, sizeof bytes);
+    }
+    return 1;
+}
+
 static int json_string(text_buffer *t, const uint8_t *p, size_t size) {
     static const char hex[] = "0123456789abcdef";
     size_t i;
@@ -57,7 +78,9 @@ static int json_string(text_buffer *t, const uint8_t *p, size_t size) {
     if (size > SIZE_MAX / 8 || text_room(t, 6 * size + 2) < 0) return -1;
     out = t->data + t->size;
     *out++ = '"';
-    for (i = 0; i < size; i++) {
+    i = put_plain(out, p, size) ? size : 0;
+    out += i;
+    for (; i < size; i++) {
         uint8_t c;
         while (size - i >= 8) {
             uint64_t bytes;

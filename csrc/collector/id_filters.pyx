@@ -7,8 +7,21 @@ Behaves as infertrace.collector.store.pure_id_filters does.
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define PREFETCH(address) __builtin_prefetch(address)
+    #else
+    #define PREFETCH(address) ((void)(address))
+    #endif
+    """
+    void PREFETCH(const void* address) noexcept nogil
+
+cdef extern from "collector/zeroed_memory.h":
+    void* zeroed_memory(size_t size) noexcept nogil
 
 __all__ = ["DuplicateFilter", "TraceFilter"]
 
@@ -43,6 +56,10 @@ cdef struct Generation:
     size_t count
     int64_t latest_start
 
+
+# So many slots come from memory together; each lies somewhere else in it.
+cdef enum:
+    FETCHED_TOGETHER = 16
 
 # Doubling from 1/64 of the capacity to 1/4 of it, these are never more.
 cdef enum:
@@ -90,7 +107,7 @@ cdef class DuplicateFilter:
             slots *= 2
         begun = &self._generations[self._generation_count]
         memset(begun, 0, sizeof(Generation))
-        begun.slots = <uint32_t*>calloc(slots, sizeof(uint32_t))
+        begun.slots = <uint32_t*>zeroed_memory(slots * sizeof(uint32_t))
         if begun.slots == NULL:
             return -1
         begun.mask = slots - 1
@@ -111,6 +128,13 @@ cdef class DuplicateFilter:
             self._generation_count -= 1
             for number in range(self._generation_count):
                 self._generations[number] = self._generations[number + 1]
+
+    cdef void _fetch(self, uint64_t wanted) noexcept nogil:
+        cdef Generation* table
+        cdef int number
+        for number in range(self._generation_count):
+            table = &self._generations[number]
+            PREFETCH(&table.slots[wanted & table.mask])
 
     cdef int _add(self, uint64_t wanted, int64_t start) noexcept nogil:
         """Add a fingerprint; 1 if it was there already, -1 without memory."""
@@ -155,23 +179,29 @@ cdef class DuplicateFilter:
         added before: no false negatives among the last `capacity`; a false positive with a
         probability of some 2**-31 for each table.
         """
-        cdef size_t count = span_ids.shape[0] // 8, place
+        cdef size_t count = span_ids.shape[0] // 8, first = 0, end, place
+        cdef uint64_t fingerprint, wanted[<int>FETCHED_TOGETHER]
         cdef list seen = []
         cdef int found
         cdef int64_t start
         if count * 16 > <size_t>trace_ids.shape[0] or count * 8 > <size_t>starts.shape[0]:
             raise ValueError("expected 16 bytes of trace ids, and 8 of starts, for each span id")
         with nogil:
-            for place in range(count):
-                memcpy(&start, &starts[8 * place], 8)
-                found = self._add(
-                    _fingerprint(&trace_ids[16 * place], &span_ids[8 * place]), start
-                )
-                if found:
-                    with gil:
-                        if found < 0:
-                            raise MemoryError
-                        seen.append(place)
+            while first < count:
+                end = min(first + <size_t>FETCHED_TOGETHER, count)
+                for place in range(first, end):
+                    fingerprint = _fingerprint(&trace_ids[16 * place], &span_ids[8 * place])
+                    wanted[place - first] = fingerprint
+                    self._fetch(fingerprint)
+                for place in range(first, end):
+                    memcpy(&start, &starts[8 * place], 8)
+                    found = self._add(wanted[place - first], start)
+                    if found:
+                        with gil:
+                            if found < 0:
+                                raise MemoryError
+                            seen.append(place)
+                first = end
         return seen
 
 
@@ -188,7 +218,7 @@ cdef class TraceFilter:
     cdef uint64_t* _words
 
     def __cinit__(self):
-        self._words = <uint64_t*>calloc(_FILTER_BITS // 64, 8)
+        self._words = <uint64_t*>zeroed_memory(_FILTER_BITS // 8)
         if self._words == NULL:
             raise MemoryError
 

@@ -57,6 +57,9 @@ typedef struct {
     found_source found[SOURCE_COUNT];
     uint8_t has_value[TARGET_COUNT];
     target_value values[TARGET_COUNT];
+    uint8_t
+        resolved[TARGET_COUNT]; /* the targets that have a value, in the order of their sources */
+    size_t resolved_count;
     uint64_t start, duration;
     own_words own;
 } otlp_translation;
@@ -124,12 +127,19 @@ static int renumber_value(wire_reader r, int depth) {
     }
 }
 
-static int renumber_key_value(wire_reader r, int depth, byte_slice *key, byte_slice *value) {
-    wire_reader name, inside;
+/* The key, and where the value lies. */
+static int read_key_value_parts(wire_reader r, byte_slice *key, wire_reader *value) {
+    wire_reader name;
     if (r.at == r.end || *r.at++ != 0x0A || read_minimal_sized(&r, &name) < 0) return OTLP_UNUSUAL;
     if (!is_utf8(name.at, name.end)) return OTLP_UNUSUAL;
-    if (r.at == r.end || *r.at++ != 0x12 || read_only(&r, &inside) < 0) return OTLP_UNUSUAL;
+    if (r.at == r.end || *r.at++ != 0x12 || read_only(&r, value) < 0) return OTLP_UNUSUAL;
     *key = slice_of(name);
+    return OTLP_USUAL;
+}
+
+static int renumber_key_value(wire_reader r, int depth, byte_slice *key, byte_slice *value) {
+    wire_reader inside;
+    if (read_key_value_parts(r, key, &inside)) return OTLP_UNUSUAL;
     *value = slice_of(inside);
     return renumber_value(inside, depth);
 }
@@ -284,7 +294,7 @@ static inline int put_text(uint8_t **p, uint8_t tag, byte_slice text) {
 }
 
 /* A number of 32 bits in a field above 15 and below 32; 0 is absent. */
-static inline uint8_t *put_number(uint8_t *p, uint8_t tag, uint64_t value) {
+static inline uint8_t *put_high_number(uint8_t *p, uint8_t tag, uint64_t value) {
     if ((uint32_t)value == 0) return p;
     *p++ = tag;
     return wire_uint(p, 1, (uint32_t)value);
@@ -403,7 +413,7 @@ static int put_repeated(otlp_translation *t, uint8_t **p, wire_reader r, uint32_
 }
 
 /* A number that is neither negative nor infinite. */
-static int number_of(byte_slice value, double *number) {
+static int real_of(byte_slice value, double *number) {
     wire_reader r = {value.data, value.data + value.size};
     uint64_t bits;
     if (*r.at == OUR_DOUBLE) {
@@ -465,7 +475,7 @@ static int read_array_number(wire_reader *r, int64_t lowest, int64_t highest, in
 }
 
 /* The bucket of the first count, and the counts. */
-static int read_intervals(target_value *value, byte_slice given) {
+static int read_histogram(target_value *value, byte_slice given) {
     wire_reader r;
     int64_t bucket, count;
     if (*given.data != OUR_ARRAY) return OTLP_UNUSUAL;
@@ -486,7 +496,7 @@ static int read_seconds(const otlp_translation *t, target_value *value, byte_sli
     /* Each step is rounded as Python rounds it. */
     volatile double limit_s = (double)t->duration / 1e9, ms;
     double number;
-    if (number_of(given, &number)) return OTLP_UNUSUAL;
+    if (real_of(given, &number)) return OTLP_UNUSUAL;
     limit_s = limit_s * 1.05;
     limit_s = limit_s + 0.01;
     if (t->duration && number > limit_s) return OTLP_UNUSUAL;
@@ -531,7 +541,7 @@ static int read_number_source(const otlp_translation *t, int form, target_value 
         return OTLP_USUAL;
     default: break;
     }
-    if (number_of(given, &value->real)) return OTLP_UNUSUAL; /* a negative reading, too */
+    if (real_of(given, &value->real)) return OTLP_UNUSUAL; /* a negative reading, too */
     if (form == AS_RATIO && value->real > 1.0) return OTLP_UNUSUAL;
     return form == AS_READING || value->real <= (double)FLT_MAX ? OTLP_USUAL : OTLP_UNUSUAL;
 }
@@ -555,7 +565,7 @@ static int read_source(const otlp_translation *t, int place, target_value *value
     case AS_LABEL: return read_text_source(value, given, 0);
     case AS_JSON_TEXT: return read_text_source(value, given, '"');
     case AS_REASONS: return read_reasons(value, given);
-    case AS_INTERVALS: return read_intervals(value, given);
+    case AS_INTERVALS: return read_histogram(value, given);
     default: return read_number_source(t, source->form, value, given);
     }
 }
@@ -575,6 +585,7 @@ static int lowest_bit(uint64_t bits) {
 static int resolve_fields(otlp_translation *t) {
     int word;
     memset(t->has_value, 0, sizeof t->has_value);
+    t->resolved_count = 0;
     for (word = 0; word < SOURCE_WORDS; word++) {
         uint64_t bits = ASKED_OF_EACH_SPAN[word] | (t->has_sources ? t->present[word] : 0);
         for (; bits; bits &= bits - 1) {
@@ -583,7 +594,9 @@ static int resolve_fields(otlp_translation *t) {
             if (t->has_value[target]) continue;
             found = read_source(t, place, &t->values[target]);
             if (found == OTLP_UNUSUAL) return OTLP_UNUSUAL;
-            t->has_value[target] = found == OTLP_USUAL;
+            if (found != OTLP_USUAL) continue;
+            t->has_value[target] = 1;
+            t->resolved[t->resolved_count++] = (uint8_t)target;
         }
     }
     return OTLP_USUAL;
@@ -602,7 +615,7 @@ static uint8_t *put_array_text(uint8_t *p, byte_slice members) {
     return wire_close(start, 2, p);
 }
 
-static uint8_t *put_intervals(uint8_t *p, byte_slice members) {
+static uint8_t *put_histogram(uint8_t *p, byte_slice members) {
     wire_reader r = {members.data, members.data + members.size};
     uint8_t *start = p, *counts;
     int64_t number;
@@ -638,7 +651,7 @@ static uint8_t *put_context(const otlp_translation *t, uint8_t *p, uint8_t tag,
             else
                 p = put_slice(wire_varint(p, value->text.size), value->text);
             break;
-        case KIND_OF_INTERVALS: p = put_intervals(p, value->text); break;
+        case KIND_OF_INTERVALS: p = put_histogram(p, value->text); break;
         case KIND_OF_COUNT:
         case KIND_OF_SIZE: p = wire_varint(p, value->whole); break;
         case KIND_OF_MEASURE: p = wire_float(p, (float)value->real); break;
@@ -652,14 +665,18 @@ static uint8_t *put_context(const otlp_translation *t, uint8_t *p, uint8_t tag,
 /* What a span takes beyond what it is made of, its head and its tail. */
 #define OTLP_SPAN_BYTES 1024
 
+static void begin_translation(otlp_translation *t, const otlp_fields *f) {
+    t->has_sources = 0;
+    memset(&t->own, 0, sizeof t->own);
+    t->start = f->start;
+    t->duration = f->end > f->start ? f->end - f->start : 0;
+}
+
 static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out) {
     otlp_fields f;
     uint8_t *p = *out, *start;
     if (read_fields(span, &f) || read_status(&f)) return OTLP_UNUSUAL;
-    t->has_sources = 0;
-    memset(&t->own, 0, sizeof t->own);
-    t->start = f.start;
-    t->duration = f.end > f.start ? f.end - f.start : 0;
+    begin_translation(t, &f);
     *p++ = 0x0A;
     start = p;
     p += 2;
@@ -681,17 +698,17 @@ static int translate_usual(otlp_translation *t, wire_reader span, uint8_t **out)
     if (t->own.operation_name.size)
         p = put_slice(wire_uint(p, 0x2A, t->own.operation_name.size), t->own.operation_name);
     if (t->own.is_cancelled) p = wire_bytes(p, 0x42, "CANCELLED", 9);
-    p = put_number(p, 0x80, (f.end < f.start) + t->own.invalid_count + t->cut_count);
-    p = put_number(p, 0x88, f.kind);
+    p = put_high_number(p, 0x80, (f.end < f.start) + t->own.invalid_count + t->cut_count);
+    p = put_high_number(p, 0x88, f.kind);
     if (f.trace_state.size) {
         *p++ = 0x92;
         if (put_text(&p, 0x01, f.trace_state)) return OTLP_UNUSUAL;
     }
-    p = put_number(p, 0xA8, f.dropped_attributes);
-    p = put_number(p, 0xB0, f.dropped_events);
-    p = put_number(p, 0xB8, f.dropped_links);
-    p = put_number(p, 0xC0, f.flags);
-    p = put_number(p, 0xC8, f.code);
+    p = put_high_number(p, 0xA8, f.dropped_attributes);
+    p = put_high_number(p, 0xB0, f.dropped_events);
+    p = put_high_number(p, 0xB8, f.dropped_links);
+    p = put_high_number(p, 0xC0, f.flags);
+    p = put_high_number(p, 0xC8, f.code);
     p = put_slice(p, t->tail);
     if (t->has_sources || t->framework.size) {
         if (resolve_fields(t)) return OTLP_UNUSUAL;
@@ -715,32 +732,6 @@ static int make_room(otlp_translation *t, size_t more) {
     return 0;
 }
 
-/* The spans of a ScopeSpans, from where the reader is. OTLP_UNUSUAL: `span` is one to be
- * translated otherwise, and the reader stands after it. */
-static int translate_spans(otlp_translation *t, wire_reader *r, wire_reader *span) {
-    while (r->at < r->end) {
-        uint32_t tag;
-        size_t size;
-        uint8_t *p;
-        if (read_tag(r, &tag) < 0) return OTLP_MALFORMED;
-        if (tag != (2 << 3 | WIRE_BYTES)) {
-            if (skip_value(r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_MALFORMED;
-            continue;
-        }
-        if (read_sized(r, span) < 0) return OTLP_MALFORMED;
-        if (t->spans++ >= t->max_spans) return OTLP_TOO_MANY;
-        size = (size_t)(span->end - span->at);
-        /* Each attribute, event or link takes at most three times the room that it took. */
-        if (make_room(t, 5 * size + t->head.size + t->tail.size + t->framework.size +
-                             OTLP_SPAN_BYTES) < 0)
-            return OTLP_NO_MEMORY;
-        p = t->data + t->size;
-        if (translate_usual(t, *span, &p)) return OTLP_UNUSUAL;
-        t->size = (size_t)(p - t->data);
-    }
-    return OTLP_USUAL;
-}
-
 /* The next message in a field of that number. */
 static int find_message(wire_reader *r, uint32_t number, wire_reader *message) {
     while (r->at < r->end) {
@@ -751,6 +742,33 @@ static int find_message(wire_reader *r, uint32_t number, wire_reader *message) {
         if (skip_value(r, tag, WIRE_MAX_DEPTH) < 0) return OTLP_MALFORMED;
     }
     return 0;
+}
+
+/* The next span of a ScopeSpans: 1, 0 where there is none, or an error. */
+static int next_span(otlp_translation *t, wire_reader *r, wire_reader *span) {
+    int found = find_message(r, 2, span);
+    return found > 0 && t->spans++ >= t->max_spans ? OTLP_TOO_MANY : found;
+}
+
+/* Each attribute, event or link takes at most three times the room that it took. */
+static size_t room_for(const otlp_translation *t, const wire_reader *span) {
+    size_t shared = t->head.size + t->tail.size + t->framework.size;
+    return 5 * (size_t)(span->end - span->at) + shared + OTLP_SPAN_BYTES;
+}
+
+/* The spans of a ScopeSpans, from where the reader is. OTLP_UNUSUAL: `span` is one to be
+ * translated otherwise, and the reader stands after it. */
+static int translate_spans(otlp_translation *t, wire_reader *r, wire_reader *span) {
+    while (r->at < r->end) {
+        uint8_t *p;
+        int found = next_span(t, r, span);
+        if (found <= 0) return found;
+        if (make_room(t, room_for(t, span)) < 0) return OTLP_NO_MEMORY;
+        p = t->data + t->size;
+        if (translate_usual(t, *span, &p)) return OTLP_UNUSUAL;
+        t->size = (size_t)(p - t->data);
+    }
+    return OTLP_USUAL;
 }
 
 static int append_span(otlp_translation *t, const uint8_t *data, size_t size) {

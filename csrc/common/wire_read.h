@@ -134,8 +134,26 @@ static int skip_value(wire_reader *r, uint32_t tag, int depth) {
     }
 }
 
+/* Eight bytes at a time, the last of which may be looked at twice. */
+static inline int is_ascii(const uint8_t *p, size_t size) {
+    uint64_t word, all = 0;
+    size_t i;
+    if (size < sizeof word) {
+        for (i = 0; i < size; i++)
+            all |= p[i];
+        return all < 0x80;
+    }
+    for (i = 0; i + sizeof word <= size; i += sizeof word) {
+        memcpy(&word, p + i, sizeof word);
+        all |= word;
+    }
+    memcpy(&word, p + size - sizeof word, sizeof word);
+    return ((all | word) & 0x8080808080808080u) == 0;
+}
+
 /* Unicode 15.0, table 3-7: well-formed UTF-8. */
 static int is_utf8(const uint8_t *p, const uint8_t *end) {
+    if (is_ascii(p, (size_t)(end - p))) return 1;
     while (p < end) {
         uint8_t first;
         while (end - p >= 8) {

@@ -76,6 +76,7 @@ EXTENSIONS = {
     "infertrace/collector/ingest/native_decoder",
     "infertrace/otlp/native_export_translator",
     "infertrace/collector/ingest/native_otlp_json",
+    "infertrace/collector/ingest/otlp/native_export_decoder",
     "infertrace/collector/ingest/otlp/native_translator",
     "infertrace/recording/native",
     "infertrace/collector/store/postgres/native_copy_rows",

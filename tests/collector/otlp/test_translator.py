@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from typing import Any
 
@@ -20,9 +21,14 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from drawn_otlp_values import ATTRIBUTES, EVENT_NAMES, LANGFUSE, TEXT, UINT32, scalar
+from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest.otlp import export_request
 from infertrace.collector.ingest.otlp.attribute_values import MAX_VALUE_DEPTH
-from infertrace.collector.ingest.otlp.export_request import ExportedSpans, read_export_request
+from infertrace.collector.ingest.otlp.export_request import (
+    ExportedSpans,
+    decode_export_request,
+    read_export_request,
+)
 from infertrace.collector.ingest.otlp.pure_translator import MALFORMED_SPAN
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.generated import span_pb2 as ours
@@ -85,7 +91,22 @@ def both(raw: bytes) -> ExportedSpans | str:
         except RequestError as error:
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1], raw
+    decoded_alike(raw, outcomes[0])
     return outcomes[0]
+
+
+def decoded_alike(raw: bytes, expected: ExportedSpans | str) -> None:
+    """The decoders of OTLP make the rows that ours makes of what was translated."""
+    for name in ("native", "pure"):
+        if isinstance(expected, str):
+            with pytest.raises(RequestError, match=re.escape(expected)):
+                decode_export_request(raw, name)
+            continue
+        found, groups = decode_export_request(raw, name)
+        spans = decoder_choice.select("native").decode(expected.spans)
+        assert found.rows.equals(spans.rows), (name, raw)
+        assert (found.span_count, found.rejections) == (spans.span_count, spans.rejections)
+        assert groups == expected.groups
 
 
 def translated(raw: bytes) -> list[ours.Span]:

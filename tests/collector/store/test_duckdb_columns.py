@@ -93,7 +93,7 @@ def test_a_snapshot_from_before_a_column(path: Path) -> None:
     database = DuckDBDatabase(str(path), 30.0)
 
     def apply(number: int, span: Span) -> None:
-        database.apply([Entry(number, batch_of([span]).rows, [])], 0)
+        database.apply([Entry(number, [batch_of([span]).rows], [])], 0)
 
     def depths(snapshot: DuckDBSnapshot) -> list[Any]:
         return [flat_span(row).get("queue_depth") for row in snapshot.spans(SpanFilter(), 9, None)]

@@ -27,7 +27,7 @@ def entry(number: int, spans: int = 3) -> Entry:
         for _ in range(spans)
     ]
     account = dict.fromkeys(PRODUCER_COLUMNS, number)
-    return Entry(number, batch_of(made).rows, [account], {"bb" * 16: "{}"})
+    return Entry(number, [batch_of(made).rows], [account], {"bb" * 16: "{}"})
 
 
 def read(path: Path) -> list[Entry]:
@@ -53,7 +53,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     opened.close()
     found = read(path)
     assert [it.number for it in found] == [1, 2, 3, 4]
-    assert len(found[3].rows) == 0
+    assert found[3].row_count == 0
 
 
 def test_runs_of_producers(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_runs_of_producers(tmp_path: Path) -> None:
     rows = merged_rows([batch.rows for batch in batches])
     opened = Journal(path)
     for number, some in enumerate((rows, rows.slice(1, 5), rows.slice(0, 0)), 1):
-        opened.append(Entry(number, some, []))
+        opened.append(Entry(number, [some], []))
     opened.close()
-    found = [entry.rows for entry in read(path)]
+    found = [rows for entry in read(path) for rows in entry.batches]
     assert [len(some) for some in found] == [8, 5, 0]
     for some, expected in zip(found, (rows, rows.slice(1, 5), rows.slice(0, 0)), strict=True):
         some.validate(full=True)
@@ -147,6 +147,36 @@ def test_a_write_that_fails_is_not_in_it(
 NOTHING_ELSE: dict[str, Any] = {"runs": {}, "accounts": [], "resources": {}}
 
 
+def test_an_entry_of_several_batches(tmp_path: Path) -> None:
+    """Each has its own columns with values, and more pieces than one call writes are written."""
+    path = tmp_path / "spans.duckdb"
+    some = [
+        batch_of([new_span(tags={"k": "v"})] * 3, b"p" * 16, 1).rows,
+        batch_of([]).rows,
+        batch_of([new_span(status_message="m")] * 2).rows,
+    ]
+    entries = [Entry(1, some, []), Entry(2, some * 100, [])]
+    opened = Journal(path)
+    for it in entries:
+        opened.append(it)
+    opened.close()
+    assert read(path) == entries
+    for rows in read(path)[0].batches:
+        rows.validate(full=True)
+
+
+def test_batches_with_other_rows_than_the_runs_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "spans.duckdb"
+    rows = entry(1).batches[0].select(["status"]).serialize().to_pybytes()
+    described = {"number": 1, "columns": ["status"], "accounts": [], "resources": {}}
+    put(path, {**described, "runs": {"producer_id": [[6, None]]}}, rows * 2)
+    assert [len(batch) for batch in read(path)[0].batches] == [3, 3]
+    for some in (b"", rows, rows * 3):
+        put(path, {**described, "runs": {"producer_id": [[6, None]]}}, some)
+        with pytest.raises(StoreError, match="cannot read an entry"):
+            read(path)
+
+
 def put(path: Path, described: Any, rows: bytes) -> None:
     """One entry, as the bytes of the format."""
     text = json.dumps(described).encode()
@@ -160,16 +190,15 @@ def test_an_entry_from_before_the_columns_had_names(tmp_path: Path) -> None:
     """It has the indices of its columns, and accounts as lists; there were fewer of both."""
     path = tmp_path / "spans.duckdb"
     expected = entry(7)
-    names = [
-        name for name in journal._UNNAMED_COLUMNS.split() if expected.rows[name].null_count == 0
-    ]
+    (rows,) = expected.batches
+    names = [name for name in journal._UNNAMED_COLUMNS.split() if rows[name].null_count == 0]
     places = list(map(journal._UNNAMED_COLUMNS.split().index, names))
     (complete,) = expected.accounts
     account = {key: complete[key] for key in complete if key not in LATER_PRODUCER_COLUMNS}
     described = [7, places, [list(account.values())]]
-    put(path, described, expected.rows.select(names).serialize().to_pybytes())
+    put(path, described, rows.select(names).serialize().to_pybytes())
     (found,) = read(path)
-    assert found == Entry(7, expected.rows, [account], {})
+    assert found == Entry(7, [rows], [account], {})
 
 
 @pytest.mark.parametrize(
@@ -196,7 +225,7 @@ def test_a_whole_entry_that_cannot_be_read_is_an_error(
 ) -> None:
     path = tmp_path / "spans.duckdb"
     if rows is None:
-        rows = entry(1).rows.select(["status", "start_time"]).serialize().to_pybytes()
+        rows = entry(1).batches[0].select(["status", "start_time"]).serialize().to_pybytes()
     put(path, described, rows)
     with pytest.raises(StoreError, match=r"cannot read an entry of .*journal\.1"):
         read(path)

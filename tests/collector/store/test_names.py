@@ -32,7 +32,7 @@ NAMES = [
 
 
 def entry(number: int) -> Entry:
-    return Entry(number, batch_of([new_span()]).rows, [])
+    return Entry(number, [batch_of([new_span()]).rows], [])
 
 
 @pytest.mark.parametrize("name", NAMES)

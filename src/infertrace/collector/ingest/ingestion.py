@@ -76,6 +76,11 @@ class Ingestion:
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="infertrace-decode")
         self._logged: set[type[Exception]] = set()
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether spans that are durable go on to other collectors."""
+        return self._pass_on is not None
+
     def close(self) -> None:
         """End the threads that decode; no call may follow."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -7,14 +7,15 @@ from bisect import bisect_right
 from collections import Counter
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
 
 from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.otlp.default_models import DefaultModels
 from infertrace.collector.ingest.otlp.export_request import (
+    MAX_EVENTS_AND_LINKS,
     MAX_SPANS,
     ResourceGroup,
+    decode_export_request,
     read_export_request,
 )
 from infertrace.collector.ingest.otlp_senders import Sender, sender_of
@@ -27,19 +28,19 @@ from infertrace.collector.store.span_rows import with_origins
 from infertrace.collector.store.store import Batch
 from infertrace.generated.span_pb2 import Resource as ResourceMessage
 
-MAX_EVENTS_AND_LINKS: Final = 1_048_576  # in all spans of one request
 
-
-def decode_export(raw: bytes, models: DefaultModels | None = None) -> DecodedRequest:
+def decode_export(
+    raw: bytes, models: DefaultModels | None = None, *, is_passed_on: bool = False
+) -> DecodedRequest:
     """Decode an ExportTraceServiceRequest; raises RequestError.
 
     A span that is malformed or invalid is rejected by itself, not with its neighbours. `models`
-    gives spans a model that do not say theirs.
+    gives spans a model that do not say theirs. The result has `sent` only where the spans are
+    passed on: to have them encoded as ours takes another step.
     """
-    exported = read_export_request(raw)
-    spans = decoder_choice.selected.decode(exported.spans, MAX_SPANS, MAX_EVENTS_AND_LINKS)
-    origins = [_origin(group.attributes) for group in exported.groups]
-    rejected = _rejected_by_group(spans, exported.groups)
+    spans, groups, sent = _encoded_and_decoded(raw) if is_passed_on else _decoded(raw)
+    origins = [_origin(group.attributes) for group in groups]
+    rejected = _rejected_by_group(spans, groups)
     rows = with_origins(
         spans.rows,
         [
@@ -48,9 +49,7 @@ def decode_export(raw: bytes, models: DefaultModels | None = None) -> DecodedReq
                 None if resource is None else resource.id,
                 group.span_count - lost.total(),
             )
-            for (resource, sender), group, lost in zip(
-                origins, exported.groups, rejected, strict=True
-            )
+            for (resource, sender), group, lost in zip(origins, groups, rejected, strict=True)
         ],
     )
     if models is not None:
@@ -59,15 +58,30 @@ def decode_export(raw: bytes, models: DefaultModels | None = None) -> DecodedReq
         rows,
         spans.span_count,
         tuple(spans.rejections),
-        senders=_reports([sender for _, sender in origins], exported.groups, rejected),
+        senders=_reports([sender for _, sender in origins], groups, rejected),
         resources=tuple({resource.id: resource for resource, _ in origins if resource}.values()),
     )
     first = next(iter(spans.rejections.items()), None)
     return DecodedRequest(
         batch,
         f"span {first[0]}: {REASONS[first[1]]}" if first else "",
-        SentSpans(exported.spans, spans.span_count, tuple(spans.rejections), exported.groups),
+        sent,
     )
+
+
+_Decoded = tuple[DecodedSpans, tuple[ResourceGroup, ...], "SentSpans | None"]
+
+
+def _decoded(raw: bytes) -> _Decoded:
+    return *decode_export_request(raw), None
+
+
+def _encoded_and_decoded(raw: bytes) -> _Decoded:
+    exported = read_export_request(raw)
+    spans = decoder_choice.selected.decode(exported.spans, MAX_SPANS, MAX_EVENTS_AND_LINKS)
+    rejected = tuple(spans.rejections)
+    sent = SentSpans(exported.spans, spans.span_count, rejected, exported.groups)
+    return spans, exported.groups, sent
 
 
 @lru_cache(maxsize=MAX_KNOWN_RESOURCES)

@@ -32,7 +32,7 @@ class OtlpGrpcService:
         self, ingestion: Ingestion, other_signals: OtherSignals, models: DefaultModels
     ) -> None:
         self._ingestion = ingestion
-        self._decode = partial(decode_export, models=models)
+        self._decode = partial(decode_export, models=models, is_passed_on=ingestion.passes_on)
         self._other_signals = other_signals
 
     @property

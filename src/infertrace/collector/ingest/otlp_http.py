@@ -121,7 +121,7 @@ class OtlpHttpApp:
         )
         self._ingestion = Ingestion(writer, counters, limits, token, pass_on)
         self._other_signals = other_signals
-        self._decode = partial(decode_export, models=models)
+        self._decode = partial(decode_export, models=models, is_passed_on=self._ingestion.passes_on)
         self._origins = frozenset(origins)
         self._reading = BodyBudget(MAX_READING_BYTES, MAX_BODY_BYTES)
         # One after another, which they would take under the GIL anyway: the objects of a JSON

@@ -26,7 +26,7 @@ MAX_SPAN_SEQUENCE = 2**63 - 1  # no producer counts further
 class DecodedRequest:
     """A batch for the store, and why the first of its rejected spans was rejected.
 
-    `sent` has its spans as they came, until they are passed on.
+    `sent` has its spans encoded as ours, until they are passed on, or None where nobody asks.
     """
 
     batch: Batch

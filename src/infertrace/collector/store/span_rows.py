@@ -100,7 +100,8 @@ def _absent(kind: pa.DataType) -> pa.Array:
 def _repeated(value: uuid.UUID | None, count: int) -> pa.Array:
     if value is None:
         return absent(pa.uuid(), count)
-    storage = pa.repeat(pa.scalar(value.bytes, pa.binary(16)), count)
+    values = pa.py_buffer(value.bytes * count)  # pa.repeat appends one value after the other
+    storage = pa.Array.from_buffers(pa.binary(16), count, [None, values])
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 

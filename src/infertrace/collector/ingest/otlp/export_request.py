@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from infertrace.collector.ingest.decoded_spans import DecodedSpans
 from infertrace.collector.ingest.otlp.attribute_values import AttributeReader
-from infertrace.collector.ingest.otlp.translator import Translation, choose_translation
+from infertrace.collector.ingest.otlp.export_decoder import choose_export_decoding
+from infertrace.collector.ingest.otlp.translator import SpanReader, Translation, choose_translation
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.otlp.pure_reader import fields
 from infertrace.wire.protobuf import VARINT, WireError, delimited, varint
 
 MAX_SPANS: Final = 262_144  # in one request
+MAX_EVENTS_AND_LINKS: Final = 1_048_576  # in all spans of one request
 MAX_GROUPS: Final = 10_000  # resources in one request, scopes of each
 MAX_NAME_BYTES: Final = 256  # of a service, of a scope and of its version: each span repeats them
 MAX_SCOPE_ATTRIBUTES_BYTES: Final = 512  # which each span repeats too
@@ -53,6 +56,26 @@ def read_export_request(raw: bytes, backend_name: str | None = None) -> Exported
     """
     translation = choose_translation(backend_name)
     translator = translation.Translator(MAX_SPANS)
+    groups = _read_groups(raw, translation, translator)
+    return ExportedSpans(translator.take(), groups)
+
+
+def decode_export_request(
+    raw: bytes, backend_name: str | None = None
+) -> tuple[DecodedSpans, tuple[ResourceGroup, ...]]:
+    """The rows of a request, as the decoder makes them of its translated spans, and their origins.
+
+    Raises RequestError also where the spans have too many events and links.
+    """
+    decoding = choose_export_decoding(backend_name)
+    decoder = decoding.ExportDecoder(raw, MAX_SPANS, MAX_EVENTS_AND_LINKS)
+    groups = _read_groups(raw, choose_translation(backend_name), decoder)
+    return decoder.take(), groups
+
+
+def _read_groups(
+    raw: bytes, translation: Translation, reader: SpanReader
+) -> tuple[ResourceGroup, ...]:
     groups = []
     try:
         for start, end in translation.find_messages(raw, 0, len(raw), 1, MAX_GROUPS):
@@ -62,15 +85,13 @@ def read_export_request(raw: bytes, backend_name: str | None = None) -> Exported
             for place in translation.find_messages(raw, start, end, 2, MAX_GROUPS):
                 scope_name, tail = read_scope(_merged(translation, raw, *place))
                 cut_count = head.cut_count + tail.cut_count
-                count += translator.add(
-                    raw, *place, head.encoded, tail.encoded, scope_name, cut_count
-                )
+                count += reader.add(raw, *place, head.encoded, tail.encoded, scope_name, cut_count)
             groups.append(ResourceGroup(attributes, count))
     except WireError:
         raise RequestError(
             "not an ExportTraceServiceRequest: the bytes are cut short or no protobuf"
         ) from None
-    return ExportedSpans(translator.take(), tuple(groups))
+    return tuple(groups)
 
 
 def _merged(translation: Translation, raw: bytes, start: int, end: int) -> bytes:

@@ -8,8 +8,8 @@ from typing import Protocol
 from infertrace import backend
 
 
-class Translator(Protocol):
-    """Collects the translated spans of one request."""
+class SpanReader(Protocol):
+    """Reads the spans of one request, scope by scope."""
 
     def add(
         self,
@@ -21,12 +21,16 @@ class Translator(Protocol):
         scope_name: str,
         cut_count: int,
     ) -> int:
-        """Translate the spans of the ScopeSpans that lies from `start` to `end`; their number.
+        """Read the spans of the ScopeSpans that lies from `start` to `end`; their number.
 
         `head` and `tail` are fields of ours that each of them gets, those of its resource and of
         its scope; `cut_count` says how many of these are cut or left out. Raises WireError where
         the bytes between the spans are no protobuf, and RequestError for too many spans.
         """
+
+
+class Translator(SpanReader, Protocol):
+    """Collects the translated spans."""
 
     def take(self) -> bytes:
         """The spans, as the field `spans` of a SendSpanBatchRequest."""

@@ -166,7 +166,7 @@ class DuckDBDatabase:
             account["producer_id"]: account for entry in entries for account in entry.accounts
         }
         resources = {name: text for entry in entries for name, text in entry.resources.items()}
-        rows = [entry.rows for entry in entries if len(entry.rows)]
+        rows = [rows for entry in entries for rows in entry.batches if len(rows)]
         for added in rows:
             self._blocks.add(added)
         names = names_with_values(rows)

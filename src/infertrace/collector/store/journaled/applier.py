@@ -153,7 +153,7 @@ class Applier:
             count = 0
             for entry in self._unapplied:
                 entries.append(entry)
-                count += len(entry.rows)
+                count += entry.row_count
                 if count >= APPLY_ROWS:
                     break
             return entries
@@ -162,7 +162,7 @@ class Applier:
         return (
             self._is_draining
             or self._is_stopping
-            or sum(len(entry.rows) for entry in self._unapplied) >= APPLY_ROWS
+            or sum(entry.row_count for entry in self._unapplied) >= APPLY_ROWS
         )
 
     def _apply(self, entries: Sequence[Entry], has_failed: bool) -> None:

@@ -1,21 +1,22 @@
 """An append-only log of Arrow batches: what is acknowledged and not in the database yet.
 
 An entry is a header (how many bytes follow, their CRC-32), then a JSON text, and then the columns
-of its rows that hold a value, as one message of Arrow IPC. The text names these columns, so that an
-infertrace with a later schema can read the entry. Columns that are the same for all spans of a
-request are in the text, as runs of equal values. Entries are numbered; a file is named after its
-first entry, and is deleted when all of its entries are in the database.
+of its rows that hold a value, as a message of Arrow IPC for each of their batches. The text
+names these columns, so that an infertrace with a later schema can read the entry. Columns that are
+the same for all spans of a request are in the text, as runs of equal values. Entries are numbered;
+a file is named after its first entry, and is deleted when all of its entries are in the database.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,23 +52,28 @@ _UNNAMED_ACCOUNT = """
 
 @dataclass(frozen=True)
 class Entry:
-    """Rows that were committed together, with what else the commit has to write.
+    """Batches of rows that were committed together, with what else the commit has to write.
 
-    `accounts` are those that it changed, as JSON types by the names of their columns. `resources`
-    are the attributes, by their ids, of resources that the database may not have yet.
+    There is at least one batch, which may have no rows. `accounts` are those that it changed, as
+    JSON types by the names of their columns. `resources` are the attributes, by their ids, of
+    resources that the database may not have yet.
     """
 
     number: int
-    rows: pa.RecordBatch
+    batches: Sequence[pa.RecordBatch]
     accounts: list[dict[str, Any]]
     resources: dict[str, str] = field(default_factory=dict)
 
     @property
+    def row_count(self) -> int:
+        return sum(map(len, self.batches))
+
+    @property
     def byte_count(self) -> int:
         """Roughly what it takes in memory."""
-        stored = (column for column in self.rows.columns if column.null_count < len(column))
-        size = sum(column.nbytes for column in stored) + sum(map(len, self.resources.values()))
-        return int(size)
+        columns = (column for rows in self.batches for column in rows.columns)
+        stored = (column.nbytes for column in columns if column.null_count < len(column))
+        return int(sum(stored)) + sum(map(len, self.resources.values()))
 
 
 class Journal:
@@ -106,7 +112,11 @@ class Journal:
         size = sum(map(len, parts))
         try:
             file = self._open(entry.number)
-            written = os.writev(file, parts)
+            together = os.sysconf("SC_IOV_MAX")
+            written = sum(
+                os.writev(file, parts[first : first + together])
+                for first in range(0, len(parts), together)
+            )
             if written != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(file)
@@ -159,24 +169,52 @@ class Journal:
         self._size = 0
 
 
-def _parts(entry: Entry) -> list[bytes]:
+def _parts(entry: Entry) -> list[Any]:
+    names = entry.batches[0].schema.names
     present = [
         name
-        for name, column in zip(entry.rows.schema.names, entry.rows.columns, strict=True)
-        if column.null_count < len(column) and name not in _IN_RUNS
+        for name, *columns in zip(names, *(rows.columns for rows in entry.batches), strict=True)
+        if name not in _IN_RUNS and any(it.null_count < len(it) for it in columns)
     ]
     described = {
         "number": entry.number,
         "columns": present,
-        "runs": {name: _runs(entry.rows.column(name)) for name in _IN_RUNS},
+        "runs": {name: _runs([rows.column(name) for rows in entry.batches]) for name in _IN_RUNS},
         "accounts": entry.accounts,
         "resources": entry.resources,
     }
     text = json.dumps(described, separators=(",", ":")).encode()
-    rows = entry.rows.select(present).serialize()
-    text = _LENGTH.pack(len(text)) + text
-    checksum = zlib.crc32(rows, zlib.crc32(text))
-    return [_HEADER.pack(len(text) + len(rows), checksum), text, rows]
+    parts = [_LENGTH.pack(len(text)), text, *_messages(entry.batches, present)]
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return [_HEADER.pack(sum(map(len, parts)), checksum), *parts]
+
+
+class _Pieces(io.RawIOBase):
+    """A file that keeps what is written to it as it is given: Arrow's buffers, without a copy."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Any] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        self.pieces.append(piece)
+        return len(piece)
+
+
+def _messages(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> list[Any]:
+    """These columns of batches as messages of Arrow IPC, in pieces."""
+    chosen = [rows.select(names) for rows in batches]
+    file = _Pieces()
+    with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), chosen[0].schema) as stream:
+        stream.write_batch(chosen[0][:0])  # the first batch brings the schema, which is known
+        begun = len(file.pieces)
+        for rows in chosen:
+            stream.write_batch(rows)
+        return file.pieces[begun:]
 
 
 def _read_body(file: Any) -> bytes | None:
@@ -196,28 +234,53 @@ def _entry(body: bytes) -> Entry:
     described = json.loads(body[_LENGTH.size : end])
     if isinstance(described, list):
         described = _named(*described)
-    schema = pa.schema([SCHEMA.field(name) for name in described["columns"]])
-    found = pa.ipc.read_record_batch(pa.py_buffer(body[end:]), schema)
-    present = dict(zip(schema.names, found.columns, strict=True))
-    for name, runs in described["runs"].items():
-        present[SCHEMA.field(name).name] = _of_runs(runs)  # KeyError for an unknown column
-    columns = [
-        present[column.name] if column.name in present else absent(column.type, len(found))
-        for column in SCHEMA
-    ]
+    runs = {SCHEMA.field(name).name: _of_runs(it) for name, it in described["runs"].items()}
     return Entry(
         described["number"],
-        pa.RecordBatch.from_arrays(columns, schema=SCHEMA),
+        _batches(pa.BufferReader(body[end:]), described["columns"], runs),
         described["accounts"],
         described["resources"],
     )
 
 
-def _runs(column: pa.Array) -> list[list[Any]]:
-    """A column of ids as runs of equal ones: where each ends, and the id."""
-    encoded = pc.run_end_encode(column.storage)
-    values = (None if value is None else value.hex() for value in encoded.values.to_pylist())
-    return [list(run) for run in zip(encoded.run_ends.to_pylist(), values, strict=True)]
+def _batches(
+    file: pa.BufferReader, names: Sequence[str], in_runs: dict[str, pa.Array]
+) -> list[pa.RecordBatch]:
+    """The batches of an entry; `in_runs` are the columns that are not in the file.
+
+    Raises KeyError for a column that is unknown, and ValueError where the rows are not as many as
+    those of the columns in runs.
+    """
+    schema = pa.schema([SCHEMA.field(name) for name in names])
+    batches: list[pa.RecordBatch] = []
+    count = 0
+    while file.tell() < file.size():
+        found = pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+        present = dict(zip(schema.names, found.columns, strict=True))
+        present |= {name: column[count : count + len(found)] for name, column in in_runs.items()}
+        columns = [
+            present[column.name] if column.name in present else absent(column.type, len(found))
+            for column in SCHEMA
+        ]
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
+        count += len(found)
+    if not batches or any(len(column) != count for column in in_runs.values()):
+        raise ValueError(f"{count} rows in {len(batches)} batches")
+    return batches
+
+
+def _runs(columns: Sequence[pa.Array]) -> list[list[Any]]:
+    """Columns of ids, one after the other, as runs of equal ones: where each ends, and the id."""
+    runs: list[list[Any]] = []
+    start = 0
+    for column in columns:
+        encoded = pc.run_end_encode(column.storage)
+        for end, value in zip(
+            encoded.run_ends.to_pylist(), encoded.values.to_pylist(), strict=True
+        ):
+            runs.append([start + end, None if value is None else value.hex()])
+        start += len(column)
+    return runs
 
 
 def _of_runs(runs: list[list[Any]]) -> pa.Array:

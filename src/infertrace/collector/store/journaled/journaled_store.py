@@ -47,6 +47,8 @@ from infertrace.collector.store.store import (
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
+SEPARATE_ROWS = 2_048  # batches of so many each are not merged: a copy costs more than it saves
+
 
 class JournaledStore:
     """A store on `database`. Without a journal, a batch goes straight into the database.
@@ -83,7 +85,7 @@ class JournaledStore:
             self._number = max(self._number, entry.number)
             if entry.number > applied:
                 entries.append(entry)
-            if sum(len(entry.rows) for entry in entries) >= applier.APPLY_ROWS:
+            if sum(entry.row_count for entry in entries) >= applier.APPLY_ROWS:
                 self._apply(self._merged(entries))
                 entries = []
         if entries:
@@ -95,20 +97,20 @@ class JournaledStore:
 
         Normally none is; a write that reported failure may have succeeded and been retried.
         """
-        group = merged_rows([entry.rows for entry in entries])
+        group = merged_rows([rows for entry in entries for rows in entry.batches])
         known: set[int] = set()
         if len(group):
             known = self._repeated(group, range(len(group)), (0, MAX_UNIX_NANOS))
         accounts = [account for entry in entries for account in entry.accounts]
         resources = {name: text for entry in entries for name, text in entry.resources.items()}
-        return Entry(entries[-1].number, _without(group, known), accounts, resources)
+        return Entry(entries[-1].number, [_without(group, known)], accounts, resources)
 
     def _apply(self, entry: Entry) -> None:
         self._database.apply([entry], self._accounts.forgotten_before_ns)
 
     def commit(self, batches: Sequence[Batch]) -> int:
         self._applier.wait_for_room()
-        rows, repeated = self._new_rows(batches)
+        kept, repeated = self._new_rows(batches)
         changed = updated_accounts(batches, repeated, self._accounts.by_id)
         accounts = [
             dict(zip(PRODUCER_COLUMNS, producer_row(producer, producer_id=name.hex()), strict=True))
@@ -116,7 +118,7 @@ class JournaledStore:
         ]
         resources = self._resources.missing(each for batch in batches for each in batch.resources)
         attributes = {key.hex: resource.attributes for key, resource in resources.items()}
-        entry = Entry(self._number + 1, rows, accounts, attributes)
+        entry = Entry(self._number + 1, kept, accounts, attributes)
         if self._journal is None:
             self._apply(entry)
             self._number = entry.number
@@ -128,21 +130,42 @@ class JournaledStore:
         self._resources.add(resources)
         return sum(map(len, repeated))
 
-    def _new_rows(self, batches: Sequence[Batch]) -> tuple[pa.RecordBatch, list[list[int]]]:
+    def _new_rows(
+        self, batches: Sequence[Batch]
+    ) -> tuple[Sequence[pa.RecordBatch], list[list[int]]]:
         """The rows that are not stored yet, and where each batch has others."""
         rows = [batch.rows for batch in batches]
-        group = merged_rows(rows)
+        kept = rows if min(map(len, rows)) >= SEPARATE_ROWS else [merged_rows(rows)]
+        seen = self._seen_before(kept)
+        old = self._old(batches, rows)
         known: set[int] = set()
-        if seen := add_rows(self._seen, group):
-            known = self._stored(group, seen)
-        if self._seen.forgotten_until_ns and (
-            suspects := may_repeat(batches, self._accounts.by_id)
-        ):
-            starts = group.column("start_time")
-            is_old = pc.less_equal(starts, self._seen.forgotten_until_ns).to_pylist()
-            if old := [place for place in _positions(rows, suspects) if is_old[place]]:
+        if seen or old:
+            group = merged_rows(kept)
+            if seen:
+                known = self._stored(group, seen)
+            if old:
                 known |= self._repeated(group, old)
-        return _without(group, known), positions_by_batch(rows, known)
+            kept = [_without(group, known)]
+        return kept, positions_by_batch(rows, known)
+
+    def _seen_before(self, batches: Sequence[pa.RecordBatch]) -> list[int]:
+        """Where rows lie, among all of these, that may be stored; remembers all of them."""
+        seen: list[int] = []
+        first = 0
+        for rows in batches:
+            seen += [first + place for place in add_rows(self._seen, rows)]
+            first += len(rows)
+        return seen
+
+    def _old(self, batches: Sequence[Batch], rows: Sequence[pa.RecordBatch]) -> list[int]:
+        """Where rows lie, among all, that nothing proves new, and that may be forgotten."""
+        if not self._seen.forgotten_until_ns:
+            return []
+        suspects = may_repeat(batches, self._accounts.by_id)
+        starts = pa.concat_arrays([each.column("start_time") for each in rows])
+        is_old = pc.less_equal(starts, self._seen.forgotten_until_ns)
+        old = set(pc.indices_nonzero(is_old).to_pylist())
+        return [place for place in _positions(rows, suspects) if place in old] if old else []
 
     def _stored(self, group: pa.RecordBatch, seen: Sequence[int]) -> set[int]:
         """Those of the rows that are stored, or come earlier among them; `seen` may be."""
@@ -160,11 +183,10 @@ class JournaledStore:
     def _waiting(self, ids: pa.RecordBatch) -> set[tuple[bytes, int]]:
         """The ids of the rows with one of these span ids that the database may not have yet."""
         found: set[tuple[bytes, int]] = set()
-        for entry in self._applier.unapplied():
-            if len(entry.rows):
-                alike = pc.is_in(entry.rows.column("span_id"), ids.column("span_id"))
-                if alike.true_count:
-                    found.update(id_pairs(entry.rows.select(["trace_id", "span_id"]).filter(alike)))
+        for rows in _rows_of(self._applier.unapplied()):
+            alike = pc.is_in(rows.column("span_id"), ids.column("span_id"))
+            if alike.true_count:
+                found.update(id_pairs(rows.select(["trace_id", "span_id"]).filter(alike)))
         return found
 
     def _repeated(
@@ -234,7 +256,7 @@ class JournaledStore:
             if unapplied:
                 applied = snapshot.applied_number()
                 unapplied = [entry for entry in unapplied if entry.number > applied]
-            yield snapshot, [entry.rows for entry in unapplied if len(entry.rows)]
+            yield snapshot, _rows_of(unapplied)
 
     def _unapplied_resources(self) -> dict[uuid.UUID, str]:
         """Those that may not be in the database yet; to be read before it is."""
@@ -278,6 +300,10 @@ class JournaledStore:
             if is_applied:
                 self._journal.clear()
         self._database.close()
+
+
+def _rows_of(entries: Iterable[Entry]) -> list[pa.RecordBatch]:
+    return [rows for entry in entries for rows in entry.batches if len(rows)]
 
 
 def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
