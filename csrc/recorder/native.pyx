@@ -37,6 +37,7 @@ from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import failure, invalid_values, serving_defaults, values
 from infertrace.recording import stream as streams
+from infertrace.recording.activation import Activation
 from infertrace.recording.initial import fill
 from infertrace.trace_context import TraceContext, parse_traceparent
 
