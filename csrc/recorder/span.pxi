@@ -846,7 +846,7 @@ cdef object live_around(Span ended):
 cdef object context_of(object other):
     if PyUnicode_CheckExact(other):
         return parse_traceparent(other)
-    if type(other) is Span or type(other) is NoopSpan:
+    if type(other) is Span or type(other) is NoopSpan or issubclass(type(other), ExternalSpan):
         return other.context
     return None
 

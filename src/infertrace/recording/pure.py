@@ -32,7 +32,7 @@ from infertrace.recording import encoder, failure, invalid_values, serving_defau
 from infertrace.recording.activation import Activation
 from infertrace.recording.initial import fill
 from infertrace.recording.pure_serving import Serving, TimesNothing, TimesTokens, next_step
-from infertrace.trace_context import TraceContext, parse_traceparent
+from infertrace.trace_context import ExternalSpan, TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
@@ -47,7 +47,9 @@ __all__ = [
     "Span",
     "TracerBase",
     "current",
+    "exchange_current",
     "monotonic_ns",
+    "restore_current",
     "roundtrip",
     "set_current",
 ]
@@ -74,7 +76,7 @@ def exchange_current(span: AnySpan | None) -> AnySpan | None:
     return before
 
 
-def restore_current(span: AnySpan, previous: AnySpan | None) -> None:
+def restore_current(span: AnySpan | None, previous: AnySpan | None) -> None:
     """Where `span` is current, make `previous` so again, or the live span around that."""
     if CURRENT.get() is span:
         _make_current(_live(previous))
@@ -903,6 +905,11 @@ class Recorder(_StartsSpans):
             self._call_exporter()
         return True
 
+    def put_encoded(self, record: bytes) -> None:
+        """Take a finished span of others, encoded as an entry of a batch, with its tag."""
+        if self.enabled and (self._buffer.put_encoded(record) or not self._awake):
+            self._call_exporter()
+
     def _call_exporter(self) -> None:
         self._awake = True
         try:
@@ -975,7 +982,9 @@ def _context_of(other: object) -> TraceContext | None:
         return parse_traceparent(other)
     kind = type(other)
     # Not `in`: the comparison may call a user's metaclass, which may raise.
-    return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
+    if kind is Span or kind is NoopSpan or issubclass(kind, ExternalSpan):
+        return other.context  # type: ignore[attr-defined, no-any-return]
+    return None
 
 
 def _live(span: Any) -> Any:
