@@ -35,6 +35,7 @@ SLOW = {
     "collector/test_overload.py": "hundreds of connections",
     "commands/test_demo.py": "lets the demo run",
     "commands/test_doctor.py": "waits for endpoints that do not answer",
+    "commands/test_run.py": "starts programs, and servers in their children",
     "commands/test_optimized.py": "starts a collector for each level of optimisation",
     "examples": "want a language model, and load it",
     "exporting/test_green_threads.py": "a process for each case, and outages",
