@@ -104,7 +104,7 @@ def test_a_program_and_its_children(
     )
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout == '"hello"\n'
-    assert "starlette; 1 spans, 1 delivered" in outcome.stderr
+    assert "starlette; 1 spans, 1 delivered\n" in outcome.stderr
     (span,) = receiver.spans
     assert span.operation_name == "GET /hello"
 

@@ -79,6 +79,7 @@ _ALL: Final = (
         "threads",
         (Library("concurrent.futures.thread"), Library("threading")),
         "the current span in threads and pools",
+        by_default=False,  # the functions see all variables of the context, not only the span
     ),
 )
 INTEGRATIONS: Final = {integration.name: integration for integration in _ALL}

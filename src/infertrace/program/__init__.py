@@ -81,6 +81,11 @@ def _make_tracer() -> None:
         _tracer = default_tracer()
 
 
+def _program(path: Path) -> str:
+    """What a person calls it: `app.py`, or `uvicorn` of `python -m uvicorn`."""
+    return path.parent.name if path.name == "__main__.py" else path.name
+
+
 def _report() -> None:
     global _reported_pid
     path = os.environ.get(REPORT)
@@ -94,7 +99,7 @@ def _report() -> None:
         return
     line: dict[str, Any] = {
         "pid": os.getpid(),
-        "program": " ".join([Path(word).name for word in sys.argv[:1]]) or "python",
+        "program": _program(Path(sys.argv[0])),
         "traced": switch.activated(),
         "used": switch.used(),
         "stats": default_tracer().stats(),
