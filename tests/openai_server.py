@@ -91,11 +91,14 @@ class Server:
         if body["model"] == "breaks":
             yield 'data: {"error": {"message": "out of memory"}}\n\n'
             return
-        yield event(
-            choice("stop"), **({"timings": TIMINGS} if body["model"] == "llama.cpp" else {})
-        )
+        more = {"timings": TIMINGS} if body["model"] == "llama.cpp" else {}
         if body.get("stream_options", {}).get("include_usage"):
-            yield event([], usage=USAGE)
+            yield event(choice("stop"))
+            yield event([], usage=USAGE, **more)  # as llama.cpp does
+        else:
+            yield event(choice("stop"), **more)
+        if body["model"] == "breaks at the end":
+            yield 'data: {"error": {"message": "out of memory"}}\n\n'
         yield "data: [DONE]\n\n"
 
     def respond(self, body: dict[str, Any]) -> Any:

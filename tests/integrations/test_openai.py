@@ -103,13 +103,18 @@ COUNTED = {
 }
 
 
-def test_a_stream_looks_as_it_would_untraced(client: OpenAI, server: Server, ended: Ended) -> None:
-    traced = list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+@pytest.mark.parametrize("model", ["m", "llama.cpp"])
+def test_a_stream_looks_as_it_would_untraced(
+    client: OpenAI, server: Server, ended: Ended, model: str
+) -> None:
+    traced = list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True))
     infertrace.uninstrument("openai")
-    plain = list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+    plain = list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True))
     assert traced == plain
+    assert [chunk.model_dump() for chunk in traced] == [chunk.model_dump() for chunk in plain]
     (span,) = ended(1)
-    assert_streamed(span, "chat", request_id="chatcmpl-2", **COUNTED)
+    if model == "m":
+        assert_streamed(span, "chat", request_id="chatcmpl-2", **COUNTED)
     assert [body.get("stream_options") for _, body in server.asked] == [
         {"include_usage": True},
         None,
@@ -234,6 +239,23 @@ def test_an_error_in_a_stream(client: OpenAI, ended: Ended) -> None:
     (span,) = ended(1)
     assert (span.status, span.status_message) == ("ERROR", "APIError: out of memory")
     assert span.fields["output_tokens"] == 3
+
+
+def test_an_error_after_the_last_chunk(client: OpenAI, ended: Ended) -> None:
+    stream = client.chat.completions.create(
+        model="breaks at the end", messages=MESSAGES, stream=True
+    )
+    seen: list[str | None] = []
+
+    def read() -> None:
+        for chunk in stream:
+            seen.append(chunk.choices[0].finish_reason)
+
+    with pytest.raises(openai.APIError):
+        read()
+    assert seen[-1] == "stop"
+    (span,) = ended(1)
+    assert span.status == "ERROR"
 
 
 def test_retries_are_one_request(client: OpenAI, server: Server, ended: Ended) -> None:

@@ -59,6 +59,13 @@ def is_usage_only(chunk: Any) -> bool:
     return not getattr(chunk, "choices", True) and getattr(chunk, "usage", None) is not None
 
 
+def add_extra(chunk: Any, hidden: Any) -> None:
+    """Have a chunk say what another one says beside the protocol, as llama.cpp's `timings`."""
+    for name, value in _extra(hidden).items():
+        if name not in _extra(chunk):
+            setattr(chunk, name, value)
+
+
 def read(span: Span, answer: Any) -> bool:
     """Set what an answer, or a chunk of a stream, says; whether it says how the request ended."""
     kind = getattr(answer, "type", None)

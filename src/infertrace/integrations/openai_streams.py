@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from infertrace.integrations.openai_answers import has_tokens, is_usage_only, read
+from infertrace.integrations.openai_answers import add_extra, has_tokens, is_usage_only, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,20 +27,45 @@ class OpenAICall:
         """The request without what we have added, if we have."""
         self._is_embedding = url == "/embeddings"
         self._has_finished = False
+        self._waiting: list[Any] = []
         self._is_reading = False
 
-    def read(self, answer: Any) -> None:
+    def read(self, answer: Any) -> bool:
+        """Take what it says; whether that is how the request ended."""
+        says_end = False
         with self.switch.guarded():
-            self._has_finished |= read(self.span, answer)
+            says_end = read(self.span, answer)
+            self._has_finished |= says_end
+        return says_end
 
-    def take(self, chunk: Any) -> bool:
-        """Count a chunk; whether the program is to see it."""
+    def take(self, chunk: Any) -> list[Any]:
+        """Count a chunk; returns what the program is to see now.
+
+        Where the usage was asked for by us, the last chunk waits for the one with the usage, which
+        the program does not see. llama.cpp says in that what it would have said in the last.
+        """
         with self.switch.guarded():
             if has_tokens(chunk):
                 self.span.token()
-            self.read(chunk)
-            return self.body_before is None or not is_usage_only(chunk)
-        return True
+        says_end = self.read(chunk)
+        if self.body_before is None:
+            return [chunk]
+        waiting = self.take_waiting()
+        if waiting and is_usage_only(chunk):
+            with self.switch.guarded():
+                add_extra(waiting[0], chunk)
+            return waiting
+        if is_usage_only(chunk):
+            return []
+        if says_end:
+            self._waiting = [chunk]
+            return waiting
+        return [*waiting, chunk]
+
+    def take_waiting(self) -> list[Any]:
+        """The chunk that waits, if there is one."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
     def end(self, error: BaseException | None = None) -> None:
         # The span was never entered, so this only ends it, with the error's status.
@@ -123,63 +148,65 @@ def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], cl
     stream._iterator = chunks(stream._iterator, call)
 
 
-class _Chunks:
-    """The chunks of a stream, counted."""
+class _Reader:
+    """What both kinds of streams do with a chunk, an end, an error."""
 
     def __init__(self, chunks: Any, call: OpenAICall) -> None:
         self._chunks = chunks
         self._call = call
+        self._ready: list[Any] = []
+        self._error: BaseException | None = None
+
+    def _take_ready(self) -> list[Any]:
+        """The next chunk for the program, if there is one; raises what has ended the stream."""
+        if self._ready:
+            return [self._ready.pop(0)]
+        if self._error is not None:
+            raise self._error
+        return []
+
+    def _end(self, error: BaseException, is_failure: bool) -> None:
+        """After what the program has not seen yet, it gets this."""
+        self._call.end(error if is_failure else None)
+        self._ready, self._error = self._call.take_waiting(), error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chunks, name)
+
+
+class _Chunks(_Reader):
+    """The chunks of a stream, counted."""
 
     def __iter__(self) -> _Chunks:
         return self
 
     def __next__(self) -> Any:
-        call = self._call
-        call.begin_reading()
-        try:
-            while True:
-                chunk = next(self._chunks)
-                if call.take(chunk):
-                    return chunk
-        except StopIteration:
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        finally:
-            call.end_reading()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._chunks, name)
+        while True:
+            for chunk in self._take_ready():
+                return chunk
+            self._call.begin_reading()
+            try:
+                self._ready = self._call.take(next(self._chunks))
+            except BaseException as error:
+                self._end(error, not isinstance(error, StopIteration))
+            finally:
+                self._call.end_reading()
 
 
-class _AsyncChunks:
+class _AsyncChunks(_Reader):
     """The same of an asynchronous one."""
-
-    def __init__(self, chunks: Any, call: OpenAICall) -> None:
-        self._chunks = chunks
-        self._call = call
 
     def __aiter__(self) -> _AsyncChunks:
         return self
 
     async def __anext__(self) -> Any:
-        call = self._call
-        call.begin_reading()
-        try:
-            while True:
-                chunk = await self._chunks.__anext__()
-                if call.take(chunk):
-                    return chunk
-        except StopAsyncIteration:
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        finally:
-            call.end_reading()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._chunks, name)
+        while True:
+            for chunk in self._take_ready():
+                return chunk
+            self._call.begin_reading()
+            try:
+                self._ready = self._call.take(await self._chunks.__anext__())
+            except BaseException as error:
+                self._end(error, not isinstance(error, StopAsyncIteration))
+            finally:
+                self._call.end_reading()
