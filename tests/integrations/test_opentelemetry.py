@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import fastapi
+import httpx
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -30,6 +33,7 @@ from infertrace.integrations.opentelemetry_exporter import (
 )
 from infertrace.integrations.opentelemetry_spans import encode
 from infertrace.testing import RecordedSpan, SpanRecorder
+from served_app import served
 from traced_program import environment, wait_until
 
 Ended = Callable[[int], list[RecordedSpan]]
@@ -149,6 +153,32 @@ def test_switched_off(theirs: trace.Tracer, recorded_spans: SpanRecorder) -> Non
     with theirs.start_as_current_span("other"):
         recorded_spans.tracer.start_span("m", "ours").end()
     assert recorded_spans.one("ours").parent_span_id is None
+
+
+@pytest.fixture
+def _their_instrumentation(provider: TracerProvider) -> Iterator[None]:
+    FastAPIInstrumentor().instrument(tracer_provider=provider)
+    yield
+    FastAPIInstrumentor().uninstrument()
+
+
+@pytest.mark.usefixtures("_their_instrumentation")
+def test_what_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> None:
+    infertrace.instrument("starlette")
+    app = fastapi.FastAPI()
+
+    @app.get("/hello")
+    def hello() -> str:
+        recorded_spans.tracer.start_span("m", "ours").end()
+        return "hello"
+
+    with served(app) as url:
+        assert httpx.get(f"{url}/hello").text
+        wait_until(lambda: bool(recorded_spans.roots))
+    (request,) = recorded_spans.roots
+    assert request.attributes["http.route"] == "/hello"
+    assert len(recorded_spans.find("GET /hello")) == 1
+    assert recorded_spans.one("ours").parent_span_id == request.span_id
 
 
 def full_spans() -> list[ReadableSpan]:

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from infertrace.current import current_span
 from infertrace.integrations.openai_answers import describe, span_name
 from infertrace.integrations.openai_streams import OpenAICall, follow, follow_async
+from infertrace.integrations.other_instrumentation import traces_library
 from infertrace.integrations.switch import Switch
 
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
@@ -92,6 +93,8 @@ def _install(switch: Switch, module: str) -> None:
 def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     """A call with its span, and what the request gets of it; None for one that has none."""
     if not switch.is_on or options.method.lower() != "post" or span_name(options.url) is None:
+        return None
+    if traces_library("openai_v2", "OpenAIInstrumentor"):
         return None
     call = None
     with switch.guarded():

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from infertrace.external_span import record_encoded
 from infertrace.integrations.opentelemetry_spans import encode
+from infertrace.integrations.other_instrumentation import note_road
 from infertrace.integrations.switch import logger
 from infertrace.tracer import Tracer
 
@@ -40,6 +41,7 @@ class InfertraceSpanExporter(SpanExporter):
         self._tracers: dict[Resource, Tracer] = {}
         self._lock = threading.Lock()
         self._has_failed = False
+        note_road()
 
     @property
     def tracers(self) -> tuple[Tracer, ...]:
