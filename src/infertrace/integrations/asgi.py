@@ -9,7 +9,7 @@ said before, is a token of the span: so it has the time to the first, and those 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any, Final
 
 from infertrace.span import Span
@@ -160,4 +160,18 @@ def route_of(scope: Scope) -> str | None:
     # Where a router was included in another, FastAPI keeps the whole path here.
     included = scope.get("fastapi", {}).get("effective_route_context")
     path = getattr(included, "path_format", None) or getattr(scope.get("route"), "path", None)
+    if path is None and "endpoint" in scope:
+        # An older Starlette says only what function it is.
+        path = _path_of(scope["endpoint"], getattr(scope.get("router"), "routes", ()))
     return path if isinstance(path, str) else None
+
+
+def _path_of(endpoint: Any, routes: Iterable[Any]) -> Any:
+    """Of the route with that function, within what it is mounted at."""
+    for route in routes:
+        if getattr(route, "endpoint", None) is endpoint:
+            return route.path
+        path = _path_of(endpoint, getattr(route, "routes", None) or ())
+        if path is not None:
+            return path
+    return None

@@ -56,7 +56,7 @@ _ALL: Final = (
     Integration(
         "openai",
         "openai",
-        (Library("openai", "openai", "1.66", "3.57.0", "4"),),
+        (Library("openai", "openai", "2", "3.57.0", "4"),),
         "chat, completions, responses and embeddings of the OpenAI client",
     ),
     Integration(
@@ -71,7 +71,7 @@ _ALL: Final = (
     Integration(
         "opentelemetry",
         "opentelemetry",
-        (Library("opentelemetry.context", "opentelemetry-api", "1.30", "1.45.2", "2"),),
+        (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),
         "one trace from OpenTelemetry's spans and ours",
     ),
     Integration(
