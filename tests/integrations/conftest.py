@@ -13,8 +13,8 @@ from traced_program import wait_until
 
 
 @pytest.fixture(autouse=True)
-def _untraced() -> Iterator[None]:
-    """Nothing of one test is traced in the next."""
+def _untraced(backend: Any) -> Iterator[None]:
+    """Nothing of one test is traced in the next; each runs on both backends."""
     yield
     infertrace.uninstrument()
 

@@ -95,7 +95,7 @@ def _report() -> None:
     from infertrace.integrations import switch
     from infertrace.tracer import default_tracer
 
-    if not switch.activated():
+    if not switch.activated() or (_tracer is None and not switch.used()):
         return
     line: dict[str, Any] = {
         "pid": os.getpid(),
