@@ -49,7 +49,7 @@ def test_importing_infertrace_imports_none() -> None:
 
 
 def test_switching_on_imports_no_library() -> None:
-    libraries = ("starlette", "openai", "httpx", "httpx2", "opentelemetry", "fastapi")
+    libraries = ("starlette", "openai", "httpx", "httpx2", "opentelemetry", "fastapi", "grpc")
     code = f"""
 import sys, infertrace
 infertrace.instrument()

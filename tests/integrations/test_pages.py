@@ -25,11 +25,18 @@ USE = {
 from fastapi.testclient import TestClient
 TestClient(app).get("/hello/you")
 """,
+    "grpc": """
+server.start()
+with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    assert channel.unary_unary("/chat.Chat/Ask")(b"hello") == b"hello"
+server.stop(None).wait()
+""",
 }
 # Operation and, where it has one, operation of the parent.
 EXPECTED = {
     "starlette": {"GET /hello/{name}": ""},
     "openai": {"chat": ""},
+    "grpc": {"chat.Chat/Ask": ""},
     "httpx": {"ask": ""},
     "opentelemetry": {"theirs": "", "ours": "theirs"},
     "threads": {"request": "", "work": "request"},

@@ -69,6 +69,12 @@ _ALL: Final = (
         "the trace context in what httpx and httpx2 send",
     ),
     Integration(
+        "grpc",
+        "grpc",
+        (Library("grpc", "grpcio", "1.66", "1.85.3", "2"),),
+        "each call of a gRPC server, also of `grpc.aio`",
+    ),
+    Integration(
         "opentelemetry",
         "opentelemetry",
         (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),
