@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 
-from infertrace.collector.ingest.otlp.dialects import scope_framework
+from infertrace.otlp.dialects import scope_framework
 from infertrace.collector.ingest.otlp.pure_translator import translate_span
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.wire.protobuf import WireError

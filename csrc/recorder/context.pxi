@@ -70,3 +70,16 @@ def set_current(span):
         # Mark it as entered, or a later `with` could take a span inside it for its parent.
         (<Span>span).entered = True
     make_current(current_cell(), span)
+
+
+def exchange_current(span):
+    """Make `span` (or None) the current one of this context, and return the one before."""
+    before = current()
+    set_current(span)
+    return before
+
+
+def restore_current(span, previous):
+    """Where `span` is current, make `previous` so again, or the live span around that."""
+    if current() is span:
+        set_current(live(previous))

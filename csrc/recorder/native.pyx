@@ -37,8 +37,9 @@ from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import failure, invalid_values, serving_defaults, values
 from infertrace.recording import stream as streams
+from infertrace.recording.activation import Activation
 from infertrace.recording.initial import fill
-from infertrace.trace_context import TraceContext, parse_traceparent
+from infertrace.trace_context import ExternalSpan, TraceContext, parse_traceparent
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
@@ -262,7 +263,7 @@ if PyInterpreterState_Get() != PyInterpreterState_Main():
 
 __all__ = [
     "NAME", "NOOP", "Recorder", "Span", "TracerBase",
-    "current", "monotonic_ns", "roundtrip", "set_current",
+    "current", "exchange_current", "monotonic_ns", "restore_current", "roundtrip", "set_current",
 ]
 
 NAME = "native"

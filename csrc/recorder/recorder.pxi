@@ -424,6 +424,24 @@ cdef class Recorder:
             self.look_up(full)
         return 0
 
+    def put_encoded(self, bytes record not None):
+        """Take a finished span of others, encoded as an entry of a batch, with its tag."""
+        cdef int full = 0
+        if not self.enabled:
+            return
+        self.buffer.produced += 1
+        if self.buffer.closed:
+            self.buffer.drop(SHUTDOWN, 1)
+        elif PyBytes_GET_SIZE(record) > MAX_SPAN_BYTES:
+            self.buffer.drop(OVERSIZE, 1)
+        else:
+            try:
+                full = copy_span(self, record)
+            except MemoryError:
+                self.buffer.drop(INVALID, 1)
+        if full or not self.awake or self.buffer.pending_work:
+            self.look_up(full)
+
     cdef int look_up(self, bint full) except -1:
         """Do what GIL-free threads left for us, and wake the exporter if a batch is ready."""
         try:
@@ -439,6 +457,16 @@ cdef class Recorder:
             self.awake = False
             raise
         return 0
+
+
+cdef int copy_span(Recorder recorder, bytes record) except -1:
+    """Write an encoded span to the buffer; 1 if that filled a segment."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
+    cdef PyObject* filling = <PyObject*>recorder.buffer.filling
+    cdef uint8_t* start = recorder.buffer.reserve(size)
+    memcpy(start, PyBytes_AS_STRING(record), size)
+    recorder.buffer.commit(size)
+    return filling != <PyObject*>None and filling != <PyObject*>recorder.buffer.filling
 
 
 cdef int encode_span(Recorder recorder, Span span, Py_ssize_t bound) except -1:

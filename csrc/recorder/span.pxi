@@ -345,6 +345,20 @@ cdef class Span:
                 self.refuse("status_message", message, invalid_values.TEXT)
             self.more().status_message = text
 
+    def set_operation_name(self, name):
+        text, as_given = values.key(name)
+        if not as_given:
+            self.refuse("operation_name", name, invalid_values.KEY)
+        if text is None:
+            return
+        if self.ended:
+            self.refuse("operation_name", name, invalid_values.BEFORE_THE_END)
+        else:
+            self.operation = text
+
+    def activate(self):
+        return Activation(self, exchange_current, restore_current)
+
     def scheduled(self):
         cdef int64_t now = infertrace_monotonic_ns()
         cdef Serving own
@@ -702,6 +716,12 @@ cdef class NoopSpan:
     def set_status(self, status, message=None):
         pass
 
+    def set_operation_name(self, name):
+        pass
+
+    def activate(self):
+        return Activation(self, exchange_current, restore_current)
+
     def scheduled(self):
         pass
 
@@ -826,7 +846,7 @@ cdef object live_around(Span ended):
 cdef object context_of(object other):
     if PyUnicode_CheckExact(other):
         return parse_traceparent(other)
-    if type(other) is Span or type(other) is NoopSpan:
+    if type(other) is Span or type(other) is NoopSpan or issubclass(type(other), ExternalSpan):
         return other.context
     return None
 

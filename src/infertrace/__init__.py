@@ -7,6 +7,7 @@ from infertrace.tracer import Tracer, configure, trace_inference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from infertrace.integrations import instrument, uninstrument
     from infertrace.span import Span
 
     __version__: str
@@ -19,7 +20,9 @@ __all__ = [
     "configure",
     "current_span",
     "get_gpu_metrics",
+    "instrument",
     "trace_inference",
+    "uninstrument",
 ]
 
 BACKEND: str = _backend.selected.NAME
@@ -37,4 +40,8 @@ def __getattr__(name: str) -> object:
         from infertrace.span import Span
 
         return Span
+    if name in ("instrument", "uninstrument"):
+        from infertrace import integrations
+
+        return getattr(integrations, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

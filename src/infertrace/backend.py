@@ -36,6 +36,9 @@ if TYPE_CHECKING:
             self, *, max_buffer_bytes: int, max_batch_bytes: int, wake: Callable[[], None]
         ) -> None: ...
         def set_sample_rate(self, rate: float) -> None: ...
+        def put_encoded(self, record: bytes) -> None:
+            """Take a finished span of others, encoded as an entry of a batch, with its tag."""
+
         @property
         def start_span(self) -> Callable[..., Span]: ...
         @property
@@ -114,6 +117,12 @@ if TYPE_CHECKING:
         def set_current(self, span: Span | None) -> None:
             """Make that span the current one of this context, and of later copies of it."""
 
+        def exchange_current(self, span: Span | None) -> Span | None:
+            """The same; returns the one before."""
+
+        def restore_current(self, span: Span | None, previous: Span | None) -> None:
+            """Where `span` is current, make `previous` so, or the live span around that."""
+
 
 VARIABLE: Final = "INFERTRACE_BACKEND"
 CHOICES: Final = ("auto", "native", "pure")
@@ -125,7 +134,9 @@ _NAMES: Final = (
     "Recorder",
     "TracerBase",
     "current",
+    "exchange_current",
     "monotonic_ns",
+    "restore_current",
     "roundtrip",
     "set_current",
 )

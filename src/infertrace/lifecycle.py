@@ -12,7 +12,7 @@ from infertrace.gpu import forget_probes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Final, Protocol
 
     class Exporter(Protocol):
@@ -46,6 +46,7 @@ _exporters: weakref.WeakSet[Exporter] = weakref.WeakSet()
 # this reference keeps them alive, so an exporter that goes out of scope loses nothing.
 _open_exporters: set[Exporter] = set()
 _worker_pid = 0
+_last_calls: list[Callable[[], None]] = []
 
 
 def register(exporter: Exporter) -> None:
@@ -57,6 +58,11 @@ def keep_open(exporter: Exporter) -> None:
     """Have this exporter deliver when the process ends, and at SIGTERM if its tracer is set so."""
     _open_exporters.add(exporter)
     _shut_down_with_worker()
+
+
+def call_last(call: Callable[[], None]) -> None:
+    """Call this when a process that had something to deliver has done so and ends."""
+    _last_calls.append(call)
 
 
 def let_go(exporter: Exporter) -> None:
@@ -87,6 +93,8 @@ def _shut_down_at_exit() -> None:
     exporters = list(_open_exporters)
     if exporters:
         shut_down(exporters, max(exporter.exit_timeout_s for exporter in exporters))
+    for call in _last_calls:
+        call()
 
 
 def _shut_down_with_worker() -> None:
@@ -110,6 +118,8 @@ def deliver_at_sigterm(is_the_end: bool) -> None:
     timeout_s = max(exporter.exit_timeout_s for exporter in exporters)
     if is_the_end:
         shut_down(exporters, timeout_s)
+        for call in _last_calls:
+            call()
         return
     deadline = time.monotonic() + timeout_s
     for exporter in exporters:

@@ -14,6 +14,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
@@ -84,6 +85,16 @@ class Span(FieldSetters, Protocol):
 
     def set_status(self, status: str, message: str | None = None) -> None:
         """Set `OK`, `ERROR` or `CANCELLED`, and a message for people."""
+
+    def set_operation_name(self, name: str) -> None:
+        """Another name for what is done: a server knows the route only after it has begun."""
+
+    def activate(self) -> AbstractContextManager[Span]:
+        """Make this span current for a `with` block, and go on with it after the block.
+
+        For a request that lives across callbacks, threads or tasks: each of them activates it, also
+        several at once, and `end()` ends it. What was current is so again after the block.
+        """
 
     def scheduled(self) -> None:
         """Work on this request begins: where its queue ends; the first call counts."""

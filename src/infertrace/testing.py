@@ -258,7 +258,7 @@ def _recorded(span: EncodedSpan) -> RecordedSpan:
         model=model,
         operation=span.operation_name,
         service_name=span.service_name,
-        status=span.status,
+        status=span.status or "OK",  # unset by another library
         status_message=span.status_message or None,
         start_ns=span.start_time_unix_nano,
         duration_ns=span.duration_nanos,

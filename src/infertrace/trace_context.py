@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 else:
     TraceContext = namedtuple("TraceContext", ["trace_id", "span_id", "sampled"])
 
+
+class ExternalSpan:
+    """What stands for a span that another library records; its class is in `external_span.py`."""
+
+    __slots__ = ()
+
+
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _FIELD_DIGITS: Final = (2, 32, 16, 2)  # version, trace id, span id, flags
 

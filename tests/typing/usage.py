@@ -14,6 +14,10 @@ from typing_extensions import assert_type
 import infertrace
 from infertrace import Span, Tracer, configure, current_span, get_gpu_metrics, trace_inference
 
+infertrace.instrument("openai", tracer=Tracer())
+infertrace.uninstrument()
+infertrace.instrument(["openai"])  # type: ignore[arg-type]
+
 tracer = Tracer(endpoint="localhost:4317").configure(service_name="demo", sample_rate=0.5)
 assert_type(tracer, Tracer)
 assert_type(configure(endpoint="localhost:4317"), Tracer)
@@ -44,6 +48,9 @@ def spans() -> None:
         span.add_event("swapped", {"blocks": 3})
         span.add_link("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
         span.set_status("ERROR", "out of memory")
+        span.set_operation_name("prefill")
+        with span.activate() as active:
+            assert_type(active, Span)
         span.record_exception(ValueError())
         assert_type(span.trace_id, str)
         assert_type(span.parent_span_id, str | None)

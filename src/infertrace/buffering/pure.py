@@ -119,6 +119,17 @@ class SpanBuffer:
             return True
         return self._queued_bytes >= self._max_batch_bytes
 
+    def put_encoded(self, record: bytes) -> bool:
+        """Take a span that is encoded already, with its tag; True when the exporter should come."""
+        self.arrivals.append(
+            lambda: self._hold(self._refusal(len(record), record), len(record), record)
+        )
+        if self._spool is not None:
+            self._admit_in_turn()
+        else:
+            self._admit(_HEAVY_STEP)
+        return self._queued_bytes >= self._max_batch_bytes
+
     def count_late_fields(self, fields: int) -> None:
         """Count values that came for a span after its end."""
         self.arrivals.append(fields)
@@ -283,26 +294,31 @@ class SpanBuffer:
             raise
         except Exception:  # drop this span; the thread that measures it is not to blame
             reason = "invalid"
-        if reason is not None:
-            pass
-        elif self._closed:
-            reason = "shutdown"
-        elif size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
-            reason = "oversize"
-        elif not self._make_room(size) or not self._keep(encoded):
-            reason = "buffer_full"
-        if reason is not None:
-            self._drop(reason)
-        elif encoded is None:
-            self._spans.append((size, span))
-        else:
-            self._pieces.append((encoded, 1))
-        self.produced += 1
+        self._hold(reason or self._refusal(size, encoded), size, encoded or span)
         self.invalid_fields += span._invalid
-        if reason is None:
-            self._held_bytes += size
-            self._queued_bytes += size
-            self.pending += 1
+
+    def _refusal(self, size: int, encoded: bytes | None) -> DropReason | None:
+        """Why a span of this size cannot be held, or None; the spool, if there is one, has it."""
+        if self._closed:
+            return "shutdown"
+        if size > MAX_SPAN_BYTES or size > self._max_buffer_bytes:
+            return "oversize"
+        if not self._make_room(size) or not self._keep(encoded):
+            return "buffer_full"
+        return None
+
+    def _hold(self, refusal: DropReason | None, size: int, held: Span | bytes) -> None:
+        self.produced += 1
+        if refusal is not None:
+            self._drop(refusal)
+            return
+        if isinstance(held, bytes):
+            self._pieces.append((held, 1))
+        else:
+            self._spans.append((size, held))
+        self._held_bytes += size
+        self._queued_bytes += size
+        self.pending += 1
 
     def _make_room(self, size: int) -> bool:
         """Whether this many bytes fit; older spans are encoded, and so shrink, to make room.

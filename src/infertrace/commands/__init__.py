@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from infertrace.commands import collector, demo, doctor, export, replay, spool, why
+from infertrace.commands import collector, demo, doctor, export, replay, run, spool, why
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor": (doctor, "say whether spans get from here to the collector, and why not"),
         "export": (export, "write stored spans as Parquet files, or as a file of OTLP"),
         "replay": (replay, "send what a file holds to a collector: a tracer's, or OTLP"),
+        "run": (run, "run a Python program with its libraries traced"),
         "spool": (spool, "deliver what dead processes left in a directory of spools"),
         "why": (why, "say why a request was slow"),
     }

@@ -55,7 +55,7 @@ def _nearest(name: str, known: Sequence[str], alike: float) -> str:
 
 
 def _known() -> list[str]:
-    from infertrace import backend
+    from infertrace import backend, program
     from infertrace.collector import options as collector_options
     from infertrace.configuration import Settings
 
@@ -64,5 +64,7 @@ def _known() -> list[str]:
         *(option.variable for option in collector_options.OPTIONS),
         f"{collector_options.PREFIX}CONFIG",
         backend.VARIABLE,
+        program.INSTRUMENT,
+        program.REPORT,
         *_OF_THE_BUILD,
     ]

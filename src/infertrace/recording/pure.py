@@ -29,9 +29,10 @@ from infertrace.limits import (
 )
 from infertrace.recording import columns as batch_columns
 from infertrace.recording import encoder, failure, invalid_values, serving_defaults, values
+from infertrace.recording.activation import Activation
 from infertrace.recording.initial import fill
 from infertrace.recording.pure_serving import Serving, TimesNothing, TimesTokens, next_step
-from infertrace.trace_context import TraceContext, parse_traceparent
+from infertrace.trace_context import ExternalSpan, TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from infertrace.buffering.ledger import DropReason
@@ -46,7 +47,9 @@ __all__ = [
     "Span",
     "TracerBase",
     "current",
+    "exchange_current",
     "monotonic_ns",
+    "restore_current",
     "roundtrip",
     "set_current",
 ]
@@ -64,6 +67,19 @@ def set_current(span: AnySpan | None) -> None:
         # Mark it as entered, or a later `with` could take a span inside it for its parent.
         span._previous = None
     _make_current(span)
+
+
+def exchange_current(span: AnySpan | None) -> AnySpan | None:
+    """Make `span` (or None) the current one of this context, and return the one before."""
+    before = CURRENT.get()
+    set_current(span)
+    return before
+
+
+def restore_current(span: AnySpan | None, previous: AnySpan | None) -> None:
+    """Where `span` is current, make `previous` so again, or the live span around that."""
+    if CURRENT.get() is span:
+        _make_current(_live(previous))
 
 
 if sys.version_info >= (3, 12):
@@ -245,6 +261,21 @@ class Span(FieldSetters, TimesTokens):
                 self._refuse("status_message", message, invalid_values.TEXT)
             self._status_message = text
             self._heavy = True
+
+    def set_operation_name(self, name: str) -> None:
+        cleaned, as_given = _clean_key(name)
+        if not as_given:
+            self._refuse("operation_name", name, invalid_values.KEY)
+        if cleaned is None:
+            return
+        if self._ended:
+            self._refuse("operation_name", name, invalid_values.BEFORE_THE_END)
+            return
+        self._operation = cleaned
+        self._heavy = True
+
+    def activate(self) -> Activation:
+        return Activation(self, exchange_current, restore_current)
 
     def end(self) -> None:
         if self._ended:
@@ -489,6 +520,10 @@ class NoopSpan(NoopFieldSetters, TimesNothing):
     def add_link(self, other: Any, attributes: Mapping[str, Scalar] | None = None) -> None: ...
     def record_exception(self, error: BaseException) -> None: ...
     def set_status(self, status: str, message: str | None = None) -> None: ...
+    def set_operation_name(self, name: str) -> None: ...
+    def activate(self) -> Activation:
+        return Activation(self, exchange_current, restore_current)
+
     def end(self) -> None:
         self._end_step("OK", monotonic_ns())
 
@@ -870,6 +905,11 @@ class Recorder(_StartsSpans):
             self._call_exporter()
         return True
 
+    def put_encoded(self, record: bytes) -> None:
+        """Take a finished span of others, encoded as an entry of a batch, with its tag."""
+        if self.enabled and (self._buffer.put_encoded(record) or not self._awake):
+            self._call_exporter()
+
     def _call_exporter(self) -> None:
         self._awake = True
         try:
@@ -942,7 +982,9 @@ def _context_of(other: object) -> TraceContext | None:
         return parse_traceparent(other)
     kind = type(other)
     # Not `in`: the comparison may call a user's metaclass, which may raise.
-    return other.context if kind is Span or kind is NoopSpan else None  # type: ignore[attr-defined]
+    if kind is Span or kind is NoopSpan or issubclass(kind, ExternalSpan):
+        return other.context  # type: ignore[attr-defined, no-any-return]
+    return None
 
 
 def _live(span: Any) -> Any:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from infertrace.collector.ingest.otlp.dialects import ForeignSpan
 from infertrace.collector.otlp_files.stored_values import plain
 from infertrace.collector.store.timestamps import parse_rfc3339
+from infertrace.otlp.dialects import ForeignSpan
 
 
 def foreign_span(column: Callable[[str], Any]) -> ForeignSpan:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from infertrace.collector.ingest.otlp.dialects import find_fields
 from infertrace.collector.otlp_files.foreign_span import foreign_span
 from infertrace.collector.otlp_files.stored_values import key_values_json, plain
 from infertrace.collector.store.resource import DROPPED_COUNT_KEY
 from infertrace.collector.store.timestamps import parse_rfc3339
+from infertrace.otlp.dialects import find_fields
 from infertrace.otlp.json_writer import JsonObject
 
 Row = Mapping[str, Any]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from math import isclose
 
-from infertrace.collector.ingest.otlp.dialects import find_fields
 from infertrace.collector.otlp_files.foreign_span import foreign_span
 from infertrace.collector.store.span_filter import COLUMN_INDEX, Row
 from infertrace.generated.dialect_sources import DIALECT_SOURCES
+from infertrace.otlp.dialects import find_fields
 
 _FIELDS = tuple(name for name, _ in DIALECT_SOURCES)
 _FLOAT32_TOLERANCE = 1e-6

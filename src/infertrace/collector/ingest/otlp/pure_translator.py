@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from infertrace.collector.ingest.otlp.attribute_values import AttributeReader
-from infertrace.collector.ingest.otlp.dialects import (
+from infertrace.collector.ingest.wire_fields import RequestError
+from infertrace.generated.dialect_sources import CONTEXT_FIELDS
+from infertrace.otlp.dialects import (
     FLOAT32_MAX,
     INT64_MAX,
     ForeignSpan,
     FoundFields,
     find_fields,
 )
-from infertrace.collector.ingest.wire_fields import RequestError
-from infertrace.generated.dialect_sources import CONTEXT_FIELDS
 from infertrace.otlp.pure_reader import fields, places
 from infertrace.wire.protobuf import (
     FIXED32,

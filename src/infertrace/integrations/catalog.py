@@ -1,0 +1,91 @@
+"""Which libraries can be traced, in which versions: the one table of it.
+
+The checks, the extras of pyproject.toml and docs/integrations/README.md follow from it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+
+class Library(NamedTuple):
+    """A library that an integration changes once it is imported."""
+
+    module: str
+    distribution: str = ""
+    """Its name on the package index; empty for a part of Python."""
+    lowest: str = ""
+    """The lowest version that works."""
+    newest: str = ""
+    """The newest version that the tests have run with."""
+    below: str = ""
+    """The first version that is not expected to work."""
+
+    def is_installed(self) -> bool:
+        """Whether it can be imported; imports nothing."""
+        try:
+            return find_spec(self.module.partition(".")[0]) is not None
+        except (ImportError, ValueError):
+            return False
+
+
+class Integration(NamedTuple):
+    """What a user switches on by one name."""
+
+    name: str
+    module: str
+    """In this package."""
+    libraries: tuple[Library, ...]
+    """Any of these."""
+    says: str
+    by_default: bool = True
+    """Whether `instrument()` without names includes it."""
+
+    def is_installed(self) -> bool:
+        return any(library.is_installed() for library in self.libraries)
+
+
+_ALL: Final = (
+    Integration(
+        "starlette",
+        "starlette",
+        (Library("starlette.applications", "starlette", "0.40", "1.10.0", "2"),),
+        "each request of a FastAPI or Starlette application",
+    ),
+    Integration(
+        "openai",
+        "openai",
+        (Library("openai", "openai", "2", "3.57.0", "4"),),
+        "chat, completions, responses and embeddings of the OpenAI client",
+    ),
+    Integration(
+        "httpx",
+        "httpx",
+        (
+            Library("httpx", "httpx", "0.27", "0.28.1", "1"),
+            Library("httpx2", "httpx2", "2", "2.16.2", "3"),
+        ),
+        "the trace context in what httpx and httpx2 send",
+    ),
+    Integration(
+        "grpc",
+        "grpc",
+        (Library("grpc", "grpcio", "1.66", "1.85.3", "2"),),
+        "each call of a gRPC server, also of `grpc.aio`",
+    ),
+    Integration(
+        "opentelemetry",
+        "opentelemetry",
+        (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),
+        "one trace from OpenTelemetry's spans and ours",
+    ),
+    Integration(
+        "threads",
+        "threads",
+        (Library("concurrent.futures.thread"), Library("threading")),
+        "the current span in threads and pools",
+        by_default=False,  # the functions see all variables of the context, not only the span
+    ),
+)
+INTEGRATIONS: Final = {integration.name: integration for integration in _ALL}

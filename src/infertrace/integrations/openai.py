@@ -1,0 +1,153 @@
+"""The OpenAI client: a span for each chat, completion, response and embedding that it asks for.
+
+Synchronous, asynchronous and streamed, from whichever server speaks the protocol. The span carries
+its `traceparent` to the server.
+
+Option: `include_usage`, default True. A stream says how many tokens it had only where the request
+asks for that, in a chunk of its own. Where the program does not ask, we do, and keep that chunk
+from it. A server that refuses a request because of this gets it again without, and is not asked
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from weakref import WeakSet
+
+from infertrace.current import current_span
+from infertrace.integrations.openai_answers import describe, span_name
+from infertrace.integrations.openai_streams import OpenAICall, follow, follow_async
+from infertrace.integrations.other_instrumentation import traces_library
+from infertrace.integrations.switch import Switch
+
+_RAW_HEADER: Final = "X-Stainless-Raw-Response"
+_REFUSALS: Final = (400, 422)
+
+# Clients of servers that do not know `stream_options`.
+_without_usage: WeakSet[Any] = WeakSet()
+
+
+def _install(switch: Switch, module: str) -> None:
+    import openai
+    from openai._base_client import AsyncAPIClient, SyncAPIClient
+
+    def synchronous(original: Callable[..., Any]) -> Callable[..., Any]:
+        def request(self: Any, cast_to: Any, options: Any, *rest: Any, **keywords: Any) -> Any:
+            call = _begin(switch, self, options)
+            if call is None:
+                return original(self, cast_to, options, *rest, **keywords)
+            try:
+                with call.span.activate():
+                    try:
+                        result = original(self, cast_to, options, *rest, **keywords)
+                    except openai.APIStatusError as error:
+                        if not _takes_back(call, self, options, error):
+                            raise
+                        result = original(self, cast_to, options, *rest, **keywords)
+                        _without_usage.add(self)
+            except BaseException as error:
+                _fail(call, error)
+                raise
+            return follow(call, result)
+
+        return request
+
+    def asynchronous(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def request(
+            self: Any, cast_to: Any, options: Any, *rest: Any, **keywords: Any
+        ) -> Any:
+            call = _begin(switch, self, options)
+            if call is None:
+                return await original(self, cast_to, options, *rest, **keywords)
+            try:
+                with call.span.activate():
+                    try:
+                        result = await original(self, cast_to, options, *rest, **keywords)
+                    except openai.APIStatusError as error:
+                        if not _takes_back(call, self, options, error):
+                            raise
+                        result = await original(self, cast_to, options, *rest, **keywords)
+                        _without_usage.add(self)
+            except BaseException as error:
+                _fail(call, error)
+                raise
+            return follow_async(call, result)
+
+        return request
+
+    def retried(original: Callable[..., Any]) -> Callable[..., Any]:
+        def sleep(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            with switch.guarded():
+                _count_retry(keywords.get("retries_taken"), keywords.get("response"))
+            return original(self, *arguments, **keywords)
+
+        return sleep
+
+    switch.patches.wrap(SyncAPIClient, "request", synchronous)
+    switch.patches.wrap(AsyncAPIClient, "request", asynchronous)
+    for client in (SyncAPIClient, AsyncAPIClient):
+        switch.patches.wrap_if_there(client, "_sleep_for_retry", retried)
+
+
+def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
+    """A call with its span, and what the request gets of it; None for one that has none."""
+    if not switch.is_on or options.method.lower() != "post" or span_name(options.url) is None:
+        return None
+    if traces_library("openai_v2", "OpenAIInstrumentor"):
+        return None
+    call = None
+    with switch.guarded():
+        body = options.json_data if isinstance(options.json_data, Mapping) else {}
+        model = body.get("model")
+        span = switch.start_span(
+            model if isinstance(model, str) else None, span_name(options.url) or ""
+        )
+        call = OpenAICall(span, switch, options.url)
+        if not span.is_recording:
+            return None
+        describe(span, client.base_url, body)
+        headers = options.headers if isinstance(options.headers, Mapping) else {}
+        call.is_raw = headers.get(_RAW_HEADER)
+        if not any(name.lower() == "traceparent" for name in headers):
+            options.headers = {**headers, "traceparent": span.traceparent}
+        if switch.options["include_usage"] and client not in _without_usage:
+            _ask_for_usage(call, options, body)
+    return call
+
+
+def _ask_for_usage(call: OpenAICall, options: Any, body: Mapping[str, Any]) -> None:
+    given = body.get("stream_options")
+    is_said = "stream_options" in (options.extra_json or {}) or "include_usage" in (given or {})
+    if body.get("stream") is True and options.url.endswith("/completions") and not is_said:
+        call.body_before = body
+        options.json_data = {**body, "stream_options": {**(given or {}), "include_usage": True}}
+
+
+def _takes_back(call: OpenAICall, client: Any, options: Any, error: Any) -> bool:
+    """Whether the server may have refused what we had added, which then is not there any more."""
+    if call.body_before is None or error.status_code not in _REFUSALS:
+        return False
+    options.json_data, call.body_before = call.body_before, None
+    return True
+
+
+def _fail(call: OpenAICall, error: BaseException) -> None:
+    with call.switch.guarded():
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int):
+            call.span.set_attribute("http.response.status_code", status)
+    call.end(error)
+
+
+def _count_retry(retries_taken: Any, response: Any) -> None:
+    span = current_span()
+    count = retries_taken + 1 if isinstance(retries_taken, int) else 1
+    span.set_attribute("http.request.resend_count", count)
+    status = getattr(response, "status_code", None)
+    span.add_event("retry", {"http.response.status_code": status} if status else None)
+
+
+_SWITCH: Final = Switch("openai", _install, include_usage=True)
+instrument: Final = _SWITCH.on
+uninstrument: Final = _SWITCH.off

@@ -1,0 +1,212 @@
+"""Follows what a request of the OpenAI client has returned, until its span can end."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from infertrace.integrations.openai_answers import add_extra, has_tokens, is_usage_only, read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infertrace.integrations.switch import Switch
+    from infertrace.span import Span
+
+
+class OpenAICall:
+    """A request that is not over yet. Dropped before that, it ends as cancelled."""
+
+    def __init__(self, span: Span, switch: Switch, url: str) -> None:
+        self.span = span
+        self.switch = switch
+        self.is_raw: Any = None
+        """`true` or `stream` where the program wants the HTTP response."""
+        self.body_before: Mapping[str, Any] | None = None
+        """The request without what we have added, if we have."""
+        self._is_embedding = url == "/embeddings"
+        self._has_finished = False
+        self._waiting: list[Any] = []
+        self._is_reading = False
+
+    def read(self, answer: Any) -> bool:
+        """Take what it says; whether that is how the request ended."""
+        says_end = False
+        with self.switch.guarded():
+            says_end = read(self.span, answer)
+            self._has_finished |= says_end
+        return says_end
+
+    def take(self, chunk: Any) -> list[Any]:
+        """Count a chunk; returns what the program is to see now.
+
+        Where the usage was asked for by us, the last chunk waits for the one with the usage, which
+        the program does not see. llama.cpp says in that what it would have said in the last.
+        """
+        with self.switch.guarded():
+            if has_tokens(chunk):
+                self.span.token()
+        says_end = self.read(chunk)
+        if self.body_before is None:
+            return [chunk]
+        waiting = self.take_waiting()
+        if waiting and is_usage_only(chunk):
+            with self.switch.guarded():
+                add_extra(waiting[0], chunk)
+            return waiting
+        if is_usage_only(chunk):
+            return []
+        if says_end:
+            self._waiting = [chunk]
+            return waiting
+        return [*waiting, chunk]
+
+    def take_waiting(self) -> list[Any]:
+        """The chunk that waits, if there is one."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def end(self, error: BaseException | None = None) -> None:
+        # The span was never entered, so this only ends it, with the error's status.
+        self.span.__exit__(None if error is None else type(error), error, None)
+
+    def close(self) -> None:
+        """The program wants no more of it."""
+        if self._is_reading or not self.span.is_recording:
+            return
+        if not self._has_finished:
+            self.span.set_status("CANCELLED", "the stream was closed")
+        self.end()
+
+    def begin_reading(self) -> None:
+        self._is_reading = True
+
+    def end_reading(self) -> None:
+        self._is_reading = False
+
+    def __del__(self) -> None:
+        self._is_reading = False
+        self.close()
+
+
+def follow(call: OpenAICall, result: Any) -> Any:
+    """The result, of which the span gets all that it says, now or as it is read."""
+    return _follow(call, result, _Chunks, "close")
+
+
+def follow_async(call: OpenAICall, result: Any) -> Any:
+    """The same for an asynchronous client."""
+    return _follow(call, result, _AsyncChunks, "aclose")
+
+
+def _follow(call: OpenAICall, result: Any, chunks: Callable[..., Any], close: str) -> Any:
+    with call.switch.guarded():
+        if call.is_raw == "stream":
+            call.end()  # the program reads the body by itself
+        elif call.is_raw and getattr(result, "_stream", False):
+            _follow_raw(call, result, chunks, close)
+        elif call.is_raw:
+            call.read(result.parse())
+            call.end()
+        elif hasattr(result, "_iterator"):
+            _follow_stream(call, result, chunks, close)
+        else:
+            call.read(result)
+            call.end()
+    return result
+
+
+def _follow_raw(call: OpenAICall, raw: Any, chunks: Callable[..., Any], close: str) -> None:
+    # By a weak reference: a cycle would keep a response that is dropped, and its span, for long.
+    parse, owner = type(raw).parse, weakref.ref(raw)
+
+    def parse_and_follow(*arguments: Any, **keywords: Any) -> Any:
+        stream = parse(owner(), *arguments, **keywords)
+        if not isinstance(getattr(stream, "_iterator", call), (OpenAICall, _Chunks, _AsyncChunks)):
+            with call.switch.guarded():
+                _follow_stream(call, stream, chunks, close)
+        return stream
+
+    raw.parse = parse_and_follow
+
+
+def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], close: str) -> None:
+    # The response, and not the stream: the helpers of the client close that.
+    response = stream.response
+    original = getattr(response, close)
+
+    def close_response() -> None:
+        original()
+        call.close()
+
+    async def aclose_response() -> None:
+        await original()
+        call.close()
+
+    setattr(response, close, close_response if close == "close" else aclose_response)
+    stream._iterator = chunks(stream._iterator, call)
+
+
+class _Reader:
+    """What both kinds of streams do with a chunk, an end, an error."""
+
+    def __init__(self, chunks: Any, call: OpenAICall) -> None:
+        self._chunks = chunks
+        self._call = call
+        self._ready: list[Any] = []
+        self._error: BaseException | None = None
+
+    def _take_ready(self) -> list[Any]:
+        """The next chunk for the program, if there is one; raises what has ended the stream."""
+        if self._ready:
+            return [self._ready.pop(0)]
+        if self._error is not None:
+            raise self._error
+        return []
+
+    def _end(self, error: BaseException, is_failure: bool) -> None:
+        """After what the program has not seen yet, it gets this."""
+        self._call.end(error if is_failure else None)
+        self._ready, self._error = self._call.take_waiting(), error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chunks, name)
+
+
+class _Chunks(_Reader):
+    """The chunks of a stream, counted."""
+
+    def __iter__(self) -> _Chunks:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            for chunk in self._take_ready():
+                return chunk
+            self._call.begin_reading()
+            try:
+                self._ready = self._call.take(next(self._chunks))
+            except BaseException as error:
+                self._end(error, not isinstance(error, StopIteration))
+            finally:
+                self._call.end_reading()
+
+
+class _AsyncChunks(_Reader):
+    """The same of an asynchronous one."""
+
+    def __aiter__(self) -> _AsyncChunks:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            for chunk in self._take_ready():
+                return chunk
+            self._call.begin_reading()
+            try:
+                self._ready = self._call.take(await self._chunks.__anext__())
+            except BaseException as error:
+                self._end(error, not isinstance(error, StopAsyncIteration))
+            finally:
+                self._call.end_reading()

@@ -1,0 +1,79 @@
+"""Each page of docs/integrations/ has a program of at most ten lines, which does what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpc_receiver import Receiver
+from infertrace.integrations.catalog import INTEGRATIONS
+from openai_server import Server
+from served_app import served
+from traced_program import TIMEOUT_S, environment, wait_until
+
+PAGES = Path(__file__).parents[2] / "docs" / "integrations"
+MAX_LINES = 10
+PROGRAM = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# What follows the program, where it only defines something.
+USE = {
+    "starlette": """
+from fastapi.testclient import TestClient
+TestClient(app).get("/hello/you")
+""",
+    "grpc": """
+server.start()
+with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    assert channel.unary_unary("/chat.Chat/Ask")(b"hello") == b"hello"
+server.stop(None).wait()
+""",
+}
+# Operation and, where it has one, operation of the parent.
+EXPECTED = {
+    "starlette": {"GET /hello/{name}": ""},
+    "openai": {"chat": ""},
+    "grpc": {"chat.Chat/Ask": ""},
+    "httpx": {"ask": ""},
+    "opentelemetry": {"theirs": "", "ours": "theirs"},
+    "threads": {"request": "", "work": "request"},
+}
+
+
+def run_program(backend: Any, receiver: Receiver, program: str, **environ: str) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(backend) | {"INFERTRACE_ENDPOINT": receiver.endpoint} | environ,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def tree(receiver: Receiver) -> dict[str, str]:
+    names = {span.span_id: span.operation_name for span in receiver.spans}
+    return {span.operation_name: names.get(span.parent_span_id, "") for span in receiver.spans}
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_the_program_of_a_page(backend: Any, receiver: Receiver, name: str) -> None:
+    program, *others = PROGRAM.findall((PAGES / f"{name}.md").read_text())
+    assert len([line for line in program.splitlines() if line]) <= MAX_LINES
+    server = Server()
+    with served(server.app) as url:
+        program = program.replace("http://127.0.0.1:8000", url)
+        openai = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "secret"}
+        run_program(backend, receiver, program + USE.get(name, ""), **openai)
+    wait_until(lambda: len(receiver.spans) == len(EXPECTED[name]))
+    assert tree(receiver) == EXPECTED[name]
+    if name == "openai":
+        (span,) = receiver.spans
+        assert (span.inference.input_tokens, span.inference.output_tokens) == (11, 7)
+    for other in others:
+        run_program(backend, receiver, other)
+        wait_until(lambda: tree(receiver).keys() >= {"first", "second"})
+        assert tree(receiver)["first"] == tree(receiver)["second"] == "request"
