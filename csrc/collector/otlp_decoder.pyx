@@ -11,7 +11,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from infertrace.collector.ingest.decoded_spans import DecodedSpans
-from infertrace.collector.ingest.otlp.dialects import scope_framework
+from infertrace.otlp.dialects import scope_framework
 from infertrace.collector.ingest.otlp.pure_translator import translate_span
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.wire.protobuf import WireError
