@@ -121,6 +121,12 @@ def backend() -> Any:
 
 
 @pytest.fixture
+def patient_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that ends at once waits for its sender, which a busy machine starts late."""
+    monkeypatch.setenv("INFERTRACE_EXIT_TIMEOUT_S", "60")
+
+
+@pytest.fixture
 def recording(backend: Any) -> Recording:
     return Recording(backend)
 

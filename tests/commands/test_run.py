@@ -16,6 +16,8 @@ from grpc_receiver import Receiver
 from infertrace.commands.run import summary
 from traced_program import TIMEOUT_S, environment, wait_until
 
+pytestmark = pytest.mark.usefixtures("patient_exit")
+
 APP = """
     from fastapi import FastAPI
     app = FastAPI()

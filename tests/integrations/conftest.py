@@ -13,7 +13,7 @@ from traced_program import wait_until
 
 
 @pytest.fixture(autouse=True)
-def _untraced(backend: Any) -> Iterator[None]:
+def _untraced(backend: Any, patient_exit: None) -> Iterator[None]:
     """Nothing of one test is traced in the next; each runs on both backends."""
     yield
     infertrace.uninstrument()
