@@ -66,7 +66,7 @@ def test_a_thread_that_is_ended_is_replaced(
     tracer.start_span("m").end()
     assert tracer.flush(60)
     with caplog.at_level(logging.ERROR, "infertrace"):
-        thread = exporter_thread()
+        thread = exporter_thread(tracer)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
         )
@@ -77,12 +77,14 @@ def test_a_thread_that_is_ended_is_replaced(
         tracer.start_span("m").end()
     assert tracer.flush(60)
     assert tracer.stats()["delivered"] >= 11
-    assert exporter_thread() is not thread
+    assert exporter_thread(tracer) is not thread
     assert "was ended from outside" in caplog.messages[0]
 
 
-def exporter_thread() -> threading.Thread:
-    (thread,) = (one for one in threading.enumerate() if one.name == "infertrace-exporter")
+def exporter_thread(tracer: Any) -> threading.Thread:
+    """Not by its name: a tracer of the test before may be leaving yet."""
+    thread: threading.Thread | None = tracer._exporter._thread._thread
+    assert thread is not None
     return thread
 
 
@@ -142,7 +144,7 @@ def test_a_start_that_is_interrupted(
         tracer.start_span("m").end()
     assert tracer.flush(60)
     assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 2_001
-    assert exporter_thread().is_alive()
+    assert exporter_thread(tracer).is_alive()
 
 
 def test_the_first_wrong_value_of_each_kind_is_named(
