@@ -109,7 +109,7 @@ cdef uint8_t* put_apart_from_19(uint8_t* p, Serving serving, uint32_t present) e
         p = put_measure(p + 1, 0x01, serving.max_inter_token_latency_ms)
     if present & HAS_TOKEN_INTERVALS:
         p[0] = 0xB2
-        p = infertrace_put_intervals(p + 1, 0x01, &serving.token_intervals)
+        p = infertrace_put_intervals(p + 1, 0x01, &serving.times.intervals)
     if present & HAS_ENGINE:
         p[0] = 0xBA
         p = put_text(p + 1, 0x01, serving.engine)

@@ -95,7 +95,7 @@ cdef extern from "recorder/small_int.h":
 cdef extern from "recorder/token_intervals.h":
     ctypedef struct infertrace_intervals:
         int32_t first, last, room
-    int32_t infertrace_bucket_of(uint64_t interval_ns) noexcept
+    void infertrace_find_ends(infertrace_intervals* all) noexcept
     void infertrace_narrow(infertrace_intervals* all) noexcept
     int infertrace_count_in(
         infertrace_intervals* all, int32_t bucket, uint32_t times
@@ -104,6 +104,24 @@ cdef extern from "recorder/token_intervals.h":
     size_t infertrace_intervals_room(const infertrace_intervals* all) noexcept
     uint8_t* infertrace_put_intervals(
         uint8_t* p, uint8_t tag, const infertrace_intervals* all
+    ) noexcept
+
+cdef extern from "recorder/token_clock.h":
+    int64_t infertrace_token_ns() noexcept
+    void infertrace_trust_ticks() noexcept
+
+cdef extern from "recorder/token_times.h":
+    ctypedef struct infertrace_token_times:
+        int64_t first_token, last_token, longest_interval, tokens, prefilled
+        infertrace_intervals intervals
+    ctypedef struct infertrace_known_bucket:
+        int64_t interval_ns
+    int infertrace_add_tokens(
+        infertrace_token_times* times,
+        int64_t now,
+        int64_t count,
+        bint counts_interval,
+        infertrace_known_bucket* known,
     ) noexcept
 
 cdef extern from "recorder/field_cache.h":

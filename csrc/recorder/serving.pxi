@@ -14,20 +14,16 @@ cdef class Serving:
     cdef int64_t step_index, first_step, last_step
     cdef float scheduled_after_ms, max_inter_token_latency_ms, kv_cache_usage
     # end of what is generated
-
-    cdef infertrace_intervals token_intervals
-    # Of a request, by the spans' clock: when tokens came, and how many.
-    cdef int64_t first_token, last_token, longest_interval, tokens
-    cdef int64_t prefilled  # tokens of input that steps have read so far
+    cdef infertrace_token_times times  # of a request
     # Of a step that has not ended: who is in it.
     cdef tuple prefill, decode
 
     def __dealloc__(self):
-        infertrace_forget_intervals(&self.token_intervals)
+        infertrace_forget_intervals(&self.times.intervals)
 
     cdef Py_ssize_t bound(self) except -1:
         """Upper bound on the encoding of what is here."""
-        cdef Py_ssize_t size = APART_BYTES + infertrace_intervals_room(&self.token_intervals)
+        cdef Py_ssize_t size = APART_BYTES + infertrace_intervals_room(&self.times.intervals)
         if self.engine is not None:
             size += utf8_size(self.engine)
         return size
@@ -35,7 +31,7 @@ cdef class Serving:
 
 cdef int keep_intervals(Serving serving, list given) except -1:
     """Take over a histogram: the bucket of the first count, and the counts."""
-    cdef infertrace_intervals* all = &serving.token_intervals
+    cdef infertrace_intervals* all = &serving.times.intervals
     cdef int32_t offset = given[0], last = offset + <int32_t>len(given) - 2
     cdef Py_ssize_t place
     infertrace_forget_intervals(all)

@@ -376,7 +376,7 @@ cdef class Span:
     def token_count(self):
         if self.extras is None or self.extras.serving is None:
             return 0
-        return self.extras.serving.tokens
+        return self.extras.serving.times.tokens
 
     def end(self):
         if not self.ended:

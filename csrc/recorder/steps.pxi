@@ -1,10 +1,5 @@
 # Tokens of requests, and steps of engines: the compiled twin of infertrace.recording.serving.
 
-cdef struct infertrace_known_bucket:
-    int64_t interval_ns
-    int32_t bucket
-
-
 # What the members of a step add up to.
 cdef struct Sums:
     int64_t prefill_tokens, decode_tokens
@@ -59,50 +54,33 @@ cdef inline PyObject* own_of(PyObject* member) except NULL:
 cdef inline void add_tokens(
     PyObject* member, PyObject* own, int64_t now, int64_t count, infertrace_known_bucket* known
 ) noexcept:
-    """Tokens that came together: one interval, since nobody waits between them."""
-    cdef int64_t interval
-    if not (<Serving>own).tokens:
-        if not count:
-            return
-        (<Serving>own).first_token = (<Serving>own).last_token = now
-    (<Serving>own).tokens += count
-    interval = now - (<Serving>own).last_token
-    if interval <= 0 or not count:
-        return
-    (<Serving>own).last_token = now
-    if interval > (<Serving>own).longest_interval:
-        (<Serving>own).longest_interval = interval
-    if (<Span>member).present & HAS_TOKEN_INTERVALS:  # its user knows better
-        return
-    # The members of a step have waited for the same step before.
-    if interval != known.interval_ns:
-        known.interval_ns = interval
-        known.bucket = infertrace_bucket_of(interval)
-    if infertrace_count_in(&(<Serving>own).token_intervals, known.bucket, 1) < 0:
+    cdef bint counts_interval = not (<Span>member).present & HAS_TOKEN_INTERVALS
+    if infertrace_add_tokens(&(<Serving>own).times, now, count, counts_interval, known) < 0:
         (<Span>member).invalid_fields += 1
 
 
 cdef inline int add_step(PyObject* member, PyObject* own, Serving step) except -1:
+    cdef int32_t* steps = &(<Serving>own).step_count
     if not (<Span>member).present & HAS_STEP_COUNT or (
         (<Serving>own).engine is not step.engine and (<Serving>own).engine != step.engine
     ):
         (<Serving>own).first_step = step.step_index
-        (<Serving>own).step_count = 0
+        steps[0] = 0
         (<Serving>own).engine = step.engine
         (<Span>member).present |= HAS_ENGINE | HAS_FIRST_STEP | HAS_LAST_STEP | HAS_STEP_COUNT
     (<Serving>own).last_step = step.step_index
-    (<Serving>own).step_count += 1
+    steps[0] += 1
     return 0
 
 
 cdef inline int64_t unread(Span span, Serving own) noexcept:
     """Tokens of input that a request's steps have yet to read; 0 or less where none is left."""
-    cdef int64_t left = -own.prefilled
+    cdef int64_t left = -own.times.prefilled
     if not span.present & HAS_INPUT_TOKENS:
         return 0
     left += span.input_tokens
-    if own.tokens:  # it lost its place, so that what it had generated is read again
-        return left + own.tokens
+    if own.times.tokens:  # it lost its place, so that what it had generated is read again
+        return left + own.times.tokens
     if span.present & HAS_CACHED_INPUT_TOKENS:
         left -= span.cached_input_tokens
     return left
@@ -135,13 +113,13 @@ cdef inline int read_input(
         add_step(member, own, step)
     if not worked:
         return 0
-    (<Serving>own).prefilled += tokens
+    (<Serving>own).times.prefilled += tokens
     if PyTuple_GET_SIZE(<object>item) == 3:
         is_last = <object>PyTuple_GET_ITEM(<object>item, 2) is True
     else:
         is_last = unread(<Span>member, <Serving>own) <= 0
     if is_last:
-        (<Serving>own).prefilled = 0
+        (<Serving>own).times.prefilled = 0
         add_tokens(member, own, now, 1, known)
     return 0
 
@@ -167,7 +145,7 @@ cdef inline int generate(
     if step.step_index:
         add_step(member, own, step)
     if worked:
-        (<Serving>own).prefilled = 0
+        (<Serving>own).times.prefilled = 0
         add_tokens(member, own, now, tokens, known)
     return 0
 
@@ -337,26 +315,27 @@ cdef int settle(Span span, Serving serving) except -1:
     cdef int64_t lasted
     if serving.prefill is not None or serving.decode is not None:
         settle_step(span, serving)
-    if not serving.tokens:
+    if not serving.times.tokens:
         return 0
     if not span.present & HAS_OUTPUT_TOKENS:
-        span.output_tokens = as_count(serving.tokens)
+        span.output_tokens = as_count(serving.times.tokens)
     if not span.present & HAS_TIME_TO_FIRST_TOKEN_MS:
-        lasted = serving.first_token - span.start
+        lasted = serving.times.first_token - span.start
         span.time_to_first_token_ms = <float>(<double>(lasted if lasted > 0 else 0) / 1e6)
     span.present |= HAS_OUTPUT_TOKENS | HAS_TIME_TO_FIRST_TOKEN_MS
-    lasted = serving.last_token - serving.first_token
+    lasted = serving.times.last_token - serving.times.first_token
     if not lasted:
         return 0
     if not span.present & HAS_INTER_TOKEN_LATENCY_MS:
         span.inter_token_latency_ms = <float>(
-            <double>lasted / 1e6 / <double>(serving.tokens - 1)
+            <double>lasted / 1e6 / <double>(serving.times.tokens - 1)
         )
     if not span.present & HAS_MAX_INTER_TOKEN_LATENCY_MS:
-        serving.max_inter_token_latency_ms = <float>(<double>serving.longest_interval / 1e6)
+        serving.max_inter_token_latency_ms = <float>(<double>serving.times.longest_interval / 1e6)
     span.present |= HAS_INTER_TOKEN_LATENCY_MS | HAS_MAX_INTER_TOKEN_LATENCY_MS
-    if not span.present & HAS_TOKEN_INTERVALS and serving.token_intervals.room:
-        infertrace_narrow(&serving.token_intervals)
+    if not span.present & HAS_TOKEN_INTERVALS and serving.times.intervals.room:
+        infertrace_find_ends(&serving.times.intervals)
+        infertrace_narrow(&serving.times.intervals)
         span.present |= HAS_TOKEN_INTERVALS
     return 0
 
@@ -370,7 +349,7 @@ cdef object token(Span self, PyObject** arguments, Py_ssize_t positional, PyObje
     elif read_count(self, arguments, positional, names, &count):
         known.interval_ns = 0
         add_tokens(
-            <PyObject*>self, own_of(<PyObject*>self), infertrace_monotonic_ns(), count, &known
+            <PyObject*>self, own_of(<PyObject*>self), infertrace_token_ns(), count, &known
         )
     return None
 
@@ -378,7 +357,7 @@ cdef object token(Span self, PyObject** arguments, Py_ssize_t positional, PyObje
 cdef inline int add_token(PyObject* request) except -1:
     cdef infertrace_known_bucket known
     known.interval_ns = 0
-    add_tokens(request, own_of(request), infertrace_monotonic_ns(), 1, &known)
+    add_tokens(request, own_of(request), infertrace_token_ns(), 1, &known)
     return 0
 
 

@@ -16,43 +16,48 @@ enum {
     INFERTRACE_SPARE_BUCKETS = 8 /* on each side of a new bucket */
 };
 
-/* `counts` has room for `room` buckets from `base` on; those from `first` to `last` may be used. */
+/* `counts` has room for `room` buckets from `base` on; those from `first` to `last` are written. It
+ * is `near` as long as that suffices: beside what else a token changes, in memory that is at hand.
+ */
 typedef struct {
     uint32_t *counts;
     int32_t base, room;
+    uint32_t near[1 + 2 * INFERTRACE_SPARE_BUCKETS];
     int32_t first, last;
 } infertrace_intervals;
 
-/* 2^(63 + k/8), rounded down. */
-static const uint64_t INFERTRACE_EDGES[8] = {
-    0x8000000000000000u, 0x8B95C1E3EA8BD6E6u, 0x9837F0518DB8A96Fu, 0xA5FED6A9B15138EAu,
-    0xB504F333F9DE6484u, 0xC5672A115506DADDu, 0xD744FCCAD69D6AF4u, 0xEAC0C6E7DD24392Eu,
+/* 2^(63 + k/8), rounded down; the last one is never passed. */
+static const uint64_t INFERTRACE_EDGES[9] = {
+    0x8000000000000000u, 0x8B95C1E3EA8BD6E6u, 0x9837F0518DB8A96Fu,
+    0xA5FED6A9B15138EAu, 0xB504F333F9DE6484u, 0xC5672A115506DADDu,
+    0xD744FCCAD69D6AF4u, 0xEAC0C6E7DD24392Eu, UINT64_MAX,
 };
+
+/* The edge at or below the start of each sixteenth of an octave, which has one more at most. */
+static const uint8_t INFERTRACE_SIXTEENTHS[16] = {0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 7, 7};
 
 /* `interval_ns` is 1 or more. */
 static inline int32_t infertrace_bucket_of(uint64_t interval_ns) {
     int doublings = infertrace_highest_bit(interval_ns);
     uint64_t aligned = interval_ns << (63 - doublings);
-    int step = aligned > INFERTRACE_EDGES[4] ? 4 : 0;
-    if (aligned > INFERTRACE_EDGES[step + 2]) step += 2;
-    if (aligned > INFERTRACE_EDGES[step + 1]) step += 1;
-    if (step == 0 && aligned == INFERTRACE_EDGES[0]) step = -1;
+    int step = INFERTRACE_SIXTEENTHS[aligned >> 59 & 15];
+    step += aligned > INFERTRACE_EDGES[step + 1];
+    step -= aligned == INFERTRACE_EDGES[0]; /* a bucket has its upper bound */
     return 8 * doublings + step;
 }
 
 /* Have room for a bucket; -1 without memory. */
 static int infertrace_widen(infertrace_intervals *all, int32_t bucket) {
     int32_t low = bucket - INFERTRACE_SPARE_BUCKETS, high = bucket + INFERTRACE_SPARE_BUCKETS;
-    uint32_t *grown;
+    uint32_t *grown = all->near;
     if (all->room && all->base < low) low = all->base;
     if (all->room && all->base + all->room - 1 > high) high = all->base + all->room - 1;
-    grown = calloc((size_t)(high - low + 1), sizeof(uint32_t));
-    if (!grown) return -1;
-    if (all->room)
+    if (all->room) {
+        grown = calloc((size_t)(high - low + 1), sizeof(uint32_t));
+        if (!grown) return -1;
         memcpy(grown + (all->base - low), all->counts, (size_t)all->room * sizeof(uint32_t));
-    else
-        all->first = all->last = bucket;
-    free(all->counts);
+        if (all->counts != all->near) free(all->counts);
+    }
     all->counts = grown;
     all->base = low;
     all->room = high - low + 1;
@@ -62,18 +67,27 @@ static int infertrace_widen(infertrace_intervals *all, int32_t bucket) {
 /* Count `times` in a bucket; -1 without memory. */
 static inline int infertrace_count_in(infertrace_intervals *all, int32_t bucket, uint32_t times) {
     uint32_t *count;
-    if (bucket < all->base || bucket >= all->base + all->room) {
+    if ((uint32_t)(bucket - all->base) >= (uint32_t)all->room) {
         if (infertrace_widen(all, bucket) < 0) return -1;
     }
-    if (bucket < all->first) all->first = bucket;
-    if (bucket > all->last) all->last = bucket;
     count = all->counts + (bucket - all->base);
     *count = times > UINT32_MAX - *count ? UINT32_MAX : *count + times;
     return 0;
 }
 
+/* `first` and `last` become the outermost buckets with counts; something has been counted. */
+static void infertrace_find_ends(infertrace_intervals *all) {
+    int32_t first = 0, last = all->room - 1;
+    while (first < last && !all->counts[first])
+        first++;
+    while (first < last && !all->counts[last])
+        last--;
+    all->first = all->base + first;
+    all->last = all->base + last;
+}
+
 static void infertrace_forget_intervals(infertrace_intervals *all) {
-    free(all->counts);
+    if (all->counts != all->near) free(all->counts);
     memset(all, 0, sizeof *all);
 }
 

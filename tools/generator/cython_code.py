@@ -273,7 +273,7 @@ def _written(it: Field, holder: str, indent: str) -> list[str]:
     }
     value = f"{holder}.{it.name}"
     if it.kind_name == "intervals":
-        value = f"&{value}"
+        value = f"&{holder}.times.intervals"
     *first, last = it.tag
     lines = [f"{indent}p[{place}] = 0x{byte:02X}" for place, byte in enumerate(first)]
     start = f"p + {len(first)}" if first else "p"

@@ -27,12 +27,14 @@ __all__ = [
     "restore_current",
     "roundtrip",
     "set_current",
+    "token_ns",
 ]
 
 NAME: Final[str]
 NOOP: Final[AnySpan]
 
 def monotonic_ns() -> int: ...
+def token_ns() -> int: ...
 def roundtrip(
     descriptor: int, parts: tuple[bytes, ...], head: int, size_at: int, timeout_s: float
 ) -> bytes: ...
