@@ -27,6 +27,7 @@ QUESTIONS = (  # in the order of the budgets
     "decorator_cost",
     "batch_cost",
     "request_cost",
+    "integration_cost",
     "thread_scaling",
     "ingest",
     "otlp_ingest",

@@ -1,0 +1,215 @@
+"""What do integrations add to a request of an ASGI application, and to one of the OpenAI client?
+
+The work: one call, less the same call untraced; both alternate in one process. The application
+and the server answer at once, without a socket, with what they had ready: a JSON of known length, or
+100 chunks. Spans of the rival go through its SDK's batch processor to an exporter that only counts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench import contenders
+from bench.harness import Answer, Row, measure_rows, ratios, time_rows, verdict
+from bench.loops import Loop, async_loop_of, loop_of
+from bench.markdown import median_and_spread, table
+from bench.receiver import running_receiver
+
+MOST_OF_OPENTELEMETRY = 1 / 3
+CHUNKS = 100
+CALLS_PER_BURST, STREAMS_PER_BURST = 200, 10  # the chunks' spans of OpenTelemetry fit its queue
+BURSTS = 5
+
+USAGE = {
+    "prompt_tokens": contenders.INPUT_TOKENS,
+    "completion_tokens": contenders.OUTPUT_TOKENS,
+    "total_tokens": contenders.INPUT_TOKENS + contenders.OUTPUT_TOKENS,
+}
+ANSWER: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": contenders.MODEL,
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    ],
+    "usage": USAGE,
+}
+
+
+def chunk(**changes: Any) -> bytes:
+    """One of a streamed answer, as a server-sent event."""
+    choice = {"index": 0, "finish_reason": None, "delta": {"content": "token"}}
+    it = {**ANSWER, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
+    return b"data: " + json.dumps({**it, **changes}).encode() + b"\n\n"
+
+
+STREAM = chunk() * CHUNKS + chunk(choices=[], usage=USAGE) + b"data: [DONE]\n\n"
+
+# One request, after another of the same connection; the parent is on another host.
+ASGI = """
+scope = {
+    "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+    "scheme": "http", "path": "/chat", "raw_path": b"/chat", "query_string": b"", "root_path": "",
+    "headers": [
+        (b"host", b"localhost:8000"), (b"user-agent", b"bench"), (b"accept", b"*/*"),
+        (b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"),
+    ],
+    "client": ("127.0.0.1", 40000), "server": ("127.0.0.1", 8000),
+}
+async def receive():
+    return {"type": "http.request", "body": b"", "more_body": False}
+async def send(message):
+    pass
+"""
+ANSWERING = """
+async def app(scope, receive, send):
+    await receive()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+"""
+STREAMING = f"""
+async def app(scope, receive, send):
+    await receive()
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
+    for _ in range({CHUNKS}):
+        await send({{"type": "http.response.body", "body": b"data: x", "more_body": True}})
+    await send({{"type": "http.response.body", "body": b""}})
+"""
+OUR_ASGI = """
+from infertrace.integrations.asgi import TracingMiddleware
+app = TracingMiddleware(app, tracer)
+"""
+THEIR_ASGI = """
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+app = OpenTelemetryMiddleware(app, tracer_provider=tracer)
+"""
+
+# The transport of whichever httpx the client uses.
+OPENAI = """
+import openai
+module = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+def answer(request):
+    return module.Response(200, content=content, headers={"content-type": kind})
+client = openai.OpenAI(
+    api_key="none", base_url="http://localhost/v1",
+    http_client=openai.DefaultHttpxClient(transport=module.MockTransport(answer)),
+)
+messages = [{"role": "user", "content": "hello"}]
+"""
+ASK = "client.chat.completions.create(model='gpt-4', messages=messages)"
+ASK_STREAMED = """options = {"include_usage": True}
+for _ in client.chat.completions.create(
+    model='gpt-4', messages=messages, stream=True, stream_options=options
+):
+    pass"""
+UNTRACED = """
+import infertrace
+infertrace.uninstrument("openai")
+"""
+OUR_OPENAI = """
+import infertrace
+infertrace.instrument("openai", tracer=tracer)
+"""
+UNTRACED_BY_THEM = """
+from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+OpenAIInstrumentor().uninstrument()
+"""
+THEIR_OPENAI = """
+from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+OpenAIInstrumentor().instrument(tracer_provider=tracer)
+"""
+
+
+class OpenTelemetryProvider(contenders.OpenTelemetry):
+    """Its instrumentations want the provider."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracer = self.provider
+
+
+def asgi(application: str, middleware: str) -> Loop:
+    return async_loop_of(
+        "await app(dict(scope), receive, send)", setup=ASGI + application + middleware
+    )
+
+
+def openai(streamed: bool, switch: str) -> Loop:
+    content, kind = json.dumps(ANSWER).encode(), "application/json"
+    if streamed:
+        content, kind = STREAM, "text/event-stream"
+    body = ASK_STREAMED if streamed else ASK
+    return loop_of(body, setup=OPENAI + switch, content=content, kind=kind)
+
+
+SIDES = (
+    ("native", contenders.native, OUR_ASGI, OUR_OPENAI, UNTRACED),
+    ("pure", contenders.pure, OUR_ASGI, OUR_OPENAI, UNTRACED),
+    ("OpenTelemetry", OpenTelemetryProvider, THEIR_ASGI, THEIR_OPENAI, UNTRACED_BY_THEM),
+)
+ANSWERED, STREAMED = "answer", f"{CHUNKS} chunks"
+KINDS = tuple(f"{what}, {how}" for what in ("ASGI", "OpenAI") for how in (ANSWERED, STREAMED))
+
+
+def _rows() -> list[Row]:
+    rows = []
+    for side, make, middleware, instrumented, untraced in SIDES:
+        for how, application in ((ANSWERED, ANSWERING), (STREAMED, STREAMING)):
+            burst = CALLS_PER_BURST if how == ANSWERED else STREAMS_PER_BURST
+            streams = how == STREAMED
+            rows += [
+                Row(
+                    f"{side}: ASGI, {how}",
+                    f"one request, {how}",
+                    make,
+                    asgi(application, middleware),
+                    asgi(application, ""),
+                    burst,
+                    BURSTS,
+                ),
+                Row(
+                    f"{side}: OpenAI, {how}",
+                    f"one chat, {how}",
+                    make,
+                    openai(streams, instrumented),
+                    openai(streams, untraced),
+                    burst,
+                    BURSTS,
+                ),
+            ]
+    return rows
+
+
+ROWS = _rows()
+
+
+def measure(folder: Path, fast: bool) -> Answer:
+    rounds, values = (1, 2) if fast else (5, 5)
+    with running_receiver() as addresses:
+        seconds = measure_rows(
+            "bench.integration_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses
+        )
+    tables = table(
+        ["", "work", "µs added", "rounds, µs"],
+        [[row.name, row.work, *median_and_spread(seconds[row.name], 1e6, 1)] for row in ROWS],
+    )
+    verdicts = [
+        verdict(
+            f"{kind}, native",
+            ratios(seconds[f"native: {kind}"], seconds[f"OpenTelemetry: {kind}"]),
+            "x",
+            at_most=MOST_OF_OPENTELEMETRY,
+            of="what OpenTelemetry's adds",
+        )
+        for kind in KINDS
+    ]
+    return Answer({"rounds": rounds, "seconds": seconds}, tables, verdicts)
+
+
+if __name__ == "__main__":
+    time_rows("bench.integration_cost", ROWS)
