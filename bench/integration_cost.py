@@ -1,8 +1,9 @@
 """What do integrations add to a request of an ASGI application, and to one of the OpenAI client?
 
 The work: one call, less the same call untraced; both alternate in one process. The application
-and the server answer at once, without a socket, with what they had ready: a JSON of known length, or
-100 chunks. Spans of the rival go through its SDK's batch processor to an exporter that only counts.
+and the server answer at once, without a socket, with what they had ready: a JSON of known length,
+or 100 chunks. Spans of the rival go through its SDK's batch processor to an exporter that only
+counts.
 """
 
 from __future__ import annotations
@@ -192,7 +193,12 @@ def measure(folder: Path, fast: bool) -> Answer:
     rounds, values = (1, 2) if fast else (5, 5)
     with running_receiver() as addresses:
         seconds = measure_rows(
-            "bench.integration_cost", ROWS, folder, rounds=rounds, values=values, addresses=addresses
+            "bench.integration_cost",
+            ROWS,
+            folder,
+            rounds=rounds,
+            values=values,
+            addresses=addresses,
         )
     tables = table(
         ["", "work", "µs added", "rounds, µs"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from infertrace.span import Span
@@ -13,8 +13,14 @@ _NAMES: Final = {
     "/responses": "responses",
     "/embeddings": "embeddings",
 }
+# What a part of a chat may bring.
+_TEXTS: Final = ("content", "tool_calls", "function_call", "refusal")
+# What a server says beside the protocol, and a span has.
+_EXTRA: Final = frozenset(("timings", "metrics"))
 # Of the events of a response: its last one, which has all of it.
 _LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def span_name(url: str) -> str | None:
@@ -39,24 +45,42 @@ def describe(span: Span, base_url: Any, body: Mapping[str, Any]) -> None:
 
 def has_tokens(chunk: Any) -> bool:
     """Whether a chunk of a stream brings text, or a part of a call; the first and last may not."""
-    kind = getattr(chunk, "type", None)
+    said = _said(chunk)
+    kind = said.get("type")
     if isinstance(kind, str):
         return kind.endswith(".delta")
-    for choice in getattr(chunk, "choices", None) or ():
-        delta = getattr(choice, "delta", None)
-        if getattr(choice, "text", None) or any(
-            getattr(delta, name, None)
-            for name in ("content", "tool_calls", "function_call", "refusal")
-        ):
+    for choice in said.get("choices") or ():
+        choice_said = _said(choice)
+        delta = choice_said.get("delta")
+        delta_said = _said(delta)
+        if choice_said.get("text") or any(delta_said.get(name) for name in _TEXTS):
             return True
-        if any(_extra(delta).get(name) for name in ("reasoning_content", "reasoning")):
+        extra = _extra(delta)
+        if extra and (extra.get("reasoning_content") or extra.get("reasoning")):
             return True
     return False
 
 
+def is_text_only(chunk: Any) -> bool:
+    """Whether a chunk of a chat brings text and says nothing else, as nearly all do."""
+    try:
+        said = chunk.__dict__
+        (choice,) = said["choices"]
+        choice_said = choice.__dict__
+        if choice_said["finish_reason"] is not None or said["usage"] is not None:
+            return False
+        extra = chunk.__pydantic_extra__
+        if extra and not _EXTRA.isdisjoint(extra):
+            return False
+        return bool(choice_said["delta"].__dict__["content"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
 def is_usage_only(chunk: Any) -> bool:
     """Whether it is the chunk that a stream has because its usage was asked for."""
-    return not getattr(chunk, "choices", True) and getattr(chunk, "usage", None) is not None
+    said = _said(chunk)
+    return not said.get("choices", True) and said.get("usage") is not None
 
 
 def add_extra(chunk: Any, hidden: Any) -> None:
@@ -66,44 +90,49 @@ def add_extra(chunk: Any, hidden: Any) -> None:
             setattr(chunk, name, value)
 
 
-def read(span: Span, answer: Any) -> bool:
-    """Set what an answer, or a chunk of a stream, says; whether it says how the request ended."""
-    kind = getattr(answer, "type", None)
+def read(span: Span, answer: Any, is_first: bool = True) -> bool:
+    """Set what an answer, or a chunk of a stream, says; whether it says how the request ended.
+
+    What each chunk of a stream says is taken from the first.
+    """
+    said = _said(answer)
+    kind = said.get("type")
     if kind in _LAST_EVENTS:
         if kind == "response.failed":
             span.set_status("ERROR", getattr(answer.response.error, "message", None))
         answer = answer.response
-    request_id = getattr(answer, "id", None)
-    if isinstance(request_id, str) and request_id:
-        span.set_request_id(request_id)
-    model = getattr(answer, "model", None)
-    if isinstance(model, str) and model:
-        span.set_attribute("gen_ai.response.model", model)
-    reason = _finish_reason(answer)
+        said, is_first = _said(answer), True
+    if is_first:
+        request_id, model = said.get("id"), said.get("model")
+        if isinstance(request_id, str) and request_id:
+            span.set_request_id(request_id)
+        if isinstance(model, str) and model:
+            span.set_attribute("gen_ai.response.model", model)
+    reason = _finish_reason(said)
     if reason:
         span.set_finish_reason(reason)
-    extra = _extra(answer)
-    _read_timings(span, extra.get("timings"))
-    _read_usage(span, getattr(answer, "usage", None))
-    _read_metrics(span, extra.get("metrics"))
+    usage, extra = said.get("usage"), _extra(answer)
+    if extra:
+        _read_timings(span, extra.get("timings"))
+    if usage is not None:
+        _read_usage(span, usage)
+    if extra:
+        _read_metrics(span, extra.get("metrics"))
     return bool(reason)
 
 
-def _finish_reason(answer: Any) -> str:
-    incomplete = getattr(getattr(answer, "incomplete_details", None), "reason", None)
+def _finish_reason(said: Mapping[str, Any]) -> str:
+    incomplete = getattr(said.get("incomplete_details"), "reason", None)
     if incomplete:
         return str(incomplete)
-    status = getattr(answer, "status", None)
+    status = said.get("status")
     if isinstance(status, str):
         return {"completed": "stop", "failed": "error", "cancelled": "cancelled"}.get(status, "")
-    choices: Iterable[Any] = getattr(answer, "choices", None) or ()
-    reasons = [getattr(choice, "finish_reason", None) for choice in choices]
+    reasons = [_said(choice).get("finish_reason") for choice in said.get("choices") or ()]
     return ",".join(str(reason) for reason in reasons if reason)
 
 
 def _read_usage(span: Span, usage: Any) -> None:
-    if usage is None:
-        return
     span.set_tokens(
         input=_count(usage, "prompt_tokens", "input_tokens"),
         output=_count(usage, "completion_tokens", "output_tokens"),
@@ -146,8 +175,9 @@ def _set_numbers(span: Span, prefix: str, numbers: Mapping[str, Any]) -> None:
 
 
 def _first(owner: Any, *names: str) -> Any:
+    said = _said(owner)
     for name in names:
-        found = getattr(owner, name, None)
+        found = said.get(name)
         if found is not None:
             return found
     return None
@@ -158,6 +188,11 @@ def _count(owner: Any, *names: str) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _extra(answer: Any) -> Mapping[str, Any]:
+def _said(part: Any) -> Mapping[str, Any]:
+    """The fields of a part of an answer. Asking it for one that it lacks takes microseconds."""
+    return getattr(part, "__dict__", _NOTHING)
+
+
+def _extra(part: Any) -> Mapping[str, Any]:
     """What the protocol does not have, and the server says all the same."""
-    return getattr(answer, "model_extra", None) or {}
+    return getattr(part, "__pydantic_extra__", None) or _NOTHING

@@ -6,7 +6,13 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from infertrace.integrations.openai_answers import add_extra, has_tokens, is_usage_only, read
+from infertrace.integrations.openai_answers import (
+    add_extra,
+    has_tokens,
+    is_text_only,
+    is_usage_only,
+    read,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,17 +32,27 @@ class OpenAICall:
         self.body_before: Mapping[str, Any] | None = None
         """The request without what we have added, if we have."""
         self._is_embedding = url == "/embeddings"
-        self._has_finished = False
+        self._has_begun = self._has_finished = False
         self._waiting: list[Any] = []
         self._is_reading = False
 
-    def read(self, answer: Any) -> bool:
-        """Take what it says; whether that is how the request ended."""
+    def read(self, answer: Any, counts: bool = False) -> bool:
+        """Take what it says; whether that is how the request ended. A chunk `counts` as a token."""
         says_end = False
         with self.switch.guarded():
-            says_end = read(self.span, answer)
+            if counts and has_tokens(answer):
+                self.span.token()
+            says_end = read(self.span, answer, not self._has_begun)
+            self._has_begun = True
             self._has_finished |= says_end
         return says_end
+
+    def passes(self, chunk: Any) -> bool:
+        """Count a chunk that is only text in the middle of a stream; False for any other."""
+        if self._waiting or not self._has_begun or not is_text_only(chunk):
+            return False
+        self.span.token()
+        return True
 
     def take(self, chunk: Any) -> list[Any]:
         """Count a chunk; returns what the program is to see now.
@@ -44,10 +60,7 @@ class OpenAICall:
         Where the usage was asked for by us, the last chunk waits for the one with the usage, which
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
-        with self.switch.guarded():
-            if has_tokens(chunk):
-                self.span.token()
-        says_end = self.read(chunk)
+        says_end = self.read(chunk, counts=True)
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
@@ -109,7 +122,8 @@ def _follow(call: OpenAICall, result: Any, chunks: Callable[..., Any], close: st
         elif call.is_raw:
             call.read(result.parse())
             call.end()
-        elif hasattr(result, "_iterator"):
+        # Asking a model for what it lacks takes microseconds.
+        elif "_iterator" in getattr(result, "__dict__", ()):
             _follow_stream(call, result, chunks, close)
         else:
             call.read(result)
@@ -186,7 +200,10 @@ class _Chunks(_Reader):
                 return chunk
             self._call.begin_reading()
             try:
-                self._ready = self._call.take(next(self._chunks))
+                chunk = next(self._chunks)
+                if self._call.passes(chunk):
+                    return chunk
+                self._ready = self._call.take(chunk)
             except BaseException as error:
                 self._end(error, not isinstance(error, StopIteration))
             finally:
@@ -205,7 +222,10 @@ class _AsyncChunks(_Reader):
                 return chunk
             self._call.begin_reading()
             try:
-                self._ready = self._call.take(await self._chunks.__anext__())
+                chunk = await self._chunks.__anext__()
+                if self._call.passes(chunk):
+                    return chunk
+                self._ready = self._call.take(chunk)
             except BaseException as error:
                 self._end(error, not isinstance(error, StopAsyncIteration))
             finally:

@@ -6,8 +6,7 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +60,7 @@ class Switch:
         self._is_on = False
         self._has_warned = False
         self._failed: set[str] = set()
+        self._guard = Guard(self)
 
     @property
     def is_on(self) -> bool:
@@ -113,13 +113,9 @@ class Switch:
             self.patches.undo()
             _activated.discard(self.name)
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self) -> Guard:
         """Log what fails in our own reading of a library's objects, once for each kind."""
-        try:
-            yield
-        except Exception as error:
-            self.note_failure(error)
+        return self._guard
 
     def note_failure(self, error: Exception) -> None:
         # The type alone: a message may hold what the program works on.
@@ -161,6 +157,22 @@ class Switch:
             found or "another",
             "" if error is None else f", and cannot be traced ({type(error).__name__}: {error})",
         )
+
+
+class Guard:
+    """Keeps the exceptions of a block of ours from the program; it may be entered at any depth."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._switch.note_failure(error)
+        return True
 
 
 def _version(library: Library) -> str:
