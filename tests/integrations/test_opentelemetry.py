@@ -12,10 +12,12 @@ from typing import Any
 
 import fastapi
 import httpx
+import openai
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -33,6 +35,7 @@ from infertrace.integrations.opentelemetry_exporter import (
 )
 from infertrace.integrations.opentelemetry_spans import encode
 from infertrace.testing import RecordedSpan, SpanRecorder
+from openai_server import Server
 from served_app import served
 from traced_program import environment, wait_until
 
@@ -157,9 +160,12 @@ def test_switched_off(theirs: trace.Tracer, recorded_spans: SpanRecorder) -> Non
 
 @pytest.fixture
 def _their_instrumentation(provider: TracerProvider) -> Iterator[None]:
-    FastAPIInstrumentor().instrument(tracer_provider=provider)
+    instrumentors: tuple[Any, ...] = (FastAPIInstrumentor(), OpenAIInstrumentor())
+    for each in instrumentors:
+        each.instrument(tracer_provider=provider)
     yield
-    FastAPIInstrumentor().uninstrument()
+    for each in instrumentors:
+        each.uninstrument()
 
 
 @pytest.mark.usefixtures("_their_instrumentation")
@@ -179,6 +185,22 @@ def test_what_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> N
     assert request.attributes["http.route"] == "/hello"
     assert len(recorded_spans.find("GET /hello")) == 1
     assert recorded_spans.one("ours").parent_span_id == request.span_id
+
+
+@pytest.mark.usefixtures("_their_instrumentation")
+def test_a_chat_that_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> None:
+    infertrace.instrument("openai")
+    with (
+        served(Server().app) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="secret") as client,
+    ):
+        client.chat.completions.create(
+            model="gpt-4", messages=[{"role": "user", "content": "hello"}]
+        )
+        wait_until(lambda: bool(recorded_spans.spans))
+    (chat,) = (span for span in recorded_spans.spans if "gen_ai.operation.name" in span.attributes)
+    assert (chat.operation, chat.attributes["gen_ai.usage.output_tokens"]) == ("chat gpt-4", 7)
+    assert not recorded_spans.find("chat")  # ours would have that name
 
 
 def full_spans() -> list[ReadableSpan]:
