@@ -11,12 +11,18 @@ from infertrace.collector.counters import Counters
 from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.access import AccessMiddleware
 from infertrace.collector.query.error_answers import add_error_answers
+from infertrace.collector.query.routes.comparison import comparison_routes
+from infertrace.collector.query.routes.gpus import gpu_routes
 from infertrace.collector.query.routes.health import health_routes
+from infertrace.collector.query.routes.heatmap import heatmap_routes
 from infertrace.collector.query.routes.ledger import ledger_routes
 from infertrace.collector.query.routes.models import model_routes
+from infertrace.collector.query.routes.objectives import objective_routes
+from infertrace.collector.query.routes.overview import overview_routes
 from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
 from infertrace.collector.query.routes.steps import step_routes
+from infertrace.collector.query.routes.tail import tail_routes
 from infertrace.collector.store.store import SpanReader
 
 
@@ -41,6 +47,15 @@ def create_app(
     app.include_router(model_routes(store))
     app.include_router(step_routes(store))
     app.include_router(request_routes(store))
+    for routes in (
+        overview_routes,
+        heatmap_routes,
+        comparison_routes,
+        tail_routes,
+        gpu_routes,
+        objective_routes,
+    ):
+        app.include_router(routes(store))
     app.include_router(ledger_routes(store, forwarders))
     app.include_router(health_routes(store, counters, threads, forwarders))
     return app

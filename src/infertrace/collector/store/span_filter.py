@@ -9,6 +9,7 @@ from typing import Any
 
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
+from infertrace.collector.store.measures import MeasureRange
 
 Row = tuple[Any, ...]
 """A stored span: its values in the order of `COLUMNS`."""
@@ -31,7 +32,9 @@ class SpanFilter:
 
     Times are nanoseconds since 1970. `since_ns` is included, `until_ns` is not. `after` is the
     last span of the page before. All of `tags`, `attributes` and `resource` have to hold;
-    `resource` is about the attributes of the process that recorded the span.
+    `resource` is about the attributes of the process that recorded the span. `texts` are names of
+    columns among `DIMENSIONS` and what they equal. `is_request` asks for what `Selection` calls a
+    request.
     """
 
     model: str | None = None
@@ -46,6 +49,24 @@ class SpanFilter:
     tags: Sequence[KeyedText] = ()
     attributes: Sequence[KeyedText] = ()
     resource: Sequence[KeyedText] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    producer_id: uuid.UUID | None = None
+    ranges: Sequence[MeasureRange] = ()
+    is_request: bool = False
+
+    @property
+    def equal_texts(self) -> dict[str, str]:
+        """The texts that columns have to equal."""
+        named = {
+            "model_name": self.model,
+            "service_name": self.service,
+            "operation_name": self.operation,
+            "status": self.status,
+        }
+        return {
+            **{name: text for name, text in named.items() if text is not None},
+            **dict(self.texts),
+        }
 
     def pieces(self) -> list[tuple[str, list[str]]]:
         """For each condition on a JSON column, its name and texts of which the column has one."""
