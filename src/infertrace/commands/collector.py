@@ -100,8 +100,13 @@ def run(args: argparse.Namespace) -> int:
         f"infertrace collector: gRPC on {collector.grpc_address}, "
         f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
-    # In one piece, so that whoever waits for the first line has the second one too.
-    sys.stdout.write(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}\n")
+    # The token is in nothing that is printed: the page asks for it.
+    page = f"{'http' if tls is None else 'https'}://{collector.http_address}/"
+    # In one piece, so that whoever waits for the first line has the others too.
+    sys.stdout.write(
+        f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}\n"
+        f"infertrace collector: the page is at {page}\n"
+    )
     sys.stdout.flush()
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()

@@ -19,6 +19,7 @@ from infertrace.collector.query.routes.ledger import ledger_routes
 from infertrace.collector.query.routes.models import model_routes
 from infertrace.collector.query.routes.objectives import objective_routes
 from infertrace.collector.query.routes.overview import overview_routes
+from infertrace.collector.query.routes.page import page_routes
 from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
 from infertrace.collector.query.routes.steps import step_routes
@@ -56,6 +57,7 @@ def create_app(
         objective_routes,
     ):
         app.include_router(routes(store))
+    app.include_router(page_routes())
     app.include_router(ledger_routes(store, forwarders))
     app.include_router(health_routes(store, counters, threads, forwarders))
     return app
