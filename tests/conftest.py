@@ -44,6 +44,8 @@ SLOW = {
     "faults": "outages, kills and forks: minutes",
     "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",
+    "page/test_browser.py": "wants Chromium",
+    "page/test_build.py": "wants Node",
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",
     "schema/test_new_field.py": "wants Go, and builds a package",

@@ -23,18 +23,20 @@ MODEL = Model(
 SECONDS = 60
 
 
-def engine_spans() -> list[Span]:
-    """A minute of an engine that ended a minute ago, into which very long prompts were planted.
+def engine_spans(seconds: int = SECONDS) -> list[Span]:
+    """Some time of an engine that ended as long ago, into which very long prompts were planted.
 
     The slow requests are all of one tenant.
     """
-    start_ns = time.time_ns() - 2 * SECONDS * NANOS_PER_SECOND
+    start_ns = time.time_ns() - 2 * seconds * NANOS_PER_SECOND
     planted = [
-        Request(f"culprit-{number}", start_ns + (30 + number) * NANOS_PER_SECOND, 15_000, 5)
+        Request(
+            f"culprit-{number}", start_ns + (seconds // 2 + number) * NANOS_PER_SECOND, 15_000, 5
+        )
         for number in range(2)
     ]
     engine, arrivals = Engine(MODEL, random.Random(4)), Arrivals(MODEL, random.Random(5), start_ns)
-    simulated = simulate(engine, arrivals, start_ns + SECONDS * NANOS_PER_SECOND, planted)
+    simulated = simulate(engine, arrivals, start_ns + seconds * NANOS_PER_SECOND, planted)
     spans = spans_of(MODEL, simulated)
     draw = random.Random(6)
     for span in spans:

@@ -1,7 +1,7 @@
 // The heatmap: cells of time and value, the percentiles of the same cells, and the box around some.
 
-import type { Heatmap } from "./answers.ts";
-import { upperBound, ZERO_BUCKET } from "./buckets.ts";
+import type { Heatmap, HeatmapColumn } from "./answers.ts";
+import { merged, quantile, upperBound, ZERO_BUCKET } from "./buckets.ts";
 import { type DisplayList, logTicks, type Shape, type Size, type Table } from "./display.ts";
 import { amount, count } from "./format.ts";
 import { clock, parseTime, type Range, timeTicks } from "./time.ts";
@@ -171,12 +171,50 @@ function place(grid: Grid, box: Box): { x: number; y: number; width: number; hei
   };
 }
 
+const ENOUGH = 20; // spans, for a point of a percentile line to be more than chance
+
+export type Point = { readonly place: number; readonly p50: number; readonly p95: number; readonly p99: number };
+
+/** The percentiles along the time, from the cells that are drawn: of each column, or of so many together
+ * that most points have enough spans. `place` is in columns. Undefined stands where nothing started. */
+export function percentilePoints(answer: Heatmap, perUnit: number): (Point | undefined)[] {
+  const together = columnsTogether(answer);
+  const groups = new Map<number, HeatmapColumn[]>();
+  for (const column of answer.columns) {
+    const group = Math.floor(column.index / together);
+    groups.set(group, [...(groups.get(group) ?? []), column]);
+  }
+  const points: (Point | undefined)[] = [];
+  for (let group = 0; group * together < answer.column_count; group += 1) {
+    const columns = groups.get(group);
+    if (!columns) {
+      points.push(undefined);
+      continue;
+    }
+    const counts = merged(columns.map((column) => column.cells.map(([bucket, spans]): [number, number] => [bucket, spans])));
+    const of = (fraction: number): number => (quantile(counts, fraction) ?? 0) / perUnit;
+    const place = columns.reduce((sum, column) => sum + column.index + 0.5, 0) / columns.length;
+    points.push({ place, p50: of(0.5), p95: of(0.95), p99: of(0.99) });
+  }
+  return points;
+}
+
+function columnsTogether(answer: Heatmap): number {
+  const used = Math.max(1, answer.columns.length);
+  let together = 1;
+  while (together < answer.column_count / 4 && (answer.total / used) * together < ENOUGH) {
+    together *= 2;
+  }
+  return together;
+}
+
 function percentileLines(answer: Heatmap, grid: Grid): Shape[] {
+  const points = percentilePoints(answer, grid.perUnit);
   const shapes: Shape[] = [];
   const named: number[] = [];
   for (const [name, dashed] of [["p50", false], ["p95", true], ["p99", true]] as const) {
     let run: [number, number][] = [];
-    let before = Number.NaN;
+    let last: [number, number] | undefined;
     const end = (): void => {
       if (run.length > 1) {
         // A rim keeps the line apart from dark cells as well as from light ones.
@@ -185,15 +223,15 @@ function percentileLines(answer: Heatmap, grid: Grid): Shape[] {
       }
       run = [];
     };
-    for (const column of answer.columns) {
-      // A column without spans is a gap, and no line crosses it.
-      if (column.index !== before + 1) {
+    for (const point of points) {
+      // A time without spans is a gap, and no line crosses it.
+      if (point) {
+        last = [columnX(grid, point.place), valueY(grid, point[name])];
+        run.push(last);
+      } else {
         end();
       }
-      run.push([columnX(grid, column.index + 0.5), valueY(grid, column[name])]);
-      before = column.index;
     }
-    const last = run.at(-1);
     end();
     if (last) {
       // Where two lines lie close to each other, the names make room for each other.

@@ -45,13 +45,16 @@ export function isIncomplete(producer: Producer): boolean {
   return producer.numbered && (droppedOf(producer) > 0 || (producer.gaps?.length ?? 0) > 0 || isSilent);
 }
 
+// Spans come when they end: a producer may be seen first some time after its spans of a range began.
+const SLACK_MS = 600_000;
+
 /** What a chart of a range says of its completeness. */
 export function completenessOf(ledger: Ledger | undefined, range: Range): string {
   if (!ledger) {
     return "completeness not known";
   }
   const active = ledger.producers.filter(
-    (producer) => parseTime(producer.first_seen) <= range.untilMs + 60_000 && parseTime(producer.last_seen) >= range.sinceMs - 60_000,
+    (producer) => parseTime(producer.first_seen) <= range.untilMs + SLACK_MS && parseTime(producer.last_seen) >= range.sinceMs,
   );
   const incomplete = active.filter(isIncomplete);
   if (incomplete.length) {

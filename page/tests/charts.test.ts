@@ -4,7 +4,7 @@ import type { Heatmap, Step } from "../src/answers.ts";
 import { upperBound } from "../src/buckets.ts";
 import { csv, type DisplayList, logTicks, ticks } from "../src/display.ts";
 import { distributionShapes, mirrored } from "../src/distribution.ts";
-import { boxOf, cellAt, gridOf, heatmapShapes, heatmapTable, selectionOf } from "../src/heatmap.ts";
+import { boxOf, cellAt, gridOf, heatmapShapes, heatmapTable, percentilePoints, selectionOf } from "../src/heatmap.ts";
 import { columnLanes, gpuLanes, stepAt, stepLanes } from "../src/lanes.ts";
 import { sparkline } from "../src/sparkline.ts";
 import { svg } from "../src/svg.ts";
@@ -48,8 +48,18 @@ test("each cell of the heatmap is drawn once, and errors are hatched", () => {
   assert.equal(heatmapTable(answer).rows.length, 6);
 });
 
+test("few spans share a point of a percentile line", () => {
+  const few = percentilePoints(heatmap(), 1e6);
+  assert.equal(few.length, 30);
+  assert.deepEqual(few.map((point) => point !== undefined).slice(0, 4), [true, false, true, false]);
+  const [first] = few;
+  assert.equal(first?.place, 1);
+  assert.ok(first && first.p50 < first.p95 && first.p95 < first.p99);
+});
+
 test("no percentile line crosses a time without spans", () => {
-  const answer = heatmap();
+  const many = (spans: number): [number, number, number][] => [[200, spans, 0], [210, 3 * spans, 2]];
+  const answer = { ...heatmap(), total: 360, columns: heatmap().columns.map((column) => ({ ...column, cells: many(30) })) };
   const list = heatmapShapes(answer, gridOf(answer, SIZE), "count", undefined, undefined);
   const lines = list.shapes.filter((shape) => shape.kind === "line" && shape.stroke === "ink");
   assert.equal(lines.length, 3);
