@@ -50,6 +50,14 @@ export type Heatmap = {
   readonly columns: readonly HeatmapColumn[];
 };
 
+/** A heatmap of two numbers: its columns are buckets of the second one. */
+export type Plane = Pick<Heatmap, "value" | "unit" | "per_unit" | "counted" | "total" | "error_count" | "without_value"> & {
+  readonly by: string;
+  readonly by_unit: string;
+  readonly by_per_unit: number;
+  readonly columns: readonly { readonly bucket: number; readonly cells: readonly Cell[]; readonly p50: number; readonly p95: number }[];
+};
+
 export type ComparedValue = {
   readonly value: string;
   readonly selected: number;

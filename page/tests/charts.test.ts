@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Heatmap, Step } from "../src/answers.ts";
+import type { Heatmap, Plane, Step } from "../src/answers.ts";
 import { upperBound } from "../src/buckets.ts";
 import { csv, type DisplayList, logTicks, ticks } from "../src/display.ts";
 import { distributionShapes, mirrored } from "../src/distribution.ts";
 import { boxOf, cellAt, gridOf, heatmapShapes, heatmapTable, percentilePoints, selectionOf } from "../src/heatmap.ts";
 import { columnLanes, gpuLanes, stepAt, stepLanes } from "../src/lanes.ts";
+import { planeShapes, planeTable } from "../src/plane.ts";
 import { sparkline } from "../src/sparkline.ts";
 import { svg } from "../src/svg.ts";
 
@@ -126,6 +127,19 @@ test("distributions, in each form, of something and of nothing", () => {
   }
   isSound(mirrored([[1, 2], [3, 4]], [[2, 5]], { width: 100, height: 40 }));
   isSound(sparkline([0, 5, 2], [0, 1, 0], { width: 90, height: 20 }));
+});
+
+test("one number over another, of something and of nothing", () => {
+  const cells = [[-2, 1, 0], [200, 3, 0], [210, 9, 2]] as [number, number, number][];
+  const some: Plane = {
+    ...heatmap(), by: "input_tokens", by_unit: "tokens", by_per_unit: 1,
+    columns: [-2, 40, 70].map((bucket) => ({ bucket, cells, p50: 1, p95: 2 })),
+  };
+  const list = planeShapes(some, SIZE);
+  isSound(list);
+  assert.equal(list.shapes.filter((shape) => shape.kind === "rect").length, 9);
+  assert.equal(planeTable(some).rows.length, 9);
+  isSound(planeShapes({ ...some, columns: [], total: 0 }, SIZE));
 });
 
 test("an SVG says what it shows, and the text of spans stays text", () => {

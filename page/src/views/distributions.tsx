@@ -2,12 +2,13 @@
 
 import { computed, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import type { Heatmap } from "../answers.ts";
+import type { Heatmap, Plane } from "../answers.ts";
 import { merged, quantile } from "../buckets.ts";
 import { pathOf, useAnswer } from "../api.ts";
 import { Chart, useWidth } from "../chart.tsx";
 import { type Curve, distributionShapes, distributionTable, type Form } from "../distribution.ts";
 import { amount, count, nameOf, plural } from "../format.ts";
+import { planeShapes, planeTable } from "../plane.ts";
 import { address, chosen, go, range, set } from "../state.ts";
 import { rangeText } from "../time.ts";
 import { capital, shownValue, VALUES } from "./explore.tsx";
@@ -68,6 +69,37 @@ export function DistributionsView(): JSX.Element {
           >
             <p class="hover">{curves.map((curve) => curveText(curve, answer)).join(" · ")}</p>
           </Chart>
+        )}
+      </div>
+      <FirstTokenOverPrompt />
+    </section>
+  );
+}
+
+/** Whether the first token comes late because prompts are long: a line that rises is their length, what lies above it is not. */
+function FirstTokenOverPrompt(): JSX.Element | null {
+  const asked = useAnswer<Plane>(() => pathOf("heatmap", [...chosen(), ["value", "time_to_first_token_ms"], ["by", "input_tokens"]]));
+  const { box, width } = useWidth();
+  const answer = asked.data;
+  return (
+    <section class="plane" aria-labelledby="plane-title" aria-busy={asked.isLoading}>
+      <h2 id="plane-title">Time to first token over the prompt</h2>
+      <Failed asked={asked} />
+      {answer?.total === 0 && <p class="hint">No request in this time says both.</p>}
+      <div ref={box} class="wide">
+        {answer && answer.total > 0 && width > 0 && (
+          <Chart
+            title="Time to first token over the prompt"
+            label={`${plural(answer.total, "request")}, by tokens of their prompts and time to the first token`}
+            list={planeShapes(answer, { width, height: 300 })}
+            path={asked.path}
+            table={() => planeTable(answer)}
+            notes={[
+              `n = ${plural(answer.total, "request")}`,
+              ...(answer.without_value ? [`${count(answer.without_value)} without both`] : []),
+              rangeText(range.value), completeness.value, "cells of 9 %",
+            ]}
+          />
         )}
       </div>
     </section>

@@ -487,6 +487,12 @@ VALUE = Parameter(
     _parse_measure,
     {**_STRING, "enum": list(MEASURES)},
 )
+BY = Parameter(
+    "by",
+    "in place of columns of the time: columns of this number of a span",
+    _parse_measure,
+    {**_STRING, "enum": list(MEASURES)},
+)
 SELECTED = (
     Parameter(
         "select_since", f"the selection starts then or later: {_TIME}", _parse_time, _TIME_SCHEMA

@@ -85,25 +85,30 @@ Key = ColumnKey | TimeKey | BucketKey | MatchKey
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What is told of a group beside its count; `intervals` are all histograms of its spans.
+    """What is told of a group beside its count.
 
     `own_tokens` are those of spans that came over our own wire, `foreign` how many others say
-    theirs, of which several may tell of one call.
+    theirs, of which several may tell of one call. `intervals` are all histograms of its spans.
+    `quantiles` are the 50th, 95th and 99th percentile of a measure, as it is stored; NULL without
+    a value. `mean`, `longest` and `present` are of a column: its mean, maximum, count of values.
     """
 
     function: Literal[
-        "errors", "own_tokens", "foreign", "first_start", "last_end", "intervals",
+        "errors", "own_tokens", "foreign", "first_start", "last_end", "intervals", "quantiles",
         "mean", "longest", "present",
     ]  # fmt: skip
-    column: str = ""
+    of: str = ""
 
     @property
     def columns(self) -> set[str]:
-        return {self.column} if self.column else set(_AGGREGATED[self.function][1])
+        if self.function == "quantiles":
+            return set(MEASURES[self.of].columns)
+        return {self.of} if self.of else set(_AGGREGATED[self.function][1])
 
-    @property
-    def sql(self) -> str:
-        return _AGGREGATED[self.function][0].format(column=self.column)
+    def sql(self, dialect: Dialect) -> str:
+        if self.function == "quantiles":
+            return dialect.quantiles.format(value=MEASURES[self.of].sql)
+        return _AGGREGATED[self.function][0].format(column=self.of)
 
 
 _AGGREGATED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -173,7 +178,9 @@ class GroupedQuery:
         names = [f'"{name}"' for name in inner]
         chosen = ", ".join([*shown, *names]) or "1"
         rows = f"(SELECT {chosen} FROM {source} WHERE {condition}) AS chosen"
-        told = ", ".join(["count(*) AS group_size", *(each.sql for each in self.aggregates)])
+        told = ", ".join(
+            ["count(*) AS group_size", *(each.sql(dialect) for each in self.aggregates)]
+        )
         columns = [f"key_{place}" for place in range(len(self.keys))]
         lists = [
             ", ".join(f"key_{self.keys.index(key)}" for key in keys) for keys in self.groupings

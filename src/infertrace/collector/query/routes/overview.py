@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,11 +19,9 @@ from infertrace.collector.query.parameters import (
     parts_of_time,
 )
 from infertrace.collector.query.statistics_change import change
-from infertrace.collector.store.exponential_buckets import quantile
 from infertrace.collector.store.grouping import (
     ERRORS,
     Aggregate,
-    BucketKey,
     ColumnKey,
     GroupedQuery,
     TimeKey,
@@ -45,8 +42,10 @@ _TOLD = (
     ERRORS,
     Aggregate("own_tokens"),
     Aggregate("foreign"),
+    Aggregate("present", "token_intervals"),
     Aggregate("first_start"),
     Aggregate("last_end"),
+    *(Aggregate("quantiles", name) for name in _DISTRIBUTED),
 )
 
 
@@ -58,10 +57,10 @@ def overview_routes(store: SpanReader) -> APIRouter:
     @router.get("/overview", **documented("All models", (*CHOSEN, *own, *KEYED_PARAMETERS), OBJECT))
     def overview(request: Request) -> Response:
         """The window is 1h by default, in 60 columns. Of each model, busiest first: what `/models`
-        tells, with percentiles from exponential buckets, within 4.4 %; `requests_per_second` over
-        the window; `columns`, the count and the errors of each part of the time. With
-        `baseline`, `change` against the time so long before. `total` are all spans that were
-        counted, of `model_count` models; `truncated` says that there are more than are told."""
+        tells; `requests_per_second` over the window; `columns`, the count and the errors of each
+        part of the time. With `baseline`, `change` against the time so long before. `total` are all
+        spans that were counted, of `model_count` models; `truncated` says that there are more than
+        are told."""
         where, values = chosen_spans(request.query_params, own)
         columns = values.get("columns", DEFAULT_COLUMNS)
         since_ns, until_ns = bounds(where)
@@ -92,16 +91,12 @@ def overview_routes(store: SpanReader) -> APIRouter:
 
 
 def _models(store: SpanReader, where: SpanFilter) -> dict[str, dict[str, Any]]:
-    buckets = [(_MODEL, BucketKey(name)) for name in _DISTRIBUTED]
-    sums, *distributions = (
-        store.grouped(GroupedQuery(where, [keys], told))[0]
-        for keys, told in (([_MODEL], _TOLD), *((keys, ()) for keys in buckets))
-    )
+    (rows,) = store.grouped(GroupedQuery(where, [[_MODEL]], _TOLD))
     since_ns, until_ns = bounds(where)
     found: dict[str, dict[str, Any]] = {}
     tokens: dict[str, int] = {}
-    spans: dict[str, tuple[int, int]] = {}
-    for name, count, errors, own_tokens, _, first_ns, last_ns in sums:
+    spans_ns: dict[str, int] = {}
+    for name, count, errors, own_tokens, _, _, first_ns, last_ns, *quantiles in rows:
         if name is None:
             continue
         found[name] = {
@@ -112,37 +107,27 @@ def _models(store: SpanReader, where: SpanFilter) -> dict[str, dict[str, Any]]:
             "error_rate": errors / count,
             "last_seen": format_rfc3339(last_ns),
         }
-        spans[name] = first_ns, last_ns
+        for measure, values in zip(_DISTRIBUTED, quantiles, strict=True):
+            found[name].update(_percentiles(measure, values))
+        spans_ns[name] = last_ns - first_ns
         if own_tokens is not None:
             tokens[name] = own_tokens
-    if any(row[4] for row in sums):
+    if any(row[4] for row in rows):
         for name, count in store.foreign_tokens(where).items():
             tokens[name] = tokens.get(name, 0) + count
     for name, count in tokens.items():
-        first_ns, last_ns = spans[name]
-        if last_ns > first_ns:
-            found[name]["tokens_per_second"] = count * NANOS_PER_SECOND / (last_ns - first_ns)
-    for measure, rows in zip(_DISTRIBUTED, distributions, strict=True):
-        for name, histogram in _histograms(rows).items():
-            found[name].update(_percentiles(measure, histogram))
-    _add_intervals(store, where, found)
+        if spans_ns[name]:
+            found[name]["tokens_per_second"] = count * NANOS_PER_SECOND / spans_ns[name]
+    if any(row[5] for row in rows):
+        _add_intervals(store, where, found)
     return found
 
 
-def _histograms(rows: Sequence[tuple[Any, ...]]) -> Mapping[str, dict[int, int]]:
-    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for name, bucket, count in rows:
-        if name is not None and bucket is not None:
-            found[name][bucket] = count
-    return found
-
-
-def _percentiles(measure: str, histogram: dict[int, int]) -> dict[str, float]:
+def _percentiles(measure: str, values: Sequence[float] | None) -> dict[str, float]:
     prefix = "" if measure == "duration_ms" else measure.removesuffix("ms")
     return {
-        f"{prefix}{percentile}_ms": value / MEASURES[measure].per_unit
-        for percentile, fraction in FRACTIONS.items()
-        if (value := quantile(histogram, fraction)) is not None
+        f"{prefix}{percentile}_ms": value / MEASURES[measure].stored_per_unit
+        for percentile, value in zip(FRACTIONS, values or (), strict=False)
     }
 
 
