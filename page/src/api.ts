@@ -25,20 +25,29 @@ export function curlOf(path: string): string {
   return `curl${header} '${new URL(path, document.baseURI).href.replace(/'/g, "%27")}'`;
 }
 
-export async function ask<T>(path: string, signal?: AbortSignal): Promise<{ data: T; headers: Headers }> {
+async function answerOf(path: string, signal?: AbortSignal): Promise<Response> {
   const headers: HeadersInit = token.value ? { Authorization: `Bearer ${token.value}` } : {};
   const answer = await fetch(path, { headers, cache: "no-store", ...(signal ? { signal } : {}) });
-  const body = await answer.text();
-  if (!answer.ok) {
-    let text = body.slice(0, 300);
-    try {
-      text = String((JSON.parse(body) as { error?: unknown }).error ?? text);
-    } catch {
-      // What is no JSON stands for itself.
-    }
-    throw new ApiError(answer.status, text);
+  if (answer.ok) {
+    return answer;
   }
-  return { data: JSON.parse(body) as T, headers: answer.headers };
+  const body = await answer.text();
+  let text = body.slice(0, 300);
+  try {
+    text = String((JSON.parse(body) as { error?: unknown }).error ?? text);
+  } catch {
+    // What is no JSON stands for itself.
+  }
+  throw new ApiError(answer.status, text);
+}
+
+export async function ask<T>(path: string, signal?: AbortSignal): Promise<{ data: T; headers: Headers }> {
+  const answer = await answerOf(path, signal);
+  return { data: (await answer.json()) as T, headers: answer.headers };
+}
+
+export async function askFile(path: string): Promise<ArrayBuffer> {
+  return (await answerOf(path)).arrayBuffer();
 }
 
 export type Asked<T> = {

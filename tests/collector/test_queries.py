@@ -506,6 +506,7 @@ def test_openapi(client: Client) -> None:
         "/traces/{trace_id}/companions",
         "/traces/{trace_id}/why",
         "/compare",
+        "/export/perfetto",
         "/facets",
         "/gpu",
         "/heatmap",

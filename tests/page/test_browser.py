@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from playwright.sync_api import expect
 
 from collector_client import Client, NewSpan
@@ -277,6 +278,18 @@ def test_what_is_drawn_can_be_taken_along(visit: Visit, seeded: Client) -> None:
     visit.page.get_by_role("button", name="curl").first.click()
     visit.page.wait_for_selector(".notice")
     assert f"curl '{visit.origin}/heatmap?model=llama-3" in visit.text(".notice")
+
+
+def test_a_trace_goes_to_perfetto(visit: Visit, seeded: Client) -> None:
+    slowest = max(requests_of(seeded), key=lambda span: span["duration_ms"])
+    visit.open("trace", trace=slowest["trace_id"])
+    with visit.page.expect_download() as told:
+        visit.page.get_by_role("button", name="Download for Perfetto").click()
+    trace = Trace()
+    trace.ParseFromString(told.value.path().read_bytes())
+    begun = [p.track_event for p in trace.packet if p.track_event.type == 1]
+    assert sum(event.categories == ["request"] for event in begun) == 1
+    assert len(begun) == 1 + slowest["last_step"] - slowest["first_step"] + 1
 
 
 def test_targets_are_counted(visit: Visit, seeded: Client) -> None:

@@ -8,7 +8,8 @@ import { ask, pathOf, useAnswer } from "../api.ts";
 import { Chart, useWidth } from "../chart.tsx";
 import { count, milliseconds, plural, share } from "../format.ts";
 import { columnLanes, columnTable, gpuLanes, gpuTable, LANE_LEFT, stepAt, stepLanes, stepTable } from "../lanes.ts";
-import { address, go, linkTo, openTrace, range } from "../state.ts";
+import { download, openInPerfetto } from "../perfetto.ts";
+import { address, chosen, go, linkTo, openTrace, range } from "../state.ts";
 import { apiTime, clock, parseTime, type Range, rangeText } from "../time.ts";
 import { completeness } from "./ledger.tsx";
 import { Failed, Nothing } from "./state_of.tsx";
@@ -22,6 +23,11 @@ function times(): [string, string][] {
 /** A GPU is read once a second: shorter columns would show gaps where there are none. */
 function gpuColumns(): number {
   return Math.max(1, Math.min(300, Math.floor((range.value.untilMs - range.value.sinceMs) / 1_000)));
+}
+
+/** Everything that started in the range: the newest 50,000 spans, where there are more. */
+function exportPath(): string {
+  return pathOf("export/perfetto", chosen());
 }
 
 export function StepsView(): JSX.Element {
@@ -42,6 +48,10 @@ export function StepsView(): JSX.Element {
         <h1 id="steps-title">Steps</h1>
         {answer && <span class="figures">{plural(answer.step_count, "step")}{answer.columns ? `: too many to show each; drag to zoom in (each from 2,000 down)` : ""}</span>}
         <span class="legend"><span class="key prefillkey">prefill</span><span class="key decodekey">decode</span></span>
+        <span class="take">
+          <button type="button" onClick={() => openInPerfetto(exportPath(), "infertrace")}>Open in Perfetto</button>
+          <button type="button" onClick={() => void download(exportPath(), "infertrace.pftrace")}>Download for Perfetto</button>
+        </span>
       </div>
       <p class="hint">
         A bar is a step: as wide as it took, as high as the batch was full, coloured by the tokens that it read and generated. Drag to zoom in.

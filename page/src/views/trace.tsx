@@ -8,6 +8,7 @@ import { curlOf, pathOf, useAnswer } from "../api.ts";
 import { copy } from "../chart.tsx";
 import { csv, type Table } from "../display.ts";
 import { count, digits, milliseconds, nameOf, plural, share } from "../format.ts";
+import { download, openInPerfetto } from "../perfetto.ts";
 import { phasesOf } from "../phases.ts";
 import { windowOf } from "../rows.ts";
 import { address, adjust, linkTo, openTrace } from "../state.ts";
@@ -41,12 +42,26 @@ export function TraceView(): JSX.Element {
             {plural(trace.spans.length, "span")}{trace.truncated ? ", more are not shown" : ""}
           </span>
         )}
+        {trace && (
+          <span class="take">
+            <button type="button" onClick={() => openInPerfetto(exportPath(trace), exportName(trace))}>Open in Perfetto</button>
+            <button type="button" onClick={() => void download(exportPath(trace), `${exportName(trace)}.pftrace`)}>Download for Perfetto</button>
+          </span>
+        )}
       </div>
       <Failed asked={asked} />
       {trace && <WhyPanel key={whyPath(trace)} path={whyPath(trace)} />}
       {trace && <Waterfall trace={trace} path={asked.path} />}
     </section>
   );
+}
+
+function exportPath(trace: Trace): string {
+  return pathOf("export/perfetto", [["trace_id", trace.trace_id]]);
+}
+
+function exportName(trace: Trace): string {
+  return `infertrace-${trace.trace_id.slice(0, 12)}`;
 }
 
 function chosenSpan(trace: Trace, wanted: string): Span | undefined {

@@ -20,6 +20,7 @@ from infertrace.collector.query.routes.models import model_routes
 from infertrace.collector.query.routes.objectives import objective_routes
 from infertrace.collector.query.routes.overview import overview_routes
 from infertrace.collector.query.routes.page import page_routes
+from infertrace.collector.query.routes.perfetto import perfetto_routes
 from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
 from infertrace.collector.query.routes.steps import step_routes
@@ -55,6 +56,7 @@ def create_app(
         tail_routes,
         gpu_routes,
         objective_routes,
+        perfetto_routes,
     ):
         app.include_router(routes(store))
     app.include_router(page_routes())

@@ -441,12 +441,13 @@ TEXTS = tuple(
     if name not in ("model_name", "service_name", "operation_name", "status")
 )
 _CONDITIONS = (_MIN_DURATION, *_RANGES, *TEXTS, PRODUCER)
+TRACE_ID = Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA)
 SPAN_PARAMETERS = (
     MODEL,
     SERVICE,
     Parameter("operation", "the operation's name", str, _STRING),
     STATUS,
-    Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA),
+    TRACE_ID,
     SINCE,
     UNTIL,
     *_CONDITIONS,
