@@ -45,6 +45,7 @@ SLOW = {
     "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",
     "page/test_browser.py": "wants Chromium",
+    "page/test_perfetto.py": "wants Chromium",
     "page/test_build.py": "wants Node",
     "packaging": "builds wheels, freezes programs, wants Node",
     "schema/test_generated_stubs.py": "wants Go",
