@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
             otlp_origins=options.otlp_origin or (),
             default_models=options.default_model,
             forward=options.forward or (),
+            has_model_metrics=options.model_metrics,
         )
         collector.start()
     except AddressError as error:

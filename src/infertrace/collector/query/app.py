@@ -11,10 +11,12 @@ from infertrace.collector.counters import Counters
 from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.access import AccessMiddleware
 from infertrace.collector.query.error_answers import add_error_answers
+from infertrace.collector.query.model_histograms import ModelHistograms
 from infertrace.collector.query.routes.comparison import comparison_routes
 from infertrace.collector.query.routes.gpus import gpu_routes
 from infertrace.collector.query.routes.health import health_routes
 from infertrace.collector.query.routes.heatmap import heatmap_routes
+from infertrace.collector.query.routes.jaeger import jaeger_routes
 from infertrace.collector.query.routes.ledger import ledger_routes
 from infertrace.collector.query.routes.models import model_routes
 from infertrace.collector.query.routes.objectives import objective_routes
@@ -34,6 +36,8 @@ def create_app(
     threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
     forwarders: Sequence[Forwarder] = (),
+    *,
+    has_model_metrics: bool = False,
 ) -> FastAPI:
     """The application; `permits` checks the `authorization` header, None requires none."""
     app = FastAPI(
@@ -57,9 +61,14 @@ def create_app(
         gpu_routes,
         objective_routes,
         perfetto_routes,
+        jaeger_routes,
     ):
         app.include_router(routes(store))
     app.include_router(page_routes())
     app.include_router(ledger_routes(store, forwarders))
-    app.include_router(health_routes(store, counters, threads, forwarders))
+    histograms = None
+    if has_model_metrics:
+        histograms = ModelHistograms()
+        store.listen(histograms.add)
+    app.include_router(health_routes(store, counters, threads, forwarders, histograms))
     return app

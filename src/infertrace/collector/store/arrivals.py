@@ -5,19 +5,23 @@ Rows are stored when their spans end, so no order of their start times tells wha
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from infertrace.collector.store.keyed_filter import are_in
 from infertrace.collector.store.row_filter import matching_positions
-from infertrace.collector.store.span_filter import SpanFilter
+from infertrace.collector.store.span_filter import SpanFilter, holds_keyed
 from infertrace.collector.store.store import Arrival
+
+Listener = Callable[[Sequence[pa.RecordBatch]], None]
+
+_log = logging.getLogger(__name__)
 
 KEPT_ROWS = 200_000
 KEPT_BYTES = 32 * 1024 * 1024
@@ -47,9 +51,20 @@ class Arrivals:
         self._first = self._next = time.time_ns() // 1_000
         self._bytes = 0
         self._rows = 0
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have it called with all further rows, by the thread that stores them."""
+        self._listeners.append(listener)
 
     def add(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Add rows that are stored now."""
+        for listener in self._listeners:
+            try:
+                listener(batches)
+            except Exception:
+                # The rows are durable: what counts them must not make their sender send them again.
+                _log.exception("what was stored could not be counted")
         with self._lock:
             for rows in batches:
                 if not len(rows):
@@ -92,10 +107,10 @@ def arrival(
         return Arrival([], 0, arrived.forgotten_count, arrived.next_place)
     table = pa.Table.from_batches(arrived.batches)
     positions = matching_positions(table, where, resource_ids)
-    if where.tags or where.attributes:
+    if where.tags or where.attributes or where.anywhere:
         texts = table.select(["tags", "attributes"]).take(positions)
         holds = [
-            are_in(where.tags, tags) and are_in(where.attributes, attributes)
+            holds_keyed(where, tags, attributes)
             for tags, attributes in zip(*(column.to_pylist() for column in texts), strict=True)
         ]
         positions = positions.filter(pa.array(holds, pa.bool_()))

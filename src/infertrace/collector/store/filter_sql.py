@@ -76,6 +76,10 @@ def filter_condition(
     for column, pieces in where.pieces():
         found = dialect.contains.format(column=column)
         add(f"({' OR '.join([found] * len(pieces))})", *map(dialect.text, pieces))
+    for condition in where.anywhere:
+        pieces = [dialect.text(piece) for piece in condition.pieces()]
+        either = [dialect.contains.format(column=column) for column in ("tags", "attributes")]
+        add(f"({' OR '.join(each for each in either for _ in pieces)})", *pieces, *pieces)
     if is_exact:
         for column, keyed in (("tags", where.tags), ("attributes", where.attributes)):
             for condition in keyed:
@@ -94,8 +98,8 @@ def filtered_columns(where: SpanFilter) -> set[str]:
         ("trace_id", where.trace_id),
         ("producer_id", where.producer_id),
         ("resource_id", where.resource),
-        ("tags", where.tags),
-        ("attributes", where.attributes),
+        ("tags", where.tags or where.anywhere),
+        ("attributes", where.attributes or where.anywhere),
     ):
         if is_read:
             columns.add(name)

@@ -55,6 +55,13 @@ def _conditions(
         column = table.column(name)
         found = reduce(pc.or_, [pc.match_substring(column, piece) for piece in pieces])
         yield pc.fill_null(found, False)
+    for condition in where.anywhere:
+        matches = [
+            pc.fill_null(pc.match_substring(table.column(name), piece), False)
+            for name in ("tags", "attributes")
+            for piece in condition.pieces()
+        ]
+        yield reduce(pc.or_, matches)
     start_time = table.column("start_time")
     if where.since_ns is not None:
         yield pc.greater_equal(start_time, where.since_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -172,6 +172,9 @@ class SpanReader(Protocol):
 
         Those without a value come last; of equal ones, the newest first.
         """
+
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        """Have it called with the rows that this process stores from now on, once they are."""
 
     def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
         """What this process stored after a place, in the order in which it did."""

@@ -8,7 +8,7 @@ of the database does not hold. docs/collector.md has the measurements behind thi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -260,6 +260,9 @@ class JournaledStore:
         resource_ids = self._chosen_resources(where)
         with self._query() as (snapshot, unapplied):
             return snapshot.ranked(where, measure, limit, resource_ids, unapplied)
+
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        self._arrivals.listen(listener)
 
     def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
         return arrival(self._arrivals.after(after), where, limit, self._chosen_resources(where))

@@ -456,6 +456,9 @@ class PostgresStore:
             ).fetchall()
         return [_row(row) for row in rows]
 
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        self._arrivals.listen(listener)
+
     def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
         return arrival(self._arrivals.after(after), where, limit, self._chosen_resources(where))
 
