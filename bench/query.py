@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,16 @@ DAY_S = 86_400
 INGEST_SPANS_PER_S, BURST_S = 50_000, 0.02
 MODELS = tuple(f"model-{number}" for number in range(8))
 IDLE, INGESTING = "nothing else", "50,000 spans/s coming in"
-BUDGETS_MS = {"last 100 of a model": 20, "one trace": 20, "percentiles of an hour": 50}
+BUDGETS_MS = {
+    "last 100 of a model": 20,
+    "one trace": 20,
+    "percentiles of an hour": 50,
+    "heatmap of an hour": 50,
+    "heatmap of a day": 500,
+    "overview of a day": 200,
+    "comparison of an hour": 200,
+}
+SLOW_ROUTES = ("all models, one day", "heatmap of a day", "overview of a day")
 
 # Trace ids are random, as real ones are; a quarter of the spans is a root.
 _FILL = """
@@ -59,11 +69,13 @@ def fill(path: Path, spans: int) -> list[str]:
     """Make a store; returns some of its trace ids."""
     import duckdb
 
+    from infertrace.collector.store.duckdb.span_table import add_columns
     from infertrace.collector.store.duckdb.store import open_duckdb
 
     open_duckdb(str(path)).close()
     with duckdb.connect(str(path)) as connection:
         start, step = time.time_ns() - DAY_S * 10**9, DAY_S * 10**9 // spans
+        add_columns(connection, re.findall(r"AS (\w+)", _FILL))
         connection.execute(_FILL.format(start=start, step=step, spans=spans))
         connection.execute("CHECKPOINT")
         rows = connection.execute("SELECT trace_id FROM spans USING SAMPLE 500 ROWS").fetchall()
@@ -92,6 +104,12 @@ def routes(traces: list[str], ask: Ask) -> dict[str, Callable[[], str]]:
         "the same, with a baseline": lambda: f"/models/{model()}/latency?window=5m&baseline=1h",
         "p95 of an hour by minutes": lambda: f"/models/{model()}/series?metric=p95_ms&step=1m",
         "all models, one day": lambda: "/models",
+        "heatmap of an hour": lambda: f"/heatmap?window=1h&model={model()}",
+        "heatmap of a day": lambda: "/heatmap?window=24h",
+        "overview of an hour": lambda: "/overview?window=1h",
+        "overview of a day": lambda: "/overview?window=24h",
+        "comparison of an hour": lambda: "/compare?window=1h&select_min=300",
+        "what arrived last": lambda: "/tail",
         "the ledger": lambda: "/ledger",
     }
 
@@ -115,7 +133,7 @@ def asking(address: str) -> Ask:
 def _time_routes(ask: Ask, traces: list[str], requests: int) -> dict[str, dict[str, float]]:
     results = {}
     for name, path in routes(traces, ask).items():
-        count = min(requests, SLOW_REQUESTS) if name == "all models, one day" else requests
+        count = min(requests, SLOW_REQUESTS) if name in SLOW_ROUTES else requests
         taken = []
         for _ in range(count):
             start = time.perf_counter()

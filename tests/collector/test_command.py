@@ -207,6 +207,8 @@ def test_it_says_where_otlp_over_http_goes(
     process.ready()
     assert process.popen.stdout is not None
     assert re.fullmatch(f"infertrace collector: {expected}\n", process.popen.stdout.readline())
+    page = r"infertrace collector: the page is at http://127\.0\.0\.1:\d+/\n"
+    assert re.fullmatch(page, process.popen.stdout.readline())
     assert process.end(signal.SIGTERM) == (0, "", "")
 
 

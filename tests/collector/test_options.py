@@ -75,6 +75,7 @@ VALUES: dict[str, tuple[list[str], list[Any]]] = {
     "store": (["memory:", "duckdb:///x", "postgresql://y"],) * 2,
     "retain": (["7d", "8d", "9d"], [7 * DAY, 8 * DAY, 9 * DAY]),
     "max-bytes": (["20GB", "500MB", "1TB"], [20 * 10**9, 500 * 10**6, 10**12]),
+    "model-metrics": (["on", "off", "on"], [True, False, True]),
     "query-timeout": (["1s", "2m", "3h"], [10**9, 120 * 10**9, 3 * 3_600 * 10**9]),
     "log-format": (["json", "text", "json"],) * 2,
     "log-level": (["info", "debug", "error"],) * 2,
@@ -112,6 +113,7 @@ def test_where_a_value_comes_from(option: Any, config: Any) -> None:
     [
         ("retain", "7", "expected a time such as"),
         ("retain", "0d", "expected a time such as"),
+        ("model-metrics", "yes", "expected on or off"),
         ("query-timeout", "1.5", "expected a time such as"),
         ("max-bytes", "20", "expected a size such as"),
         ("max-bytes", "-1GB", "expected a size such as"),

@@ -90,6 +90,9 @@ def test_it_ends_with_spans_on_screen_and_over_http(
     slowest = line_with(demo, r"^\(trace ([0-9a-f]{32})\)")[1]
     summary = line_with(demo, r"^It took .*")[0]
     http = line_with(demo, r"curl 'http://([\d.:]+)/spans\?model=gpt-4")[1]
+    page = line_with(demo, r"  (http://[\d.:]+/\?view=explore\S+)$")[1]
+    with urllib.request.urlopen(page, timeout=30) as shown:
+        assert b"app.js" in shown.read()
     requests = get(http, "/spans?model=gpt-4&operation=inference&limit=10000")
     assert len(requests) == count
     for span in requests:

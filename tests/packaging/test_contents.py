@@ -23,8 +23,9 @@ SDIST = {
     "csrc": {".h", ".pxi", ".pyx"},
     "docs": {".md"},
     "examples": {".md", ".py"},
+    "page": {"", ".css", ".html", ".json", ".mjs", ".svg", ".ts", ".tsx"},
     "proto": {".go", ".mod", ".proto", ".sum", ".toml"},
-    "src": {".py", ".pyi", ".typed"},
+    "src": {".css", ".html", ".js", ".py", ".pyi", ".svg", ".txt", ".typed"},
     "tests": {
         *(".binpb", ".c", ".go", ".gz", ".json", ".md", ".mjs", ".mod", ".proto", ".py", ".sum"),
         ".txt",
@@ -37,6 +38,8 @@ NEEDED = {
     "infertrace/generated/span_pb2.pyi",
     "infertrace/generated/span_pb2_grpc.py",
     "infertrace/recording/native.pyi",
+    "infertrace/collector/page/app.js",
+    "infertrace/collector/page/index.html",
 }
 DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 

@@ -124,6 +124,12 @@ def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def _on_or_off(text: str) -> bool:
+    if text not in ("on", OFF):
+        raise ValueError(f"expected on or {OFF}, got {text[:100]!r}")
+    return text == "on"
+
+
 OPTIONS = (
     Option("grpc", "HOST:PORT", "where to take spans; port 0 takes a free one", _address,
            DEFAULT_GRPC_ADDRESS),
@@ -146,6 +152,8 @@ OPTIONS = (
            "500MB or 20GB (default: keep all)", _size),
     Option("query-timeout", "TIME", "interrupt a query that takes longer, such as 10s or 2m",
            _duration, "30s", "ns"),
+    Option("model-metrics", "on|off", "whether /metrics has histograms of each model's requests, of "
+           "50 models at most", _on_or_off, OFF),
     Option("token-file", "PATH", "file with the token that producers and readers must show; "
            "needed to listen beyond this machine", Path),
     Option("tls-cert", "PATH", "PEM file with the certificate chain, for gRPC and HTTP; with "
@@ -197,6 +205,7 @@ class Options:
     retain_ns: int | None
     max_bytes: int | None
     query_timeout_ns: int
+    model_metrics: bool
     token_file: Path | None
     tls_cert: Path | None
     tls_key: Path | None

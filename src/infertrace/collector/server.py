@@ -51,7 +51,8 @@ class Collector:
     longer than `query_timeout_s` seconds. Without `otlp_http_address` it takes OTLP over gRPC
     alone; `otlp_origins` are those of web pages that may send there. `default_models` has the
     models of services whose spans do not say theirs. What is durable is passed on to the targets of
-    `forward`. A collector can be started once.
+    `forward`. With `has_model_metrics`, `/metrics` has histograms of each model. A collector can be
+    started once.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Collector:
         otlp_origins: Sequence[str] = (),
         default_models: Mapping[str, str] | None = None,
         forward: Sequence[ForwardTarget] = (),
+        *,
+        has_model_metrics: bool = False,
     ) -> None:
         self._grpc = ListenAddress.parse(grpc_address)
         self._http = ListenAddress.parse(http_address)
@@ -76,6 +79,7 @@ class Collector:
         self._otlp_origins = otlp_origins
         self._default_models = default_models
         self._forward = forward
+        self._has_model_metrics = has_model_metrics
         self._store_url = store_url
         self._token = token
         self._retention = retention
@@ -161,7 +165,16 @@ class Collector:
                 otlp_server.start(app)
                 threads.append(otlp_server.thread)
             threads += [*store.threads, *forwarding.threads]
-            http_server.start(create_app(store, counters, threads, permits, forwarding.forwarders))
+            http_server.start(
+                create_app(
+                    store,
+                    counters,
+                    threads,
+                    permits,
+                    forwarding.forwarders,
+                    has_model_metrics=self._has_model_metrics,
+                )
+            )
             self._grpc = grpc_server.address
             self._http = ListenAddress(self._http.host, http_server.port)
             if self._otlp_http is not None and otlp_server is not None:

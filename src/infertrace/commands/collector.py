@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
             otlp_origins=options.otlp_origin or (),
             default_models=options.default_model,
             forward=options.forward or (),
+            has_model_metrics=options.model_metrics,
         )
         collector.start()
     except AddressError as error:
@@ -100,8 +101,13 @@ def run(args: argparse.Namespace) -> int:
         f"infertrace collector: gRPC on {collector.grpc_address}, "
         f"HTTP on {collector.http_address}, store {shown_url(options.store)}"
     )
-    # In one piece, so that whoever waits for the first line has the second one too.
-    sys.stdout.write(f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}\n")
+    # The token is in nothing that is printed: the page asks for it.
+    page = f"{'http' if tls is None else 'https'}://{collector.http_address}/"
+    # In one piece, so that whoever waits for the first line has the others too.
+    sys.stdout.write(
+        f"{ready}\ninfertrace collector: {_otlp_http_state(options, collector)}\n"
+        f"infertrace collector: the page is at {page}\n"
+    )
     sys.stdout.flush()
     _log.info("%s: finishing what is in progress", signals.wait().name)
     collector.stop()

@@ -233,7 +233,11 @@ def _gpu_line() -> str:
 
 
 def _invite(http: str) -> None:
-    print(f"\nStill serving. Try:\n  curl 'http://{http}/spans?model=gpt-4&limit=3'\nCtrl-C ends.")
+    print(
+        f"\nStill serving. Try:\n  curl 'http://{http}/spans?model=gpt-4&limit=3'\n"
+        "or open this, drag a box around the slow requests, and read why they were slow:\n"
+        f"  http://{http}/?view=explore&last=5m&f.model=gpt-4\nCtrl-C ends."
+    )
     sys.stdout.flush()
 
 

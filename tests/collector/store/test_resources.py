@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infertrace.collector.store import resource as resources_module
-from infertrace.collector.store.duckdb import queries
+from infertrace.collector.store.duckdb import dialect
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.resource import (
@@ -84,7 +84,7 @@ def test_more_than_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_match_than_are_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "MAX_LISTED_IDS", 3)
+    monkeypatch.setattr(dialect, "MAX_LISTED_IDS", 3)
     for number in range(6):
         attributes = {**GPU_1, "n": AttributeValue(int_value=number)}
         store.commit([batch_of([new_span()], attributes=attributes)])

@@ -8,8 +8,11 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infertrace.collector.query.routes.page import PAGE_PATHS
+
 MAX_CONCURRENT_REQUESTS = 32
-OPEN_PATHS = frozenset({"/health"})  # a liveness probe has no token
+# A liveness probe has no token, and the page asks for it.
+OPEN_PATHS = frozenset({"/health"}) | PAGE_PATHS
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 

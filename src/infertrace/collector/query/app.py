@@ -11,12 +11,22 @@ from infertrace.collector.counters import Counters
 from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.access import AccessMiddleware
 from infertrace.collector.query.error_answers import add_error_answers
+from infertrace.collector.query.model_histograms import ModelHistograms
+from infertrace.collector.query.routes.comparison import comparison_routes
+from infertrace.collector.query.routes.gpus import gpu_routes
 from infertrace.collector.query.routes.health import health_routes
+from infertrace.collector.query.routes.heatmap import heatmap_routes
+from infertrace.collector.query.routes.jaeger import jaeger_routes
 from infertrace.collector.query.routes.ledger import ledger_routes
 from infertrace.collector.query.routes.models import model_routes
+from infertrace.collector.query.routes.objectives import objective_routes
+from infertrace.collector.query.routes.overview import overview_routes
+from infertrace.collector.query.routes.page import page_routes
+from infertrace.collector.query.routes.perfetto import perfetto_routes
 from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
 from infertrace.collector.query.routes.steps import step_routes
+from infertrace.collector.query.routes.tail import tail_routes
 from infertrace.collector.store.store import SpanReader
 
 
@@ -26,6 +36,8 @@ def create_app(
     threads: Sequence[BackgroundThread],
     permits: Callable[[str | None], bool] | None = None,
     forwarders: Sequence[Forwarder] = (),
+    *,
+    has_model_metrics: bool = False,
 ) -> FastAPI:
     """The application; `permits` checks the `authorization` header, None requires none."""
     app = FastAPI(
@@ -41,6 +53,22 @@ def create_app(
     app.include_router(model_routes(store))
     app.include_router(step_routes(store))
     app.include_router(request_routes(store))
+    for routes in (
+        overview_routes,
+        heatmap_routes,
+        comparison_routes,
+        tail_routes,
+        gpu_routes,
+        objective_routes,
+        perfetto_routes,
+        jaeger_routes,
+    ):
+        app.include_router(routes(store))
+    app.include_router(page_routes())
     app.include_router(ledger_routes(store, forwarders))
-    app.include_router(health_routes(store, counters, threads, forwarders))
+    histograms = None
+    if has_model_metrics:
+        histograms = ModelHistograms()
+        store.listen(histograms.add)
+    app.include_router(health_routes(store, counters, threads, forwarders, histograms))
     return app

@@ -13,7 +13,9 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
+from infertrace.collector.store.columns import COLUMNS as SPAN_COLUMNS
 from infertrace.collector.store.keyed_filter import KeyedText
+from infertrace.collector.store.measures import DIMENSIONS, MEASURES
 from infertrace.collector.store.metrics import METRICS
 from infertrace.collector.store.span_filter import SpanKey
 from infertrace.collector.store.timestamps import (
@@ -26,6 +28,7 @@ from infertrace.collector.store.timestamps import (
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 MAX_COLUMNS = 2_000
+MAX_AMOUNT = 2**53  # up to it, JSON and floats have every whole number
 MAX_KEYED = 16  # conditions on keys in one request
 STATUSES = ("OK", "ERROR", "CANCELLED")
 
@@ -222,15 +225,6 @@ def _decimal(text: str) -> Decimal:
     return number
 
 
-def _parse_columns(text: str) -> int:
-    expected = f"1 to {MAX_COLUMNS}"
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ValueError(expected)
-    if not 1 <= int(text) <= MAX_COLUMNS:
-        raise ValueError(expected)
-    return int(text)
-
-
 def _parse_producer(text: str) -> uuid.UUID:
     if not _TRACE_ID.fullmatch(text):
         raise ValueError("32 hexadecimal digits, as /ledger has them")
@@ -256,7 +250,7 @@ def _parse_include(text: str) -> str:
     return text
 
 
-def _parse_explain(text: str) -> bool:
+def _parse_flag(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError("0 or 1")
     return text == "1"
@@ -274,6 +268,59 @@ def _parse_metric(text: str) -> str:
     return text
 
 
+def _parse_amount(text: str) -> float:
+    try:
+        number = float(_decimal(text))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= MAX_AMOUNT:
+        raise ValueError(f"a number from 0 to {MAX_AMOUNT}")
+    return number
+
+
+def _parse_order(text: str) -> str:
+    if text != "start" and text not in MEASURES:
+        raise ValueError(f"start or one of {', '.join(MEASURES)}")
+    return text
+
+
+def _parse_measure(text: str) -> str:
+    if text not in MEASURES:
+        raise ValueError(f"one of {', '.join(MEASURES)}")
+    return text
+
+
+def _parse_fields(text: str) -> frozenset[str]:
+    fields = frozenset(text.split(","))
+    if not fields <= set(_KEYS):
+        raise ValueError("keys of a span with commas between them, as docs/fields.md has them")
+    return fields
+
+
+def _parse_field(text: str) -> str:
+    kind, _, key = text.partition(".")
+    if text not in DIMENSIONS and not (kind in ("tag", "attribute", "resource") and key):
+        raise ValueError(f"tag.KEY, attribute.KEY, resource.KEY or one of {', '.join(DIMENSIONS)}")
+    return text
+
+
+def _parse_place(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > MAX_AMOUNT:
+        raise ValueError("the number that `next` of an answer is")
+    return int(text)
+
+
+def _parse_objective(text: str) -> float:
+    try:
+        share = float(_decimal(text))
+    except ValueError:
+        share = 0.0
+    if not 0.0001 <= share <= 0.9999:
+        raise ValueError("a share from 0.0001 to 0.9999, such as 0.99")
+    return share
+
+
+_KEYS = (*(column.key for column in SPAN_COLUMNS), "resource")
 _STRING = {"type": "string"}
 TRACE_ID_SCHEMA = {**_STRING, "pattern": f"^{_TRACE_ID.pattern}$"}
 _DURATION_SCHEMA = {**_STRING, "pattern": f"^{_DURATION.pattern}$"}
@@ -286,17 +333,43 @@ _TIME_SCHEMA = {
 }
 _TIME = "RFC 3339, seconds since 1970, or a time ago such as `15m`"
 
+
+def flag(name: str, description: str) -> Parameter:
+    """A parameter that is 0 or 1."""
+    return Parameter(name, f"`1`: {description}", _parse_flag, {**_STRING, "enum": ["0", "1"]})
+
+
+def amount(name: str, description: str) -> Parameter:
+    """A parameter that is a number, 0 or more."""
+    schema = {"type": "number", "minimum": 0, "maximum": MAX_AMOUNT}
+    return Parameter(name, description, _parse_amount, schema)
+
+
+def parts_of_time(usual: int, most: int) -> Parameter:
+    """`columns`, with its default and the largest number."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+            raise ValueError(f"1 to {most}")
+        return int(text)
+
+    return Parameter(
+        "columns",
+        f"into how many equal parts of the time to sum up; default {usual}",
+        parse,
+        {"type": "integer", "minimum": 1, "maximum": most, "default": usual},
+    )
+
+
 LIMIT = Parameter(
     "limit",
     f"how many at most; default {DEFAULT_LIMIT}",
     _parse_limit,
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
 )
-EXPLAIN = Parameter(
+EXPLAIN = flag(
     "explain",
-    "`1`: also tell of each span, under `explain`, which attribute or event each field came from",
-    _parse_explain,
-    {**_STRING, "enum": ["0", "1"]},
+    "also tell of each span, under `explain`, which attribute or event each field came from",
 )
 SINCE = Parameter("since", f"started at this time or later: {_TIME}", _parse_time, _TIME_SCHEMA)
 UNTIL = Parameter("until", f"started before this time: {_TIME}", _parse_time, _TIME_SCHEMA)
@@ -341,33 +414,58 @@ PRODUCER = Parameter(
     _parse_producer,
     TRACE_ID_SCHEMA,
 )
-COLUMNS = Parameter(
-    "columns",
-    "into how many equal parts of the time to sum up; default 240",
-    _parse_columns,
-    {"type": "integer", "minimum": 1, "maximum": MAX_COLUMNS, "default": 240},
-)
+COLUMNS = parts_of_time(240, MAX_COLUMNS)
 SPAN_ID = Parameter(
     "span_id",
     "which span of the trace; default: the one that says most of what a request has",
     _parse_span_id,
     {**_STRING, "pattern": f"^{_SPAN_ID.pattern}$"},
 )
+SERVICE = Parameter("service", "the service's name", str, _STRING)
+STATUS = Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": [*STATUSES]})
+_MIN_DURATION = Parameter(
+    "min_duration_ms",
+    "took at least so many milliseconds",
+    _parse_milliseconds,
+    {"type": "number", "minimum": 0, "maximum": MAX_UNIX_NANOS // NANOS_PER_MS},
+)
+_RANGES = tuple(
+    amount(f"{bound}_{measure.name}", f"`{measure.name}` is {word} so much, in {measure.unit}")
+    for measure in MEASURES.values()
+    for bound, word in (("min", "at least"), ("max", "at most"))
+    if f"{bound}_{measure.name}" != _MIN_DURATION.name
+)
+TEXTS = tuple(
+    Parameter(name, f"`{name}` is this text", str, _STRING)
+    for name in DIMENSIONS
+    if name not in ("model_name", "service_name", "operation_name", "status")
+)
+_CONDITIONS = (_MIN_DURATION, *_RANGES, *TEXTS, PRODUCER)
+TRACE_ID = Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA)
 SPAN_PARAMETERS = (
     MODEL,
-    Parameter("service", "the service's name", str, _STRING),
+    SERVICE,
     Parameter("operation", "the operation's name", str, _STRING),
-    Parameter("status", "how the span ended", _parse_status, {**_STRING, "enum": list(STATUSES)}),
-    Parameter("trace_id", "32 hexadecimal digits", parse_trace_id, TRACE_ID_SCHEMA),
+    STATUS,
+    TRACE_ID,
     SINCE,
     UNTIL,
-    Parameter(
-        "min_duration_ms",
-        "took at least so many milliseconds",
-        _parse_milliseconds,
-        {"type": "number", "minimum": 0, "maximum": MAX_UNIX_NANOS // NANOS_PER_MS},
-    ),
+    *_CONDITIONS,
+    flag("requests", "only requests of a model, which statistics count"),
     LIMIT,
+    Parameter(
+        "order",
+        "by what to sort, the largest first: `start` (default, alone in pages) or a measure",
+        _parse_order,
+        {**_STRING, "enum": ["start", *MEASURES]},
+    ),
+    Parameter(
+        "fields",
+        "which keys to tell of each span, with commas between them; default: all",
+        _parse_fields,
+        {**_STRING, "pattern": f"^({'|'.join(_KEYS)})(,({'|'.join(_KEYS)}))*$"},
+    ),
+    flag("total", "count all spans that match, and tell it in the header `X-Total-Count`"),
     Parameter(
         "include",
         "what else to tell of each span: `resource`, the attributes of what recorded it",
@@ -380,6 +478,67 @@ SPAN_PARAMETERS = (
         _parse_cursor,
         _STRING,
     ),
+)
+CHOSEN = (MODEL, SERVICE, *COUNTED, STATUS, *_CONDITIONS)
+"""Of which spans a route tells that counts them: requests unless asked otherwise."""
+ARRIVED = (MODEL, SERVICE, OPERATION, STATUS, *_CONDITIONS)
+VALUE = Parameter(
+    "value",
+    "which number of a span; default `duration_ms`",
+    _parse_measure,
+    {**_STRING, "enum": list(MEASURES)},
+)
+BY = Parameter(
+    "by",
+    "in place of columns of the time: columns of this number of a span",
+    _parse_measure,
+    {**_STRING, "enum": list(MEASURES)},
+)
+SELECTED = (
+    Parameter(
+        "select_since", f"the selection starts then or later: {_TIME}", _parse_time, _TIME_SCHEMA
+    ),
+    Parameter("select_until", f"the selection starts before: {_TIME}", _parse_time, _TIME_SCHEMA),
+    amount("select_min", "the selection has at least this `value`"),
+    amount("select_max", "the selection has at most this `value`"),
+    Parameter(
+        "select_status", "the selection ended so", _parse_status, {**_STRING, "enum": [*STATUSES]}
+    ),
+)
+OTHER_PERIOD = (
+    Parameter(
+        "baseline_since",
+        f"compare with what started from then on, not with the rest: {_TIME}",
+        _parse_time,
+        _TIME_SCHEMA,
+    ),
+    Parameter("baseline_until", f"and before: {_TIME}", _parse_time, _TIME_SCHEMA),
+)
+FIELD = Parameter(
+    "field",
+    "whose values to tell: a text of spans, or `tag.KEY`, `attribute.KEY`, `resource.KEY`; "
+    "default `model_name`",
+    _parse_field,
+    {**_STRING, "pattern": f"^({'|'.join(DIMENSIONS)}|(tag|attribute|resource)\\.[\\s\\S]+)$"},
+)
+PREFIX = Parameter("prefix", "only values that begin so", str, _STRING)
+AFTER = Parameter(
+    "after",
+    "`next` of the answer before; default: all that is remembered",
+    _parse_place,
+    {"type": "integer", "minimum": 0, "maximum": MAX_AMOUNT},
+)
+OBJECTIVE = Parameter(
+    "objective",
+    "the share of requests that have to be good; default 0.99",
+    _parse_objective,
+    {"type": "number", "minimum": 0.0001, "maximum": 0.9999, "default": 0.99},
+)
+TARGET_PREFIX = "target_"
+TARGETS = tuple(
+    amount(f"{TARGET_PREFIX}{measure.name}", f"a good request has at most this `{measure.name}`")
+    for measure in MEASURES.values()
+    if measure.unit == "ms"
 )
 KEYED_PARAMETERS = (
     KeyedParameter("tag", "the span has this tag", "tags"),

@@ -12,6 +12,7 @@ from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
 from infertrace.collector.forwarding.forward_account import REASONS
 from infertrace.collector.forwarding.forwarder import Forwarder
+from infertrace.collector.query.model_histograms import ModelHistograms
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,14 +29,16 @@ _GAUGES = {"pending_bytes": "Bytes of requests waiting for their commit."}
 
 
 class PrometheusMetrics(Collector):
-    """No label is taken from a span: a million models would make as many series."""
+    """No label is taken from a span, but for models, where `histograms` limits how many."""
 
     def __init__(
         self,
         counters: Counters,
         threads: Sequence[BackgroundThread],
         forwarders: Sequence[Forwarder] = (),
+        histograms: ModelHistograms | None = None,
     ) -> None:
+        self._histograms = histograms
         self._counters = counters
         self._forwarders = forwarders
         self._threads = threads
@@ -70,6 +73,8 @@ class PrometheusMetrics(Collector):
         yield failing
         if self._forwarders:
             yield from self._forwards()
+        if self._histograms is not None:
+            yield from self._histograms.metrics()
 
     def _forwards(self) -> Iterator[Metric]:
         start = "infertrace_collector_forward"

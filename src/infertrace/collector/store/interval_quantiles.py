@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Protocol
 
 from infertrace import backend
+from infertrace.collector.store.exponential_buckets import quantile
 from infertrace.collector.store.metrics import FRACTIONS, Metric
 from infertrace.collector.store.store import ModelStatistics, SeriesPoint
 from infertrace.collector.store.timestamps import NANOS_PER_MS
-from infertrace.wire.token_intervals import LOWEST_BUCKET, upper_bound_ns
+from infertrace.wire.token_intervals import LOWEST_BUCKET
 
 _INTERVALS = """
     SELECT {key}, array_agg(token_intervals) FROM {spans}
@@ -51,19 +51,9 @@ def intervals_sql(key: str, spans: str, condition: str) -> str:
 
 
 def interval_quantile_ms(sums: Sequence[int], fraction: float) -> float | None:
-    """The interval that a share is not longer than; None without any.
-
-    Within a bucket it is interpolated on the logarithmic scale of the buckets.
-    """
-    total = sum(sums)
-    if not total:
-        return None
-    wanted = fraction * total
-    place = next(n for n, until in enumerate(accumulate(sums)) if until and until >= wanted)
-    bucket = place + LOWEST_BUCKET
-    low_ns, high_ns = upper_bound_ns(bucket - 1), upper_bound_ns(bucket)
-    share = (wanted - sum(sums[:place])) / sums[place]
-    return float(low_ns * (high_ns / low_ns) ** share / NANOS_PER_MS)
+    """The interval that a share is not longer than; None without any."""
+    found = quantile(dict(enumerate(sums, LOWEST_BUCKET)), fraction)
+    return None if found is None else found / NANOS_PER_MS
 
 
 def with_interval_quantiles(

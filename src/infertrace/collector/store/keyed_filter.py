@@ -30,7 +30,7 @@ class KeyedText:
         """Texts one of which is in every JSON object that has the value."""
         key = json.dumps(self.key, ensure_ascii=False)
         found = [f"{key}:{json.dumps(self.text, ensure_ascii=False)}"]
-        for literal in self._literals():
+        for literal in self.literals():
             found += [f"{key}:{literal},", f"{key}:{literal}}}"]
         return found
 
@@ -39,9 +39,9 @@ class KeyedText:
         value = values.get(self.key)
         if isinstance(value, str):
             return value == self.text
-        return value is not None and json.dumps(value) in self._literals()
+        return value is not None and json.dumps(value) in self.literals()
 
-    def _literals(self) -> list[str]:
+    def literals(self) -> list[str]:
         """The text as JSON writes a boolean or a number."""
         if self.text in ("true", "false"):
             return [self.text]

@@ -18,6 +18,8 @@ REQUEST = (
     f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0 "
     "OR (kind IS NOT NULL AND output_tokens IS NOT NULL))"
 )
+MODEL_REQUEST = f"model_name IS NOT NULL AND {REQUEST} AND step_index IS NULL"
+"""A request of a model, which is what statistics count unless they are asked otherwise."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
+from infertrace.collector.store.measures import MeasureRange
 
 Row = tuple[Any, ...]
 """A stored span: its values in the order of `COLUMNS`."""
@@ -31,7 +32,10 @@ class SpanFilter:
 
     Times are nanoseconds since 1970. `since_ns` is included, `until_ns` is not. `after` is the
     last span of the page before. All of `tags`, `attributes` and `resource` have to hold;
-    `resource` is about the attributes of the process that recorded the span.
+    `resource` is about the attributes of the process that recorded the span. `texts` are names of
+    columns among `DIMENSIONS` and what they equal. Each of `anywhere` has to hold of tags or of
+    attributes. `is_request` asks for what `Selection` calls a
+    request.
     """
 
     model: str | None = None
@@ -46,11 +50,39 @@ class SpanFilter:
     tags: Sequence[KeyedText] = ()
     attributes: Sequence[KeyedText] = ()
     resource: Sequence[KeyedText] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    producer_id: uuid.UUID | None = None
+    ranges: Sequence[MeasureRange] = ()
+    is_request: bool = False
+    anywhere: Sequence[KeyedText] = ()
+
+    @property
+    def equal_texts(self) -> dict[str, str]:
+        """The texts that columns have to equal."""
+        named = {
+            "model_name": self.model,
+            "service_name": self.service,
+            "operation_name": self.operation,
+            "status": self.status,
+        }
+        return {
+            **{name: text for name, text in named.items() if text is not None},
+            **dict(self.texts),
+        }
 
     def pieces(self) -> list[tuple[str, list[str]]]:
         """For each condition on a JSON column, its name and texts of which the column has one."""
         columns = (("tags", self.tags), ("attributes", self.attributes))
         return [(name, condition.pieces()) for name, given in columns for condition in given]
+
+
+def holds_keyed(where: SpanFilter, tags: str | None, attributes: str | None) -> bool:
+    """Whether the conditions on keys hold of these texts of JSON objects."""
+    return (
+        are_in(where.tags, tags)
+        and are_in(where.attributes, attributes)
+        and all(are_in([each], tags) or are_in([each], attributes) for each in where.anywhere)
+    )
 
 
 def span_key(row: Row) -> SpanKey:
@@ -73,7 +105,7 @@ def filtered_spans(
     resource_ids = matching_resources(where.resource) if where.resource else None
     if resource_ids is not None and not resource_ids:
         return []
-    if not where.tags and not where.attributes:
+    if not where.tags and not where.attributes and not where.anywhere:
         return query(where, limit, resource_ids)
     found: list[Row] = []
     while True:
@@ -82,8 +114,7 @@ def filtered_spans(
         found += [
             row
             for row in rows
-            if are_in(where.tags, row[COLUMN_INDEX["tags"]])
-            and are_in(where.attributes, row[COLUMN_INDEX["attributes"]])
+            if holds_keyed(where, row[COLUMN_INDEX["tags"]], row[COLUMN_INDEX["attributes"]])
         ]
         if len(rows) < missing or len(found) == limit:
             return found

@@ -217,3 +217,11 @@ _JSON_FIELDS: dict[str, Callable[[Any], str]] = {
     "events": lambda events: _text(list(map(_event, events))),
     "links": lambda links: _text(list(map(_link, links))),
 }
+
+
+def without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
+    """The rows but for those at some positions."""
+    if not positions:
+        return rows
+    kept = [position for position in range(len(rows)) if position not in positions]
+    return rows.take(pa.array(kept, type=pa.int64()))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
+from infertrace.collector.store.grouping import GroupedQuery
 from infertrace.collector.store.ledger import Producer, ProducerReport, SenderReport
 from infertrace.collector.store.metrics import Metric
 from infertrace.collector.store.resource import Resource
@@ -106,6 +107,20 @@ class SeriesPoint:
     value: float | None
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """The last spans that came after a place, in the order in which they were stored.
+
+    `matching_count` says how many came that the filter lets pass, `forgotten_count` how many came
+    that are not remembered, whatever they are. `next_place` is where the next ones will be.
+    """
+
+    rows: Sequence[Row]
+    matching_count: int
+    forgotten_count: int
+    next_place: int
+
+
 class SpanWriter(Protocol):
     """Keeps the first span of each (trace id, span id), and an account of each producer."""
 
@@ -145,6 +160,24 @@ class SpanReader(Protocol):
 
     def step_columns(self, where: EngineFilter, length_ns: int) -> list[StepColumn]:
         """The steps summed up in parts of the time, each so long; those without steps left out."""
+
+    def grouped(self, query: GroupedQuery) -> list[list[tuple[Any, ...]]]:
+        """The groups of each list of keys, in no order: the keys, the count, the aggregates."""
+
+    def foreign_tokens(self, where: SpanFilter) -> Mapping[str, int]:
+        """The output tokens of spans that came as OTLP, each call once, by the model."""
+
+    def ranked(self, where: SpanFilter, measure: str, limit: int) -> list[Row]:
+        """At most `limit` spans with the largest values of a measure, a name of `MEASURES`.
+
+        Those without a value come last; of equal ones, the newest first.
+        """
+
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        """Have it called with the rows that this process stores from now on, once they are."""
+
+    def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
+        """What this process stored after a place, in the order in which it did."""
 
     def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
         """The attributes of these resources, each as the text of a JSON object."""

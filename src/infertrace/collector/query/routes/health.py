@@ -13,6 +13,7 @@ from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.counters import Counters
 from infertrace.collector.forwarding.forwarder import Forwarder
 from infertrace.collector.query.documentation import OBJECT, documented
+from infertrace.collector.query.model_histograms import ModelHistograms
 from infertrace.collector.query.prometheus_metrics import CONTENT_TYPE, PrometheusMetrics
 from infertrace.collector.store.group_commit import WRITING_THREAD
 from infertrace.collector.store.store import SpanReader, StoreError
@@ -25,10 +26,11 @@ def health_routes(
     counters: Counters,
     threads: Sequence[BackgroundThread],
     forwarders: Sequence[Forwarder] = (),
+    histograms: ModelHistograms | None = None,
 ) -> APIRouter:
     """`/health` and `/metrics`."""
     router = APIRouter()
-    prometheus = PrometheusMetrics(counters, threads, forwarders)
+    prometheus = PrometheusMetrics(counters, threads, forwarders, histograms)
 
     @router.get("/health", **documented("Whether spans are taken and can be read", (), OBJECT))
     def health() -> Response:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from infertrace.collector.query.chosen_spans import time_of
 from infertrace.collector.query.documentation import OBJECT, OBJECTS, documented
 from infertrace.collector.query.parameters import (
     BASELINE,
@@ -23,6 +24,7 @@ from infertrace.collector.query.parameters import (
     parse_parameters,
 )
 from infertrace.collector.query.routes.any_text import register_any_text
+from infertrace.collector.query.statistics_change import DISTRIBUTIONS, PERCENTILES, change
 from infertrace.collector.store.metrics import METRICS
 from infertrace.collector.store.selection import ALL_OPERATIONS, Selection
 from infertrace.collector.store.span_filter import SpanFilter
@@ -66,15 +68,6 @@ counts a trace once, as `/models` does.
 """
 # FastAPI only documents it; the route validates it, so that all errors have one form.
 ModelName = Annotated[str, Path(json_schema_extra={"minLength": 1})]
-_PERCENTILES = ("p50", "p95", "p99")
-_MEASURES = ("time_to_first_token", "queue_wait_time", "inter_token_latency")
-_COMPARED = (
-    "sample_count",
-    *(f"{percentile}_ms" for percentile in _PERCENTILES),
-    "error_rate",
-    "tokens_per_second",
-    *(f"{name}_{percentile}_ms" for name in _MEASURES for percentile in _PERCENTILES),
-)
 
 
 register_any_text()
@@ -134,7 +127,9 @@ def model_routes(store: SpanReader) -> APIRouter:
             )
             before["window_seconds"] = length_ns / NANOS_PER_SECOND
             answer["baseline"] = before
-            answer["change"] = _change(answer, before)
+            answer["change"] = change(
+                answer, before, answer["window_seconds"] / before["window_seconds"]
+            )
         return JSONResponse(answer)
 
     @router.get(
@@ -182,15 +177,7 @@ def _selection(
     values: Mapping[str, Any], default_window_ns: int, model: str | None = None
 ) -> Selection:
     """The spans that a statistic is asked for; raises ParameterError."""
-    given = [name for name in ("since", "until") if name in values]
-    if "window" in values and given:
-        raise ParameterError(f"window: expected without {' and '.join(given)}")
-    until_ns = values.get("until", time.time_ns())
-    window_ns = values.get("window", default_window_ns)
-    since_ns = values.get("since", max(0, until_ns - window_ns))
-    if since_ns >= until_ns:
-        raise ParameterError("since: expected a time before until, which is now by default")
-    return Selection(since_ns, until_ns, model, values.get("operation"))
+    return Selection(*time_of(values, default_window_ns), model, values.get("operation"))
 
 
 def _counted(selection: Selection) -> dict[str, Any]:
@@ -213,9 +200,9 @@ def _model_answer(model: ModelStatistics) -> dict[str, Any]:
         ("p99_ms", model.p99_ns),
     ):
         answer[name] = None if value_ns is None else value_ns / NANOS_PER_MS
-    for name in _MEASURES:
+    for name in DISTRIBUTIONS:
         values = getattr(model, f"{name}_ms") or ()
-        for percentile, value in zip(_PERCENTILES, values, strict=False):
+        for percentile, value in zip(PERCENTILES, values, strict=False):
             answer[f"{name}_{percentile}_ms"] = value
     answer["error_rate"] = model.error_count / model.sample_count
     elapsed_ns = model.last_end_ns - model.first_start_ns
@@ -223,14 +210,3 @@ def _model_answer(model: ModelStatistics) -> dict[str, Any]:
         answer["tokens_per_second"] = model.output_tokens * NANOS_PER_SECOND / elapsed_ns
     answer["last_seen"] = format_rfc3339(model.last_end_ns)
     return answer
-
-
-def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, float | None]:
-    """How much more each statistic is, as a share; counts and sums are of one second."""
-    changes: dict[str, float | None] = {}
-    for name in _COMPARED:
-        one, other = now.get(name), before.get(name)
-        if name == "sample_count" and one is not None and other is not None:
-            other = other * now["window_seconds"] / before["window_seconds"]
-        changes[name] = one / other - 1 if one is not None and other else None
-    return changes

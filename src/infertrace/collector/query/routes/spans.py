@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from infertrace.collector.query.chosen_spans import span_filter
 from infertrace.collector.query.documentation import OBJECT, SPANS, documented
 from infertrace.collector.query.explanation import explain
 from infertrace.collector.query.flat_span import flat_span, flat_spans_with_resources
@@ -17,12 +19,14 @@ from infertrace.collector.query.parameters import (
     EXPLAIN,
     KEYED_PARAMETERS,
     SPAN_PARAMETERS,
+    ParameterError,
     format_cursor,
     parse_keyed,
     parse_parameters,
 )
 from infertrace.collector.query.routes.trace_ids import TraceId, wanted_trace
 from infertrace.collector.query.trace_totals import trace_totals
+from infertrace.collector.store.grouping import GroupedQuery
 from infertrace.collector.store.span_filter import SpanFilter, span_key
 from infertrace.collector.store.store import SpanReader
 from infertrace.collector.store.timestamps import format_rfc3339
@@ -39,33 +43,35 @@ def span_routes(store: SpanReader) -> APIRouter:
         **documented("Spans, newest first", (*SPAN_PARAMETERS, *KEYED_PARAMETERS), SPANS),
     )
     def spans(request: Request) -> Response:
-        """Every filter must hold. A page that is not the last names the next one in `Link`."""
+        """Every filter must hold. A page that is not the last names the next one in `Link`, and
+        `X-Truncated` says whether there are more. `fields` leaves out what is not asked for."""
         keyed, others = parse_keyed(request.query_params, KEYED_PARAMETERS)
         values = parse_parameters(others, SPAN_PARAMETERS, KEYED_PARAMETERS)
         limit = values.get("limit", DEFAULT_LIMIT)
-        where = SpanFilter(
-            model=values.get("model"),
-            service=values.get("service"),
-            operation=values.get("operation"),
-            status=values.get("status"),
-            trace_id=values.get("trace_id"),
-            since_ns=values.get("since"),
-            until_ns=values.get("until"),
-            min_duration_ns=values.get("min_duration_ms"),
-            after=values.get("cursor"),
-            **keyed,
-        )
-        rows = store.spans(where, limit + 1)
+        where = span_filter(values, keyed)
         headers = {}
-        if len(rows) > limit:
+        if values.get("total"):
+            ((count,),) = store.grouped(GroupedQuery(replace(where, after=None), [[]]))[0]
+            headers["X-Total-Count"] = str(count)
+        order = values.get("order", "start")
+        if order == "start":
+            rows = store.spans(where, limit + 1)
+        elif where.after is not None:
+            raise ParameterError("cursor: expected only with order=start")
+        else:
+            rows = store.ranked(where, order, limit + 1)
+        if len(rows) > limit and order == "start":
             cursor = format_cursor(span_key(rows[limit - 1]))
-            headers = {"X-Next-Cursor": cursor, "Link": _next_link(request, where, cursor)}
+            headers |= {"X-Next-Cursor": cursor, "Link": _next_link(request, where, cursor)}
+        headers["X-Truncated"] = "true" if len(rows) > limit else "false"
         rows = rows[:limit]
         found = (
             flat_spans_with_resources(store, rows)
-            if values.get("include") == "resource"
+            if values.get("include") == "resource" or "resource" in values.get("fields", ())
             else [flat_span(row) for row in rows]
         )
+        if (fields := values.get("fields")) is not None:
+            found = [{key: value for key, value in span.items() if key in fields} for span in found]
         return JSONResponse(found, headers=headers)
 
     @router.get("/traces/{trace_id}", **documented("One trace, in start order", (EXPLAIN,), OBJECT))

@@ -11,8 +11,12 @@ import pyarrow as pa
 
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.duckdb.block_index import BlockIndex
+from infertrace.collector.store.duckdb.dialect import DIALECT
 from infertrace.collector.store.duckdb.engine_queries import engine_rows, step_columns
+from infertrace.collector.store.duckdb.grouped_queries import foreign_tokens, grouped, ranked
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
+from infertrace.collector.store.filter_sql import filter_condition
+from infertrace.collector.store.grouping import GroupedQuery
 from infertrace.collector.store.interval_quantiles import (
     intervals_sql,
     with_interval_quantiles,
@@ -31,8 +35,6 @@ from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
 from infertrace.collector.store.span_rows import SCHEMA
 from infertrace.collector.store.store import ModelStatistics, SeriesPoint, with_foreign_tokens
-
-MAX_LISTED_IDS = 1_000  # in a statement; a join with more is slower, and has no limit
 
 SPAN_NAMES = ", ".join(column.sql_name for column in COLUMNS)
 
@@ -151,6 +153,32 @@ class DuckDBSnapshot:
     ) -> list[StepColumn]:
         return step_columns(self._cursor, where, length_ns, unapplied)
 
+    def grouped(
+        self,
+        query: GroupedQuery,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[list[tuple[Any, ...]]]:
+        return grouped(self._cursor, query, resource_ids, unapplied)
+
+    def foreign_tokens(
+        self,
+        where: SpanFilter,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> dict[str, int]:
+        return foreign_tokens(self._cursor, where, resource_ids, unapplied)
+
+    def ranked(
+        self,
+        where: SpanFilter,
+        measure: str,
+        limit: int,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[Row]:
+        return ranked(self._cursor, where, measure, limit, resource_ids, unapplied)
+
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text
         where = f"start_time >= {since_ns:d} AND start_time < {until_ns:d}"
@@ -169,10 +197,11 @@ class DuckDBSnapshot:
         sql, values = [], []
         for condition in conditions:
             pieces = condition.pieces()
-            sql.append(_contains("attributes", pieces))
+            found = DIALECT.contains.format(column="attributes")
+            sql.append(f"({' OR '.join([found] * len(pieces))})")
             values += pieces
-        found = f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}"
-        return dict(self._rows(found, values))
+        query = f"SELECT resource_id, attributes FROM resources WHERE {' AND '.join(sql)}"
+        return dict(self._rows(query, values))
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         rows: list[Any] = self._cursor.execute(sql, values).fetchall()
@@ -192,35 +221,10 @@ def _condition(
     where: SpanFilter, resource_ids: Collection[uuid.UUID] | None
 ) -> tuple[str, list[Any]]:
     """A filter in SQL, with the values of its placeholders."""
-    conditions = {
-        "model_name = ?": where.model,
-        "service_name = ?": where.service,
-        "operation_name = ?": where.operation,
-        "status = ?": where.status,
-        "trace_id = ?": where.trace_id,
-        "start_time >= ?": where.since_ns,
-        "start_time < ?": where.until_ns,
-        "duration_nanos >= ?": where.min_duration_ns,
-    }
-    present = {sql: value for sql, value in conditions.items() if value is not None}
-    parts = ["TRUE", *present]
-    values: list[Any] = list(present.values())
-    for name, pieces in where.pieces():
-        parts.append(_contains(name, pieces))
-        values += pieces
-    if resource_ids is not None and len(resource_ids) <= MAX_LISTED_IDS:
-        parts.append(f"resource_id IN ({', '.join('?' * len(resource_ids))})")
-        values += resource_ids
-    elif resource_ids is not None:
-        parts.append("resource_id IN (SELECT unnest(?::UUID[]))")
-        values.append(list(resource_ids))
+    condition, values = filter_condition(DIALECT, where, resource_ids)
     if (after := where.after) is not None:
-        parts.append(
-            "start_time <= ? AND (start_time < ? OR (trace_id, span_id) < (?, ?::UBIGINT))"
+        condition += (
+            " AND start_time <= ? AND (start_time < ? OR (trace_id, span_id) < (?, ?::UBIGINT))"
         )
         values += [after.start_time_ns, after.start_time_ns, after.trace_id, after.span_id]
-    return " AND ".join(parts), values
-
-
-def _contains(column: str, pieces: Sequence[str]) -> str:
-    return f"({' OR '.join([f'contains({column}, ?)'] * len(pieces))})"
+    return condition, values

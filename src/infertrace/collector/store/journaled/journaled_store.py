@@ -8,8 +8,9 @@ of the database does not hold. docs/collector.md has the measurements behind thi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +18,10 @@ import pyarrow.compute as pc
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
+from infertrace.collector.store.arrivals import Arrivals, arrival
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
+from infertrace.collector.store.grouping import GroupedQuery
 from infertrace.collector.store.id_filters import add_rows, id_pairs, new_duplicate_filter
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.applier import Applier
@@ -37,8 +40,9 @@ from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS, producer_
 from infertrace.collector.store.resource import KnownResources
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
-from infertrace.collector.store.span_rows import merged_rows
+from infertrace.collector.store.span_rows import merged_rows, without
 from infertrace.collector.store.store import (
+    Arrival,
     Batch,
     ModelStatistics,
     Retention,
@@ -63,6 +67,7 @@ class JournaledStore:
         self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
         self._accounts = RecentAccounts()
         self._resources = KnownResources()
+        self._arrivals = Arrivals()
         applied = database.applied_number()
         self._number = applied  # of the last entry
         if journal is not None:
@@ -104,7 +109,7 @@ class JournaledStore:
             known = self._repeated(group, range(len(group)), (0, MAX_UNIX_NANOS))
         accounts = [account for entry in entries for account in entry.accounts]
         resources = {name: text for entry in entries for name, text in entry.resources.items()}
-        return Entry(entries[-1].number, [_without(group, known)], accounts, resources)
+        return Entry(entries[-1].number, [without(group, known)], accounts, resources)
 
     def _apply(self, entry: Entry) -> None:
         self._database.apply([entry], self._accounts.forgotten_before_ns)
@@ -129,6 +134,7 @@ class JournaledStore:
             self._journal.truncate_through(self._applier.add(entry))
         self._accounts.update(changed)
         self._resources.add(resources)
+        self._arrivals.add(kept)
         return sum(map(len, repeated))
 
     def _new_rows(
@@ -146,7 +152,7 @@ class JournaledStore:
                 known = self._stored(group, seen)
             if old:
                 known |= self._repeated(group, old)
-            kept = [_without(group, known)]
+            kept = [without(group, known)]
         return kept, positions_by_batch(rows, known)
 
     def _seen_before(self, batches: Sequence[pa.RecordBatch]) -> list[int]:
@@ -240,6 +246,27 @@ class JournaledStore:
         with self._query() as (snapshot, unapplied):
             return snapshot.step_columns(where, length_ns, unapplied)
 
+    def grouped(self, query: GroupedQuery) -> list[list[tuple[Any, ...]]]:
+        resource_ids = self._chosen_resources(query.where)
+        with self._query() as (snapshot, unapplied):
+            return snapshot.grouped(query, resource_ids, unapplied)
+
+    def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
+        resource_ids = self._chosen_resources(where)
+        with self._query() as (snapshot, unapplied):
+            return snapshot.foreign_tokens(where, resource_ids, unapplied)
+
+    def ranked(self, where: SpanFilter, measure: str, limit: int) -> list[Row]:
+        resource_ids = self._chosen_resources(where)
+        with self._query() as (snapshot, unapplied):
+            return snapshot.ranked(where, measure, limit, resource_ids, unapplied)
+
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        self._arrivals.listen(listener)
+
+    def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
+        return arrival(self._arrivals.after(after), where, limit, self._chosen_resources(where))
+
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         with self._query(is_timed=False) as (snapshot, unapplied):
             yield from snapshot.rows(since_ns, until_ns)
@@ -266,6 +293,9 @@ class JournaledStore:
             for entry in self._applier.unapplied()
             for name, attributes in entry.resources.items()
         }
+
+    def _chosen_resources(self, where: SpanFilter) -> list[uuid.UUID] | None:
+        return self._matching_resources(where.resource) if where.resource else None
 
     def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
         found = self._unapplied_resources()
@@ -305,13 +335,6 @@ class JournaledStore:
 
 def _rows_of(entries: Iterable[Entry]) -> list[pa.RecordBatch]:
     return [rows for entry in entries for rows in entry.batches if len(rows)]
-
-
-def _without(rows: pa.RecordBatch, positions: set[int]) -> pa.RecordBatch:
-    if not positions:
-        return rows
-    kept = [position for position in range(len(rows)) if position not in positions]
-    return rows.take(pa.array(kept, type=pa.int64()))
 
 
 def _positions(batches: Sequence[pa.RecordBatch], wanted: set[int]) -> Iterator[int]:

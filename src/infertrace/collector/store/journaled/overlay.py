@@ -5,12 +5,11 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from functools import reduce
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infertrace.collector.store.row_filter import matching_positions
 from infertrace.collector.store.span_filter import COLUMN_INDEX, Row, SpanFilter
 
 _TRACE_ID, _SPAN_ID, _START_TIME, _DURATION = (
@@ -32,13 +31,9 @@ def matching_rows(
     if not batches:
         return []
     table = pa.Table.from_batches(batches)
-    conditions = list(_conditions(table, where, resource_ids))
     after = where.after
     # Positions first: only the rows of the answer are copied, with their many columns.
-    if conditions:
-        positions = pc.indices_nonzero(reduce(pc.and_, conditions))
-    else:
-        positions = pa.array(range(len(table)), type=pa.uint64())
+    positions = matching_positions(table, where, resource_ids)
     if limit is not None and len(positions) > limit:
         start_times = table.column("start_time").take(positions)
         newest = _newest(start_times, limit, None if after is None else after.start_time_ns)
@@ -77,43 +72,6 @@ def started_between(rows: pa.RecordBatch, since_ns: int, until_ns: int) -> pa.Re
 
 def _age(row: Row) -> tuple[int, uuid.UUID, int]:
     return row[_START_TIME], row[_TRACE_ID], row[_SPAN_ID]
-
-
-def _conditions(
-    table: pa.Table, where: SpanFilter, resource_ids: Collection[uuid.UUID] | None
-) -> Iterable[Any]:
-    equal = {
-        "model_name": where.model,
-        "service_name": where.service,
-        "operation_name": where.operation,
-        "status": where.status,
-    }
-    for name, wanted in equal.items():
-        if wanted is not None:
-            yield pc.fill_null(pc.equal(table.column(name), wanted), False)
-    if where.trace_id is not None:
-        wanted = pa.scalar(where.trace_id.bytes, type=pa.binary(16))
-        yield pc.equal(_bytes(table.column("trace_id")), wanted)
-    if resource_ids is not None:
-        allowed = pa.array([key.bytes for key in resource_ids], type=pa.binary(16))
-        yield pc.is_in(_bytes(table.column("resource_id")), value_set=allowed)
-    for name, pieces in where.pieces():
-        column = table.column(name)
-        found = reduce(pc.or_, [pc.match_substring(column, piece) for piece in pieces])
-        yield pc.fill_null(found, False)
-    start_time = table.column("start_time")
-    if where.since_ns is not None:
-        yield pc.greater_equal(start_time, where.since_ns)
-    if where.until_ns is not None:
-        yield pc.less(start_time, where.until_ns)
-    if where.min_duration_ns is not None:
-        yield pc.greater_equal(table.column("duration_nanos"), where.min_duration_ns)
-    if where.after is not None:
-        yield pc.less_equal(start_time, where.after.start_time_ns)
-
-
-def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([chunk.storage for chunk in column.chunks], type=pa.binary(16))
 
 
 def _newest(start_times: pa.ChunkedArray, limit: int, boundary: int | None) -> pa.ChunkedArray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
+from infertrace.collector.store.grouping import GroupedQuery
 from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.keyed_filter import KeyedText
 from infertrace.collector.store.ledger import Producer
@@ -68,6 +69,32 @@ class Snapshot(Protocol):
         self, where: EngineFilter, length_ns: int, unapplied: Sequence[pa.RecordBatch]
     ) -> list[StepColumn]:
         """The steps summed up in parts of the time, each so long."""
+
+    def grouped(
+        self,
+        query: GroupedQuery,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[list[tuple[Any, ...]]]:
+        """The groups of each list of keys: the keys, the count, the aggregates."""
+
+    def foreign_tokens(
+        self,
+        where: SpanFilter,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> dict[str, int]:
+        """The output tokens of spans that came as OTLP, each call once, by the model."""
+
+    def ranked(
+        self,
+        where: SpanFilter,
+        measure: str,
+        limit: int,
+        resource_ids: Collection[uuid.UUID] | None,
+        unapplied: Sequence[pa.RecordBatch],
+    ) -> list[Row]:
+        """At most `limit` spans with the largest values of a measure; those without it last."""
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         """The spans that start in a time, in batches with the columns of `COLUMNS`."""

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -25,6 +26,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store import duplicates, ledger
 from infertrace.collector.store.accounts import updated_accounts
+from infertrace.collector.store.arrivals import Arrivals, arrival
 from infertrace.collector.store.columns import COLUMNS
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.engine_filter import (
@@ -34,6 +36,8 @@ from infertrace.collector.store.engine_filter import (
     step_column,
     step_columns_sql,
 )
+from infertrace.collector.store.filter_sql import filter_condition
+from infertrace.collector.store.grouping import ColumnKey, GroupedQuery
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.interval_quantiles import (
     intervals_sql,
@@ -43,6 +47,7 @@ from infertrace.collector.store.interval_quantiles import (
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.kinds import KINDS, ColumnKind, exact_float32
 from infertrace.collector.store.ledger import Producer
+from infertrace.collector.store.measures import MEASURES
 from infertrace.collector.store.metrics import (
     EXPRESSIONS,
     FOREIGN_TOKENS,
@@ -51,6 +56,7 @@ from infertrace.collector.store.metrics import (
     series_source,
 )
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
+from infertrace.collector.store.postgres.dialect import DIALECT
 from infertrace.collector.store.postgres.schema import ensure_schema
 from infertrace.collector.store.postgres.span_table import (
     COLUMNS_SQL,
@@ -68,9 +74,10 @@ from infertrace.collector.store.producer_rows import (
 from infertrace.collector.store.resource import KnownResources
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import COLUMN_INDEX, Row, SpanFilter, filtered_spans
-from infertrace.collector.store.span_rows import SCHEMA, merged_rows
+from infertrace.collector.store.span_rows import SCHEMA, merged_rows, without
 from infertrace.collector.store.store import (
     DEFAULT_QUERY_TIMEOUT_S,
+    Arrival,
     Batch,
     ModelStatistics,
     QueryTimeoutError,
@@ -138,6 +145,7 @@ class PostgresStore:
         self._seen = new_duplicate_filter(duplicates.REMEMBERED_SPANS)
         self._seen.forget(time.time_ns())  # what is stored already is not remembered
         self._resources = KnownResources()
+        self._arrivals = Arrivals()
         try:
             self._connected()
         except psycopg.Error as error:
@@ -222,6 +230,12 @@ class PostgresStore:
                 self._writer = None
             raise
         self._resources.add(resources)
+        self._arrivals.add(
+            [
+                without(batch.rows, set(places))
+                for batch, places in zip(batches, repeated, strict=True)
+            ]
+        )
         return sum(map(len, repeated))
 
     def _lock_accounts(
@@ -309,25 +323,10 @@ class PostgresStore:
     def _spans(
         self, where: SpanFilter, limit: int, resource_ids: Collection[uuid.UUID] | None
     ) -> list[Row]:
-        conditions: dict[str, Any] = {
-            "model_name = %s": where.model,
-            "service_name = %s": where.service,
-            "operation_name = %s": where.operation,
-            "status = %s": where.status,
-            "trace_id = %s": where.trace_id,
-            "duration_nanos >= %s": where.min_duration_ns,
-            "resource_id = ANY(%s)": None if resource_ids is None else list(resource_ids),
-        }
-        asked = {
-            name: escape(value) if isinstance(value, str) else value
-            for name, value in conditions.items()
-            if value is not None
-        }
-        condition = " AND ".join(["start_time >= %s AND start_time < %s", *asked])
-        values = list(asked.values())
-        for name, pieces in where.pieces():
-            condition += f" AND ({' OR '.join([f'strpos({name}, %s) > 0'] * len(pieces))})"
-            values += map(escape, pieces)
+        # The times are those of each window.
+        timeless = replace(where, since_ns=None, until_ns=None)
+        condition, values = filter_condition(DIALECT, timeless, resource_ids)
+        condition = f"start_time >= %s AND start_time < %s AND {condition}"
         until_ns = MAX_UNIX_NANOS if where.until_ns is None else where.until_ns
         if where.after is not None:
             after = where.after
@@ -419,6 +418,50 @@ class PostgresStore:
             ).fetchall()
         return [step_column(row, where.since_ns, length_ns) for row in rows]
 
+    def grouped(self, query: GroupedQuery) -> list[list[tuple[Any, ...]]]:
+        resource_ids = self._chosen_resources(query.where)
+        with self._reader() as connection:
+            rows = connection.execute(
+                *query.sql(DIALECT, self._table.source, resource_ids)
+            ).fetchall()
+        found = []
+        for keys, groups in zip(query.groupings, query.sorted_out(rows), strict=True):
+            conversions = [
+                _CONVERSIONS[COLUMN_INDEX[key.name]] if isinstance(key, ColumnKey) else None
+                for key in keys
+            ]
+            conversions += [None] * (1 + len(query.aggregates))
+            found.append([_converted(group, conversions) for group in groups])
+        return found
+
+    def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
+        condition, values = filter_condition(
+            DIALECT, where, self._chosen_resources(where), is_exact=True
+        )
+        query = FOREIGN_TOKENS.format(spans=self._table.source, condition=condition)
+        with self._reader() as connection:
+            rows = connection.execute(query, values).fetchall()
+        return {unescape(name): count for name, count in rows}
+
+    def ranked(self, where: SpanFilter, measure: str, limit: int) -> list[Row]:
+        condition, values = filter_condition(
+            DIALECT, where, self._chosen_resources(where), is_exact=True
+        )
+        with self._reader() as connection:
+            rows = connection.execute(
+                f"SELECT {NAMES} FROM {self._table.source} WHERE {condition} "
+                f"ORDER BY {MEASURES[measure].sql} DESC NULLS LAST, start_time DESC, "
+                "trace_id DESC, span_id DESC LIMIT %s",
+                [*values, limit],
+            ).fetchall()
+        return [_row(row) for row in rows]
+
+    def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
+        self._arrivals.listen(listener)
+
+    def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
+        return arrival(self._arrivals.after(after), where, limit, self._chosen_resources(where))
+
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         with (
             self._reader() as connection,
@@ -433,6 +476,9 @@ class PostgresStore:
             )
             while found := cursor.fetchmany(EXPORT_ROWS):
                 yield _batch([_row(row) for row in found])
+
+    def _chosen_resources(self, where: SpanFilter) -> list[uuid.UUID] | None:
+        return self._matching_resources(where.resource) if where.resource else None
 
     def _matching_resources(self, conditions: Sequence[KeyedText]) -> list[uuid.UUID]:
         sql, values = [], []

@@ -1,0 +1,222 @@
+"""Counts of spans by keys: the query behind overview, heatmap, comparison, facets, targets."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from infertrace.collector.store.exponential_buckets import bucket_sql
+from infertrace.collector.store.filter_sql import (
+    Condition,
+    Dialect,
+    filter_condition,
+    filtered_columns,
+)
+from infertrace.collector.store.measures import MEASURES
+from infertrace.collector.store.span_filter import SpanFilter
+
+SAMPLE_PARTS = 65_536
+
+
+@dataclass(frozen=True)
+class ColumnKey:
+    """The value of a column."""
+
+    name: str
+
+    @property
+    def columns(self) -> set[str]:
+        return {self.name}
+
+    def sql(self, dialect: Dialect) -> Condition:
+        return f'"{self.name}"', []
+
+
+@dataclass(frozen=True)
+class TimeKey:
+    """The part of the time, 0 and up, in which a span started, or ended."""
+
+    since_ns: int
+    length_ns: int
+    of: Literal["start", "end"] = "start"
+
+    @property
+    def columns(self) -> set[str]:
+        return {"start_time", "duration_nanos"}
+
+    def sql(self, dialect: Dialect) -> Condition:
+        moment = "start_time" if self.of == "start" else "start_time + duration_nanos"
+        return f"({moment} - {self.since_ns:d}) {dialect.quotient} {self.length_ns:d}", []
+
+
+@dataclass(frozen=True)
+class BucketKey:
+    """The bucket of a measure; NULL where the span does not say it."""
+
+    measure: str
+
+    @property
+    def columns(self) -> set[str]:
+        return set(MEASURES[self.measure].columns)
+
+    def sql(self, dialect: Dialect) -> Condition:
+        return bucket_sql(MEASURES[self.measure].bucketed_sql, dialect.log2), []
+
+
+@dataclass(frozen=True)
+class MatchKey:
+    """Whether a span also meets another filter; false where it lacks what that asks for."""
+
+    where: SpanFilter
+
+    @property
+    def columns(self) -> set[str]:
+        return filtered_columns(self.where)
+
+    def sql(self, dialect: Dialect) -> Condition:
+        condition, values = filter_condition(dialect, self.where, None, is_exact=True)
+        return f"coalesce({condition}, FALSE)", values
+
+
+Key = ColumnKey | TimeKey | BucketKey | MatchKey
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What is told of a group beside its count.
+
+    `own_tokens` are those of spans that came over our own wire, `foreign` how many others say
+    theirs, of which several may tell of one call. `intervals` are all histograms of its spans.
+    `quantiles` are the 50th, 95th and 99th percentile of a measure, as it is stored; NULL without
+    a value. `mean`, `longest` and `present` are of a column: its mean, maximum, count of values.
+    """
+
+    function: Literal[
+        "errors", "own_tokens", "foreign", "first_start", "last_end", "intervals", "quantiles",
+        "mean", "longest", "present",
+    ]  # fmt: skip
+    of: str = ""
+
+    @property
+    def columns(self) -> set[str]:
+        if self.function == "quantiles":
+            return set(MEASURES[self.of].columns)
+        return {self.of} if self.of else set(_AGGREGATED[self.function][1])
+
+    def sql(self, dialect: Dialect) -> str:
+        if self.function == "quantiles":
+            return dialect.quantiles.format(value=MEASURES[self.of].sql)
+        return _AGGREGATED[self.function][0].format(column=self.of)
+
+
+_AGGREGATED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "errors": ("count(*) FILTER (WHERE status = 'ERROR')", ("status",)),
+    "own_tokens": (
+        "CAST(sum(output_tokens) FILTER (WHERE kind IS NULL) AS bigint)",
+        ("output_tokens", "kind"),
+    ),
+    "foreign": (
+        "count(output_tokens) FILTER (WHERE kind IS NOT NULL)",
+        ("output_tokens", "kind"),
+    ),
+    "first_start": ("min(start_time)", ("start_time",)),
+    "last_end": ("max(start_time + duration_nanos)", ("start_time", "duration_nanos")),
+    "intervals": (
+        "array_agg(token_intervals) FILTER (WHERE token_intervals IS NOT NULL)",
+        ("token_intervals",),
+    ),
+    "mean": ("CAST(avg({column}) AS double precision)", ()),
+    "longest": ("CAST(max({column}) AS double precision)", ()),
+    "present": ("count({column})", ()),
+}
+ERRORS = Aggregate("errors")
+
+
+@dataclass(frozen=True)
+class GroupedQuery:
+    """Spans counted by each of several lists of keys, at once.
+
+    With a `limit`, the groups with most spans of each list. With `sample_parts` fewer than
+    SAMPLE_PARTS, that share of the spans, chosen evenly by their ids.
+    """
+
+    where: SpanFilter
+    groupings: Sequence[Sequence[Key]]
+    aggregates: Sequence[Aggregate] = ()
+    limit: int | None = None
+    sample_parts: int = SAMPLE_PARTS
+
+    @property
+    def keys(self) -> list[Key]:
+        """All keys, each once."""
+        return list(dict.fromkeys(key for keys in self.groupings for key in keys))
+
+    def columns(self) -> list[str]:
+        """All columns that the query reads."""
+        found = filtered_columns(self.where)
+        for part in (*self.keys, *self.aggregates):
+            found |= part.columns
+        return sorted(found)
+
+    def sql(
+        self, dialect: Dialect, source: str, resource_ids: Collection[uuid.UUID] | None
+    ) -> Condition:
+        """The query on a table; which list of keys a row is of comes first in it."""
+        values: list[Any] = []
+        shown = []
+        for place, key in enumerate(self.keys):
+            sql, given = key.sql(dialect)
+            shown.append(f"{sql} AS key_{place}")
+            values += given
+        condition, given = filter_condition(dialect, self.where, resource_ids, is_exact=True)
+        values += given
+        if self.sample_parts < SAMPLE_PARTS:
+            condition += f" AND (((span_id & 65535) * 40503) & 65535) < {self.sample_parts:d}"
+        inner = sorted({name for each in self.aggregates for name in each.columns})
+        names = [f'"{name}"' for name in inner]
+        chosen = ", ".join([*shown, *names]) or "1"
+        rows = f"(SELECT {chosen} FROM {source} WHERE {condition}) AS chosen"
+        told = ", ".join(
+            ["count(*) AS group_size", *(each.sql(dialect) for each in self.aggregates)]
+        )
+        columns = [f"key_{place}" for place in range(len(self.keys))]
+        lists = [
+            ", ".join(f"key_{self.keys.index(key)}" for key in keys) for keys in self.groupings
+        ]
+        if not columns:
+            return f"SELECT 0, {told} FROM {rows}", values
+        which = f"grouping({', '.join(columns)})" if len(lists) > 1 else "0"
+        groups = (
+            f"GROUPING SETS ({', '.join(f'({each})' for each in lists)})"
+            if len(lists) > 1
+            else lists[0]
+        )
+        sql = f"SELECT {which} AS list, {', '.join(columns)}, {told} FROM {rows} GROUP BY {groups}"
+        if self.limit is not None:
+            ranked = (
+                "SELECT *, row_number() OVER (PARTITION BY list ORDER BY group_size DESC, "
+                f"{', '.join(columns)}) AS place FROM ({sql}) AS groups"
+            )
+            return f"SELECT * FROM ({ranked}) AS ranked WHERE place <= {self.limit:d}", values
+        return sql, values
+
+    def sorted_out(self, rows: Sequence[Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+        """The rows of the query by the lists of keys: the keys of a list, the count, the rest."""
+        keys = self.keys
+        count = len(keys)
+        told_end = 1 + count + 1 + len(self.aggregates)
+        masks = {}
+        for number, wanted in enumerate(self.groupings):
+            mask = sum(
+                1 << count - 1 - place for place, key in enumerate(keys) if key not in wanted
+            )
+            masks[mask if len(self.groupings) > 1 else 0] = number
+        found: list[list[tuple[Any, ...]]] = [[] for _ in self.groupings]
+        for row in rows:
+            number = masks[row[0]]
+            places = [keys.index(key) for key in self.groupings[number]]
+            group = tuple(row[1 + place] for place in places)
+            found[number].append((*group, *row[1 + count : told_end]))
+        return found
