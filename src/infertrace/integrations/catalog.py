@@ -75,6 +75,12 @@ _ALL: Final = (
         "each call of a gRPC server, also of `grpc.aio`",
     ),
     Integration(
+        "vllm",
+        "vllm",
+        (Library("vllm.v1.engine.async_llm", "vllm", "0.30", "0.32.0", "0.34"),),
+        "each step of vLLM's engines, and each of their requests",
+    ),
+    Integration(
         "opentelemetry",
         "opentelemetry",
         (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),
