@@ -81,6 +81,18 @@ _ALL: Final = (
         "each step of vLLM's engines, and each of their requests",
     ),
     Integration(
+        "onnxruntime",
+        "onnxruntime",
+        (Library("onnxruntime", "onnxruntime", "1.19", "1.32.0", "2"),),
+        "each run of a session of ONNX Runtime",
+    ),
+    Integration(
+        "xllamacpp",
+        "xllamacpp",
+        (Library("xllamacpp", "xllamacpp", "2026.8.10229", "2026.10.11549", "2028"),),
+        "what is asked of a llama.cpp server of xllamacpp",
+    ),
+    Integration(
         "opentelemetry",
         "opentelemetry",
         (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),

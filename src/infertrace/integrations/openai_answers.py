@@ -161,3 +161,19 @@ def _count(owner: Any, *names: str) -> int | None:
 def _extra(answer: Any) -> Mapping[str, Any]:
     """What the protocol does not have, and the server says all the same."""
     return getattr(answer, "model_extra", None) or {}
+
+
+class Answer:
+    """An answer as a plain mapping, in the shape in which the OpenAI client gives it."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.model_extra = fields
+
+    def __getattr__(self, name: str) -> Any:
+        return _shaped(self.model_extra.get(name))
+
+
+def _shaped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Answer(value)
+    return [_shaped(one) for one in value] if isinstance(value, list) else value
