@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parents[1] / "build" / "rivals"
-INSTALL_TIMEOUT_S: Final = 1800
+INSTALL_TIMEOUT_S: Final = 3600
 OTELCOL_VERSION: Final = "v0.165.0"
 JAEGER_VERSION: Final = "v1.76.0"
 TELEMETRYGEN_VERSION: Final = "v0.161.0"

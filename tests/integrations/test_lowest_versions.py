@@ -19,7 +19,8 @@ COMPANIONS = (
     "opentelemetry-instrumentation-fastapi==0.55b0",
     "opentelemetry-sdk=={opentelemetry-api}",
 )
-ELSEWHERE = ("vllm",)  # test_real_vllm.py
+# In test_real_vllm.py and test_large_libraries.py.
+ELSEWHERE = ("vllm", "transformers", "sentence-transformers", "llama-cpp")
 LEFT_OUT = (Path(__file__).name, "test_servers.py")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -102,7 +103,8 @@ def test_its_own_numbers_agree(serve: Callable[..., Served], version: str) -> No
     again = served.complete(600, seed=1)
     leave_early(vllm)
     with ThreadPoolExecutor(BURST) as pool:
-        burst = list(pool.map(lambda seed: served.complete(FEW_TOKENS, seed), range(2, BURST + 2)))
+        seeds = range(2, BURST + 2)
+        burst = list(pool.map(lambda seed: served.complete(FEW_TOKENS, seed, 100), seeds))
     after = vllm.metrics()
     said = {name: after[name] - before.get(name, 0.0) for name in after}
     vllm.stop()
@@ -194,20 +196,27 @@ def assert_joined(served: Served, chat: Any) -> None:
 def test_why_is_right(serve: Callable[..., Served]) -> None:
     served = serve()
     for seed in range(14):
-        served.complete(FEW_TOKENS, seed, 40)
+        served.complete(FEW_TOKENS, seed, 200)
     with ThreadPoolExecutor(BURST) as pool:
-        # A long prompt comes while another request generates.
-        held_up = pool.submit(served.complete, FEW_TOKENS, 99, 400)
-        wait_until(lambda: served.vllm.metrics()["vllm:num_requests_running"] > 0)
-        long = served.complete(1_900, 100, 1)
-        slow = served.request(held_up.result())
+        # Long prompts come while another request generates; each takes a step of its own.
+        body = {"model": MODEL, "prompt": "a b c", "max_tokens": 200, "ignore_eos": True}
+        with httpx.stream(
+            "POST", f"{served.vllm.url}{COMPLETIONS}", json={**body, "stream": True}, timeout=120
+        ) as stream:
+            lines = stream.iter_lines()
+            held_up = json.loads(next(lines).removeprefix("data: "))
+            long = list(pool.map(lambda seed: served.complete(1_900, seed, 1), range(100, 104)))
+            assert list(lines)[-2] == "data: [DONE]"
+        names = {served.request(answer)["request_id"] for answer in long}
+        slow = served.request(held_up)
         why = served.stored.get(f"/traces/{slow['trace_id']}/why")
         found = {finding["cause"]: finding for finding in why["findings"]}
-        assert found["prefill_of_others"]["culprit"]["request_id"] == f"{long['id']}-0"
+        assert {span["request_id"] for span in found["prefill_of_others"]["spans"]} == names
         assert any("inferred" in unknown for unknown in why["unknown"])
-        (companion,) = served.stored.get(f"/traces/{slow['trace_id']}/companions")["companions"]
-        assert companion["request_id"] == f"{long['id']}-0"
-        assert (companion["prefill_tokens"], companion["membership"]) == (1_900, "inferred")
+        companions = served.stored.get(f"/traces/{slow['trace_id']}/companions")["companions"]
+        assert {
+            (one["request_id"], one["prefill_tokens"], one["membership"]) for one in companions
+        } == {(name, 1_900, "inferred") for name in names}
 
         burst = list(pool.map(lambda seed: served.complete(FEW_TOKENS, seed, 40), range(200, 224)))
     waited = max(map(served.request, burst), key=lambda span: span["queue_wait_time_ms"])
@@ -224,7 +233,7 @@ def test_a_prompt_in_parts_and_preemptions(serve: Callable[..., Served]) -> None
     parts = [step["prefill_tokens"] for step in served.spans("step")]
     assert sorted(parts, reverse=True)[:5] == [128, 128, 128, 116, 0]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda seed: served.complete(200, seed, 300), range(2, 10)))
+        answers = list(pool.map(lambda seed: served.complete(200, seed, 600), range(2, 10)))
     requests = [served.request(answer) for answer in answers]
     preempted = sum(span["preemption_count"] for span in requests)
     assert preempted == served.vllm.metrics()["vllm:num_preemptions_total"] > 0

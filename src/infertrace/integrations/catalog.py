@@ -93,6 +93,33 @@ _ALL: Final = (
         "what is asked of a llama.cpp server of xllamacpp",
     ),
     Integration(
+        "transformers",
+        "transformers",
+        (
+            Library("transformers.generation.utils", "transformers", "5.19", "5.24.0", "6"),
+            Library(
+                "transformers.generation.continuous_batching.continuous_api",
+                "transformers",
+                "5.19",
+                "5.24.0",
+                "6",
+            ),
+        ),
+        "what models of transformers generate, also in continuous batching",
+    ),
+    Integration(
+        "sentence-transformers",
+        "sentence_transformers",
+        (Library("sentence_transformers", "sentence-transformers", "6", "6.2.0", "7"),),
+        "embeddings and rankings of sentence-transformers",
+    ),
+    Integration(
+        "llama-cpp",
+        "llama_cpp",
+        (Library("llama_cpp", "llama-cpp-python", "0.3.36", "0.3.36", "0.4"),),
+        "completions, chats and embeddings of llama-cpp-python",
+    ),
+    Integration(
         "opentelemetry",
         "opentelemetry",
         (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-NANOS_PER_SECOND: Final = 1e9
-NANOS_PER_MS: Final = 1e6
+from infertrace.integrations.token_times import NANOS_PER_SECOND
+
 # A time that lies further back, or ahead, is of another machine's clock.
 _LONGEST_DELIVERY_S: Final = 10.0
 # Two readings of two clocks differ by less where neither was set in between.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from math import ceil, log2
 from typing import Any, Final
 
 from infertrace.integrations.switch import Switch
-from infertrace.integrations.vllm_clock import NANOS_PER_MS, NANOS_PER_SECOND, EngineClock
+from infertrace.integrations.token_times import (
+    MS_PER_SECOND,
+    NANOS_PER_MS,
+    NANOS_PER_SECOND,
+    interval_fields,
+)
+from infertrace.integrations.vllm_clock import EngineClock
 
 REQUEST: Final = "request"
 FRAMEWORK: Final = "vllm"
-MS_PER_SECOND: Final = 1e3
-_BUCKETS_PER_DOUBLING: Final = 8  # docs/requests.md, "The histogram"
 # Where we keep ours on vLLM's objects.
 _ATTRIBUTE: Final = "_infertrace_iteration"
 _TIME_ATTRIBUTE: Final = "_infertrace_engine_s"
@@ -201,20 +202,5 @@ def _interval_fields(request: LiveRequest, stats: Any) -> dict[str, Any]:
     if stats.num_generation_tokens < 2:
         return {}
     decode_s = stats.last_token_ts - stats.first_token_ts
-    fields: dict[str, Any] = {
-        "inter_token_latency_ms": decode_s * MS_PER_SECOND / (stats.num_generation_tokens - 1)
-    }
-    intervals_s = [after - before for before, after in pairwise(request.token_s) if after > before]
-    if intervals_s:
-        fields["max_inter_token_latency_ms"] = max(intervals_s) * MS_PER_SECOND
-        fields["token_intervals"] = _histogram(intervals_s)
-    return fields
-
-
-def _histogram(intervals_s: Sequence[float]) -> list[int]:
-    counts = Counter(
-        ceil(_BUCKETS_PER_DOUBLING * log2(interval_s * NANOS_PER_SECOND)) - 1
-        for interval_s in intervals_s
-    )
-    first, last = max(-1, min(counts)), max(counts)
-    return [first, *(counts[bucket] for bucket in range(first, last + 1))]
+    mean_ms = decode_s * MS_PER_SECOND / (stats.num_generation_tokens - 1)
+    return {"inter_token_latency_ms": mean_ms, **interval_fields(request.token_s)}

@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from infertrace.integrations.record_rows import record_rows
 from infertrace.integrations.switch import Switch
-from infertrace.integrations.vllm_clock import NANOS_PER_SECOND, EngineClock
+from infertrace.integrations.token_times import NANOS_PER_SECOND
+from infertrace.integrations.vllm_clock import EngineClock
 from infertrace.integrations.vllm_requests import (
     FRAMEWORK,
     REQUEST,
