@@ -927,7 +927,10 @@ type InferenceContext struct {
 	// Of a step: tokens that it generated for requests whose input was read before. 0 or more.
 	DecodeTokens *int32 `protobuf:"varint,29,opt,name=decode_tokens,json=decodeTokens,proto3,oneof" json:"decode_tokens,omitempty"`
 	// Share of the KV cache that is taken. 0 to 1.
-	KvCacheUsage  *float32 `protobuf:"fixed32,30,opt,name=kv_cache_usage,json=kvCacheUsage,proto3,oneof" json:"kv_cache_usage,omitempty"`
+	KvCacheUsage *float32 `protobuf:"fixed32,30,opt,name=kv_cache_usage,json=kvCacheUsage,proto3,oneof" json:"kv_cache_usage,omitempty"`
+	// Of a request: how its steps are known. `inferred`: from times, as its engine does not say;
+	// absent where it does.
+	Membership    string `protobuf:"bytes,31,opt,name=membership,proto3" json:"membership,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1170,6 +1173,13 @@ func (x *InferenceContext) GetKvCacheUsage() float32 {
 		return *x.KvCacheUsage
 	}
 	return 0
+}
+
+func (x *InferenceContext) GetMembership() string {
+	if x != nil {
+		return x.Membership
+	}
+	return ""
 }
 
 type ResourceMetrics struct {
@@ -1680,7 +1690,7 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x1d.infertrace.v1.AttributeValueR\x05value:\x028\x01\"@\n" +
 	"\x0eTokenIntervals\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x11R\x06offset\x12\x16\n" +
-	"\x06counts\x18\x02 \x03(\rR\x06counts\"\xea\r\n" +
+	"\x06counts\x18\x02 \x03(\rR\x06counts\"\x8a\x0e\n" +
 	"\x10InferenceContext\x12\x1d\n" +
 	"\n" +
 	"model_name\x18\x01 \x01(\tR\tmodelName\x12#\n" +
@@ -1720,7 +1730,10 @@ const file_infertrace_generated_span_proto_rawDesc = "" +
 	"step_count\x18\x1b \x01(\x05H\x12R\tstepCount\x88\x01\x01\x12*\n" +
 	"\x0eprefill_tokens\x18\x1c \x01(\x05H\x13R\rprefillTokens\x88\x01\x01\x12(\n" +
 	"\rdecode_tokens\x18\x1d \x01(\x05H\x14R\fdecodeTokens\x88\x01\x01\x12)\n" +
-	"\x0ekv_cache_usage\x18\x1e \x01(\x02H\x15R\fkvCacheUsage\x88\x01\x01B\r\n" +
+	"\x0ekv_cache_usage\x18\x1e \x01(\x02H\x15R\fkvCacheUsage\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"membership\x18\x1f \x01(\tR\n" +
+	"membershipB\r\n" +
 	"\v_batch_sizeB\x0f\n" +
 	"\r_input_tokensB\x10\n" +
 	"\x0e_output_tokensB\x12\n" +

@@ -44,6 +44,7 @@ SLOW = {
     "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
     "faults": "outages, kills and forks: minutes",
     "integrations/test_servers.py": "starts servers with workers",
+    "integrations/test_xllamacpp.py": "wants a language model, and loads it",
     "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",
     "page/test_browser.py": "wants Chromium",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parents[1] / "build" / "rivals"
-INSTALL_TIMEOUT_S: Final = 900
+INSTALL_TIMEOUT_S: Final = 3600
 OTELCOL_VERSION: Final = "v0.165.0"
 JAEGER_VERSION: Final = "v1.76.0"
 TELEMETRYGEN_VERSION: Final = "v0.161.0"
@@ -63,7 +63,7 @@ def otelcol() -> Path:
         only_sources = [str(folder / "builder"), "--config", "manifest.yaml", "--skip-compilation"]
         # It writes the sources, and fails where a module cannot be had that only tests import.
         with suppress(NotInstalled):
-            _install(only_sources, folder)
+            install(only_sources, folder)
         _go(folder / "out", "mod", "tidy", "-e")
         _go(folder / "out", "build", "-o", program.name, ".")
     return program
@@ -97,9 +97,9 @@ def telemetrygen() -> Path:
 
 def _pip(package: str) -> None:
     folder = FOLDER / package
-    _install([sys.executable, "-m", "venv", str(folder)], FOLDER.parent)
+    install([sys.executable, "-m", "venv", str(folder)], FOLDER.parent)
     try:
-        _install([str(folder / "bin" / "pip"), "install", "--quiet", package], folder)
+        install([str(folder / "bin" / "pip"), "install", "--quiet", package], folder)
     except NotInstalled:
         shutil.rmtree(folder)
         raise
@@ -108,11 +108,11 @@ def _pip(package: str) -> None:
 def _go(folder: Path, *arguments: str) -> str:
     if shutil.which("go") is None:
         raise NotInstalled("no Go")
-    return _install(["go", *arguments], folder, GOBIN=str(folder))
+    return install(["go", *arguments], folder, GOBIN=str(folder))
 
 
-def _install(command: Sequence[str], folder: Path, **variables: str) -> str:
-    """What it printed."""
+def install(command: Sequence[str], folder: Path, **variables: str) -> str:
+    """Run it; returns what it printed. Raises NotInstalled."""
     try:
         done = subprocess.run(
             command,

@@ -55,6 +55,7 @@ enum dialect_target_name {
     TARGET_PREFILL_TOKENS,
     TARGET_DECODE_TOKENS,
     TARGET_KV_CACHE_USAGE,
+    TARGET_MEMBERSHIP,
     TARGET_GPU_UTILIZATION_PERCENT,
     TARGET_GPU_MEMORY_USED_BYTES,
     TARGET_GPU_MEMORY_TOTAL_BYTES,
@@ -190,17 +191,18 @@ static const dialect_source DIALECT_SOURCES[] = {
     {"infertrace.prefill_tokens", 25, AS_COUNT, 27, 0, 0},
     {"infertrace.decode_tokens", 24, AS_COUNT, 28, 0, 0},
     {"infertrace.kv_cache_usage", 25, AS_RATIO, 29, 0, 0},
-    {"infertrace.gpu_utilization_percent", 34, AS_READING, 30, 0, 0},
-    {"infertrace.gpu_memory_used_bytes", 32, AS_SIZE, 31, 0, 0},
-    {"infertrace.gpu_memory_total_bytes", 33, AS_SIZE, 32, 0, 0},
-    {"infertrace.gpu_device_id", 24, AS_TEXT, 33, 0, 0},
-    {"infertrace.cpu_utilization_percent", 34, AS_READING, 34, 0, 0},
-    {"infertrace.memory_heap_bytes", 28, AS_SIZE, 35, 0, 0},
-    {"infertrace.sample_age_ms", 24, AS_MEASURE, 36, 0, 0},
-    {"infertrace.gpu_power_watts", 26, AS_READING, 37, 0, 0},
-    {"infertrace.gpu_temperature_celsius", 34, AS_READING, 38, 0, 0},
+    {"infertrace.membership", 21, AS_TEXT, 30, 0, 0},
+    {"infertrace.gpu_utilization_percent", 34, AS_READING, 31, 0, 0},
+    {"infertrace.gpu_memory_used_bytes", 32, AS_SIZE, 32, 0, 0},
+    {"infertrace.gpu_memory_total_bytes", 33, AS_SIZE, 33, 0, 0},
+    {"infertrace.gpu_device_id", 24, AS_TEXT, 34, 0, 0},
+    {"infertrace.cpu_utilization_percent", 34, AS_READING, 35, 0, 0},
+    {"infertrace.memory_heap_bytes", 28, AS_SIZE, 36, 0, 0},
+    {"infertrace.sample_age_ms", 24, AS_MEASURE, 37, 0, 0},
+    {"infertrace.gpu_power_watts", 26, AS_READING, 38, 0, 0},
+    {"infertrace.gpu_temperature_celsius", 34, AS_READING, 39, 0, 0},
 };
-enum { SOURCE_COUNT = 121, SOURCE_WORDS = 2 };
+enum { SOURCE_COUNT = 122, SOURCE_WORDS = 2 };
 
 /* A bit for each source that is no attribute or event of the span. */
 static const uint64_t ASKED_OF_EACH_SPAN[] = {
@@ -209,8 +211,8 @@ static const uint64_t ASKED_OF_EACH_SPAN[] = {
 };
 
 /* Sources by the length of their names, and where each length begins. */
-static const uint8_t KEYS_BY_SIZE[] = {15, 22, 80, 10, 21, 20, 4, 77, 86, 14, 9, 11, 23, 83, 85, 90, 104, 84, 7, 2, 6, 17, 18, 19, 36, 107, 0, 1, 35, 45, 82, 95, 105, 106, 108, 5, 13, 33, 38, 47, 55, 98, 3, 30, 34, 16, 39, 60, 68, 87, 92, 110, 115, 118, 12, 31, 44, 93, 97, 109, 111, 32, 40, 42, 51, 53, 67, 96, 103, 119, 43, 99, 100, 79, 117, 58, 78, 89, 101, 41, 48, 88, 8, 113, 62, 65, 74, 91, 114, 37, 46, 54, 56, 61, 63, 112, 116, 120, 64, 66, 75, 76, 49, 50, 57, 102, 52, 69, 59};
-static const uint8_t KEYS_START[] = {0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 4, 5, 6, 9, 9, 10, 17, 18, 19, 26, 35, 42, 45, 54, 61, 70, 73, 75, 79, 82, 83, 84, 89, 98, 102, 105, 106, 106, 106, 106, 107, 108, 108, 109};
+static const uint8_t KEYS_BY_SIZE[] = {15, 22, 80, 10, 21, 20, 4, 77, 86, 14, 9, 11, 23, 83, 85, 90, 104, 84, 7, 2, 6, 17, 18, 19, 36, 107, 0, 1, 35, 45, 82, 95, 105, 106, 108, 112, 5, 13, 33, 38, 47, 55, 98, 3, 30, 34, 16, 39, 60, 68, 87, 92, 110, 116, 119, 12, 31, 44, 93, 97, 109, 111, 32, 40, 42, 51, 53, 67, 96, 103, 120, 43, 99, 100, 79, 118, 58, 78, 89, 101, 41, 48, 88, 8, 114, 62, 65, 74, 91, 115, 37, 46, 54, 56, 61, 63, 113, 117, 121, 64, 66, 75, 76, 49, 50, 57, 102, 52, 69, 59};
+static const uint8_t KEYS_START[] = {0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 4, 5, 6, 9, 9, 10, 17, 18, 19, 26, 36, 43, 46, 55, 62, 71, 74, 76, 80, 83, 84, 85, 90, 99, 103, 106, 107, 107, 107, 107, 108, 109, 109, 110};
 enum { KEYS_LONGEST = 44 };
 
 /* Sources by the length of their names, and where each length begins. */
@@ -261,6 +263,7 @@ static const context_field INFERENCE_CONTEXT[] = {
     {TARGET_PREFILL_TOKENS, 0x01e0, KIND_OF_COUNT},
     {TARGET_DECODE_TOKENS, 0x01e8, KIND_OF_COUNT},
     {TARGET_KV_CACHE_USAGE, 0x01f5, KIND_OF_MEASURE},
+    {TARGET_MEMBERSHIP, 0x01fa, KIND_OF_TEXT},
 };
 /* ResourceMetrics, by number. */
 static const context_field RESOURCE_CONTEXT[] = {

@@ -24,6 +24,7 @@ cdef enum:
     HAS_LAST_STEP = 2097152
     HAS_TOKEN_INTERVALS = 4194304
     HAS_ENGINE = 8388608
+    HAS_MEMBERSHIP = 16777216
 
 cdef enum:
     TRACE_ID_TAG = 0x000a
@@ -58,7 +59,7 @@ cdef enum:
 cdef enum:
     MAX_COLUMNS = 24  # with start_ns and duration_ns
     FIELDS_BYTES = 89  # of all fields, but for the letters of texts
-    APART_BYTES = 89  # of those that are apart, in the same way
+    APART_BYTES = 94  # of those that are apart, in the same way
 
 
 cdef inline uint8_t* put_numbers(uint8_t* p, Span span) noexcept:
@@ -94,7 +95,7 @@ cdef inline uint8_t* put_numbers(uint8_t* p, Span span) noexcept:
 
 
 cdef enum:
-    APART_FROM_19 = 16773120
+    APART_FROM_19 = 33550336
 
 
 cdef uint8_t* put_apart_from_19(uint8_t* p, Serving serving, uint32_t present) except NULL:
@@ -134,6 +135,9 @@ cdef uint8_t* put_apart_from_19(uint8_t* p, Serving serving, uint32_t present) e
     if present & HAS_KV_CACHE_USAGE:
         p[0] = 0xF5
         p = put_measure(p + 1, 0x01, serving.kv_cache_usage)
+    if present & HAS_MEMBERSHIP:
+        p[0] = 0xFA
+        p = put_text(p + 1, 0x01, serving.membership)
     return p
 
 
@@ -302,14 +306,16 @@ cdef int set_object(Span span, str name, object value) except -1:
         span.set_request(token_intervals=value)
     elif name == "engine":
         span.set_engine("" if value is None else value)
+    elif name == "membership":
+        span.set_request(membership="" if value is None else value)
     return 0
 
 
 # The keywords of start_span, in the order of the enum below.
 cdef tuple START_KEYWORDS = (
     "model_name", "operation_name", "parent", "links", "tags", "attributes", "model_version",
-    "framework", "pipeline_stage", "request_id", "finish_reason", "engine", "batch_size",
-    "input_tokens", "output_tokens", "queue_depth", "cached_input_tokens",
+    "framework", "pipeline_stage", "request_id", "finish_reason", "engine", "membership",
+    "batch_size", "input_tokens", "output_tokens", "queue_depth", "cached_input_tokens",
     "reasoning_output_tokens", "sequence_length", "cache_hit_rate", "queue_wait_time_ms",
     "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "preemption_count",
     "step_count", "prefill_tokens", "decode_tokens", "scheduled_after_ms",
@@ -330,6 +336,7 @@ cdef enum StartKeyword:
     KEYWORD_REQUEST_ID
     KEYWORD_FINISH_REASON
     KEYWORD_ENGINE
+    KEYWORD_MEMBERSHIP
     KEYWORD_BATCH_SIZE
     KEYWORD_INPUT_TOKENS
     KEYWORD_OUTPUT_TOKENS
@@ -516,6 +523,8 @@ cdef int set_fields(
             span.set_request(token_intervals=<object>value)
         elif keyword == KEYWORD_ENGINE:
             span.set_engine(<object>value)
+        elif keyword == KEYWORD_MEMBERSHIP:
+            span.set_request(membership=<object>value)
         else:
             rare = True
     if rare:
@@ -532,19 +541,7 @@ cdef int set_fields(
 cdef const char* START_SPAN_SIGNATURE = (
     b"start_span($self, model_name=None, operation_name='inference', *, parent=None, "
     b"links=None, tags=None, attributes=None, model_version=None, framework=None, "
-    b"pipeline_stage=None, request_id=None, finish_reason=None, engine=None, batch_size=None, "
-    b"input_tokens=None, output_tokens=None, queue_depth=None, cached_input_tokens=None, "
-    b"reasoning_output_tokens=None, sequence_length=None, cache_hit_rate=None, "
-    b"queue_wait_time_ms=None, batch_fill_ratio=None, time_to_first_token_ms=None, "
-    b"inter_token_latency_ms=None, preemption_count=None, step_count=None, "
-    b"prefill_tokens=None, decode_tokens=None, scheduled_after_ms=None, "
-    b"max_inter_token_latency_ms=None, kv_cache_usage=None, step_index=None, first_step=None, "
-    b"last_step=None, token_intervals=None)\n--\n\n"
-)
-cdef const char* START_STEP_SIGNATURE = (
-    b"start_step($self, model_name=None, operation_name='step', *, prefill=None, decode=None, "
-    b"capacity=None, parent=None, links=None, tags=None, attributes=None, model_version=None, "
-    b"framework=None, pipeline_stage=None, request_id=None, finish_reason=None, engine=None, "
+    b"pipeline_stage=None, request_id=None, finish_reason=None, engine=None, membership=None, "
     b"batch_size=None, input_tokens=None, output_tokens=None, queue_depth=None, "
     b"cached_input_tokens=None, reasoning_output_tokens=None, sequence_length=None, "
     b"cache_hit_rate=None, queue_wait_time_ms=None, batch_fill_ratio=None, "
@@ -552,4 +549,16 @@ cdef const char* START_STEP_SIGNATURE = (
     b"step_count=None, prefill_tokens=None, decode_tokens=None, scheduled_after_ms=None, "
     b"max_inter_token_latency_ms=None, kv_cache_usage=None, step_index=None, first_step=None, "
     b"last_step=None, token_intervals=None)\n--\n\n"
+)
+cdef const char* START_STEP_SIGNATURE = (
+    b"start_step($self, model_name=None, operation_name='step', *, prefill=None, decode=None, "
+    b"capacity=None, parent=None, links=None, tags=None, attributes=None, model_version=None, "
+    b"framework=None, pipeline_stage=None, request_id=None, finish_reason=None, engine=None, "
+    b"membership=None, batch_size=None, input_tokens=None, output_tokens=None, "
+    b"queue_depth=None, cached_input_tokens=None, reasoning_output_tokens=None, "
+    b"sequence_length=None, cache_hit_rate=None, queue_wait_time_ms=None, "
+    b"batch_fill_ratio=None, time_to_first_token_ms=None, inter_token_latency_ms=None, "
+    b"preemption_count=None, step_count=None, prefill_tokens=None, decode_tokens=None, "
+    b"scheduled_after_ms=None, max_inter_token_latency_ms=None, kv_cache_usage=None, "
+    b"step_index=None, first_step=None, last_step=None, token_intervals=None)\n--\n\n"
 )

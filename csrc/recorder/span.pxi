@@ -174,7 +174,7 @@ cdef class Span:
 
     def set_request(
         self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
-        token_intervals=None, first_step=None, last_step=None, step_count=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None, membership=None,
     ):
         if preemption_count is not None:
             self.put_count(
@@ -207,6 +207,11 @@ cdef class Span:
             self.put_ordinal("last_step", last_step, &self.serving().last_step, HAS_LAST_STEP)
         if step_count is not None:
             self.put_count("step_count", step_count, &self.serving().step_count, HAS_STEP_COUNT)
+        if membership is not None:
+            text = self.cleaned_text("membership", membership)
+            if text is not None:
+                self.serving().membership = text
+                self.set_present(HAS_MEMBERSHIP, bool(text))
 
     def set_engine(self, engine):
         text = self.cleaned_text("engine", engine)
@@ -687,7 +692,7 @@ cdef class NoopSpan:
 
     def set_request(
         self, preemption_count=None, scheduled_after_ms=None, max_inter_token_latency_ms=None,
-        token_intervals=None, first_step=None, last_step=None, step_count=None,
+        token_intervals=None, first_step=None, last_step=None, step_count=None, membership=None,
     ):
         pass
 

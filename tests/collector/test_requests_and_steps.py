@@ -239,6 +239,26 @@ def test_members_of_a_step(served: Served) -> None:
             assert one["prefill_tokens"] == prefill.get(name, 0)
 
 
+def test_what_is_inferred_is_said_to_be(memory: tuple[Client, str]) -> None:
+    client, address = memory
+    simulated = engine_run(time.time_ns() - 60 * NANOS_PER_SECOND, seconds=12)
+    spans = spans_of(MODEL, simulated)
+    for span in spans:
+        if not span.inference.HasField("step_index"):
+            span.inference.membership = "inferred"
+    send(client, spans, PRODUCER)
+    victim = next(span for span in spans if span.inference.request_id == "victim")
+    trace_id = victim.trace_id.hex()
+    companions = client.get(f"/traces/{trace_id}/companions")
+    members = client.get(f"/steps/0/{victim.inference.first_step}/members")
+    why = client.get(f"/traces/{trace_id}/why")
+    for answer in (companions, why, *companions["companions"], *members["members"]):
+        assert answer["membership"] == "inferred"
+    unknown = "Who shared its steps, for certain: that is inferred from times."
+    assert unknown in why["unknown"]
+    assert f"Not known: {unknown}" in infertrace("why", trace_id, "--http", address).stdout
+
+
 def test_which_producer_has_to_be_said(served: Served) -> None:
     other = b"q" * 16
     simulated = engine_run(served.start_ns, seconds=12, seed=9)

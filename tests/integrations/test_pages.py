@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,10 @@ import pytest
 from grpc_receiver import Receiver
 from infertrace.integrations.catalog import INTEGRATIONS
 from openai_server import Server
+from page_programs import MAX_LINES, PAGES, PROGRAM, run_program
 from served_app import served
-from traced_program import TIMEOUT_S, environment, wait_until
+from traced_program import wait_until
 
-PAGES = Path(__file__).parents[2] / "docs" / "integrations"
-MAX_LINES = 10
-PROGRAM = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # What follows the program, where it only defines something.
 USE = {
     "starlette": """
@@ -32,26 +28,25 @@ with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
 server.stop(None).wait()
 """,
 }
+# Those with a model of their own are in test_real_vllm.py, test_xllamacpp.py and the like.
 # Operation and, where it has one, operation of the parent.
 EXPECTED = {
     "starlette": {"GET /hello/{name}": ""},
     "openai": {"chat": ""},
     "grpc": {"chat.Chat/Ask": ""},
     "httpx": {"ask": ""},
+    "onnxruntime": {"inference": ""},
     "opentelemetry": {"theirs": "", "ours": "theirs"},
     "threads": {"request": "", "work": "request"},
 }
 
 
-def run_program(backend: Any, receiver: Receiver, program: str, **environ: str) -> None:
-    outcome = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(backend) | {"INFERTRACE_ENDPOINT": receiver.endpoint} | environ,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    assert outcome.returncode == 0, outcome.stderr
+def onnx_model() -> Path:
+    spec = find_spec("magika")
+    assert spec is not None
+    assert spec.origin is not None
+    (found,) = Path(spec.origin).parent.glob("models/*/model.onnx")
+    return found
 
 
 def tree(receiver: Receiver) -> dict[str, str]:
@@ -59,13 +54,14 @@ def tree(receiver: Receiver) -> dict[str, str]:
     return {span.operation_name: names.get(span.parent_span_id, "") for span in receiver.spans}
 
 
-@pytest.mark.parametrize("name", INTEGRATIONS)
+@pytest.mark.parametrize("name", [name for name in INTEGRATIONS if name in EXPECTED])
 def test_the_program_of_a_page(backend: Any, receiver: Receiver, name: str) -> None:
     program, *others = PROGRAM.findall((PAGES / f"{name}.md").read_text())
     assert len([line for line in program.splitlines() if line]) <= MAX_LINES
     server = Server()
     with served(server.app) as url:
         program = program.replace("http://127.0.0.1:8000", url)
+        program = program.replace("content-types.onnx", str(onnx_model()))
         openai = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "secret"}
         run_program(backend, receiver, program + USE.get(name, ""), **openai)
     wait_until(lambda: len(receiver.spans) == len(EXPECTED[name]))

@@ -185,6 +185,7 @@ DIALECT_SOURCES: Final = (
     ("prefill_tokens", (("infertrace.prefill_tokens", "count", ""),)),
     ("decode_tokens", (("infertrace.decode_tokens", "count", ""),)),
     ("kv_cache_usage", (("infertrace.kv_cache_usage", "ratio", ""),)),
+    ("membership", (("infertrace.membership", "text", ""),)),
     ("gpu_utilization_percent", (("infertrace.gpu_utilization_percent", "reading", ""),)),
     ("gpu_memory_used_bytes", (("infertrace.gpu_memory_used_bytes", "size", ""),)),
     ("gpu_memory_total_bytes", (("infertrace.gpu_memory_total_bytes", "size", ""),)),
@@ -231,6 +232,7 @@ CONTEXT_FIELDS: Final = (
             ("prefill_tokens", b"\xe0\x01", "count"),
             ("decode_tokens", b"\xe8\x01", "count"),
             ("kv_cache_usage", b"\xf5\x01", "ratio"),
+            ("membership", b"\xfa\x01", "text"),
         ),
     ),
     (

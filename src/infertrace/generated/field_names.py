@@ -16,6 +16,7 @@ TEXT_FIELDS: Final = (
     "request_id",
     "finish_reason",
     "engine",
+    "membership",
 )
 COUNT_FIELDS: Final = (
     "batch_size",

@@ -42,6 +42,7 @@ INFERENCE_FIELDS: Final[Mapping[int, tuple[str, str]]] = {
     28: ("prefill_tokens", "INT32"),
     29: ("decode_tokens", "INT32"),
     30: ("kv_cache_usage", "FLOAT"),
+    31: ("membership", "TEXT"),
 }
 """By number: the name, and how it is read."""
 
@@ -366,6 +367,7 @@ ROWS: Final[tuple[tuple[str, str, int, int, str, bytes], ...]] = (
         "infertrace.kv_cache_usage",
         b"\n\x19infertrace.kv_cache_usage\x12",
     ),
+    ("membership", "TEXT", 0, 0, "infertrace.membership", b"\n\x15infertrace.membership\x12"),
     (
         "gpu_utilization_percent",
         "DOUBLE",

@@ -147,6 +147,7 @@ class FieldSetters:
         first_step: int | None = None,
         last_step: int | None = None,
         step_count: int | None = None,
+        membership: str | None = None,
     ) -> None:
         if preemption_count is not None:
             if (
@@ -188,6 +189,8 @@ class FieldSetters:
                 self._fields["step_count"] = step_count
             else:
                 self._set_count("step_count", step_count)
+        if membership is not None:
+            self._set_text("membership", membership)
 
     def set_engine(self, engine: str) -> None:
         self._set_text("engine", engine)
@@ -251,6 +254,7 @@ class NoopFieldSetters:
         first_step: int | None = None,
         last_step: int | None = None,
         step_count: int | None = None,
+        membership: str | None = None,
     ) -> None: ...
     def set_engine(self, engine: str) -> None: ...
     def set_step(
@@ -269,6 +273,7 @@ FIELD_SETTERS: Final[Mapping[str, Setter]] = {
     "request_id": FieldSetters.set_request_id,
     "finish_reason": FieldSetters.set_finish_reason,
     "engine": FieldSetters.set_engine,
+    "membership": lambda span, value: span.set_request(membership=value),
     "batch_size": FieldSetters.set_batch_size,
     "input_tokens": FieldSetters.set_tokens,
     "output_tokens": lambda span, value: span.set_tokens(output=value),
@@ -355,6 +360,7 @@ INFERENCE_FIELDS: Final = (
     ("prefill_tokens", b"\xe0\x01", int),
     ("decode_tokens", b"\xe8\x01", int),
     ("kv_cache_usage", b"\xf5\x01", float),
+    ("membership", b"\xfa\x01", str),
 )
 """Name, tag and type (bytes: a message), in the order of the numbers."""
 

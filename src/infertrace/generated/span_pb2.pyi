@@ -187,7 +187,7 @@ class TokenIntervals(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class InferenceContext(_message.Message):
-    __slots__ = ("model_name", "model_version", "batch_size", "input_tokens", "output_tokens", "framework", "sequence_length", "cache_hit_rate", "pipeline_stage", "queue_depth", "queue_wait_time_ms", "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "request_id", "finish_reason", "cached_input_tokens", "reasoning_output_tokens", "preemption_count", "scheduled_after_ms", "max_inter_token_latency_ms", "token_intervals", "engine", "step_index", "first_step", "last_step", "step_count", "prefill_tokens", "decode_tokens", "kv_cache_usage")
+    __slots__ = ("model_name", "model_version", "batch_size", "input_tokens", "output_tokens", "framework", "sequence_length", "cache_hit_rate", "pipeline_stage", "queue_depth", "queue_wait_time_ms", "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "request_id", "finish_reason", "cached_input_tokens", "reasoning_output_tokens", "preemption_count", "scheduled_after_ms", "max_inter_token_latency_ms", "token_intervals", "engine", "step_index", "first_step", "last_step", "step_count", "prefill_tokens", "decode_tokens", "kv_cache_usage", "membership")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -218,6 +218,7 @@ class InferenceContext(_message.Message):
     PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DECODE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     KV_CACHE_USAGE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     batch_size: int
@@ -248,7 +249,8 @@ class InferenceContext(_message.Message):
     prefill_tokens: int
     decode_tokens: int
     kv_cache_usage: float
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., batch_size: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., framework: _Optional[str] = ..., sequence_length: _Optional[float] = ..., cache_hit_rate: _Optional[float] = ..., pipeline_stage: _Optional[str] = ..., queue_depth: _Optional[int] = ..., queue_wait_time_ms: _Optional[float] = ..., batch_fill_ratio: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., inter_token_latency_ms: _Optional[float] = ..., request_id: _Optional[str] = ..., finish_reason: _Optional[str] = ..., cached_input_tokens: _Optional[int] = ..., reasoning_output_tokens: _Optional[int] = ..., preemption_count: _Optional[int] = ..., scheduled_after_ms: _Optional[float] = ..., max_inter_token_latency_ms: _Optional[float] = ..., token_intervals: _Optional[_Union[TokenIntervals, _Mapping]] = ..., engine: _Optional[str] = ..., step_index: _Optional[int] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., step_count: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., kv_cache_usage: _Optional[float] = ...) -> None: ...
+    membership: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., batch_size: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., framework: _Optional[str] = ..., sequence_length: _Optional[float] = ..., cache_hit_rate: _Optional[float] = ..., pipeline_stage: _Optional[str] = ..., queue_depth: _Optional[int] = ..., queue_wait_time_ms: _Optional[float] = ..., batch_fill_ratio: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., inter_token_latency_ms: _Optional[float] = ..., request_id: _Optional[str] = ..., finish_reason: _Optional[str] = ..., cached_input_tokens: _Optional[int] = ..., reasoning_output_tokens: _Optional[int] = ..., preemption_count: _Optional[int] = ..., scheduled_after_ms: _Optional[float] = ..., max_inter_token_latency_ms: _Optional[float] = ..., token_intervals: _Optional[_Union[TokenIntervals, _Mapping]] = ..., engine: _Optional[str] = ..., step_index: _Optional[int] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., step_count: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., kv_cache_usage: _Optional[float] = ..., membership: _Optional[str] = ...) -> None: ...
 
 class ResourceMetrics(_message.Message):
     __slots__ = ("gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_memory_total_bytes", "gpu_device_id", "cpu_utilization_percent", "memory_heap_bytes", "sample_age_ms", "gpu_power_watts", "gpu_temperature_celsius")

@@ -66,6 +66,7 @@ class FieldSetters(Protocol):
         first_step: int | None = None,
         last_step: int | None = None,
         step_count: int | None = None,
+        membership: str | None = None,
     ) -> None:
         """What a request met: preemptions, when work on it began, its tokens' intervals, its steps."""
 
@@ -91,6 +92,7 @@ class SpanFields(TypedDict, total=False):
     request_id: str | None
     finish_reason: str | None
     engine: str | None
+    membership: str | None
     batch_size: int | None
     input_tokens: int | None
     output_tokens: int | None
@@ -125,6 +127,7 @@ class SpanColumns(TypedDict, total=False):
     request_id: Sequence[str | None] | None
     finish_reason: Sequence[str | None] | None
     engine: Sequence[str | None] | None
+    membership: Sequence[str | None] | None
     batch_size: Any
     input_tokens: Any
     output_tokens: Any
@@ -157,6 +160,7 @@ SETTERS: Final = {
     "request_id": ("set_request_id", "request_id"),
     "finish_reason": ("set_finish_reason", "reason"),
     "engine": ("set_engine", "engine"),
+    "membership": ("set_request", "membership"),
     "batch_size": ("set_batch_size", "size"),
     "input_tokens": ("set_tokens", "input"),
     "output_tokens": ("set_tokens", "output"),

@@ -103,6 +103,7 @@ STORED_FIELDS: Final = (
     ("prefill_tokens", "int32", "inference.prefill_tokens", "tokens, 0 or more", "", False),
     ("decode_tokens", "int32", "inference.decode_tokens", "tokens, 0 or more", "", False),
     ("kv_cache_usage", "float32", "inference.kv_cache_usage", "0 to 1", "", False),
+    ("membership", "text", "inference.membership", "", "", False),
     (
         "gpu_utilization_percent",
         "float64",

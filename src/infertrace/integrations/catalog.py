@@ -75,6 +75,51 @@ _ALL: Final = (
         "each call of a gRPC server, also of `grpc.aio`",
     ),
     Integration(
+        "vllm",
+        "vllm",
+        (Library("vllm.v1.engine.async_llm", "vllm", "0.30", "0.32.0", "0.34"),),
+        "each step of vLLM's engines, and each of their requests",
+    ),
+    Integration(
+        "onnxruntime",
+        "onnxruntime",
+        (Library("onnxruntime", "onnxruntime", "1.19", "1.32.0", "2"),),
+        "each run of a session of ONNX Runtime",
+    ),
+    Integration(
+        "xllamacpp",
+        "xllamacpp",
+        (Library("xllamacpp", "xllamacpp", "2026.8.10229", "2026.10.11549", "2028"),),
+        "what is asked of a llama.cpp server of xllamacpp",
+    ),
+    Integration(
+        "transformers",
+        "transformers",
+        (
+            Library("transformers.generation.utils", "transformers", "5.19", "5.24.0", "6"),
+            Library(
+                "transformers.generation.continuous_batching.continuous_api",
+                "transformers",
+                "5.19",
+                "5.24.0",
+                "6",
+            ),
+        ),
+        "what models of transformers generate, also in continuous batching",
+    ),
+    Integration(
+        "sentence-transformers",
+        "sentence_transformers",
+        (Library("sentence_transformers", "sentence-transformers", "6", "6.2.0", "7"),),
+        "embeddings and rankings of sentence-transformers",
+    ),
+    Integration(
+        "llama-cpp",
+        "llama_cpp",
+        (Library("llama_cpp", "llama-cpp-python", "0.3.36", "0.3.36", "0.4"),),
+        "completions, chats and embeddings of llama-cpp-python",
+    ),
+    Integration(
         "opentelemetry",
         "opentelemetry",
         (Library("opentelemetry.context", "opentelemetry-api", "1.34", "1.45.2", "2"),),

@@ -196,3 +196,17 @@ def _said(part: Any) -> Mapping[str, Any]:
 def _extra(part: Any) -> Mapping[str, Any]:
     """What the protocol does not have, and the server says all the same."""
     return getattr(part, "__pydantic_extra__", None) or _NOTHING
+
+
+class Answer:
+    """An answer as a plain mapping, in the shape in which the OpenAI client gives it."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        vars(self).update((name, _shaped(value)) for name, value in fields.items())
+        self.__pydantic_extra__ = fields
+
+
+def _shaped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Answer(value)
+    return [_shaped(one) for one in value] if isinstance(value, list) else value

@@ -37,6 +37,10 @@ def environment(environ: Mapping[str, str], names: str | None, report: Path) -> 
     paths = [str(SITE), *filter(None, [environ.get("PYTHONPATH")])]
     return {
         "INFERTRACE_FLUSH_ON_SIGTERM": "true",
+        # vLLM loads what is installed, whoever starts it.
+        **(
+            {} if names in (None, _ALL) or "vllm" in _names(names) else {"INFERTRACE_VLLM": "false"}
+        ),
         **environ,
         "PYTHONPATH": os.pathsep.join(paths),
         INSTRUMENT: names or _ALL,

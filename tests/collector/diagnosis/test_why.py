@@ -218,6 +218,15 @@ def test_companions_are_those_of_the_shared_steps() -> None:
     assert companions_of(request(), steps, [other]) == []
 
 
+def test_what_is_inferred_is_not_known_for_certain() -> None:
+    steps = [step(n, 10 * (n - 1), 10) for n in range(1, 11)]
+    said = request(duration_ms=100, first_step=1, last_step=10)
+    unknown = "Who shared its steps, for certain: that is inferred from times."
+    assert unknown not in why(said, steps, [], NOTHING_USUAL).unknown
+    inferred = replace(said, membership="inferred")
+    assert unknown in why(inferred, steps, [], NOTHING_USUAL).unknown
+
+
 def test_a_prompt_in_chunks_goes_to_who_was_scheduled_first() -> None:
     steps = [step(n, 10 * n, 10, prefill_tokens=500) for n in range(1, 5)]
     first = request("first", 45, input_tokens=1_200, time_to_first_token_ms=40.0, first_step=1)

@@ -31,7 +31,8 @@ class RequestFacts:
     """One request: a span from its arrival to its last token.
 
     Offsets are milliseconds from the start. `queue_wait_time_ms` is what the server says it waited,
-    and may lie before the start; `scheduled_after_ms` does not.
+    and may lie before the start; `scheduled_after_ms` does not. `membership` is "inferred" where
+    its steps follow from times alone.
     """
 
     trace_id: str
@@ -54,6 +55,7 @@ class RequestFacts:
     first_step: int | None = None
     last_step: int | None = None
     step_count: int | None = None
+    membership: str | None = None
     engine: str | None = None
     gpu: GpuFacts = GpuFacts()
 

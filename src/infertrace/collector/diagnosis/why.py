@@ -110,6 +110,8 @@ def _unknown(of: Examination) -> list[str]:
         found.append("Who shared its steps: the span has no first_step and last_step.")
     elif not of.steps:
         found.append("What its steps did: none of its engine is recorded in that time.")
+    elif request.membership is not None:
+        found.append(f"Who shared its steps, for certain: that is {request.membership} from times.")
     if of.request.gpu.temperature_celsius is None and not any(
         step.gpu.temperature_celsius is not None for step in of.steps
     ):

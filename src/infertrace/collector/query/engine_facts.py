@@ -39,6 +39,7 @@ _SAME = (
     "first_step",
     "last_step",
     "step_count",
+    "membership",
 )
 REQUEST_COLUMNS = ("trace_id", "span_id", "start_time", "duration_nanos", "engine", *_SAME, *_GPU)
 
@@ -145,7 +146,7 @@ def shown_request(request: RequestFacts) -> dict[str, Any]:
         shown["request_id"] = request.request_id
     shown["start_time"] = format_rfc3339(request.start_ns)
     shown["duration_ms"] = request.duration_ms
-    for name in ("input_tokens", "cached_input_tokens", "output_tokens"):
+    for name in ("input_tokens", "cached_input_tokens", "output_tokens", "membership"):
         if (value := getattr(request, name)) is not None:
             shown[name] = value
     return shown

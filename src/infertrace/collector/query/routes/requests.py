@@ -54,7 +54,8 @@ def request_routes(store: SpanReader) -> APIRouter:
     def companions(trace_id: TraceId, request: Request) -> Response:
         """Those that shared most of its time first. `prefill_tokens` and `decode_tokens` are those
         of the shared steps, `time_share` is of the request's duration, 0 to 1. Membership is an
-        interval of steps, so `shared_steps` of a preempted request is an upper bound."""
+        interval of steps, so `shared_steps` of a preempted request is an upper bound. `membership`
+        is `inferred` where an engine does not say whom it ran, and that follows from times."""
         values = parse_parameters(request.query_params, (SPAN_ID, LIMIT))
         stored = find(trace_id, values.get("span_id"))
         around = surroundings(store, stored)

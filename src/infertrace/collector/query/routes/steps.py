@@ -103,7 +103,8 @@ def step_routes(store: SpanReader) -> APIRouter:
         """The engine counts its steps by itself in each process; `producer` is which, and may be
         left out where only one has such a step. Without `since`, the step is looked for in the 24h
         before `until`. `phase` is `prefill` until the step that ends with the first token; where
-        prompts were prefilled together, `prefill_tokens` go to those scheduled first."""
+        prompts were prefilled together, `prefill_tokens` go to those scheduled first. `membership`
+        is `inferred` where the engine does not say who was in a step, and it follows from times."""
         values = parse_parameters(request.query_params, (PRODUCER, SINCE, UNTIL))
         try:
             number = parse_step_index(index)
