@@ -285,7 +285,8 @@ def test_a_database_that_cannot_be_written(
         store.check()
     assert len(store.spans(SpanFilter(), 10_000)) == stored > 0
     broken.clear()
-    deadline = time.monotonic() + 30
+    monkeypatch.setattr(applier, "ROOM_TIMEOUT_S", 60)
+    deadline = time.monotonic() + 60
     while not is_healthy(store):
         assert time.monotonic() < deadline
         time.sleep(0.01)
