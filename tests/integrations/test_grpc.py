@@ -111,12 +111,13 @@ def serve_tasks(ports: list[int], is_over: threading.Event) -> None:
 
 @pytest.fixture(params=["threads", "tasks"])
 def channel(request: pytest.FixtureRequest, recorded_spans: SpanRecorder) -> Iterator[Any]:
+    open_channel = grpc.insecure_channel  # untraced; test_grpc_clients.py has traced ones
     infertrace.instrument("grpc")
     if request.param == "threads":
         server = grpc.server(ThreadPoolExecutor(8), [handlers(Threads())])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with open_channel(f"127.0.0.1:{port}") as channel:
             yield channel
         server.stop(None).wait()
         return
@@ -126,7 +127,7 @@ def channel(request: pytest.FixtureRequest, recorded_spans: SpanRecorder) -> Ite
     thread.start()
     while not ports:
         time.sleep(0.01)
-    with grpc.insecure_channel(f"127.0.0.1:{ports[0]}") as channel:
+    with open_channel(f"127.0.0.1:{ports[0]}") as channel:
         yield channel
     is_over.set()
     thread.join()

@@ -72,7 +72,7 @@ _ALL: Final = (
         "grpc",
         "grpc",
         (Library("grpc", "grpcio", "1.66", "1.85.3", "2"),),
-        "each call of a gRPC server, also of `grpc.aio`",
+        "each call of a gRPC server or channel, also of `grpc.aio`",
     ),
     Integration(
         "vllm",

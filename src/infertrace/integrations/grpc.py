@@ -1,6 +1,6 @@
-"""gRPC servers, of both kinds: a span for each call, open until its last answer.
+"""gRPC, of both kinds: a span for each call of a server and of a client, until its last answer.
 
-It takes the `traceparent` of the call's metadata. Each answer of a stream is a token of the span.
+The `traceparent` travels in the call's metadata. Each answer of a stream is a token of the span.
 """
 
 from __future__ import annotations
@@ -10,35 +10,51 @@ from typing import Any, Final
 
 from infertrace.integrations.switch import Switch
 
-_INTERCEPTORS: Final = 2  # the place of that parameter
+# The places of that parameter.
+_OF_SERVER: Final = 2
+_OF_CHANNEL: Final = {"insecure_channel": 3, "secure_channel": 4}
 
 
 def _install(switch: Switch, module: str) -> None:
     import grpc
 
+    from infertrace.integrations.grpc_clients import ASYNC_INTERCEPTORS, ClientInterceptor
     from infertrace.integrations.grpc_servers import AsyncServerInterceptor, ServerInterceptor
 
-    interceptors: tuple[tuple[Any, Any], ...] = (
-        (grpc, ServerInterceptor(switch)),
-        (grpc.aio, AsyncServerInterceptor(switch)),
-    )
-    for owner, interceptor in interceptors:
+    client = ClientInterceptor(switch)
 
-        def serving(
-            original: Callable[..., Any], interceptor: Any = interceptor
-        ) -> Callable[..., Any]:
-            def server(*arguments: Any, **keywords: Any) -> Any:
-                given = list(arguments)
-                if len(given) > _INTERCEPTORS:
-                    given[_INTERCEPTORS] = (interceptor, *(given[_INTERCEPTORS] or ()))
-                else:
-                    before = keywords.get("interceptors") or ()
-                    keywords["interceptors"] = (interceptor, *before)
-                return original(*given, **keywords)
+    def opening(original: Callable[..., Any]) -> Callable[..., Any]:
+        def channel(*arguments: Any, **keywords: Any) -> Any:
+            return grpc.intercept_channel(original(*arguments, **keywords), client)
 
-            return server
+        return channel
 
-        switch.patches.wrap(owner, "server", serving)
+    patches = switch.patches
+    patches.wrap(grpc, "server", _with_interceptors(_OF_SERVER, ServerInterceptor(switch)))
+    patches.wrap(grpc.aio, "server", _with_interceptors(_OF_SERVER, AsyncServerInterceptor(switch)))
+    async_clients = [kind(switch) for kind in ASYNC_INTERCEPTORS]
+    for name, place in _OF_CHANNEL.items():
+        patches.wrap(grpc, name, opening)
+        patches.wrap(grpc.aio, name, _with_interceptors(place, *async_clients))
+
+
+def _with_interceptors(
+    place: int, *ours: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps a function that takes interceptors at that place, or by name; ours come first."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*arguments: Any, **keywords: Any) -> Any:
+            given = list(arguments)
+            if len(given) > place:
+                given[place] = (*ours, *(given[place] or ()))
+            else:
+                keywords["interceptors"] = (*ours, *(keywords.get("interceptors") or ()))
+            return original(*given, **keywords)
+
+        return function
+
+    return wrap
 
 
 _SWITCH: Final = Switch("grpc", _install)

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import grpc
 
+from infertrace.integrations.grpc_outcome import OF_TRACING, end_with
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
-# What infertrace and OpenTelemetry send is never traced.
-_OF_TRACING: Final = ("/infertrace.v1.", "/opentelemetry.proto.collector.")
+_GONE: Final = "the client has gone"
 
 
 class ServerInterceptor(grpc.ServerInterceptor):
@@ -38,7 +38,7 @@ class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _traced(switch: Switch, handler: Any, details: Any) -> Any:
-    if handler is None or not switch.is_on or details.method.startswith(_OF_TRACING):
+    if handler is None or not switch.is_on or details.method.startswith(OF_TRACING):
         return handler
     kind = "stream_" if handler.request_streaming else "unary_"
     kind += "stream" if handler.response_streaming else "unary"
@@ -69,21 +69,11 @@ def _begin(switch: Switch, details: Any) -> Span:
 
 def _end(span: Span, context: Any, error: BaseException | None = None) -> None:
     """With the code that the handler has set, by `abort` too, or with its exception."""
-    code = context.code()
-    # An asynchronous context has numbers.
-    name = getattr(code, "name", None) or (
-        next((known.name for known in grpc.StatusCode if known.value[0] == code), "")
-        if isinstance(code, int)
-        else ""
-    )
-    if name in ("", "OK"):
-        span.__exit__(None if error is None else type(error), error, None)
-        return
-    details = context.details() or b""
-    text = details.decode(errors="replace") if isinstance(details, bytes) else details
-    status = "CANCELLED" if name == "CANCELLED" else "ERROR"
-    span.set_status(status, f"{name}: {text}" if text else name)
-    span.end()
+    # Only the context of a server with threads has this; a task that nobody waits for is cancelled.
+    is_active = getattr(context, "is_active", None)
+    if error is None and is_active is not None and not is_active():
+        span.set_status("CANCELLED", _GONE)
+    end_with(span, context.code(), context.details(), error)
 
 
 def _unary(behavior: Callable[..., Any], begin: Callable[[], Span]) -> Callable[..., Any]:
@@ -108,7 +98,7 @@ def _stream(behavior: Callable[..., Any], begin: Callable[[], Span]) -> Callable
         def cancel() -> None:
             # gRPC leaves the iterator where the client has gone, and ends the call.
             if span.is_recording and not context.code():
-                span.set_status("CANCELLED", "the client has gone")
+                span.set_status("CANCELLED", _GONE)
                 span.end()
 
         context.add_callback(cancel)
