@@ -125,6 +125,7 @@ export function heatmapShapes(
   mode: Mode,
   box: Box | undefined,
   cursor: { column: number; bucket: number } | undefined,
+  target?: number,
 ): DisplayList {
   const shapes: Shape[] = [...axes(grid, answer.unit)];
   let most = 1;
@@ -150,6 +151,11 @@ export function heatmapShapes(
     }
   }
   shapes.push(...percentileLines(answer, grid));
+  if (target !== undefined) {
+    const y = valueY(grid, target);
+    shapes.push({ kind: "line", points: [[LEFT, y], [grid.size.width - RIGHT, y]], stroke: "good", width: 1.5, dashed: true });
+    shapes.push({ kind: "text", x: LEFT + 4, y: y - 7, text: `target ${amount(target, answer.unit)}`, fill: "good" });
+  }
   if (box) {
     shapes.push({ kind: "frame", ...place(grid, box), stroke: "selected" });
     shapes.push({ kind: "rect", ...place(grid, box), fill: "selected", alpha: 0.08 });

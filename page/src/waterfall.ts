@@ -164,10 +164,12 @@ function textOf(span: Span): string {
     .toLowerCase();
 }
 
-/** Times in which no span that has no children runs, longer than a share of the whole: [from, to]. */
+/** Times in which nothing is known to work, longer than a share of the whole: [from, to].
+ *
+ * What works is a span without children, and a request that says when it was decoding, whatever is below it. */
 export function gapsOf(tree: Tree, leastShare: number): [number, number][] {
   const busy = tree.nodes
-    .filter((node) => node.childCount === 0)
+    .filter((node) => node.childCount === 0 || node.span.time_to_first_token_ms !== undefined)
     .map((node): [number, number] => [node.startMs, node.endMs])
     .sort((one, other) => one[0] - other[0]);
   const gaps: [number, number][] = [];
@@ -180,6 +182,23 @@ export function gapsOf(tree: Tree, leastShare: number): [number, number][] {
   }
   return gaps;
 }
+
+/** Moments for the axis, in equal parts, but for those that a folded gap leaves no room between. */
+export function axisTicks(lengthMs: number, axis: (ms: number) => number): number[] {
+  const found = [0];
+  for (const part of [0.25, 0.5, 0.75, 1]) {
+    const room = axis(part * lengthMs) - axis((found.at(-1) ?? 0) * lengthMs);
+    if (part === 1 && room < TICK_ROOM && found.length > 1) {
+      found.pop();
+    }
+    if (room >= TICK_ROOM || part === 1) {
+      found.push(part);
+    }
+  }
+  return found.map((part) => part * lengthMs);
+}
+
+const TICK_ROOM = 0.12; // of the width
 
 /** Time to a share of the width, 0 to 1, with gaps drawn as narrow as `gapShare` each. */
 export function axisOf(lengthMs: number, gaps: readonly (readonly [number, number])[], gapShare: number): (ms: number) => number {

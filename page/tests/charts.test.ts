@@ -8,6 +8,7 @@ import { boxOf, cellAt, gridOf, heatmapShapes, heatmapTable, percentilePoints, s
 import { columnLanes, gpuLanes, stepAt, stepLanes } from "../src/lanes.ts";
 import { planeShapes, planeTable } from "../src/plane.ts";
 import { sparkline } from "../src/sparkline.ts";
+import { formatTargets, parseTargets } from "../src/targets.ts";
 import { svg } from "../src/svg.ts";
 
 const SINCE = "2026-01-31T12:00:00.000000000Z";
@@ -47,6 +48,16 @@ test("each cell of the heatmap is drawn once, and errors are hatched", () => {
   const errors = heatmapShapes(answer, grid, "errors", undefined, undefined);
   assert.equal(errors.shapes.filter((shape) => shape.kind === "rect" && shape.hatch).length, 3);
   assert.equal(heatmapTable(answer).rows.length, 6);
+});
+
+test("a target is a line at its value", () => {
+  const answer = heatmap();
+  const list = heatmapShapes(answer, gridOf(answer, SIZE), "count", undefined, undefined, 60);
+  isSound(list);
+  assert.equal(list.shapes.filter((shape) => shape.kind === "line" && shape.stroke === "good").length, 1);
+  assert.deepEqual([...parseTargets("duration_ms:5,evil:1,queue_wait_time_ms:-1,x")], [["duration_ms", "5"]]);
+  assert.deepEqual(parseTargets(formatTargets(new Map([["duration_ms", "1.5"]]))).get("duration_ms"), "1.5");
+  assert.equal(parseTargets(formatTargets(new Map())).size, 0);
 });
 
 test("few spans share a point of a percentile line", () => {

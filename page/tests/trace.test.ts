@@ -4,7 +4,7 @@ import type { Producer, Span, Trace } from "../src/answers.ts";
 import { completenessOf, totalsOf } from "../src/ledger.ts";
 import { phasesOf } from "../src/phases.ts";
 import { windowOf } from "../src/rows.ts";
-import { axisOf, gapsOf, shownRows, treeOf } from "../src/waterfall.ts";
+import { axisOf, axisTicks, gapsOf, shownRows, treeOf } from "../src/waterfall.ts";
 
 function span(id: string, parent: string | undefined, startMs: number, durationMs: number, more: object = {}): Span {
   const start = new Date(Date.parse("2026-01-31T12:00:00Z") + startMs).toISOString();
@@ -56,6 +56,15 @@ test("a gap is folded, and time still runs forward", () => {
   assert.equal(places[0], 0);
   assert.ok(Math.abs((places.at(-1) ?? 0) - 1) < 1e-9);
   assert.ok((places[4] ?? 0) - (places[2] ?? 0) < 0.021);
+});
+
+test("a request that decodes is no gap, and ticks of an axis leave room for each other", () => {
+  const request = { time_to_first_token_ms: 5 };
+  const tree = treeOf(trace(span("root", undefined, 0, 1_000, request), span("a", "root", 0, 10), span("b", "root", 900, 100)));
+  assert.deepEqual(gapsOf(tree, 0.1), []);
+  const plain = (ms: number): number => ms / 1_000;
+  assert.deepEqual(axisTicks(1_000, plain), [0, 250, 500, 750, 1_000]);
+  assert.deepEqual(axisTicks(1_000, axisOf(1_000, [[10, 900]], 0.02)), [0, 1_000]);
 });
 
 test("ten thousand spans make few rows", () => {

@@ -517,6 +517,7 @@ def test_openapi(client: Client) -> None:
         "/jaeger/api/traces/{trace_id}",
         "/overview",
         "/slo",
+        "/sql",
         "/tail",
         "/steps",
         "/steps/{engine}/{index}/members",

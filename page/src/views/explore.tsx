@@ -11,6 +11,7 @@ import {
   type Box, boxOf, cellAt, cellText, type Grid, gridOf, heatmapShapes, heatmapTable, type Mode, selectionOf,
 } from "../heatmap.ts";
 import { address, chosen, go, range, select, set } from "../state.ts";
+import { parseTargets } from "../targets.ts";
 import { rangeText } from "../time.ts";
 import { CompareView } from "./compare.tsx";
 import { completeness } from "./ledger.tsx";
@@ -91,7 +92,7 @@ function HeatmapChart({ answer, path, mode }: { answer: Heatmap; path: string; m
   const drawn = anchor.value && cursor.value ? boxBetween(anchor.value, cursor.value) : undefined;
   const selection = address.value.selection;
   const shown = drawn ?? (selection && boxOf(grid, selection));
-  const list = heatmapShapes(answer, grid, mode, shown, isKeyed.value || !drawn ? cursor.value : undefined);
+  const list = heatmapShapes(answer, grid, mode, shown, isKeyed.value || !drawn ? cursor.value : undefined, targetOf(answer));
 
   const finish = (one: Point, other: Point, zoom: boolean): void => {
     anchor.value = undefined;
@@ -175,6 +176,12 @@ function HeatmapChart({ answer, path, mode }: { answer: Heatmap; path: string; m
       </Chart>
     </div>
   );
+}
+
+/** The target that the SLO view was given for this value. */
+function targetOf(answer: Heatmap): number | undefined {
+  const text = parseTargets(address.value.settings["target"] ?? "").get(answer.value);
+  return text === undefined ? undefined : Number(text);
 }
 
 function hoverText(answer: Heatmap, grid: Grid, cursor: Point | undefined, drawn: Box | undefined, isSelected: boolean): string {

@@ -8,18 +8,14 @@ import { copy } from "../chart.tsx";
 import { csv, type Table } from "../display.ts";
 import { count, digits, nameOf, plural, share } from "../format.ts";
 import { address, chosen, range, set } from "../state.ts";
+import { formatTargets, parseTargets, TARGETS } from "../targets.ts";
 import { rangeText } from "../time.ts";
 import { completeness } from "./ledger.tsx";
 import { Failed, Nothing } from "./state_of.tsx";
 
-const TARGETS = ["duration_ms", "time_to_first_token_ms", "inter_token_latency_ms", "max_inter_token_latency_ms", "queue_wait_time_ms"];
 const OBJECTIVES = ["0.9", "0.95", "0.99", "0.995", "0.999"];
 
-/** The setting `target` has all of them, such as `duration_ms:2000,time_to_first_token_ms:500`. */
-const targets = computed((): ReadonlyMap<string, string> => {
-  const given = (address.value.settings["target"] ?? "duration_ms:2000").split(",");
-  return new Map(given.map((each) => each.split(":")).flatMap(([name, text]) => (name && TARGETS.includes(name) && Number(text) > 0 ? [[name, text ?? ""] as [string, string]] : [])));
-});
+const targets = computed((): ReadonlyMap<string, string> => parseTargets(address.value.settings["target"] ?? "duration_ms:2000"));
 const objective = computed(() => address.value.settings["objective"] ?? "0.99");
 
 export function SloView(): JSX.Element {
@@ -49,7 +45,7 @@ export function SloView(): JSX.Element {
                 } else {
                   next.delete(name);
                 }
-                set("target", [...next].map((each) => each.join(":")).join(",") || "none");
+                set("target", formatTargets(next));
               }}
             />
             ms

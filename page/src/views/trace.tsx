@@ -13,7 +13,7 @@ import { phasesOf } from "../phases.ts";
 import { windowOf } from "../rows.ts";
 import { address, adjust, linkTo, openTrace } from "../state.ts";
 import { dateAndClock, parseTime } from "../time.ts";
-import { axisOf, gapsOf, type Node, shownRows, treeOf, type Tree } from "../waterfall.ts";
+import { axisOf, axisTicks, gapsOf, type Node, shownRows, treeOf, type Tree } from "../waterfall.ts";
 import { completeness } from "./ledger.tsx";
 import { Failed } from "./state_of.tsx";
 
@@ -274,8 +274,8 @@ function Axis({ tree, axis }: { tree: Tree; axis: (ms: number) => number }): JSX
     <div class="axis" aria-hidden="true">
       <span />
       <span class="ticks">
-        {[0, 0.25, 0.5, 0.75, 1].map((of) => (
-          <span key={of} class={of === 1 ? "end" : ""} style={{ left: `${100 * axis(of * tree.lengthMs)}%` }}>{milliseconds(of * tree.lengthMs)}</span>
+        {axisTicks(tree.lengthMs, axis).map((ms) => (
+          <span key={ms} class={ms === tree.lengthMs ? "end" : ""} style={{ left: `${100 * axis(ms)}%` }}>{milliseconds(ms)}</span>
         ))}
       </span>
     </div>

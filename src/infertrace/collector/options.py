@@ -152,8 +152,8 @@ OPTIONS = (
            "500MB or 20GB (default: keep all)", _size),
     Option("query-timeout", "TIME", "interrupt a query that takes longer, such as 10s or 2m",
            _duration, "30s", "ns"),
-    Option("model-metrics", "on|off", "whether /metrics has histograms of each model's requests, "
-           "of 50 models at most", _on_or_off, OFF),
+    Option("model-metrics", "on|off", "whether /metrics has histograms of the requests of models, "
+           "50 models at most", _on_or_off, OFF),
     Option("token-file", "PATH", "file with the token that producers and readers must show; "
            "needed to listen beyond this machine", Path),
     Option("tls-cert", "PATH", "PEM file with the certificate chain, for gRPC and HTTP; with "

@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from infertrace.commands import collector, demo, doctor, export, replay, run, spool, why
+from infertrace.commands import (
+    collector,
+    demo,
+    doctor,
+    export,
+    replay,
+    run,
+    spool,
+    sql,
+    top,
+    why,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "replay": (replay, "send what a file holds to a collector: a tracer's, or OTLP"),
         "run": (run, "run a Python program with its libraries traced"),
         "spool": (spool, "deliver what dead processes left in a directory of spools"),
+        "sql": (sql, "ask a running collector's embedded store"),
+        "top": (top, "what a collector's models are doing, in a terminal"),
         "why": (why, "say why a request was slow"),
     }
     # Not the first lines of their docstrings: `python -OO` drops those.

@@ -20,9 +20,10 @@ from typing import Any, Final
 
 from infertrace.collector.options import DEFAULT_GRPC_ADDRESS, DEFAULT_HTTP_ADDRESS
 from infertrace.commands.collector import USAGE_ERROR
+from infertrace.commands.collector_answers import CollectorError
 from infertrace.commands.collector_process import CollectorProcess
 from infertrace.commands.simulated_server import MODELS, SimulatedServer
-from infertrace.commands.why import WhyError, ask, sentences
+from infertrace.commands.why import ask, sentences
 from infertrace.gpu import get_gpu_metrics, gpu_reason
 from infertrace.tracer import Tracer
 
@@ -202,7 +203,7 @@ def _print_slowest(http: str, model: str, since_s: float) -> None:
         if slowest is None:
             return
         answer = ask(http, slowest["trace_id"])
-    except (OSError, WhyError) as error:
+    except (OSError, CollectorError) as error:
         print(f"\nWhy the slowest one was slow is not known: {error}")
         return
     print(f"\nThe slowest of {len(requests)} requests, as `infertrace why` tells of it:\n")

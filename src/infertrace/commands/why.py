@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from infertrace.collector.options import DEFAULT_HTTP_ADDRESS
+from infertrace.commands.collector_answers import (
+    CollectorError,
+    add_address,
+    answer_json,
+    own_token,
+)
 from infertrace.exporting.log_text import one_line
 
 USAGE_ERROR: Final = 2
-_TIMEOUT_S: Final = 60.0
 _TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
 _WIDTH: Final = 78
 
@@ -26,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "trace_id", type=_trace_id, metavar="TRACE_ID", help="32 hexadecimal digits"
     )
-    parser.add_argument(
-        "--http",
-        default=DEFAULT_HTTP_ADDRESS,
-        metavar="ADDRESS",
-        help="where the collector answers queries: HOST:PORT, http://... or https://... "
-        "(default: %(default)s); INFERTRACE_TOKEN is its token",
-    )
+    add_address(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the answer of the collector as it is"
     )
@@ -41,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the answer; returns 0, or 1 where the collector has none."""
     try:
-        answer = ask(args.http, args.trace_id, os.environ.get("INFERTRACE_TOKEN"))
-    except WhyError as error:
+        answer = ask(args.http, args.trace_id, own_token())
+    except CollectorError as error:
         print(f"infertrace: {one_line(str(error))}", file=sys.stderr)
         return 1
     if args.json:
@@ -53,23 +48,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class WhyError(Exception):
-    """The collector has no answer; the text says why."""
-
-
 def ask(http: str, trace_id: str, token: str | None = None) -> dict[str, Any]:
-    """What the collector at an address answers about a trace; raises WhyError."""
-    base = http if http.startswith(("http://", "https://")) else f"http://{http}"
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{base.rstrip('/')}/traces/{trace_id}/why", headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except urllib.error.HTTPError as error:
-        raise WhyError(_reason(error)) from None
-    except (OSError, ValueError) as error:
-        raise WhyError(f"the collector at {base} does not answer: {error}") from None
+    """What the collector at an address answers about a trace; raises CollectorError."""
+    found: dict[str, Any] = answer_json(http, f"/traces/{trace_id}/why", token=token)
+    return found
 
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -113,13 +95,6 @@ def _phases(answer: Mapping[str, Any]) -> str:
         f"{name.removesuffix('_ms')} {value:,.0f} ms" for name, value in phases.items()
     )
     return f"[{bar[:_WIDTH].ljust(_WIDTH, '.')}] {named}"
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (ValueError, KeyError, OSError):
-        return f"the collector answers {error.code} {error.reason}"
 
 
 def _trace_id(text: str) -> str:

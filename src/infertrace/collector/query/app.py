@@ -25,6 +25,7 @@ from infertrace.collector.query.routes.page import page_routes
 from infertrace.collector.query.routes.perfetto import perfetto_routes
 from infertrace.collector.query.routes.requests import request_routes
 from infertrace.collector.query.routes.spans import span_routes
+from infertrace.collector.query.routes.sql import sql_routes
 from infertrace.collector.query.routes.steps import step_routes
 from infertrace.collector.query.routes.tail import tail_routes
 from infertrace.collector.store.store import SpanReader
@@ -62,6 +63,7 @@ def create_app(
         objective_routes,
         perfetto_routes,
         jaeger_routes,
+        sql_routes,
     ):
         app.include_router(routes(store))
     app.include_router(page_routes())

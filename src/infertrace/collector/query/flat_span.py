@@ -50,11 +50,10 @@ def flat_spans_with_resources(store: SpanReader, rows: Sequence[Row]) -> list[di
 
 
 def span_schema() -> dict[str, Any]:
-    """How OpenAPI describes a flat span."""
+    """How OpenAPI describes a flat span; with `fields`, an answer has only those keys."""
     resource = {**KINDS["json"].openapi, "description": "attributes; with `include=resource`"}
     return {
         "type": "object",
-        "required": [column.key for column in COLUMNS if column.required],
         "properties": {
             column.key: {
                 **KINDS[column.kind].openapi,

@@ -29,6 +29,10 @@ class StoreBusyError(StoreError):
     """The store works, but too much waits to be written; a retry may succeed."""
 
 
+class SqlError(ValueError):
+    """A statement that somebody asked cannot be answered; the text says why."""
+
+
 class QueryTimeoutError(StoreError):
     """The store interrupted a query that took longer than a query may."""
 
@@ -178,6 +182,9 @@ class SpanReader(Protocol):
 
     def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
         """What this process stored after a place, in the order in which it did."""
+
+    def sql(self, query: str, limit: int) -> pa.Table:
+        """The first `limit` rows of one SELECT, which can only read; raises SqlError too."""
 
     def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
         """The attributes of these resources, each as the text of a JSON object."""

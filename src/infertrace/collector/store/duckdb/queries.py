@@ -34,7 +34,12 @@ from infertrace.collector.store.metrics import (
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
 from infertrace.collector.store.span_rows import SCHEMA
-from infertrace.collector.store.store import ModelStatistics, SeriesPoint, with_foreign_tokens
+from infertrace.collector.store.store import (
+    ModelStatistics,
+    SeriesPoint,
+    SqlError,
+    with_foreign_tokens,
+)
 
 SPAN_NAMES = ", ".join(column.sql_name for column in COLUMNS)
 
@@ -178,6 +183,19 @@ class DuckDBSnapshot:
         unapplied: Sequence[pa.RecordBatch],
     ) -> list[Row]:
         return ranked(self._cursor, where, measure, limit, resource_ids, unapplied)
+
+    def sql(self, query: str, limit: int) -> pa.Table:
+        try:
+            statements = self._cursor.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise SqlError("expected one SELECT")
+            # What exports and imports rows has set it otherwise.
+            self._cursor.execute("SET SESSION arrow_lossless_conversion = false")
+            # A SELECT may have parts that write; files and network are out of reach in any case.
+            self._cursor.execute("BEGIN TRANSACTION READ ONLY")
+            return self._cursor.sql(query).limit(limit).to_arrow_table()
+        except duckdb.Error as error:
+            raise SqlError(str(error)) from error
 
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         self._cursor.execute("SET arrow_lossless_conversion = true")  # ids as bytes, not as text

@@ -264,6 +264,10 @@ class JournaledStore:
     def listen(self, listener: Callable[[Sequence[pa.RecordBatch]], None]) -> None:
         self._arrivals.listen(listener)
 
+    def sql(self, query: str, limit: int) -> pa.Table:
+        with self._database.snapshot(is_pinned=False) as snapshot:
+            return snapshot.sql(query, limit)
+
     def arrived(self, after: int | None, where: SpanFilter, limit: int) -> Arrival:
         return arrival(self._arrivals.after(after), where, limit, self._chosen_resources(where))
 

@@ -99,6 +99,9 @@ class Snapshot(Protocol):
     def rows(self, since_ns: int, until_ns: int) -> Iterator[pa.RecordBatch]:
         """The spans that start in a time, in batches with the columns of `COLUMNS`."""
 
+    def sql(self, query: str, limit: int) -> pa.Table:
+        """The first `limit` rows of one SELECT, which can only read; raises SqlError."""
+
     def resources(self, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, str]:
         """The attributes of these resources, each as the text of a JSON object."""
 
