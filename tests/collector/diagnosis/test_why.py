@@ -227,6 +227,30 @@ def test_what_is_inferred_is_not_known_for_certain() -> None:
     assert unknown in why(inferred, steps, [], NOTHING_USUAL).unknown
 
 
+def test_a_step_explains_no_more_than_it_lasted() -> None:
+    # Short prompts cost 0.1 ms a token; a long one is read at once, at a third of that.
+    usual = usual_of(
+        START_NS - 10**9,
+        START_NS,
+        [request(f"usual{n}", 60, time_to_first_token_ms=4.0, output_tokens=30) for n in range(20)],
+        [
+            step(n, n, 4 if n % 2 else 2, prefill_tokens=20 if n % 2 else 0, decode_tokens=1)
+            for n in range(40)
+        ],
+    )
+    steps = [step(n, 2 * (n - 1), 2, prefill_tokens=0, decode_tokens=1) for n in range(1, 11)]
+    steps.append(step(11, 20, 60, prefill_tokens=1_900, decode_tokens=1))
+    slow = request(
+        duration_ms=80, time_to_first_token_ms=2.0, output_tokens=11, first_step=1, last_step=11
+    )
+    long = request("long", 60, start_ns=steps[-1].start_ns, input_tokens=1_900, first_step=11)
+    (finding,) = why(slow, steps, [long], usual).findings
+    assert finding.cause == "prefill_of_others"
+    assert finding.culprit is long
+    assert finding.explained_ms == pytest.approx(60)
+    assert finding.steps[0].explained_ms == pytest.approx(60)
+
+
 def test_a_prompt_in_chunks_goes_to_who_was_scheduled_first() -> None:
     steps = [step(n, 10 * n, 10, prefill_tokens=500) for n in range(1, 5)]
     first = request("first", 45, input_tokens=1_200, time_to_first_token_ms=40.0, first_step=1)

@@ -97,8 +97,13 @@ def prefill_of_others(of: Examination) -> Finding | None:
         if phase in of.slow_phases:
             chosen, beyond = _long_for_prefill(of, steps)
             rate_ms = share * cost.prefill_token_ms
-            explained_ms += max(0.0, rate_ms * beyond)
-            blamed += [(timed, rate_ms * _beyond_usual(of, timed)) for timed in chosen]
+            # What tokens cost is learned from usual steps; of a far larger one, it may be too much.
+            most_ms = share * sum(timed.interval_ms for timed in chosen)
+            explained_ms += min(max(0.0, rate_ms * beyond), most_ms)
+            blamed += [
+                (timed, min(rate_ms * _beyond_usual(of, timed), timed.interval_ms))
+                for timed in chosen
+            ]
     waiting_ms, waiting = _one_prompt_ahead(of)
     explained_ms += waiting_ms
     blamed += waiting
