@@ -1,9 +1,10 @@
-"""What do integrations add to a request of an ASGI application, and to one of the OpenAI client?
+"""What do integrations add to a request of an application, a chat of a client, a run of a model?
 
 The work: one call, less the same call untraced; both alternate in one process. The application
 and the server answer at once, without a socket, with what they had ready: a JSON of known length,
-or 100 chunks. Spans of the rival go through its SDK's batch processor to an exporter that only
-counts.
+or 100 chunks. The model, in ONNX Runtime, returns its input. Spans of the rival go through its
+SDK's batch processor to an exporter that only counts; for ONNX Runtime it has no instrumentation,
+so there a program makes its span by hand, with the same three attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bench.loops import Loop, async_loop_of, loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
 
-MOST_OF_OPENTELEMETRY = 1 / 3
+MOST_OF_OPENTELEMETRY = 0.33
 CHUNKS = 100
 CALLS_PER_BURST, STREAMS_PER_BURST = 200, 10  # the chunks' spans of OpenTelemetry fit its queue
 BURSTS = 5
@@ -126,6 +127,35 @@ OpenAIInstrumentor().instrument(tracer_provider=tracer)
 """
 
 
+# A model of one node, Identity, of batches of 16 numbers: ONNX's protobuf.
+MODEL = bytes.fromhex(
+    "08083a500a100a017812017922084964656e7469747912086964656e746974795a180a017812130a110801120d0a0712"
+    "0562617463680a02081062180a017912130a110801120d0a07120562617463680a0208104202100d"
+)
+ONNX = f"""
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(content)
+inputs = {{"x": numpy.zeros(({contenders.BATCH_SIZE}, 16), numpy.float32)}}
+"""
+RUN = "session.run(None, inputs)"
+OUR_ONNX = """
+import infertrace
+infertrace.instrument("onnxruntime", tracer=tracer)
+"""
+UNTRACED_ONNX = """
+import infertrace
+infertrace.uninstrument("onnxruntime")
+"""
+BY_HAND = """
+by_hand = tracer.get_tracer("bench")
+"""
+RUN_BY_HAND = f"""with by_hand.start_as_current_span("inference identity") as span:
+    span.set_attribute("infertrace.framework", "onnx")
+    span.set_attribute("infertrace.batch_size", len(inputs["x"]))
+    span.set_attribute("onnxruntime.provider", "CPUExecutionProvider")
+    {RUN}"""
+
+
 class OpenTelemetryProvider(contenders.OpenTelemetry):
     """Its instrumentations want the provider."""
 
@@ -148,13 +178,26 @@ def openai(streamed: bool, switch: str) -> Loop:
     return loop_of(body, setup=OPENAI + switch, content=content, kind=kind)
 
 
+def onnx(run: str, switch: str) -> Loop:
+    return loop_of(run, setup=ONNX + switch, content=MODEL)
+
+
 SIDES = (
     ("native", contenders.native, OUR_ASGI, OUR_OPENAI, UNTRACED),
     ("pure", contenders.pure, OUR_ASGI, OUR_OPENAI, UNTRACED),
     ("OpenTelemetry", OpenTelemetryProvider, THEIR_ASGI, THEIR_OPENAI, UNTRACED_BY_THEM),
 )
+TRACED_ONNX = {
+    "native": onnx(RUN, OUR_ONNX),
+    "pure": onnx(RUN, OUR_ONNX),
+    "OpenTelemetry": onnx(RUN_BY_HAND, BY_HAND),
+}
 ANSWERED, STREAMED = "answer", f"{CHUNKS} chunks"
-KINDS = tuple(f"{what}, {how}" for what in ("ASGI", "OpenAI") for how in (ANSWERED, STREAMED))
+RUNS = "ONNX Runtime, run"
+KINDS = (
+    *(f"{what}, {how}" for what in ("ASGI", "OpenAI") for how in (ANSWERED, STREAMED)),
+    RUNS,
+)
 
 
 def _rows() -> list[Row]:
@@ -183,6 +226,17 @@ def _rows() -> list[Row]:
                     BURSTS,
                 ),
             ]
+        rows.append(
+            Row(
+                f"{side}: {RUNS}",
+                "one run of a model",
+                make,
+                TRACED_ONNX[side],
+                onnx(RUN, UNTRACED_ONNX if make is not OpenTelemetryProvider else ""),
+                CALLS_PER_BURST,
+                BURSTS,
+            )
+        )
     return rows
 
 

@@ -92,7 +92,8 @@ def _install(switch: Switch, module: str) -> None:
 
 def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     """A call with its span, and what the request gets of it; None for one that has none."""
-    if not switch.is_on or options.method.lower() != "post" or span_name(options.url) is None:
+    name = span_name(options.url)
+    if not switch.is_on or name is None or options.method.lower() != "post":
         return None
     if traces_library("openai_v2", "OpenAIInstrumentor"):
         return None
@@ -100,13 +101,11 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     with switch.guarded():
         body = options.json_data if isinstance(options.json_data, Mapping) else {}
         model = body.get("model")
-        span = switch.start_span(
-            model if isinstance(model, str) else None, span_name(options.url) or ""
-        )
+        span = switch.start_span(model if isinstance(model, str) else None, name)
         call = OpenAICall(span, switch, options.url)
         if not span.is_recording:
             return None
-        describe(span, client.base_url, body)
+        describe(span, client, body)
         headers = options.headers if isinstance(options.headers, Mapping) else {}
         call.is_raw = headers.get(_RAW_HEADER)
         if not any(name.lower() == "traceparent" for name in headers):

@@ -13,6 +13,8 @@ _NAMES: Final = {
     "/responses": "responses",
     "/embeddings": "embeddings",
 }
+# Where we keep ours on a client.
+_ADDRESS: Final = "_infertrace_address"
 # What a part of a chat may bring.
 _TEXTS: Final = ("content", "tool_calls", "function_call", "refusal")
 # What a server says beside the protocol, and a span has.
@@ -28,11 +30,12 @@ def span_name(url: str) -> str | None:
     return _NAMES.get(url)
 
 
-def describe(span: Span, base_url: Any, body: Mapping[str, Any]) -> None:
+def describe(span: Span, client: Any, body: Mapping[str, Any]) -> None:
     """What is known of a request before it is sent."""
-    span.set_attribute("server.address", base_url.host)
-    if base_url.port is not None:
-        span.set_attribute("server.port", base_url.port)
+    host, port = _address(client)
+    span.set_attribute("server.address", host)
+    if port is not None:
+        span.set_attribute("server.port", port)
     inputs = body.get("input")
     # Of an embedding; a response has objects there.
     if (
@@ -41,6 +44,16 @@ def describe(span: Span, base_url: Any, body: Mapping[str, Any]) -> None:
         and all(isinstance(each, (str, list)) for each in inputs)
     ):
         span.set_batch_size(len(inputs))
+
+
+def _address(client: Any) -> tuple[str, int | None]:
+    """Of its server, taken apart once: the client keeps the URL as an object."""
+    url = client.base_url
+    known: tuple[Any, str, int | None] = getattr(client, _ADDRESS, (None, "", None))
+    if known[0] is not url:
+        known = (url, url.host, url.port)
+        setattr(client, _ADDRESS, known)
+    return known[1:]
 
 
 def has_tokens(chunk: Any) -> bool:
@@ -133,16 +146,17 @@ def _finish_reason(said: Mapping[str, Any]) -> str:
 
 
 def _read_usage(span: Span, usage: Any) -> None:
-    span.set_tokens(
-        input=_count(usage, "prompt_tokens", "input_tokens"),
-        output=_count(usage, "completion_tokens", "output_tokens"),
-    )
-    read_details = _first(usage, "prompt_tokens_details", "input_tokens_details")
-    written_details = _first(usage, "completion_tokens_details", "output_tokens_details")
-    span.set_token_details(
-        cached_input=_count(read_details, "cached_tokens"),
-        reasoning_output=_count(written_details, "reasoning_tokens"),
-    )
+    said = _said(usage)
+    read, written = ("prompt_tokens", "completion_tokens")
+    if said.get(read) is None and said.get(written) is None:
+        read, written = ("input_tokens", "output_tokens")
+    span.set_tokens(input=_count(said.get(read)), output=_count(said.get(written)))
+    read_details, written_details = said.get(f"{read}_details"), said.get(f"{written}_details")
+    if read_details is not None or written_details is not None:
+        span.set_token_details(
+            cached_input=_count(_said(read_details).get("cached_tokens")),
+            reasoning_output=_count(_said(written_details).get("reasoning_tokens")),
+        )
 
 
 def _read_timings(span: Span, timings: Any) -> None:
@@ -174,18 +188,8 @@ def _set_numbers(span: Span, prefix: str, numbers: Mapping[str, Any]) -> None:
             span.set_attribute(f"{prefix}{name}", value)
 
 
-def _first(owner: Any, *names: str) -> Any:
-    said = _said(owner)
-    for name in names:
-        found = said.get(name)
-        if found is not None:
-            return found
-    return None
-
-
-def _count(owner: Any, *names: str) -> int | None:
-    found = _first(owner, *names)
-    return found if isinstance(found, int) else None
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _said(part: Any) -> Mapping[str, Any]:

@@ -31,10 +31,13 @@ class OpenAICall:
         """`true` or `stream` where the program wants the HTTP response."""
         self.body_before: Mapping[str, Any] | None = None
         """The request without what we have added, if we have."""
+        self.is_reading = False
+        """The client is getting a chunk, and may close the response meanwhile."""
+        self.is_midway = False
+        """A chunk has come, and none waits: text alone changes nothing but the count of tokens."""
         self._is_embedding = url == "/embeddings"
         self._has_begun = self._has_finished = False
         self._waiting: list[Any] = []
-        self._is_reading = False
 
     def read(self, answer: Any, counts: bool = False) -> bool:
         """Take what it says; whether that is how the request ended. A chunk `counts` as a token."""
@@ -47,13 +50,6 @@ class OpenAICall:
             self._has_finished |= says_end
         return says_end
 
-    def passes(self, chunk: Any) -> bool:
-        """Count a chunk that is only text in the middle of a stream; False for any other."""
-        if self._waiting or not self._has_begun or not is_text_only(chunk):
-            return False
-        self.span.token()
-        return True
-
     def take(self, chunk: Any) -> list[Any]:
         """Count a chunk; returns what the program is to see now.
 
@@ -61,6 +57,7 @@ class OpenAICall:
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
         says_end = self.read(chunk, counts=True)
+        self.is_midway = not says_end
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
@@ -86,20 +83,14 @@ class OpenAICall:
 
     def close(self) -> None:
         """The program wants no more of it."""
-        if self._is_reading or not self.span.is_recording:
+        if self.is_reading or not self.span.is_recording:
             return
         if not self._has_finished:
             self.span.set_status("CANCELLED", "the stream was closed")
         self.end()
 
-    def begin_reading(self) -> None:
-        self._is_reading = True
-
-    def end_reading(self) -> None:
-        self._is_reading = False
-
     def __del__(self) -> None:
-        self._is_reading = False
+        self.is_reading = False
         self.close()
 
 
@@ -171,18 +162,27 @@ class _Reader:
         self._ready: list[Any] = []
         self._error: BaseException | None = None
 
-    def _take_ready(self) -> list[Any]:
-        """The next chunk for the program, if there is one; raises what has ended the stream."""
-        if self._ready:
-            return [self._ready.pop(0)]
-        if self._error is not None:
+    def _must_read(self) -> bool:
+        """Whether nothing is ready for the program; raises what has ended the stream."""
+        if not self._ready and self._error is not None:
             raise self._error
-        return []
+        return not self._ready
 
     def _end(self, error: BaseException, is_failure: bool) -> None:
         """After what the program has not seen yet, it gets this."""
+        self._call.is_reading = False
         self._call.end(error if is_failure else None)
         self._ready, self._error = self._call.take_waiting(), error
+
+    def _passes(self, chunk: Any) -> bool:
+        """Count a chunk that is only text in the middle of a stream; others are taken apart."""
+        call = self._call
+        call.is_reading = False
+        if call.is_midway and is_text_only(chunk):
+            call.span.token()
+            return True
+        self._ready = call.take(chunk)
+        return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chunks, name)
@@ -195,19 +195,16 @@ class _Chunks(_Reader):
         return self
 
     def __next__(self) -> Any:
-        while True:
-            for chunk in self._take_ready():
-                return chunk
-            self._call.begin_reading()
+        while self._must_read():
+            self._call.is_reading = True
             try:
                 chunk = next(self._chunks)
-                if self._call.passes(chunk):
-                    return chunk
-                self._ready = self._call.take(chunk)
             except BaseException as error:
                 self._end(error, not isinstance(error, StopIteration))
-            finally:
-                self._call.end_reading()
+            else:
+                if self._passes(chunk):
+                    return chunk
+        return self._ready.pop(0)
 
 
 class _AsyncChunks(_Reader):
@@ -217,16 +214,13 @@ class _AsyncChunks(_Reader):
         return self
 
     async def __anext__(self) -> Any:
-        while True:
-            for chunk in self._take_ready():
-                return chunk
-            self._call.begin_reading()
+        while self._must_read():
+            self._call.is_reading = True
             try:
                 chunk = await self._chunks.__anext__()
-                if self._call.passes(chunk):
-                    return chunk
-                self._ready = self._call.take(chunk)
             except BaseException as error:
                 self._end(error, not isinstance(error, StopAsyncIteration))
-            finally:
-                self._call.end_reading()
+            else:
+                if self._passes(chunk):
+                    return chunk
+        return self._ready.pop(0)
