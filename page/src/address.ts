@@ -33,7 +33,7 @@ export type Address = {
   readonly settings: Readonly<Record<string, string>>;
 };
 
-const SETTINGS = ["value", "mode", "order", "trace", "span", "engine", "against", "target", "objective"];
+const SETTINGS = ["value", "mode", "order", "trace", "span", "engine", "against", "target", "objective", "steps"];
 const KEYED = /^(tag|attribute|resource)\../s;
 export const FILTERS = [
   "model", "service", "operation", "status", "model_version", "status_message", "framework",

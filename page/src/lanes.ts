@@ -197,6 +197,25 @@ export function columnTable(columns: readonly StepColumn[]): Table {
   };
 }
 
+/** An interval of an engine's steps, as the address has it: those that a request was in. */
+export type Interval = { readonly engine: string; readonly producer: string; readonly first: number; readonly last: number };
+
+export function formatInterval({ engine, producer, first, last }: Interval): string {
+  return [first, last, producer, engine].join("~");
+}
+
+export function parseInterval(text: string): Interval | undefined {
+  const [first, last, producer, ...engine] = text.split("~");
+  const [from, to] = [Number(first || Number.NaN), Number(last || Number.NaN)];
+  return from <= to && producer !== undefined ? { engine: engine.join("~"), producer, first: from, last: to } : undefined;
+}
+
+export function stepsOf(steps: readonly Step[], { engine, producer, first, last }: Interval): Set<string> {
+  const isIn = (step: Step): boolean =>
+    step.engine === engine && (step.producer_id ?? "") === producer && step.step_index >= first && step.step_index <= last;
+  return new Set(steps.filter(isIn).map((step) => step.span_id));
+}
+
 /** The step under a pointer, or the nearest within some pixels. */
 export function stepAt(placed: readonly PlacedStep[], x: number, y: number): Step | undefined {
   let [best, nearest]: [Step | undefined, number] = [undefined, 6];

@@ -5,7 +5,7 @@ import { upperBound } from "../src/buckets.ts";
 import { csv, type DisplayList, logTicks, ticks } from "../src/display.ts";
 import { distributionShapes, mirrored } from "../src/distribution.ts";
 import { boxOf, cellAt, gridOf, heatmapShapes, heatmapTable, percentilePoints, selectionOf } from "../src/heatmap.ts";
-import { columnLanes, gpuLanes, stepAt, stepLanes } from "../src/lanes.ts";
+import { columnLanes, formatInterval, gpuLanes, parseInterval, stepAt, stepLanes, stepsOf } from "../src/lanes.ts";
 import { planeShapes, planeTable } from "../src/plane.ts";
 import { sparkline } from "../src/sparkline.ts";
 import { formatTargets, parseTargets } from "../src/targets.ts";
@@ -116,6 +116,19 @@ test("steps lie in the lane of their engine, and the pointer finds them", () => 
   assert.equal(stepAt(placed, 999, 5), undefined);
   assert.equal(list.shapes.filter((shape) => shape.kind === "rect" && shape.fill === "highlight").length, 1);
   isSound(columnLanes([{ time: SINCE, step_count: 2, mean_ms: 3, longest_ms: 4, prefill_share: 0.5, queue_depth: 1 }], 1_000, range, 1_000));
+});
+
+test("the steps of a request are those of its engine and process, from its first to its last one", () => {
+  const step = (index: number, engine: string, producer: string): Step => ({
+    trace_id: "t", span_id: `${engine}${producer}${index}`, step_index: index, engine, producer_id: producer, start_time: SINCE, duration_ms: 1,
+  });
+  const steps = [step(1, "a~b", "p"), step(2, "a~b", "p"), step(3, "a~b", "p"), step(2, "a~b", "q"), step(2, "c", "p")];
+  const interval = parseInterval(formatInterval({ engine: "a~b", producer: "p", first: 2, last: 3 }));
+  assert.ok(interval);
+  assert.deepEqual([...stepsOf(steps, interval)], ["a~bp2", "a~bp3"]);
+  for (const text of ["", "x~y~p~0", "3~2~p~0", "1"]) {
+    assert.equal(parseInterval(text), undefined);
+  }
 });
 
 test("where a GPU was not read there is a gap", () => {

@@ -243,7 +243,13 @@ def test_steps_show_their_members(visit: Visit, seeded: Client) -> None:
     assert steps["step_count"] > 0
     visit.open("steps")
     assert f"{steps['step_count']:,} steps" in visit.text("main .figures")
-    # Few enough to be shown one by one.
+    # From a request to its steps, few enough to be shown one by one.
+    visit.open("trace", trace=victim["trace_id"])
+    visit.page.get_by_role("link", name="Its steps").click()
+    visit.settle()
+    assert visit.query["view"] == "steps"
+    assert visit.query["steps"].startswith(f"{victim['first_step']}~{victim['last_step']}~")
+    visit.page.wait_for_selector(".chooser select")
     start = victim["start_time"]
     narrow = seeded.get("/steps", since=start, until="1s")["step_count"]
     assert narrow > 0

@@ -7,7 +7,7 @@ import type { Gpus, Member, Step, Steps } from "../answers.ts";
 import { ask, pathOf, useAnswer } from "../api.ts";
 import { Chart, useWidth } from "../chart.tsx";
 import { count, milliseconds, plural, share } from "../format.ts";
-import { columnLanes, columnTable, gpuLanes, gpuTable, LANE_LEFT, stepAt, stepLanes, stepTable } from "../lanes.ts";
+import { columnLanes, columnTable, gpuLanes, gpuTable, LANE_LEFT, parseInterval, stepAt, stepLanes, stepsOf, stepTable } from "../lanes.ts";
 import { download, openInPerfetto } from "../perfetto.ts";
 import { address, chosen, go, linkTo, openTrace, range } from "../state.ts";
 import { apiTime, clock, parseTime, type Range, rangeText } from "../time.ts";
@@ -160,13 +160,17 @@ function Zoom({ range: shown, width, onMove, onPick }: {
 }
 
 function StepChart({ steps, range: shown, width, path }: { steps: readonly Step[]; range: Range; width: number; path: string }): JSX.Element {
+  const asked = address.value.settings["steps"] ?? "";
+  // Those of the request that somebody came from, until a step is chosen.
+  const interval = parseInterval(asked);
   const lit = useSignal<ReadonlySet<string>>(new Set());
+  const shownLit = lit.value.size || !interval ? lit.value : stepsOf(steps, interval);
   const hovered = useSignal<Step | undefined>(undefined);
   const picked = useSignal<Step | undefined>(undefined);
   const members = useSignal<readonly Member[]>([]);
   const failure = useSignal("");
   const asking = useRef<AbortController | undefined>(undefined);
-  const lanes = useMemo(() => stepLanes(steps, shown, width, lit.value), [steps, shown.sinceMs, shown.untilMs, width, lit.value]);
+  const lanes = useMemo(() => stepLanes(steps, shown, width, shownLit), [steps, shown.sinceMs, shown.untilMs, width, lit.value, asked]);
 
   const pick = (step: Step | undefined): void => {
     picked.value = step;
@@ -195,11 +199,10 @@ function StepChart({ steps, range: shown, width, path }: { steps: readonly Step[
       return;
     }
     const { first_step: first, last_step: last } = member ?? {};
-    const isIn = (step: Step): boolean =>
+    lit.value =
       first !== undefined && last !== undefined
-        ? step.engine === of.engine && step.producer_id === of.producer_id && step.step_index >= first && step.step_index <= last
-        : step.span_id === of.span_id;
-    lit.value = new Set(steps.filter(isIn).map((step) => step.span_id));
+        ? stepsOf(steps, { engine: of.engine, producer: of.producer_id ?? "", first, last })
+        : new Set([of.span_id]);
   };
 
   return (

@@ -3,15 +3,17 @@
 import { computed, useComputed, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { Address } from "../address.ts";
 import type { Finding, Span, Trace, Why } from "../answers.ts";
 import { curlOf, pathOf, useAnswer } from "../api.ts";
 import { copy } from "../chart.tsx";
 import { csv, type Table } from "../display.ts";
 import { count, digits, milliseconds, nameOf, plural, share } from "../format.ts";
+import { formatInterval } from "../lanes.ts";
 import { download, openInPerfetto } from "../perfetto.ts";
 import { phasesOf } from "../phases.ts";
 import { windowOf } from "../rows.ts";
-import { address, adjust, linkTo, openTrace } from "../state.ts";
+import { address, adjust, go, linkTo, openTrace } from "../state.ts";
 import { dateAndClock, parseTime } from "../time.ts";
 import { axisOf, axisTicks, gapsOf, type Node, shownRows, treeOf, type Tree } from "../waterfall.ts";
 import { completeness } from "./ledger.tsx";
@@ -44,6 +46,9 @@ export function TraceView(): JSX.Element {
         )}
         {trace && (
           <span class="take">
+            {span?.first_step !== undefined && span.last_step !== undefined && (
+              <a class="tosteps" href={linkTo(stepsOfRequest(span))} onClick={(event) => { event.preventDefault(); go(stepsOfRequest(span)); }}>Its steps</a>
+            )}
             <button type="button" onClick={() => openInPerfetto(exportPath(trace), exportName(trace))}>Open in Perfetto</button>
             <button type="button" onClick={() => void download(exportPath(trace), `${exportName(trace)}.pftrace`)}>Download for Perfetto</button>
           </span>
@@ -54,6 +59,18 @@ export function TraceView(): JSX.Element {
       {trace && <Waterfall trace={trace} path={asked.path} />}
     </section>
   );
+}
+
+/** The steps of the request's engine in its time, its own ones lit. */
+function stepsOfRequest(span: Span): Partial<Address> {
+  const startMs = parseTime(span.start_time);
+  const around = span.duration_ms / 20;
+  const interval = { engine: span.engine ?? "0", producer: span.producer_id ?? "", first: span.first_step ?? 0, last: span.last_step ?? 0 };
+  return {
+    view: "steps",
+    range: { sinceMs: startMs - around, untilMs: startMs + span.duration_ms + around },
+    settings: { ...address.value.settings, steps: formatInterval(interval) },
+  };
 }
 
 function exportPath(trace: Trace): string {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from infertrace.collector.query.parameters import (
 from infertrace.collector.store.grouping import (
     ERRORS,
     SAMPLE_PARTS,
+    Aggregate,
     BucketKey,
     ColumnKey,
     GroupedQuery,
@@ -47,6 +48,12 @@ MAX_COMPARED = 500_000  # spans; of more, an even sample
 MAX_KEYED_SPANS = 50_000  # whose tags and attributes are read
 MAX_VALUES = 10  # of one dimension in an answer
 MAX_GROUPS = 10_000  # of one dimension
+_TEXT_COLUMNS = (*DIMENSIONS, "producer_id")
+_COMPARED_COLUMNS = (*_TEXT_COLUMNS, "resource_id")
+_ALL_KEYS: tuple[ColumnKey | BucketKey, ...] = (
+    *(ColumnKey(name) for name in (*_COMPARED_COLUMNS, "tags", "attributes")),
+    *(BucketKey(name) for name in MEASURES),
+)
 _JSON_COLUMNS = {"tag": "tags", "attribute": "attributes"}
 
 
@@ -72,61 +79,39 @@ def comparison_routes(store: SpanReader) -> APIRouter:
         where, values = chosen_spans(request.query_params, own)
         selected = _selection(values)
         where, baseline = _with_baseline(where, values)
-        sides: tuple[Key, ...] = (MatchKey(selected), MatchKey(baseline))
-        (counts,) = store.grouped(GroupedQuery(where, [sides], [ERRORS]))
-        chosen = sum(count for is_selected, _, count, _ in counts if is_selected)
-        rest = sum(
-            count for is_selected, is_base, count, _ in counts if is_base and not is_selected
-        )
-        parts = _sample_parts(MAX_COMPARED, chosen + rest)
-
-        def by(keys: list[Key], parts: int, limit: int | None = None) -> list[list[Any]]:
-            groupings = [(*sides, key) for key in keys]
-            query = GroupedQuery(where, groupings, limit=limit, sample_parts=parts)
-            return [
-                [
-                    (value, bool(is_selected), count)
-                    for is_selected, is_base, value, count in rows
-                    if is_selected or is_base
-                ]
-                for rows in store.grouped(query)
-            ]
-
-        columns = [*DIMENSIONS, "producer_id", "resource_id"]
-        found = dict(
-            zip(columns, by([ColumnKey(name) for name in columns], parts, MAX_GROUPS), strict=True)
-        )
-        keyed_parts = _sample_parts(MAX_KEYED_SPANS, chosen + rest)
-        tags, attributes = by(
-            [ColumnKey("tags"), ColumnKey("attributes")], keyed_parts, MAX_KEYED_SPANS
-        )
-        texts = {name: Counts.of(found[name], scalar_text) for name in columns[:-1]}
-        texts |= _keyed("tag", tags, json.loads)
-        texts |= _keyed("attribute", attributes, json.loads)
-        resources = store.resources({value for value, *_ in found["resource_id"]} - {None})
-        texts |= _keyed("resource", found["resource_id"], lambda key: json.loads(resources[key]))
+        sides = _Sides(store, where, (MatchKey(selected), MatchKey(baseline)))
+        parts = _sample_parts(MAX_COMPARED, sides.total)
+        found = sides.by([ColumnKey(name) for name in _COMPARED_COLUMNS], parts, MAX_GROUPS)
+        keyed_parts = _sample_parts(MAX_KEYED_SPANS, sides.total)
+        keyed = sides.by([ColumnKey("tags"), ColumnKey("attributes")], keyed_parts, MAX_KEYED_SPANS)
+        texts = {name: Counts.of(found[ColumnKey(name)], scalar_text) for name in _TEXT_COLUMNS}
+        texts |= _keyed("tag", keyed[ColumnKey("tags")], json.loads)
+        texts |= _keyed("attribute", keyed[ColumnKey("attributes")], json.loads)
+        origins = found[ColumnKey("resource_id")]
+        resources = store.resources({value for value, *_ in origins} - {None})
+        texts |= _keyed("resource", origins, lambda key: json.loads(resources[key]))
         dimensions = [
             told
             for name, counted_values in texts.items()
             if (told := compared_dimension(name, counted_values, MAX_VALUES)) is not None
         ]
-        histograms = by([BucketKey(name) for name in MEASURES], parts)
+        histograms = sides.by([BucketKey(name) for name in MEASURES], parts)
         measures = [
             told
-            for measure, rows in zip(MEASURES.values(), histograms, strict=True)
-            if (told := compared_measure(measure, Counts.of(rows, lambda bucket: bucket)))
+            for name, measure in MEASURES.items()
+            if (
+                told := compared_measure(
+                    measure, Counts.of(histograms[BucketKey(name)], lambda bucket: bucket)
+                )
+            )
         ]
-        errors = {
-            side: sum(row[3] for row in counts if (row[0] if side else row[1] and not row[0]))
-            for side in (True, False)
-        }
         answer: dict[str, Any] = {
             "counted": counted(where),
             "value": values.get("value", "duration_ms"),
-            "selected_total": chosen,
-            "baseline_total": rest,
-            "selected_errors": errors[True],
-            "baseline_errors": errors[False],
+            "selected_total": sides.selected,
+            "baseline_total": sides.baseline,
+            "selected_errors": sides.selected_errors,
+            "baseline_errors": sides.baseline_errors,
             "sampled": parts < SAMPLE_PARTS,
             "sampled_share": parts / SAMPLE_PARTS,
             "keyed_sampled_share": keyed_parts / SAMPLE_PARTS,
@@ -181,6 +166,56 @@ def comparison_routes(store: SpanReader) -> APIRouter:
         )
 
     return router
+
+
+class _Sides:
+    """The spans of both sides: how many there are, what any of them says, and counts by keys."""
+
+    def __init__(
+        self, store: SpanReader, where: SpanFilter, keys: tuple[MatchKey, MatchKey]
+    ) -> None:
+        self._store = store
+        self._where = where
+        self._keys = keys
+        columns = sorted({name for key in _ALL_KEYS for name in key.columns})
+        told = (ERRORS, *(Aggregate("present", name) for name in columns))
+        (rows,) = store.grouped(GroupedQuery(where, [keys], told))
+        chosen = [row for row in rows if row[0]]
+        rest = [row for row in rows if row[1] and not row[0]]
+        self.selected: int = sum(row[2] for row in chosen)
+        self.baseline: int = sum(row[2] for row in rest)
+        self.selected_errors: int = sum(row[3] for row in chosen)
+        self.baseline_errors: int = sum(row[3] for row in rest)
+        self._present = {
+            name
+            for place, name in enumerate(columns, 4)
+            if any(row[place] for row in (*chosen, *rest))
+        }
+
+    @property
+    def total(self) -> int:
+        return self.selected + self.baseline
+
+    def by(
+        self, keys: Sequence[ColumnKey | BucketKey], parts: int, limit: int | None = None
+    ) -> dict[Key, list[tuple[Any, bool, int]]]:
+        """Of each key its values, whether they are selected, and counts.
+
+        There are none where no span says it. `parts` is how large a sample is.
+        """
+        found: dict[Key, list[tuple[Any, bool, int]]] = {key: [] for key in keys}
+        asked = [key for key in keys if key.columns & self._present]
+        if not asked:
+            return found
+        groupings = [(*self._keys, key) for key in asked]
+        query = GroupedQuery(self._where, groupings, limit=limit, sample_parts=parts)
+        for key, rows in zip(asked, self._store.grouped(query), strict=True):
+            found[key] = [
+                (value, bool(is_selected), count)
+                for is_selected, is_base, value, count in rows
+                if is_selected or is_base
+            ]
+        return found
 
 
 def _selection(values: dict[str, Any]) -> SpanFilter:
