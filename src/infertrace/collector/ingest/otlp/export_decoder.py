@@ -24,7 +24,7 @@ class ExportDecoding(Protocol):
 
     @property
     def ExportDecoder(self) -> Callable[[bytes, int, int], ExportDecoder]:  # noqa: N802
-        """For a request, which may have so many spans, and so many events and links in them."""
+        """Takes the request, the most spans it may have, and the most events and links in all."""
 
 
 def _native() -> ExportDecoding:

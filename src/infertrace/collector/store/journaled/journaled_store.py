@@ -47,7 +47,8 @@ from infertrace.collector.store.store import (
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
 
-SEPARATE_ROWS = 2_048  # batches of so many each are not merged: a copy costs more than it saves
+# Batches that each have this many rows are not merged: the copy would cost more than it saves.
+SEPARATE_ROWS = 2_048
 
 
 class JournaledStore:
