@@ -193,12 +193,12 @@ def assert_joined(served: Served, chat: Any) -> None:
 
 
 def test_why_is_right(serve: Callable[..., Served]) -> None:
-    served = serve()
+    served = serve(NEWEST, "--max-num-batched-tokens", "8192")
     for seed in range(14):
         served.complete(FEW_TOKENS, seed, 200)
     with ThreadPoolExecutor(BURST) as pool:
-        # Long prompts come while another request generates; each takes a step of its own.
-        body = {"model": MODEL, "prompt": "a b c", "max_tokens": 200, "ignore_eos": True}
+        # Long prompts come while another request generates, and are read at once.
+        body = {"model": MODEL, "prompt": "a b c", "max_tokens": 1_500, "ignore_eos": True}
         with served.vllm.http.stream("POST", COMPLETIONS, json={**body, "stream": True}) as stream:
             lines = stream.iter_lines()
             held_up = json.loads(next(lines).removeprefix("data: "))
