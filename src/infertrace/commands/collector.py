@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
         from infertrace.collector.store.store import Retention, StoreError
         from infertrace.collector.tls import TlsFileError, TlsFiles
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "infertrace":
+        package = (error.name or "infertrace").partition(".")[0]
+        if package == "infertrace":
             raise
-        return _fail(missing(error.name, "collector"))
+        return _fail(missing(package, "collector"))
     except OptionError as error:
         return _fail(str(error))
     configure_logging(options.log_format, options.log_level)
