@@ -21,7 +21,7 @@ enum {
     /* Two readings of the counter with the system's clock between them take 100 or so; more, and
      * something else ran in between. */
     INFERTRACE_READ_TICKS = 4096,
-    INFERTRACE_ODD_RATE = 500 /* rates that differ by a part in so many are no longer trusted */
+    INFERTRACE_ODD_RATE = 500 /* a rate that changes by one part in 500 is not trusted */
 };
 
 typedef struct {
