@@ -189,8 +189,12 @@ def test_an_engine_that_rested_begins_with_its_next_request(
 
 
 def test_a_long_prompt_is_read_in_parts(
-    engine: AsyncLLM, requests: Callable[[], Spans], steps: Callable[[], list[RecordedSpan]]
+    engine: AsyncLLM,
+    requests: Callable[[], Spans],
+    steps: Callable[[], list[RecordedSpan]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(vllm_steps, "TOGETHER_S", 0)
     engine.add("short")
     engine.step(0.010, first("short", 0.001), num_running_reqs=1)
     engine.add("long", prompt_len=250, arrival_time=ARRIVAL_S + 0.010)
@@ -370,10 +374,31 @@ def test_an_engine_on_another_machine(engine: AsyncLLM, requests: Callable[[], S
     assert requests()["cmpl-a"].fields["scheduled_after_ms"] == pytest.approx(1, abs=0.001)
 
 
+def test_steps_are_recorded_together(
+    engine: AsyncLLM, steps: Callable[[], list[RecordedSpan]]
+) -> None:
+    engine.add("a")
+    engine.step(0.001, first("a", 0.0005), num_running_reqs=1)
+    for number in range(2, vllm_steps.STEPS_TOGETHER):
+        engine.step(number / 1_000, Output("a"), num_running_reqs=1)
+    assert steps() == []
+    engine.step(0.040, Output("a"), num_running_reqs=1)
+    assert len(steps()) == vllm_steps.STEPS_TOGETHER
+    engine.step(0.050, Output("a"), num_running_reqs=1)
+    assert len(steps()) == vllm_steps.STEPS_TOGETHER
+    engine.step(0.050 + vllm_steps.TOGETHER_S, Output("a"), num_running_reqs=1)
+    assert len(steps()) == vllm_steps.STEPS_TOGETHER + 2
+    engine.step(0.700, last("a"), num_running_reqs=0)  # it rests
+    assert [step.fields["step_index"] for step in steps()] == list(
+        range(1, vllm_steps.STEPS_TOGETHER + 4)
+    )
+
+
 def test_steps_are_not_kept_for_ever(
     engine: AsyncLLM, steps: Callable[[], list[RecordedSpan]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vllm_steps, "MAX_KEPT_STEPS", 3)
+    monkeypatch.setattr(vllm_steps, "TOGETHER_S", 0)
     engine.add("a")
     engine.step(0.010, first("a", 0.001), num_running_reqs=2)  # one that is not ours never ends
     for number in range(5):

@@ -34,6 +34,10 @@ from infertrace.integrations.vllm_requests import (
 _STEP: Final = "step"
 MAX_KEPT_STEPS: Final = 256
 """Of them, none is kept for longer."""
+# Steps are recorded together, since a call for each costs more than all else that is done for it:
+# this many, or those of this time by the engine's clock, or all where the engine rests.
+STEPS_TOGETHER: Final = 32
+TOGETHER_S: Final = 0.5
 _UNFINISHED: Final = {"abort": "CANCELLED", "error": "ERROR"}
 
 
@@ -71,6 +75,9 @@ class EngineSteps:
         self._clock = EngineClock()
         self._index = 0
         self._kept: deque[_Step] = deque()
+        """What they read of prompts is not known yet."""
+        self._known: list[_Step] = []
+        """Those before, which wait to be recorded."""
         self._last_s = 0.0
         self._running = 0
         self._is_idle = True
@@ -94,15 +101,28 @@ class EngineSteps:
         self._last_s = engine_s
         self._is_idle = not self._running and not _waiting(scheduler_stats)
         if silent <= 0:
-            self.flush()
+            self._known += self._kept
+            self._kept.clear()
         while len(self._kept) > MAX_KEPT_STEPS:
-            self._record_steps([self._kept.popleft()])
+            self._known.append(self._kept.popleft())
+        known = self._known
+        if known and (
+            self._is_idle or len(known) >= STEPS_TOGETHER or engine_s - known[0].end_s >= TOGETHER_S
+        ):
+            self._record_known()
 
     def flush(self) -> None:
-        """Record the steps that are kept."""
-        if self._kept:
-            steps, self._kept = list(self._kept), deque()
-            self._record_steps(steps)
+        """Record the steps that wait for others, or for a prompt."""
+        self._known += self._kept
+        self._kept.clear()
+        self._record_known()
+
+    def _record_known(self) -> None:
+        steps, self._known = self._known, []
+        if steps:
+            self._switch.count_use()
+            rows = [self._row(step) for step in steps]
+            record_rows(self._switch.tracer, self._model_name, _STEP, rows)
 
     def _next_step(self, end_s: float) -> _Step:
         self._index += 1
@@ -154,11 +174,6 @@ class EngineSteps:
             else:
                 rows.append(row_of(request, end_ns, reason))
         record_rows(self._switch.tracer, self._model_name, REQUEST, rows)
-
-    def _record_steps(self, steps: list[_Step]) -> None:
-        self._switch.count_use()
-        rows = [self._row(step) for step in steps]
-        record_rows(self._switch.tracer, self._model_name, _STEP, rows)
 
     def _row(self, step: _Step) -> dict[str, Any]:
         start_s = step.end_s if step.start_s is None else min(step.start_s, step.end_s)
