@@ -43,7 +43,7 @@ SLOW = {
     "exporting/test_sender_process.py": "kills processes, and starts others",
     "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
     "faults": "outages, kills and forks: minutes",
-    "integrations/test_servers.py": "starts servers with workers",
+    "integrations": "want the libraries that they trace, and start servers",
     "integrations/test_xllamacpp.py": "wants a language model, and loads it",
     "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",

@@ -13,6 +13,14 @@ cdef class Serving:
     cdef int32_t preemption_count, step_count, prefill_tokens, decode_tokens
     cdef int64_t step_index, first_step, last_step
     cdef float scheduled_after_ms, max_inter_token_latency_ms, kv_cache_usage
+
+    cdef inline Py_ssize_t text_bytes(self) except -1:
+        cdef Py_ssize_t size = 0
+        if self.engine is not None:
+            size += utf8_size(self.engine)
+        if self.membership is not None:
+            size += utf8_size(self.membership)
+        return size
     # end of what is generated
     cdef infertrace_token_times times  # of a request
     # Of a step that has not ended: who is in it.
@@ -23,10 +31,9 @@ cdef class Serving:
 
     cdef Py_ssize_t bound(self) except -1:
         """Upper bound on the encoding of what is here."""
-        cdef Py_ssize_t size = APART_BYTES + infertrace_intervals_room(&self.times.intervals)
-        if self.engine is not None:
-            size += utf8_size(self.engine)
-        return size
+        return (
+            APART_BYTES + self.text_bytes() + infertrace_intervals_room(&self.times.intervals)
+        )
 
 
 cdef int keep_intervals(Serving serving, list given) except -1:

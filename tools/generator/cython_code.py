@@ -67,23 +67,30 @@ def apart_members(table: Table) -> str:
     for start, kind_names in kinds.items():
         names = ", ".join(it.name for it in fields if it.kind_name in kind_names)
         lines += _wrapped(start, names)
-    return "\n".join(lines) + "\n"
+    texts = [it.name for it in fields if it.kind_name == "text"]
+    return "\n".join(lines) + "\n\n" + _text_bytes("text_bytes", texts)
+
+
+def _text_bytes(method: str, names: list[str]) -> str:
+    """The method that says how many bytes the texts of a class take."""
+    sizes = "".join(
+        f"    if self.{name} is not None:\n        size += utf8_size(self.{name})\n"
+        for name in names
+    )
+    return (
+        f"cdef inline Py_ssize_t {method}(self) except -1:\n"
+        f"    cdef Py_ssize_t size = 0\n{sizes}    return size\n"
+    )
 
 
 def text_members(table: Table) -> str:
     """Members of the class Extras."""
     names = [it.name for it in _near(table.settable("text"))]
     has_any = "".join(f"        or self.{name}\n" for name in names[1:])
-    sizes = "".join(
-        f"    if self.{name} is not None:\n        size += utf8_size(self.{name})\n"
-        for name in names
-    )
     return (
         f"cdef str {', '.join(names)}\n\n"
         "cdef inline bint has_inference_text(self):\n    return bool(\n"
-        f"        self.{names[0]}\n{has_any}    )\n\n"
-        "cdef inline Py_ssize_t inference_text_bytes(self) except -1:\n"
-        f"    cdef Py_ssize_t size = 0\n{sizes}    return size\n"
+        f"        self.{names[0]}\n{has_any}    )\n\n" + _text_bytes("inference_text_bytes", names)
     )
 
 
