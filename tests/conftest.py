@@ -44,7 +44,6 @@ SLOW = {
     "exporting/test_spool_delivery.py": "kills processes, and drains what they left",
     "faults": "outages, kills and forks: minutes",
     "integrations": "want the libraries that they trace, and start servers",
-    "integrations/test_xllamacpp.py": "wants a language model, and loads it",
     "interop": "wants Go and Node",
     "native/test_instruction_gate.py": "wants valgrind",
     "page/test_browser.py": "wants Chromium",

@@ -27,7 +27,6 @@ __all__ = [
     "restore_current",
     "roundtrip",
     "set_current",
-    "token_ns",
 ]
 
 NAME: Final[str]
