@@ -56,7 +56,9 @@ def page_tools(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as it is there, an event loop runs on this thread, and no test can
+# start another.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium, or the one that INFERTRACE_CHROMIUM names."""
     from playwright.sync_api import sync_playwright
