@@ -100,6 +100,7 @@ FULL_ANSWER = {
     "max_inter_token_latency_ms": 0.5,
     "token_intervals": {"scale": 3, "offset": 160, "counts": [3, 1]},
     "engine": "text",
+    "membership": "text",
     "step_index": 7,
     "first_step": 7,
     "last_step": 7,
