@@ -39,9 +39,11 @@ PAGE_PATHS = frozenset(_FILES)
 
 
 def page_routes() -> APIRouter:
-    """`/`, and the files that it loads."""
+    """`/`, and the files that it loads; none where a frozen program has left them out."""
     router = APIRouter()
     folder = files("infertrace.collector") / "page"
+    if not folder.is_dir():
+        return router
     for path, (name, media_type) in _FILES.items():
         content = (folder / name).read_bytes()
         router.add_api_route(path, _answer_of(content, media_type), include_in_schema=False)
