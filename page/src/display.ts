@@ -41,7 +41,7 @@ export function csv({ head, rows }: Table): string {
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n");
 }
 
-/** Numbers for an axis: 1, 2 or 5 times a power of ten, at most so many. */
+/** Numbers for an axis: 1, 2 or 5 times a power of ten, no more than its limit. */
 export function ticks(low: number, high: number, most: number): number[] {
   const wanted = (high - low) / Math.max(1, most);
   if (!(wanted > 0)) {

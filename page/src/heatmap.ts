@@ -181,8 +181,8 @@ const ENOUGH = 20; // spans, for a point of a percentile line to be more than ch
 
 export type Point = { readonly place: number; readonly p50: number; readonly p95: number; readonly p99: number };
 
-/** The percentiles along the time, from the cells that are drawn: of each column, or of so many together
- * that most points have enough spans. `place` is in columns. Undefined stands where nothing started. */
+/** The percentiles along the time, from the cells that are drawn: of each column, or of as many
+ * together as most points need to have enough spans. `place` is in columns. Undefined stands where nothing started. */
 export function percentilePoints(answer: Heatmap, perUnit: number): (Point | undefined)[] {
   const together = columnsTogether(answer);
   const groups = new Map<number, HeatmapColumn[]>();

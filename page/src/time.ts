@@ -50,7 +50,7 @@ const STEPS_MS = [
   86_400_000, 172_800_000, 604_800_000,
 ];
 
-/** Moments for an axis, at most so many, and how far they are apart. */
+/** Moments for an axis, no more than its limit, and how far they are apart. */
 export function timeTicks({ sinceMs, untilMs }: Range, most: number): { at: number[]; stepMs: number } {
   const wanted = (untilMs - sinceMs) / Math.max(1, most);
   const stepMs = STEPS_MS.find((step) => step >= wanted) ?? Math.ceil(wanted / 604_800_000) * 604_800_000;

@@ -72,7 +72,7 @@ export function treeOf(trace: Trace): Tree {
     }
   };
   roots.forEach(visit);
-  // Ids may name one another in a circle: whoever no root leads to begins a row of its own.
+  // Ids may name one another in a circle: a span that no root leads to begins a row.
   spans.forEach((_, place) => {
     if (!seen.has(place)) {
       visit(place);

@@ -11,7 +11,7 @@ from typing import Any
 from infertrace.collector.store.exponential_buckets import quantile
 from infertrace.collector.store.measures import Measure
 
-_Z = 2.576  # 99 % of a normal distribution lie within so many deviations
+_Z = 2.576  # 99 % of a normal distribution lie within 2.576 deviations
 _KOLMOGOROV = 1.628  # the same of the largest difference of two cumulated shares
 MIN_SELECTED = 5  # fewer say nothing, whatever the intervals say
 
