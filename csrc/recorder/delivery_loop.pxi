@@ -3,7 +3,6 @@
 
 cdef enum:
     CLOCK_STEP_NS = 50_000_000
-    PRODUCER_ID_BYTES = 16
     MAX_FIELD_BYTES = 11  # a tag and the longest varint
 
 # Each reason as the first field of an entry of SendSpanBatchRequest.dropped.
@@ -38,15 +37,15 @@ cdef int count_accepted(SpanBuffer buffer) except -1:
         return 0
     if not buffer.abandoned:
         segment = buffer.handed
-        buffer.settle(segment.used, segment.span_count, segment.span_count, REJECTED)
+        buffer.settle_segment(segment, segment.slot.span_count, REJECTED)
         if buffer.spooled:
             # In one step: walking through its records would delay a span.
             infertrace_spool_settle_to(
                 &buffer.spool,
-                segment.first_sequence + segment.span_count - 1,
+                segment.slot.first_sequence + segment.slot.span_count - 1,
                 segment.spool_end,
             )
-        buffer.keep_for_reuse(segment)
+    buffer.free(buffer.handed)
     buffer.handed = None
     infertrace_store_release(&buffer.delivery.state, INFERTRACE_IDLE)
     return 0
@@ -67,9 +66,9 @@ cdef bint hand_over(Recorder recorder) except -1:
         return True
     buffer.handed = segment
     buffer.abandoned = False
-    delivery.payload = BytesData(segment.data)
-    delivery.payload_size = segment.used
-    delivery.request.span_count = segment.span_count
+    delivery.payload = <const char*>segment.start
+    delivery.payload_size = segment.slot.used
+    delivery.request.span_count = segment.slot.span_count
     delivery.trailer_size = put_trailer(delivery.trailer, buffer, segment) - delivery.trailer
     delivery.request.size = (
         delivery.payload_size + delivery.trailer_size + delivery.resource_size
@@ -81,23 +80,25 @@ cdef bint hand_over(Recorder recorder) except -1:
 
 cdef uint8_t* put_trailer(uint8_t* p, SpanBuffer buffer, Segment segment) noexcept:
     """The twin of infertrace.exporting.envelope.encode."""
+    cdef const uint64_t* dropped = infertrace_account_of(buffer.memory.header).dropped
     cdef int reason
     cdef Py_ssize_t size
     cdef PyObject* field
     buffer.batch_sequence += 1
+    buffer.memory.header.batch_sequence = buffer.batch_sequence
     if buffer.spooled:
         buffer.spool.header.batch_sequence = buffer.batch_sequence
     size = PyBytes_GET_SIZE(buffer.producer_field)
     memcpy(p, PyBytes_AS_STRING(buffer.producer_field), size)
     p = wire_uint(p + size, 0x18, buffer.batch_sequence)
-    p = wire_uint(p, 0x20, segment.first_sequence)
+    p = wire_uint(p, 0x20, segment.slot.first_sequence)
     p = wire_uint(p, 0x28, <uint64_t>buffer.produced)
     for reason in range(<int>DROP_REASON_COUNT):
-        if buffer.dropped[reason]:
+        if dropped[reason]:
             field = PyTuple_GET_ITEM(REASON_FIELDS, reason)
             size = PyBytes_GET_SIZE(<object>field)
             p[0] = 0x32
-            p[1] = <uint8_t>(size + 1 + wire_varint_size(<uint64_t>buffer.dropped[reason]))
+            p[1] = <uint8_t>(size + 1 + wire_varint_size(dropped[reason]))
             memcpy(p + 2, PyBytes_AS_STRING(<object>field), size)
             p = wire_uint(p + 2 + size, 0x10, <uint64_t>buffer.dropped[reason])
     return p
@@ -142,7 +143,10 @@ cdef object run_delivery_loop(
     infertrace_store_release(&delivery.state, INFERTRACE_ABSENT)
     infertrace_store_release(&delivery.interrupted, 0)
     segment, buffer.handed = buffer.handed, None
-    if segment is None or buffer.abandoned:
+    if segment is not None and buffer.abandoned:
+        buffer.free(segment)
+        segment = None
+    if segment is None:
         return buffer.batch_sequence, None, answer if ended else None
     return buffer.batch_sequence, buffer.as_batch(segment), answer
 
@@ -153,7 +157,9 @@ cdef int abandon(SpanBuffer buffer) except -1:
     count_accepted(buffer)
     if buffer.handed is not None and not buffer.abandoned:
         buffer.abandoned = True
-        buffer.settle(segment.used, segment.span_count, 0, SHUTDOWN)
+        buffer.settle_segment(segment, 0, SHUTDOWN)
+        if segment.data is NULL:
+            segment.slot.first_sequence = 0  # the loop may still read it, and nobody else
     return 0
 
 

@@ -254,6 +254,37 @@ cdef extern from "recorder/spool.h":
         infertrace_spool* spool, uint64_t sequence, uint64_t end
     ) noexcept
 
+cdef extern from "recorder/shared_memory.h":
+    ctypedef struct infertrace_slot:
+        uint64_t first_sequence, place
+        int64_t used, span_count
+    ctypedef struct infertrace_account:
+        uint64_t delivered, settled
+        uint64_t* dropped
+    ctypedef struct infertrace_shared_header:
+        uint64_t slot_bytes, batch_sequence, next_sequence
+    ctypedef struct infertrace_memory:
+        infertrace_shared_header* header
+        int descriptor
+    infertrace_account* infertrace_account_of(infertrace_shared_header* header) noexcept
+    void infertrace_keep_order() noexcept
+    void infertrace_settle_account(
+        infertrace_shared_header* header,
+        uint64_t first, uint64_t span_count, uint64_t delivered, int reason,
+    ) noexcept
+    void infertrace_share_nothing(infertrace_memory* memory) noexcept
+    int infertrace_share(
+        infertrace_memory* memory, size_t slot_bytes, size_t slot_count
+    ) noexcept
+    void infertrace_unshare(infertrace_memory* memory) noexcept
+    infertrace_slot* infertrace_take_slots(infertrace_memory* memory, size_t count) noexcept
+    void infertrace_free_slots(
+        infertrace_memory* memory, infertrace_slot* first, size_t count
+    ) noexcept
+    void infertrace_set_resource(
+        infertrace_memory* memory, const uint8_t* producer_id, const void* resource, size_t size
+    ) noexcept
+
 cdef extern from "recorder/identifiers.h":
     ctypedef struct infertrace_id_streams:
         uint64_t trace_high

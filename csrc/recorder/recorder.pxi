@@ -200,8 +200,13 @@ cdef class Recorder:
         """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
         cdef uint64_t last = batch.first_span_sequence + batch.span_count - 1
         self.buffer.settle(
-            len(batch.payload), batch.span_count, delivered, DROP_REASONS.index(reason)
+            batch.first_span_sequence,
+            len(batch.payload),
+            batch.span_count,
+            delivered,
+            DROP_REASONS.index(reason),
         )
+        self.buffer.settle_lent(batch.first_span_sequence, batch.span_count)
         if self.buffer.spooled:
             infertrace_spool_settle(&self.buffer.spool, last)
 
@@ -291,6 +296,20 @@ cdef class Recorder:
         """Stop writing to the spool, so that its file can be closed."""
         self.buffer.detach()
 
+    def share_memory(self, bytes producer_id not None, bytes resource not None):
+        """Have spans lie in memory that a sender process maps too, from the next segment on.
+
+        producer_id: 16 bytes. resource: as `envelope.encode_resource` gives it, 16 KiB at most.
+        Where that cannot be, they lie in this process's own.
+        """
+        self.buffer.share(producer_id, resource)
+
+    @property
+    def memory_descriptor(self):
+        """The file descriptor of the shared memory, which stays ours; None while there is none."""
+        cdef int descriptor = self.buffer.memory.descriptor
+        return None if descriptor < 0 else descriptor
+
     def sleep(self):
         """Have the next span that ends wake the exporter again."""
         self.awake = False
@@ -307,12 +326,13 @@ cdef class Recorder:
         """Produced, delivered, pending, dropped (as DROP_REASONS), invalid fields; consistent."""
         count_accepted(self.buffer)
         # Read before making the first object, which may run a finalizer that records.
+        cdef infertrace_account* account = infertrace_account_of(self.buffer.memory.header)
         cdef int64_t produced = self.buffer.produced
-        cdef int64_t delivered = self.buffer.delivered
-        cdef int64_t pending = self.buffer.pending
+        cdef int64_t delivered = account.delivered
+        cdef int64_t pending = self.buffer.pending()
         cdef int64_t invalid_fields = self.buffer.invalid_fields
         cdef int64_t[<Py_ssize_t>DROP_REASON_COUNT] dropped
-        memcpy(dropped, self.buffer.dropped, sizeof(dropped))
+        memcpy(dropped, account.dropped, sizeof(dropped))
         return (
             produced,
             delivered,

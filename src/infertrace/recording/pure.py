@@ -947,6 +947,13 @@ class Recorder(_StartsSpans):
     def detach_spool(self) -> None:
         self._buffer.detach()
 
+    def share_memory(self, producer_id: bytes, resource: bytes) -> None:
+        """Does nothing: what is here are objects until they are sent."""
+
+    @property
+    def memory_descriptor(self) -> int | None:
+        return None
+
     def discard(self) -> None:
         self._buffer.discard()
 
