@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,28 @@ def nightly(request: pytest.FixtureRequest) -> bool:
 def backend() -> Any:
     """The backend of this process, for a test that `-m backend` repeats on the other one."""
     return backends.selected
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sender_directory() -> Iterator[Path]:
+    """Where the tests' processes find their common senders, which go when it is removed."""
+    with pytest.MonkeyPatch.context() as patch, common_senders(patch) as directory:
+        yield directory
+
+
+@contextlib.contextmanager
+def common_senders(patch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of their own; its name is short, since the path of a socket has to be."""
+    with tempfile.TemporaryDirectory(prefix="it-") as directory:
+        patch.setenv("XDG_RUNTIME_DIR", directory)
+        patch.setenv("INFERTRACE_SENDER_IDLE_S", "2")
+        yield Path(directory)
+
+
+@pytest.fixture
+def own_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tracer starts a sender process that nobody else uses."""
+    monkeypatch.setenv("INFERTRACE_SENDER_PROCESS", "own")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from backend_recording import Recording, available_backends
 from infertrace import backend as backends
+from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.spool_file import (
     COMMITTED,
     HEADER,
@@ -32,7 +33,7 @@ from infertrace.buffering.spool_file import (
     SpoolFile,
     room_for,
 )
-from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool
+from infertrace.buffering.spool_reader import LeftSpool
 from infertrace.collector.ingest import decoder_choice
 from infertrace.collector.ingest import otlp_json as otlp_json_choice
 from infertrace.collector.ingest.otlp.export_request import (
@@ -42,7 +43,7 @@ from infertrace.collector.ingest.otlp.export_request import (
 from infertrace.collector.ingest.wire_fields import RequestError
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
-from infertrace.exporting.spool_drain import drain
+from infertrace.exporting.spool_drain import Drain
 from infertrace.generated.span_setters import SETTERS
 from infertrace.limits import MAX_SPAN_BYTES
 from infertrace.otlp import translator_choice
@@ -102,7 +103,7 @@ def spool(data: bytes) -> None:
         path.write_bytes(content)
         try:
             left = LeftSpool(path)
-        except DamagedSpoolError:
+        except DamagedSpansError:
             return
         try:
             _check(left, len(content))
@@ -143,7 +144,7 @@ def _check(left: LeftSpool, size: int) -> None:
         sent.append(request)
         return Answer(1, 0, "")
 
-    drained = drain(left, send, max_batch_bytes=200)
+    drained = Drain(left, max_batch_bytes=200).run(send)
     assert 0 <= drained.delivered <= len(records)
     assert drained.delivered + drained.rejected == len(records)
     assert drained.damaged >= 0

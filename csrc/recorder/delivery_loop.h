@@ -66,11 +66,13 @@ enum {
  * not hold up a traced program that has been idle for that long. */
 #define INFERTRACE_PATIENCE_NS 20000000
 
-/* The head of a request; the twin of infertrace.exporting.link. */
+/* The head of a frame; the twin of infertrace.exporting.link. */
 struct infertrace_request {
     uint64_t size;
     double timeout_s;
     int64_t span_count;
+    uint32_t kind; /* zero here, link.Kind.SEND: this loop sends nothing but batches */
+    uint32_t zero;
 };
 
 typedef struct {

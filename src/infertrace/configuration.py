@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     gpu_device_index: int
     exit_timeout_s: float
     flush_on_sigterm: bool
-    sender_process: bool
+    sender_process: str
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
@@ -290,6 +290,15 @@ def _flag(value: Any) -> bool:
     return truth
 
 
+def _sender_process(value: Any) -> str:
+    """Also true and false, which it was before there were three."""
+    text = str(value).lower()
+    found = {"true": "shared", "1": "shared", "false": "none", "0": "none"}.get(text, text)
+    if found not in ("shared", "own", "none"):
+        raise ValueError("expected shared, own or none")
+    return found
+
+
 def _pairs(value: Any) -> Mapping[str, str]:
     """A mapping of texts, or `key=value,key=value` with percent-encoded values."""
     if isinstance(value, Mapping):
@@ -434,7 +443,7 @@ _SETTINGS: Final = (
     _setting("gpu_device_index", _integer(0, 1023), 0),
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("flush_on_sigterm", _flag, False),
-    _setting("sender_process", _flag, True),
+    _setting("sender_process", _sender_process, "shared"),
     _setting("certificate_file", _file, None)._replace(of_otlp=_of_otlp("CERTIFICATE", _file)),
     _setting("client_certificate_file", _file, None)._replace(
         of_otlp=_of_otlp("CLIENT_CERTIFICATE", _file)

@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 from backend_recording import KIB, MIB, Recording, available_backends
 from infertrace import backend as backends
 from infertrace.buffering.batch import Batch, halves
+from infertrace.buffering.left_spans import DamagedSpansError, Record
 from infertrace.buffering.spool_file import LAST_AT, SpoolFile
-from infertrace.buffering.spool_reader import DamagedSpoolError, LeftSpool, Record
+from infertrace.buffering.spool_reader import LeftSpool
 from infertrace.generated import span_pb2
 
 PRODUCER_ID = bytes(range(16))
@@ -261,7 +262,7 @@ def filled(directory: Path, spans: int = 300) -> tuple[Path, list[bytes]]:
 def found_in(path: Path) -> list[bytes] | None:
     try:
         spool = LeftSpool(path)
-    except DamagedSpoolError:
+    except DamagedSpansError:
         return None
     try:
         return [record.span for record in spool.records()]
@@ -357,5 +358,5 @@ def test_rubbish(tmp_path: Path) -> None:
     path = tmp_path / "rubbish"
     for size in (0, 10, 200, 5_000, 100_000):
         path.write_bytes(random.Random(size).randbytes(size))
-        with pytest.raises(DamagedSpoolError):
+        with pytest.raises(DamagedSpansError):
             LeftSpool(path)

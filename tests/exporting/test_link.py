@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,8 +152,54 @@ def test_a_request_arrives_as_it_was_sent() -> None:
     with theirs:
         with ours:
             ours.sendall(b"".join(link.frame((b"ab", b"", b"cd"), 7, 2.5)))
-        assert link.receive(theirs) == (b"abcd", 7, 2.5)
+        assert link.receive(theirs) == (b"abcd", 7, 2.5, link.Kind.SEND, None)
         assert link.receive(theirs) is None
+
+
+def test_a_descriptor_arrives_with_its_frame(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "file").open("w+b") as file:
+        packed = link.pack_frame(link.Kind.HOLD, b"body" * 100_000, span_count=3)
+        sending = threading.Thread(
+            target=link.send_with_descriptor, args=(ours, packed, file.fileno())
+        )
+        sending.start()
+        received = link.receive(theirs)
+        sending.join()
+        assert received is not None
+        assert received.descriptor is not None
+        assert (len(received.body), received.kind) == (400_000, link.Kind.HOLD)
+        assert not os.get_inheritable(received.descriptor)
+        os.write(received.descriptor, b"written by the other end")
+        os.close(received.descriptor)
+        file.seek(0)
+        assert file.read() == b"written by the other end"
+
+
+@pytest.mark.parametrize("size", [2**63, 65 * 1024 * 1024])
+def test_a_frame_that_is_too_large_is_of_another_protocol(size: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(struct.pack("=QdqII", size, 0, 0, 0, 0))
+        assert link.receive(theirs) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"", ConnectionResetError),
+        (link.greeting()[:2], ConnectionResetError),
+        (link.greeting(is_ready=False), BlockingIOError),
+        (b"HTTP/1.1 400", ConnectionAbortedError),
+    ],
+)
+def test_greetings_that_are_none(said: bytes, error: type[Exception]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            theirs.sendall(said)
+        with pytest.raises(error):
+            link.read_greeting(ours)
 
 
 def test_bad_arguments_of_the_compiled_one(backend: Any) -> None:

@@ -96,7 +96,7 @@ def shared(tmp_path: Path) -> Iterator[Path]:
     def serve(connection: socket.socket) -> None:
         with connection:
             while (received := link.receive(connection)) is not None:
-                assert count_spans(received.envelope) == received.span_count
+                assert count_spans(received.body) == received.span_count
                 connection.sendall(link.pack_answer(Answer(received.span_count, 0, "")))
 
     def accept() -> None:

@@ -13,11 +13,12 @@ from collector_process import CollectorProcess
 from spoken_protocol import PROTOCOLS, Spoken
 
 
-@pytest.fixture(params=["sender process", "this process"])
+@pytest.fixture(params=["shared sender", "this process"])
 def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test with gRPC in the sender process, and again with gRPC in this one."""
-    own = request.param == "sender process"
-    monkeypatch.setenv("INFERTRACE_SENDER_PROCESS", str(own).lower())
+    """Run the test with gRPC in a shared sender, and again with gRPC in this one."""
+    monkeypatch.setenv(
+        "INFERTRACE_SENDER_PROCESS", "shared" if request.param == "shared sender" else "none"
+    )
     return str(request.param)
 
 

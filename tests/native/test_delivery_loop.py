@@ -99,7 +99,7 @@ class Looping:
     def receive(self) -> span_pb2.SendSpanBatchRequest:
         received = link.receive(self.sender)
         assert received is not None
-        request = span_pb2.SendSpanBatchRequest.FromString(received.envelope)
+        request = span_pb2.SendSpanBatchRequest.FromString(received.body)
         assert received.span_count == len(request.spans)
         assert received.timeout_s == PATIENCE_S
         return request

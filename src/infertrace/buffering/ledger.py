@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         delivered: int
         """Acknowledged by the collector as durable (or as already stored)."""
         pending: int
-        """In the buffer or in flight."""
+        """In the buffer, in flight, or handed over."""
+        handed_over: int
+        """Of those that are pending: what the sender has taken over at the end of the process."""
         dropped: dict[DropReason, int]
         """By reason; only reasons that occurred."""
         invalid_fields: int

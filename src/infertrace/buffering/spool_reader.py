@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from infertrace.buffering.ledger import DROP_REASONS
+from infertrace.buffering.left_spans import DamagedSpansError, LeftSpans, Record
 from infertrace.buffering.spool_file import (
     BATCH_AT,
     COMMITTED,
@@ -42,50 +43,27 @@ _MAX_COUNT: Final = 2**62
 _COMMITTED: Final = COMMITTED.to_bytes(4, sys.byteorder)
 
 
-class Record(NamedTuple):
-    """A span that was not settled."""
-
-    sequence: int
-    span: bytes
-    """As it is sent: one entry of `SendSpanBatchRequest.spans`."""
-
-
 # Spans dropped for this reason have a sequence number, since they had been in the buffer.
 _DROPPED_LATER: Final = "rejected"
 
 
-class DamagedSpoolError(Exception):
-    """The header is not that of a spool: nothing can be read from this file."""
+class SpoolReader(LeftSpans):
+    """A spool that nobody writes to any more; takes the descriptor over, once it is one."""
 
-
-class LeftSpool:
-    """A spool whose owner is gone; locked while this object is open.
-
-    Raises BlockingIOError where the owner lives or another process drains it, FileNotFoundError
-    where another process has drained it, and DamagedSpoolError.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # O_NONBLOCK: a FIFO of that name must not hold us up.
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.fstat(self._descriptor).st_nlink:
-                raise FileNotFoundError(f"{path} has been drained by another process")
-            self._read()
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+    def __init__(self, descriptor: int, name: str) -> None:
+        """Raises DamagedSpansError."""
+        self.name = name
+        self._descriptor = descriptor
+        self._read()
 
     def _read(self) -> None:
         size = os.fstat(self._descriptor).st_size
         if not RESOURCE_AT <= size <= _MAX_FILE_BYTES:
-            raise DamagedSpoolError(f"{self.path}: {size} bytes are no spool")
+            raise DamagedSpansError(f"{self.name}: {size} bytes are no spool")
         # Neither mapped, since somebody may truncate it, nor read whole, since it may be large.
         head = os.pread(self._descriptor, min(size, _WINDOW_BYTES), 0)
         if len(head) < RESOURCE_AT:
-            raise DamagedSpoolError(f"{self.path}: {len(head)} bytes are no spool")
+            raise DamagedSpansError(f"{self.name}: {len(head)} bytes are no spool")
         fields = HEADER.unpack_from(head)
         magic, self._seed, start, self.producer_id, capacity = fields[:5]
         counters: list[int] = list(fields[5:])
@@ -100,7 +78,7 @@ class LeftSpool:
             or capacity % _ALIGNMENT
             or max(counters) > _MAX_COUNT
         ):
-            raise DamagedSpoolError(f"{self.path}: no spool, or one of another version")
+            raise DamagedSpansError(f"{self.name}: no spool, or one of another version")
         self.resource = head[RESOURCE_AT : RESOURCE_AT + resource_bytes]
         """The encoded field `SendSpanBatchRequest.resource`."""
         self._start = start
@@ -179,11 +157,35 @@ class LeftSpool:
         self.settled_sequence, self.batch_sequence = sequence, batch_sequence
 
     def remove(self) -> None:
-        """Delete the file, of which all is settled."""
-        self.path.unlink(missing_ok=True)  # somebody may have deleted it
+        """Nobody else knows of a memory."""
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class LeftSpool(SpoolReader):
+    """A spool file whose owner is gone; locked while this object is open.
+
+    Raises BlockingIOError where the owner lives or another process drains it, FileNotFoundError
+    where another process has drained it, and DamagedSpansError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # O_NONBLOCK: a FIFO of that name must not hold us up.
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(descriptor).st_nlink:
+                raise FileNotFoundError(f"{path} has been drained by another process")
+            super().__init__(descriptor, str(path))
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def remove(self) -> None:
+        """Delete the file, of which all is settled."""
+        self.path.unlink(missing_ok=True)  # somebody may have deleted it
 
 
 def left_in(directory: Path) -> list[Path]:

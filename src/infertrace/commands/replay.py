@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from infertrace.exporting.file_transport import Unreadable
 
     try:
-        settings = resolve({"endpoint": args.to, "sender_process": False}, os.environ)
+        settings = resolve({"endpoint": args.to, "sender_process": "none"}, os.environ)
     except ValueError as error:
         return _say(str(error).replace("endpoint:", "--to:"), USAGE_ERROR)
     if settings.endpoint.startswith("file:"):

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
     directory = Path(settings.spool_dir)
     # This process does nothing else, so it needs no sender process.
-    connect = choose_transport(settings._replace(sender_process=False), backend.selected)
+    connect = choose_transport(settings._replace(sender_process="none"), backend.selected)
     try:
         transport = connect()
     except (OSError, SendError) as error:

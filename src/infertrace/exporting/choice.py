@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import launcher
 from infertrace.exporting.answer import Retryable
+from infertrace.exporting.introduction import Introduction
 from infertrace.exporting.link_transport import LinkTransport
 from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
@@ -17,8 +20,17 @@ from infertrace.green_threads import threads_are_green
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
+    from infertrace.exporting.host_sender import HostSender
+    from infertrace.exporting.link_transport import Sender
     from infertrace.exporting.transport import Transport
     from infertrace.exporting.wire import Wire
+
+logger = logging.getLogger("infertrace")
+
+OTLP_INSTEAD: Final = "otlp/grpc"
+"""What is spoken where our own endpoint turns out to take OTLP."""
+
+_told_of: set[str] = set()
 
 
 def choose_wire(name: str, conventions: Sequence[str] = ("otel",)) -> Wire:
@@ -80,7 +92,7 @@ def choose_otlp_instead(
     """The same for where our own endpoint turns out to take OTLP; None where it cannot."""
     if settings.protocol != "infertrace" or settings.endpoint.startswith("file:"):
         return None
-    target = Target.of(settings)._replace(wire="otlp/grpc")
+    target = Target.of(settings)._replace(wire=OTLP_INSTEAD)
     return lambda: _choose_way(target, settings, backend, on_idle)()
 
 
@@ -92,10 +104,10 @@ def _choose_way(
     needs_grpc = target.wire != "otlp/http"
     if needs_grpc and find_spec("grpc") is None:
         return _miss_grpc
-    if settings.sender_process and launcher.is_possible():
+    if settings.sender_process != "none" and launcher.is_possible():
         if settings.enabled:
-            launcher.prestart(target.wire)
-        return partial(_open_sender, target, backend.roundtrip, on_idle)
+            _prestart(settings, target.wire)
+        return partial(_open_sender, settings, target, backend.roundtrip, on_idle)
     if needs_grpc and threads_are_green():
         return _refuse_grpc
     load_transport(target.wire)
@@ -111,19 +123,27 @@ def load_transport(wire: str) -> None:
 
 
 def end_prestarted() -> None:
-    """End a sender that `choose_transport` started and no transport has taken."""
+    """Let go of what `choose_transport` started and no transport has taken."""
     launcher.end_prestarted()
+    if _can_share():
+        from infertrace.exporting import host_sender
+
+        host_sender.end_waiting()
 
 
 def after_fork_in_child() -> None:
     """Let go of what the parent's `choose_transport` started."""
     launcher.after_fork_in_child()
+    if _can_share():
+        from infertrace.exporting import host_sender
+
+        host_sender.after_fork_in_child()
 
 
 def _refuse_grpc() -> Transport:
     raise Retryable(
         "threads are green here (gevent, eventlet), and gRPC would stop all of them; expected "
-        "sender_process=True, or endpoint='file:///PATH'"
+        "sender_process='own', or endpoint='file:///PATH'"
     )
 
 
@@ -131,13 +151,90 @@ def _miss_grpc() -> Transport:
     raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
 
 
+def _can_share() -> bool:
+    """Whether processes can find one another by a Unix socket, and ask for one another's user."""
+    return os.name == "posix" and hasattr(socket, "AF_UNIX")
+
+
+def may_hand_over(settings: Settings) -> bool:
+    """Whether a sender may outlive this process, and hold what it leaves."""
+    return (
+        settings.sender_process == "shared"
+        and not settings.endpoint.startswith("file:")
+        and launcher.is_possible()
+        and _can_share()
+    )
+
+
+def open_holder(settings: Settings, *, takes_otlp: bool, timeout_s: float) -> HostSender | None:
+    """A connection to a sender that holds spans, for the end of this process.
+
+    takes_otlp: whether the endpoint turned out to. None where there is no such sender; raises
+    OSError where it cannot be reached within this time, in which case another call goes on waiting.
+    """
+    from infertrace.exporting.host_sender import HostSender
+    from infertrace.exporting.sender_directory import NoDirectory
+
+    target = Target.of(settings)
+    if takes_otlp:
+        target = target._replace(wire=OTLP_INSTEAD)
+    try:
+        return HostSender.open(_introduction(settings, target), timeout_s)
+    except NoDirectory:
+        return None
+
+
+def _introduction(settings: Settings, target: Target) -> Introduction:
+    return Introduction(target, settings.service_name, settings.max_batch_bytes, settings.spool_dir)
+
+
+def _prestart(settings: Settings, wire: str) -> None:
+    if may_hand_over(settings):
+        from infertrace.exporting import host_sender
+        from infertrace.exporting.sender_directory import NoDirectory
+
+        try:
+            host_sender.prestart(wire)
+            return
+        except NoDirectory as error:
+            _tell_of_own(error)
+    launcher.prestart(wire)
+
+
+def _tell_of_own(error: Exception) -> None:
+    message = str(error)
+    if message not in _told_of:
+        _told_of.add(message)
+        logger.warning(
+            "the processes of this user cannot share a sender (%s); each tracer starts its own, "
+            "as with sender_process='own' (said once)",
+            message,
+        )
+
+
 def _open_sender(
-    target: Target, compiled: Roundtrip | None, on_idle: Callable[[], bool]
+    settings: Settings,
+    target: Target,
+    compiled: Roundtrip | None,
+    on_idle: Callable[[], bool],
 ) -> Transport:
     try:
-        return LinkTransport(launcher.start_sender(target), compiled, on_idle)
+        return LinkTransport(_connect(settings, target), compiled, on_idle)
     except OSError as error:
         # Do not send from this process instead: short of descriptors or memory, gRPC aborts it.
         raise Retryable(
-            f"no process to send from ({error}); sender_process=False sends from the traced one"
+            f"no process to send from ({error}); sender_process='none' sends from the traced one"
         ) from None
+
+
+def _connect(settings: Settings, target: Target) -> Sender:
+    introduction = _introduction(settings, target)
+    if may_hand_over(settings):
+        from infertrace.exporting.host_sender import HostSender
+        from infertrace.exporting.sender_directory import NoDirectory
+
+        try:
+            return HostSender.open(introduction)
+        except NoDirectory as error:
+            _tell_of_own(error)
+    return launcher.start_sender(introduction)

@@ -38,6 +38,9 @@ class Connection:
         open_for_otlp: Callable[[], Transport] | None = None,
     ) -> None:
         self.transport: Transport | None = None
+        self._parked: Transport | None = None
+        self.takes_otlp = False
+        """Whether the endpoint turned out to take OTLP, and not our own protocol."""
         self.state = State.UNKNOWN
         self.use(endpoint, open_transport, open_for_otlp)
 
@@ -53,6 +56,7 @@ class Connection:
         """
         self.endpoint = endpoint
         """For messages."""
+        self.takes_otlp = False
         self._open_transport = open_transport
         self._open_for_otlp = open_for_otlp
 
@@ -73,6 +77,7 @@ class Connection:
             self.endpoint,
         )
         self.use(self.endpoint, open_for_otlp)
+        self.takes_otlp = True
         self.disconnect()
 
     def _connected(self) -> Transport:
@@ -88,11 +93,22 @@ class Connection:
         if transport is not None:
             transport.close()
 
+    def park(self) -> Transport | None:
+        """Have `disconnect` leave the transport open, until `close_parked`."""
+        self._parked, self.transport = self.transport, None
+        return self._parked
+
+    def close_parked(self) -> None:
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.close()
+
     def after_fork_in_child(self) -> None:
-        """Leave the parent's transport alone, and know nothing of the endpoint."""
-        transport, self.transport = self.transport, None
-        if transport is not None:
-            transport.after_fork_in_child()
+        """Leave the parent's transports alone, and know nothing of the endpoint."""
+        for transport in (self.transport, self._parked):
+            if transport is not None:
+                transport.after_fork_in_child()
+        self.transport = self._parked = None
         self.state = State.UNKNOWN
 
     def change_state(self, state: State, level: int, message: str) -> None:

@@ -143,6 +143,8 @@ class Delivery:
         self.flush_requests = 0
         """How many callers wait for what is pending."""
         self.is_stopping = False
+        self._is_left_to_another = False
+        """Whether a sender will deliver what is not acknowledged."""
         self.deadline = float("inf")
         """When a shutdown gives up (seconds of the clock)."""
         self.caller_deadline = float("inf")
@@ -214,7 +216,7 @@ class Delivery:
         Raises OutOfTimeError at the caller's deadline, and keeps what is left.
         """
         self._spool.set_batch_sequence(self.batch_sequence)
-        while unacknowledged := self.unacknowledged:
+        while (unacknowledged := self.unacknowledged) and not self._is_left_to_another:
             part = unacknowledged[0]
             outcome = self._send_until_acknowledged(part, first_outcome)
             first_outcome = None
@@ -222,7 +224,7 @@ class Delivery:
                 if part not in self.unacknowledged:  # a shutdown has counted it already
                     return
                 if outcome is _Unacknowledged.GIVEN_UP:
-                    if self._spool.is_open:  # which keeps it
+                    if self._spool.is_open or self._is_left_to_another:  # which keeps it
                         return
                     del self.unacknowledged[0]
                     self._recorder.settle(part, 0, "shutdown")
@@ -237,6 +239,24 @@ class Delivery:
                     del self.unacknowledged[0]
                     self._recorder.settle(part, *outcome)
                     self.progress.notify_all()
+
+    def stop_for_another(self) -> None:
+        """Begin nothing any more, and drop nothing: a sender will deliver what is left."""
+        with self.progress:
+            self._is_left_to_another = self.is_stopping = True
+
+    def leave(self) -> list[Batch]:
+        """All that is not acknowledged, in the order of the spans; the caller's from now on."""
+        with self.progress:
+            left, self.unacknowledged = self.unacknowledged, []
+            while (batch := self._recorder.take(True)) is not None:
+                left.append(batch)
+        return sorted(left, key=lambda batch: batch.first_span_sequence)
+
+    def give_up(self, left: list[Batch]) -> None:
+        """Drop what nobody has taken over."""
+        for batch in left:
+            self._recorder.settle(batch, 0, "shutdown")
 
     def abandon(self) -> None:
         """Drop what is not acknowledged; a spool keeps it."""
@@ -268,7 +288,9 @@ class Delivery:
                 return self._refuse(error)
             except Exception as error:
                 # Also an error that no transport foresaw: a thread that died would lose everything.
-                if self.is_stopping and self._clock.now() >= self.deadline:
+                if self._is_left_to_another or (
+                    self.is_stopping and self._clock.now() >= self.deadline
+                ):
                     return _Unacknowledged.GIVEN_UP
                 if isinstance(error, Disconnected):
                     self._connection.disconnect()
@@ -340,7 +362,11 @@ class Delivery:
 
     def say_goodbye(self) -> None:
         """Tell the collector that this producer is complete, when there is one to tell."""
-        if self._connection.state is State.UP and self._clock.now() < self.deadline:
+        if (
+            self._connection.state is State.UP
+            and not self._is_left_to_another
+            and self._clock.now() < self.deadline
+        ):
             self.batch_sequence += 1
             with contextlib.suppress(Exception):
                 self.send(envelope.goodbye(self.producer()), 0)

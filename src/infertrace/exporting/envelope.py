@@ -25,6 +25,7 @@ Request = tuple[bytes, ...]
 """The parts of an envelope, one after the other: to join them would be to copy the spans."""
 
 _SPAN_TAG = 0x0A
+_PRODUCER_TAG, _FIRST_SPAN_TAG, _FINAL_TAG = 0x12, 0x20, 0x40
 
 
 class Producer(NamedTuple):
@@ -69,6 +70,50 @@ def count_spans(envelope: bytes) -> int:
             position += size
             count += 1
     return count
+
+
+class Sent(NamedTuple):
+    """Whose envelope it is, and which spans are in it."""
+
+    producer_id: bytes
+    first_span_sequence: int
+    is_final: bool
+    """Whether it is the goodbye."""
+
+
+def read_sender(envelope: bytes, likely_id: bytes = b"") -> Sent | None:
+    """What follows the spans of an envelope that `encode` or `goodbye` made; None for another.
+
+    likely_id: the producer's id; where it is that, the spans need not be read.
+    """
+    position = envelope.rfind(encode_producer_id(likely_id)) if likely_id else -1
+    if position < 0:
+        position = _end_of_spans(envelope)
+    producer_id, numbers = b"", dict.fromkeys((_FIRST_SPAN_TAG, _FINAL_TAG), 0)
+    try:
+        while position < len(envelope):
+            tag = envelope[position]
+            value, position = read_varint(envelope, position + 1)
+            if tag & 7 == 2:
+                if tag == _PRODUCER_TAG:
+                    producer_id = envelope[position : position + value]
+                position += value
+            else:
+                numbers[tag] = value
+    except ValueError:
+        return None
+    if not producer_id:
+        return None
+    return Sent(producer_id, numbers[_FIRST_SPAN_TAG], bool(numbers[_FINAL_TAG]))
+
+
+def _end_of_spans(envelope: bytes) -> int:
+    position = 0
+    with contextlib.suppress(ValueError):
+        while position < len(envelope) and envelope[position] == _SPAN_TAG:
+            size, start = read_varint(envelope, position + 1)
+            position = start + size
+    return position
 
 
 def _encode_producer(producer: Producer, first_span_sequence: int = 0) -> bytes:

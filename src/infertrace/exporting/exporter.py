@@ -20,6 +20,7 @@ from infertrace.exporting import choice, envelope, rounds
 from infertrace.exporting.connection import Connection, State
 from infertrace.exporting.delivery import Delivery, OutOfTimeError, SystemClock
 from infertrace.exporting.exporter_thread import ExporterThread, Work
+from infertrace.exporting.hand_over import HandOver
 from infertrace.exporting.own_spool import OwnSpool
 from infertrace.green_threads import threads_are_green
 from infertrace.resources.sampler import ResourceSampler
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("infertrace")
 
 _PRODUCER_ID_BYTES: Final = 16
+# While the end of a process waits for the collector, how often it looks whether to wait longer.
+_LOOK_S: Final = 0.02
+# How long the thread may take to notice that its delivery is over.
+_END_OF_THREAD_S: Final = 1.0
 
 
 class Exporter:
@@ -111,6 +116,7 @@ class Exporter:
         self._is_closing = self._is_shut_down = False
         self._left_by_shutdown = 0
         self._past_sampler_failures = 0
+        self._hand_over: HandOver | None = None
 
     def reset(self) -> None:
         """Start anew, as a forked child must: no thread, lock or connection of its parent's."""
@@ -192,19 +198,30 @@ class Exporter:
             "produced": produced,
             "delivered": delivered,
             "pending": pending,
+            "handed_over": 0 if self._hand_over is None else self._hand_over.span_count,
             "dropped": dropped_by_reason(dropped),
             "invalid_fields": invalid_fields,
             "thread_failures": failures,
         }
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until nothing is pending, `timeout_s` at most; True when nothing is."""
+    def flush(
+        self, timeout_s: float, *, until: Callable[[], bool] = lambda: False, look_s: float = 1e9
+    ) -> bool:
+        """Wait until nothing is pending, `timeout_s` at most; True when nothing is.
+
+        until: ends the wait as well; looked at every `look_s`.
+        """
         deadline = time.monotonic() + timeout_s
         self._delivery.request_flush()
         try:
             while self._pending():
                 remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0 or self._thread.is_current or self._delivery.is_stopping:
+                if (
+                    remaining_s <= 0
+                    or self._thread.is_current
+                    or self._delivery.is_stopping
+                    or until()
+                ):
                     return False
                 try:
                     self.wake()
@@ -214,7 +231,7 @@ class Exporter:
                 progress = self._delivery.progress
                 with progress:
                     if self._pending():
-                        progress.wait(min(remaining_s, self._settings.export_interval_s))
+                        progress.wait(min(remaining_s, self._settings.export_interval_s, look_s))
             return True
         finally:
             self._delivery.end_flush()
@@ -235,6 +252,8 @@ class Exporter:
     def shutdown(self, timeout_s: float) -> int:
         """Deliver what can be delivered in `timeout_s`, drop the rest; how many were dropped.
 
+        Where a sender outlives this process, it gets what takes longer than a moment.
+
         Another call waits for the first, `timeout_s` at most, and answers the same.
         """
         with self._delivery.progress:
@@ -243,8 +262,11 @@ class Exporter:
                 self._shutting_down_on = threading.current_thread()
         if is_first:
             try:
-                self.begin_shutdown(time.monotonic() + timeout_s)
-                self.flush(timeout_s)
+                deadline = time.monotonic() + timeout_s
+                self.begin_shutdown(deadline)
+                while not self.wait_for_delivery(deadline - time.monotonic()):
+                    if time.monotonic() >= deadline or not self._may_wait_longer():
+                        break
             except BaseException:  # of a signal handler: another call takes it from there
                 self._shutting_down_on = None
                 raise
@@ -264,19 +286,58 @@ class Exporter:
         # First: threads that go on recording must not keep the delivery from its end.
         self.recorder.close()
         self._delivery.request_flush()
+        if (hand_over := self._choose_hand_over()) is not None:
+            hand_over.is_due()  # from now on the collector has its time
         # RuntimeError: there are no threads; then wait_for_delivery() delivers.
         with contextlib.suppress(RuntimeError):
             if self._pending():
                 self.wake()
 
     def wait_for_delivery(self, timeout_s: float) -> bool:
-        return self.flush(timeout_s)
+        """Wait until nothing is pending, or a sender has it, `timeout_s` at most."""
+        hand_over = self._choose_hand_over()
+        if hand_over is None:
+            return self.flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        if self.flush(timeout_s, until=hand_over.is_due, look_s=_LOOK_S):
+            return True
+        remaining_s = deadline - time.monotonic()
+        return remaining_s > 0 and hand_over.is_due() and hand_over.attempt(remaining_s)
+
+    def _may_wait_longer(self) -> bool:
+        return self._hand_over is not None and not (self._is_closing or self._thread.is_current)
+
+    def _choose_hand_over(self) -> HandOver | None:
+        """Not where a spool keeps the spans, or where this thread has been delivering them."""
+        if (
+            self._diversion is not None
+            or self._spool.is_open
+            or self._thread.is_current
+            or not choice.may_hand_over(self._settings)
+        ):
+            return None
+        if self._hand_over is None:
+            self._hand_over = HandOver(
+                self._delivery,
+                self._connection,
+                open_holder=lambda timeout_s: choice.open_holder(
+                    self._settings, takes_otlp=self._connection.takes_otlp, timeout_s=timeout_s
+                ),
+                end_thread=self._end_thread,
+            )
+        return self._hand_over
+
+    def _end_thread(self) -> None:
+        self._thread.notify()
+        self._thread.join(_END_OF_THREAD_S)
 
     def finish_shutdown(self) -> int:
         """Drop what is left; how many spans that were. Another call answers the same."""
         if self._is_closing:
             return self._left_by_shutdown
         self._is_closing = True  # also for a finalizer that comes here amid this
+        if self._hand_over is not None:
+            self._hand_over.finish()
         with self._delivery.progress:
             if not self._spool.is_open:
                 self.recorder.discard()
@@ -292,7 +353,7 @@ class Exporter:
         # From the ledger: at the deadline the exporter itself may have given up its batch.
         # If a finalizer called us, the thread it interrupted will drop what is still pending.
         ledger = self.ledger()
-        left = ledger["dropped"].get("shutdown", 0) + ledger["pending"]
+        left = ledger["dropped"].get("shutdown", 0) + ledger["pending"] - ledger["handed_over"]
         rounds.log_notices()
         if self._spool.is_open:
             self._spool.close(self._settings.endpoint, ledger["pending"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,7 +59,10 @@ _inherited: list[Any] = []
 
 
 class GrpcTransport(Transport):
-    """Raises OSError where a file with a certificate or a key cannot be read."""
+    """Sends for any number of threads at once.
+
+    Raises OSError where a file with a certificate or a key cannot be read.
+    """
 
     def __init__(self, target: Target, wire: Wire) -> None:
         self._target = target
@@ -66,30 +70,34 @@ class GrpcTransport(Transport):
         self._token = BearerToken(target.token, target.token_file)
         self._compression = grpc.Compression.Gzip if target.compression == "gzip" else None
         self._is_closed = False
-        self._open()
+        self._lock = threading.Lock()
+        self._used: dict[Any, int] = {}
+        """By channel, how many calls are on their way; those of one that was replaced go on."""
+        self._channel = self._new_channel()
 
-    def _open(self) -> None:
+    def _new_channel(self) -> Any:
         options: list[tuple[str, Any]] = list(_CHANNEL_OPTIONS)
         if self._target.address.startswith(_LOOPBACK):
             options.append(("grpc.enable_http_proxy", 0))
-        self._channel = (
+        return (
             grpc.secure_channel(self._target.address, _credentials(self._target), options)
             if self._target.tls
             else grpc.insecure_channel(self._target.address, options)
         )
-        # Without serializers: the wire deals in bytes.
-        self._send: Any = self._channel.unary_unary(self._wire.grpc_method)
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         encoded = self._wire.encode(request, span_count)
         if encoded.body is None:
             return Answer(encoded.span_count, encoded.rejected_count, encoded.rejection_reason)
+        channel = self._begin_call()
         try:
-            reply = self._call(self._send, encoded.body, timeout_s)
+            # Without serializers: the wire deals in bytes.
+            method: Any = channel.unary_unary(self._wire.grpc_method)
+            reply = self._call(method, encoded.body, timeout_s)
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                self._reopen()
+                self._replace(channel)
             if code is grpc.StatusCode.UNAUTHENTICATED and self._token.has_changed():
                 raise Retryable("the token was replaced meanwhile") from None
             if code is grpc.StatusCode.UNIMPLEMENTED and self.takes_otlp(timeout_s):
@@ -101,6 +109,8 @@ class GrpcTransport(Transport):
         except ValueError:
             # The channel was closed under the call.
             raise Retryable("the connection was closed") from None
+        finally:
+            self._end_call(channel)
         return self._wire.read(reply, encoded)
 
     def _call(self, method: Any, body: bytes, timeout_s: float) -> bytes:
@@ -123,16 +133,35 @@ class GrpcTransport(Transport):
             return False
         return True
 
-    def _reopen(self) -> None:
+    def _begin_call(self) -> Any:
+        with self._lock:
+            channel = self._channel
+            self._used[channel] = self._used.get(channel, 0) + 1
+            return channel
+
+    def _end_call(self, channel: Any) -> None:
+        with self._lock:
+            self._used[channel] -= 1
+            if self._used[channel]:
+                return
+            del self._used[channel]
+            is_replaced = channel is not self._channel
+        if is_replaced:
+            channel.close()
+
+    def _replace(self, channel: Any) -> None:
         # The other end may be gone without a word. Pings would notice that no earlier, and a
         # server with gRPC's defaults closes connections that send more pings than it likes.
-        self._channel.close()
-        if not self._is_closed:
-            self._open()
+        with self._lock:
+            if channel is self._channel and not self._is_closed:
+                self._channel = self._new_channel()
 
     def close(self) -> None:
-        self._is_closed = True
-        self._channel.close()
+        with self._lock:
+            self._is_closed = True
+            channels = {self._channel, *self._used}
+        for channel in channels:
+            channel.close()
 
     def after_fork_in_child(self) -> None:
         _inherited.append(self._channel)

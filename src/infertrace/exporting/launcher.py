@@ -1,4 +1,4 @@
-"""Starts the sender process: a Python that loads gRPC, so that the traced process need not.
+"""Starts a sender process for one tracer: a Python that loads gRPC, so that this one need not.
 
 gRPC takes the GIL for a while at each request, needs 24 MiB, and must not be in use when a
 process forks. In the sender (`sender_process.py`) it does none of this to the traced program. The
@@ -8,7 +8,6 @@ sender ends when its socket closes, so also when the traced process is killed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -17,12 +16,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from infertrace.exporting.link import pack_request
+from infertrace.exporting import link
 
 if TYPE_CHECKING:
-    from infertrace.exporting.target import Target
-
-READY: Final = b"r"
+    from infertrace.exporting.introduction import Introduction
 
 _START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting
 # On a busy machine, one that was ended for being slow would be followed by one that is as slow. It
@@ -85,17 +82,16 @@ class SenderProcess:
         """Raises TimeoutError where it is not yet, and another OSError where it never is."""
         self.socket.settimeout(_START_TIMEOUT_S)
         try:
-            said = self.socket.recv(len(READY))
+            link.read_greeting(self.socket)
         except TimeoutError:
             raise TimeoutError(f"it is not ready after {_START_TIMEOUT_S:g} s") from None
-        if said != READY:
+        except ConnectionError:
             self._process.wait(_END_TIMEOUT_S)
-            raise ChildProcessError(f"it ended with code {self._process.returncode}")
+            raise ChildProcessError(f"it ended with code {self._process.returncode}") from None
 
-    def set_target(self, target: Target) -> None:
+    def introduce(self, introduction: Introduction) -> None:
         """Tell it where to send, once it is ready; raises OSError."""
-        settings = json.dumps(target._asdict()).encode()
-        self.socket.sendall(pack_request(len(settings), 0, 0.0) + settings)
+        self.socket.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
         self.socket.settimeout(None)
 
     def end(self) -> None:
@@ -114,15 +110,15 @@ class SenderProcess:
         self._process.returncode = 0  # not ours to wait for
 
 
-def start_sender(target: Target) -> SenderProcess:
+def start_sender(introduction: Introduction) -> SenderProcess:
     """A sender that is ready to send there, the prestarted one if there is one; raises OSError.
 
     After a TimeoutError, the next call goes on waiting for the same one.
     """
-    sender = _take_prestarted() or SenderProcess(target.wire)
+    sender = _take_prestarted() or SenderProcess(introduction.target.wire)
     try:
         sender.wait_until_ready()
-        sender.set_target(target)
+        sender.introduce(introduction)
     except BaseException as error:
         if isinstance(error, TimeoutError) and sender.may_get_ready:
             _prestarted.append(sender)

@@ -1,12 +1,16 @@
 """How requests and answers travel over a file descriptor, between a traced process and its sender.
 
-A request is a head and an envelope, an answer is a head and a text. One answer follows each
-request, so a connection on which an answer stayed away is of no more use.
+A sender greets whoever connects. Then frames go to it: a head, which says what kind of frame it
+is, and a body; some carry a descriptor too. An answer is a head and a text. One answer follows each
+frame of a kind that is answered, so a connection on which an answer stayed away is of no more use.
 """
 
 from __future__ import annotations
 
+import array
+import enum
 import math
+import os
 import socket
 import struct
 import sys
@@ -31,9 +35,29 @@ if TYPE_CHECKING:
     from infertrace.backend import Roundtrip
     from infertrace.exporting.envelope import Request
 
-# A request: its size, how long the collector may take for it in seconds, and its spans. The twin
-# is in csrc/recorder/delivery_loop.h.
-_REQUEST: Final = struct.Struct("=Qdq")
+
+class Kind(enum.IntEnum):
+    """What a frame is for, and what is in its body."""
+
+    SEND = 0
+    """A request: an envelope, to be delivered now. Answered with what the collector said."""
+    TARGET = 1
+    """Where to send, as `introduction.py` has it. The first frame; not answered."""
+    HOLD = 2
+    """With a descriptor: spans that are the sender's to deliver from now on. Answered once it
+    holds them."""
+    MEMORY = 3
+    """With a descriptor: a memory in which the spans of this process lie. Not answered."""
+    STATUS = 4
+    """Answered with what the sender says of itself, in JSON."""
+
+
+# A frame: the size of its body; how long the collector may take for it, seconds; its spans; its
+# kind; zero. The twin is in csrc/recorder/delivery_loop.h.
+_REQUEST: Final = struct.Struct("=QdqII")
+# A greeting: whether it is ready, and its process id.
+_GREETING: Final = struct.Struct("=cI")
+_READY, _BUSY = b"r", b"b"
 # An answer: its kind; spans accepted, spans rejected; seconds to wait, or NaN; size of a text.
 _ANSWER: Final = struct.Struct("=BqqdI")
 ANSWER_HEAD_BYTES: Final = _ANSWER.size
@@ -41,6 +65,9 @@ ANSWER_SIZE_AT: Final = _ANSWER.size - 4
 _ACCEPTED, _RETRYABLE, _TOO_LARGE, _REFUSED, _OVERLOADED, _STUMBLED, _SPEAKS_OTLP = range(7)
 _MAX_TEXT_BYTES: Final = 4096
 _MAX_ANSWER_BYTES: Final = _ANSWER.size + _MAX_TEXT_BYTES
+# More than the largest batch, or the largest span: another number is of somebody else's protocol.
+_MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+_MAX_STATUS_BYTES: Final = 1024 * 1024
 _ERRORS: Final[Mapping[int, type[SendError]]] = {
     _TOO_LARGE: TooLarge,
     _REFUSED: Refused,
@@ -53,37 +80,100 @@ _ERRORS: Final[Mapping[int, type[SendError]]] = {
 _LOOK_INTERVAL_S: Final = 0.1
 _BUSY_INTERVAL_S: Final = 0.001
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+_CLOSE_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 LinkRoundtrip = Callable[[tuple[bytes, ...], float], bytes]
 """Writes the parts of a request and reads its answer; raises OSError after this time (s)."""
 
 
 class Received(NamedTuple):
-    """A request as it came to the sender."""
+    """A frame as it came to the sender."""
 
-    envelope: bytes
-    span_count: int
-    timeout_s: float
+    body: bytes
+    span_count: int = 0
+    timeout_s: float = 0.0
+    kind: int = Kind.SEND
+    descriptor: int | None = None
+    """What came with it; the receiver's to close."""
 
 
-def pack_request(size_bytes: int, span_count: int, timeout_s: float) -> bytes:
-    """The head of a request."""
-    return _REQUEST.pack(size_bytes, timeout_s, span_count)
+def greeting(is_ready: bool = True) -> bytes:
+    """What a sender says first: it is ready, or it has no room for one more."""
+    return _GREETING.pack(_READY if is_ready else _BUSY, os.getpid())
+
+
+def read_greeting(connection: socket.socket) -> int:
+    """The sender's process id, once it is ready; raises OSError.
+
+    ConnectionError: it ended before it said anything. BlockingIOError: it has no room.
+    """
+    said = b""
+    while len(said) < _GREETING.size:
+        more = connection.recv(_GREETING.size - len(said))
+        if not more:
+            raise ConnectionResetError("it has ended")
+        said += more
+    word, pid = _GREETING.unpack(said)
+    if word == _BUSY:
+        raise BlockingIOError("it has no room for another process now")
+    if word != _READY:
+        raise ConnectionAbortedError("no sender of infertrace answers")
+    return int(pid)
+
+
+def pack_frame(
+    kind: Kind, body: bytes = b"", *, span_count: int = 0, timeout_s: float = 0
+) -> bytes:
+    """A whole frame."""
+    return _REQUEST.pack(len(body), timeout_s, span_count, kind, 0) + body
 
 
 def frame(request: Request, span_count: int, timeout_s: float) -> tuple[bytes, ...]:
     """A request with its head, in parts."""
-    return pack_request(sum(map(len, request)), span_count, timeout_s), *request
+    head = _REQUEST.pack(sum(map(len, request)), timeout_s, span_count, Kind.SEND, 0)
+    return head, *request
+
+
+def send_with_descriptor(connection: socket.socket, packed: bytes, descriptor: int) -> None:
+    """Send a whole frame and a copy of a descriptor with it; raises OSError."""
+    rights = array.array("i", [descriptor])
+    sent = connection.sendmsg([packed], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    connection.sendall(packed[sent:])
 
 
 def receive(connection: socket.socket) -> Received | None:
-    """The next request; None where the other end has closed."""
-    head = connection.recv(_REQUEST.size, socket.MSG_WAITALL)
-    if len(head) < _REQUEST.size:
-        return None
-    size, timeout_s, span_count = _REQUEST.unpack(head)
-    envelope = connection.recv(size, socket.MSG_WAITALL)
-    return Received(envelope, span_count, timeout_s) if len(envelope) == size else None
+    """The next frame; None where the other end has closed, or speaks another protocol."""
+    head, descriptor = _receive_head(connection)
+    received = None
+    if len(head) == _REQUEST.size:
+        size, timeout_s, span_count, kind, _ = _REQUEST.unpack(head)
+        if size <= _MAX_BODY_BYTES:
+            body = connection.recv(size, socket.MSG_WAITALL) if size else b""
+            if len(body) == size:
+                received = Received(body, span_count, timeout_s, kind, descriptor)
+    if received is None and descriptor is not None:
+        os.close(descriptor)
+    return received
+
+
+def _receive_head(connection: socket.socket) -> tuple[bytes, int | None]:
+    """As much of a head as comes, and the descriptor that came with it, if this process has room
+    for one."""
+    head = b""
+    descriptors = array.array("i")
+    room = socket.CMSG_SPACE(descriptors.itemsize)
+    while len(head) < _REQUEST.size:
+        more, rights, _, _ = connection.recvmsg(_REQUEST.size - len(head), room, _CLOSE_ON_EXEC)
+        for level, kind, numbers in rights:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(numbers) - len(numbers) % descriptors.itemsize
+                descriptors.frombytes(numbers[:whole])
+        if not more:
+            break
+        head += more
+    for descriptor in descriptors[1:]:
+        os.close(descriptor)
+    return head, descriptors[0] if descriptors else None
 
 
 def pack_answer(outcome: Answer | Exception) -> bytes:
@@ -101,11 +191,26 @@ def pack_answer(outcome: Answer | Exception) -> bytes:
 
 
 def _pack(
-    kind: int, text: str, accepted: int = 0, rejected: int = 0, retry_after_s: float | None = None
+    kind: int,
+    text: str,
+    accepted: int = 0,
+    rejected: int = 0,
+    retry_after_s: float | None = None,
+    limit_bytes: int = _MAX_TEXT_BYTES,
 ) -> bytes:
-    shown = text.encode(errors="replace")[:_MAX_TEXT_BYTES].decode(errors="ignore").encode()
+    shown = text.encode(errors="replace")[:limit_bytes].decode(errors="ignore").encode()
     wait_s = math.nan if retry_after_s is None else retry_after_s
     return _ANSWER.pack(kind, accepted, rejected, wait_s, len(shown)) + shown
+
+
+def pack_status(text: str) -> bytes:
+    """The answer to a question for the status, which may be longer than others."""
+    return _pack(_ACCEPTED, text, limit_bytes=_MAX_STATUS_BYTES)
+
+
+def ask(connection: socket.socket) -> bytes:
+    """The answer that comes next on a socket, which has a timeout; raises OSError."""
+    return _read_answer(lambda: connection.recv(_MAX_ANSWER_BYTES))
 
 
 def unpack_answer(answer: bytes) -> Answer:

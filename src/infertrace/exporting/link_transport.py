@@ -95,6 +95,11 @@ class LinkTransport(Transport):
         last_sequence, batch, answer = result
         return LoopResult(last_sequence, batch, None if answer is None else partial(_read, answer))
 
+    def stop_waiting(self) -> None:
+        # Only this direction: what the sender hears, it must not take for the end of the process.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
     def _leave(self) -> None:
         self._is_in_use = False
         if self._is_closed:

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from infertrace.buffering.batch import Batch, halves
-from infertrace.buffering.spool_reader import (
-    DamagedSpoolError,
-    LeftSpool,
-    Record,
-    left_in,
-    remove_unfinished,
-)
+from infertrace.buffering.left_spans import DamagedSpansError, LeftSpans, Record
+from infertrace.buffering.spool_reader import LeftSpool, left_in, remove_unfinished
 from infertrace.exporting import envelope
 from infertrace.exporting.answer import Answer, Refused, Retryable, TooLarge
 from infertrace.exporting.envelope import Producer, Request
@@ -26,6 +21,17 @@ Send = Callable[[Request, int], Answer]
 """Sends an envelope with that many spans, as `Transport.send` does."""
 
 _DAMAGED_SUFFIX: Final = ".damaged"
+
+
+class Settled(NamedTuple):
+    """A batch that its own producer has sent, of which the memory that it left does not know."""
+
+    spans: range
+    """Their numbers."""
+    accepted: int
+
+
+NOTHING: Final = Settled(range(0), 0)
 
 
 class Drained(NamedTuple):
@@ -66,7 +72,7 @@ class Leftovers:
             except OSError as error:
                 self._tell_once(path, f"cannot deliver the spool {path}: {error}")
                 continue
-            except DamagedSpoolError as error:
+            except DamagedSpansError as error:
                 self._set_aside(path, error)
                 continue
             done.append((path, drained))
@@ -82,11 +88,11 @@ class Leftovers:
     def _deliver_one(self, path: Path, send: Send) -> Drained:
         spool = LeftSpool(path)
         try:
-            return drain(spool, send, self._max_batch_bytes)
+            return Drain(spool, self._max_batch_bytes).run(send)
         finally:
             spool.close()
 
-    def _set_aside(self, path: Path, error: DamagedSpoolError) -> None:
+    def _set_aside(self, path: Path, error: DamagedSpansError) -> None:
         kept = path.with_name(path.name + _DAMAGED_SUFFIX)
         try:
             path.replace(kept)
@@ -101,53 +107,83 @@ class Leftovers:
             logger.warning("%s (said once)", one_line(message))
 
 
-def drain(spool: LeftSpool, send: Send, max_batch_bytes: int) -> Drained:
-    """Deliver what the spool holds, and remove it.
+class Drain:
+    """Delivers what was left, and removes it."""
 
-    Raises Retryable if the collector takes nothing now; the spool then keeps what is left.
-    """
-    delivered = rejected = damaged = 0
-    batch_sequence = spool.batch_sequence
+    def __init__(
+        self,
+        left: LeftSpans,
+        max_batch_bytes: int,
+        settled: Settled = NOTHING,
+        *,
+        counts_gaps: bool = True,
+    ) -> None:
+        """settled: what need not be sent again. counts_gaps: whether a number without a span
+        stands for one that was damaged."""
+        self._left = left
+        self._max_batch_bytes = max_batch_bytes
+        self._counts_gaps = counts_gaps
+        first = max(settled.spans.start, left.settled_sequence + 1)
+        self._settled_since = range(first, max(settled.spans.stop, first))
+        self.delivered = min(settled.accepted, len(self._settled_since))
+        self.rejected = len(self._settled_since) - self.delivered
+        self._damaged = 0
 
-    def producer() -> Producer:
-        dropped: dict[str, int] = {why: count for why, count in spool.dropped.items() if count}
-        if rejected:
-            dropped["rejected"] = dropped.get("rejected", 0) + rejected
+    def run(self, send: Send) -> Drained:
+        """Raises Retryable if the collector takes nothing now; called again, it goes on."""
+        left = self._left
+        records = (r for r in left.records() if r.sequence not in self._settled_since)
+        for batch in _batches(records, self._max_batch_bytes):
+            left.batch_sequence += 1
+            parts = [batch]
+            while parts:
+                part = parts[0]
+                damaged = self._damaged + self._gap_before(part.first_span_sequence)
+                producer = self._producer(damaged)
+                try:
+                    request = envelope.encode(part.payload, part.first_span_sequence, producer)
+                    answer = send(request, part.span_count)
+                except TooLarge:
+                    if part.span_count > 1:
+                        parts[:1] = halves(part)
+                        continue
+                    accepted = 0
+                except Refused as error:
+                    logger.warning("%s: spans are refused: %s", left.name, one_line(str(error)))
+                    accepted = 0
+                else:
+                    accepted = max(0, min(answer.accepted_count, part.span_count))
+                self._damaged = damaged
+                self.delivered += accepted
+                self.rejected += part.span_count - accepted
+                left.settle(part.first_span_sequence + part.span_count - 1, left.batch_sequence)
+                del parts[0]
+        damaged = self._damaged + self._gap_before(left.last_sequence + 1)
+        left.batch_sequence += 1
+        try:
+            send(envelope.goodbye(self._producer(damaged)), 0)
+        except (Refused, TooLarge) as error:
+            logger.warning("%s: its ledger is refused: %s", left.name, one_line(str(error)))
+        left.remove()
+        return Drained(self.delivered, self.rejected, damaged)
+
+    def _producer(self, damaged: int) -> Producer:
+        left = self._left
+        dropped: dict[str, int] = {why: count for why, count in left.dropped.items() if count}
+        if self.rejected:
+            dropped["rejected"] = dropped.get("rejected", 0) + self.rejected
         if damaged:
             dropped["damaged"] = damaged
-        return Producer(spool.producer_id, batch_sequence, spool.produced, dropped, spool.resource)
+        return Producer(
+            left.producer_id, left.batch_sequence, left.produced, dropped, left.resource
+        )
 
-    for batch in _batches(spool.records(), max_batch_bytes):
-        damaged += batch.first_span_sequence - spool.settled_sequence - 1
-        batch_sequence += 1
-        parts = [batch]
-        while parts:
-            part = parts[0]
-            try:
-                request = envelope.encode(part.payload, part.first_span_sequence, producer())
-                answer = send(request, part.span_count)
-            except TooLarge:
-                if part.span_count > 1:
-                    parts[:1] = halves(part)
-                    continue
-                accepted = 0
-            except Refused as error:
-                logger.warning("%s: spans are refused: %s", spool.path, one_line(str(error)))
-                accepted = 0
-            else:
-                accepted = max(0, min(answer.accepted_count, part.span_count))
-            delivered += accepted
-            rejected += part.span_count - accepted
-            spool.settle(part.first_span_sequence + part.span_count - 1, batch_sequence)
-            del parts[0]
-    damaged += max(spool.last_sequence - spool.settled_sequence, 0)
-    batch_sequence += 1
-    try:
-        send(envelope.goodbye(producer()), 0)
-    except (Refused, TooLarge) as error:
-        logger.warning("%s: its ledger is refused: %s", spool.path, one_line(str(error)))
-    spool.remove()
-    return Drained(delivered, rejected, damaged)
+    def _gap_before(self, stop: int) -> int:
+        """How many spans before this number are neither settled nor here."""
+        start, known = self._left.settled_sequence + 1, self._settled_since
+        if not self._counts_gaps or start >= stop:
+            return 0
+        return stop - start - len(range(max(start, known.start), min(stop, known.stop)))
 
 
 def _batches(records: Iterator[Record], max_batch_bytes: int) -> Iterator[Batch]:

@@ -58,6 +58,10 @@ class Transport(Protocol):
         """
         return None
 
+    def stop_waiting(self) -> None:
+        """Optional: end the wait of the thread that uses it, without a word to the other end."""
+        return
+
     @property
     def sender_pid(self) -> int | None:
         """Optional: the process that sends for this one, for whoever looks into that."""

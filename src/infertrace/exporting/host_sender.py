@@ -1,0 +1,288 @@
+"""Finds the sender that all processes of a user on a host share, starts it where there is none.
+
+Whoever finds no socket, or one at which nobody listens any more, takes the lock, looks again, makes
+the socket and starts a sender on it. From then on others can connect, before it is ready, and wait
+for its greeting. A sender takes the same lock when it leaves, so that nobody connects to one that
+goes, or finds the connection closed without a greeting, and comes again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from infertrace.exporting import link
+from infertrace.exporting.detached_process import reap, start_detached
+from infertrace.exporting.directory_lock import DirectoryLock
+from infertrace.exporting.peer import peer_user
+from infertrace.exporting.sender_directory import NoDirectory, find_directory, sender_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infertrace.exporting.answer import Answer
+    from infertrace.exporting.introduction import Introduction
+
+_START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting
+_LOCK_TIMEOUT_S: Final = 5.0  # whoever holds it starts a process, or removes a file
+_FULL_PAUSE_S: Final = 0.005
+# Greetings that stayed away because a sender was about to leave.
+_MAX_ATTEMPTS: Final = 5
+_BACKLOG: Final = 1024  # the kernel takes what it allows of that
+_SEND_BUFFER_BYTES: Final = 1024 * 1024
+
+_PROGRAM: Final = (
+    "import os, sys; os.setsid(); sys.path[:] = sys.argv[5:]; "
+    "from infertrace.exporting.sender_service import main; main(*sys.argv[1:5])"
+)
+# The sender keeps memory of this size for the next request, rather than have the kernel clear
+# pages for each. Source: mallopt(3); other libraries of C ignore these variables.
+_KEPT_MEMORY: Final = {
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 1024 * 1024),
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
+}
+# What configures a tracer is no sender's; some of it is secret.
+_VARIABLES_OF_TRACERS: Final = ("INFERTRACE_", "OTEL_")
+_VARIABLES_OF_SENDERS: Final = ("INFERTRACE_BACKEND", "INFERTRACE_SENDER_")
+
+
+class Place(NamedTuple):
+    """Where a sender for processes like this one listens."""
+
+    directory: Path
+    name: str
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / self.name
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / f"{self.name}.lock"
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a socket is made."""
+        return self.directory / f"{self.name}.new"
+
+
+def find_place() -> Place:
+    """Raises NoDirectory where processes of this user cannot share a sender."""
+    return Place(find_directory(os.environ), sender_name(_module_paths(), os.environ))
+
+
+class HostSender:
+    """A connection to the common sender. `open` makes one."""
+
+    def __init__(self, connection: socket.socket, pid: int, introduction: Introduction) -> None:
+        """Raises OSError where the sender has ended since its greeting."""
+        self.socket = connection
+        self.pid: int | None = pid
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        connection.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
+        connection.settimeout(None)
+
+    @classmethod
+    def open(cls, introduction: Introduction, timeout_s: float = _START_TIMEOUT_S) -> HostSender:
+        """Connect, start a sender first if there is none, and wait for its greeting.
+
+        Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
+        for the same one.
+        """
+        deadline = time.monotonic() + timeout_s
+        place = find_place()
+        attempt = 0
+        while True:
+            attempt += 1
+            connection = _take_waiting(place) or connect_or_start(
+                place, introduction.target.wire, deadline
+            )
+            try:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                pid = link.read_greeting(connection)
+                return cls(connection, pid, introduction)
+            except TimeoutError:
+                _keep_waiting(place, connection)
+                raise TimeoutError(f"it is not ready after {timeout_s:g} s") from None
+            except (ConnectionError, BrokenPipeError):
+                connection.close()
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+
+    def hold(self, descriptor: int, span_count: int, timeout_s: float) -> Answer:
+        """Have the sender deliver the spans of a memory; returns when it holds them.
+
+        Raises OSError, and what `link.unpack_answer` raises.
+        """
+        self.socket.settimeout(timeout_s)
+        packed = link.pack_frame(link.Kind.HOLD, span_count=span_count)
+        link.send_with_descriptor(self.socket, packed, descriptor)
+        return link.unpack_answer(link.ask(self.socket))
+
+    def status(self, timeout_s: float) -> str:
+        """What it says of itself, in JSON; raises OSError."""
+        self.socket.settimeout(timeout_s)
+        self.socket.sendall(link.pack_frame(link.Kind.STATUS))
+        return link.unpack_answer(link.ask(self.socket)).rejection_reason
+
+    def close(self) -> None:
+        """For a connection that nobody else uses."""
+        self.socket.close()
+        self.end()
+
+    def end(self) -> None:
+        """It stays, for others; but one that has ended may be this process's to wait for."""
+        if self.pid:
+            reap(self.pid)
+
+    def after_fork_in_child(self) -> None:
+        """Close this copy: the sender must see the parent's end."""
+        self.socket.close()
+
+
+def connect(place: Place, deadline: float) -> socket.socket | None:
+    """A connection to whoever listens there; None where nobody does. Raises OSError."""
+    try:
+        found = place.socket.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise NoDirectory(f"{place.socket}: expected a socket of this user")
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # Not blocking: one that listens but takes nobody, and whose backlog is full, blocks.
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.connect(str(place.socket))
+            if peer_user(connection) not in (os.geteuid(), None):
+                raise NoDirectory(f"{place.socket}: another user listens there")
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            return None
+        except BlockingIOError:
+            connection.close()
+            if time.monotonic() >= deadline:
+                raise TimeoutError("too many processes wait for it") from None
+            time.sleep(_FULL_PAUSE_S)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def connect_or_start(place: Place, wire: str, deadline: float) -> socket.socket:
+    """A connection to the sender of this place, which may not be ready; raises OSError."""
+    connection = connect(place, deadline)
+    if connection is not None:
+        return connection
+    with DirectoryLock(place.lock, min(deadline, time.monotonic() + _LOCK_TIMEOUT_S)):
+        connection = connect(place, deadline)
+        if connection is None:
+            start(place, wire)
+            connection = connect(place, deadline)
+    if connection is None:
+        raise ConnectionRefusedError(f"{place.socket}: it was removed")
+    return connection
+
+
+def start(place: Place, wire: str) -> None:
+    """Start a sender there, which gets ready for this wire; the lock is held. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            place.unfinished.unlink()
+        listener.bind(str(place.unfinished))
+        listener.listen(_BACKLOG)
+        inode = place.unfinished.lstat().st_ino
+        start_detached(
+            _PROGRAM,
+            [str(listener.fileno()), str(place.socket), str(inode), wire, *_module_paths()],
+            descriptor=listener.fileno(),
+            environ=_environment(os.environ),
+        )
+        place.unfinished.rename(place.socket)
+    finally:
+        listener.close()
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(_VARIABLES_OF_SENDERS) or not name.startswith(_VARIABLES_OF_TRACERS)
+    }
+    return _KEPT_MEMORY | kept
+
+
+def _module_paths() -> list[str]:
+    """Where a sender finds its modules: the interpreter's own folders, and those of what it needs.
+
+    Not all of `sys.path`: a program's own folder may hold a module named as one of Python's, and
+    programs in two folders should share a sender.
+    """
+    kept = [str(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
+    needed = {str(Path(__file__).parents[2])}
+    for name in ("grpc", "google"):
+        with contextlib.suppress(ImportError, ValueError):
+            found = find_spec(name)
+            for folder in (found.submodule_search_locations or ()) if found else ():
+                needed.add(str(Path(folder).parent))
+    paths = [str(Path(path).absolute()) for path in sys.path]
+    return [
+        path
+        for path in dict.fromkeys(paths)
+        if path in needed or any(path.startswith(prefix + os.sep) for prefix in kept)
+    ]
+
+
+# Connections whose greeting has not come; mostly one or none, for the next tracer that wants one.
+_waiting: list[tuple[Place, socket.socket]] = []
+
+
+def prestart(wire: str) -> None:
+    """See that there is a sender, if there can be one; raises NoDirectory."""
+    place = find_place()
+    if not any(where == place for where, _ in _waiting):
+        try:
+            _keep_waiting(place, connect_or_start(place, wire, time.monotonic()))
+        except NoDirectory:
+            raise
+        except OSError:  # tried again when it is needed, and told of then
+            return
+
+
+def _keep_waiting(place: Place, connection: socket.socket) -> None:
+    _waiting.append((place, connection))
+
+
+def _take_waiting(place: Place) -> socket.socket | None:
+    try:
+        found, connection = _waiting.pop()
+    except IndexError:
+        return None
+    if found == place:
+        return connection
+    connection.close()  # the environment, or the user, is another than before
+    return None
+
+
+def end_waiting() -> None:
+    """Close the connections that nobody has taken."""
+    while _waiting:
+        _waiting.pop()[1].close()
+
+
+def after_fork_in_child() -> None:
+    """Close this copy of the parent's connections, and of the lock that it may hold."""
+    end_waiting()
+    DirectoryLock.after_fork_in_child()

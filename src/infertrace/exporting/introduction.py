@@ -1,0 +1,29 @@
+"""What a traced process tells its sender of itself, in the first frame."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from infertrace.exporting.target import Target
+
+
+class Introduction(NamedTuple):
+    """Holds credentials: not to be printed."""
+
+    target: Target
+    service_name: str = ""
+    max_batch_bytes: int = 1024 * 1024
+    """How large a batch of spans may be that the sender makes itself, of what was left to it."""
+    spool_dir: str | None = None
+    """Where the process keeps its spans too, for whoever comes after it."""
+
+    def encode(self) -> bytes:
+        """As the body of a frame."""
+        return json.dumps(self._asdict() | {"target": self.target._asdict()}).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Introduction:
+        """Raises ValueError or TypeError for what is none."""
+        members = json.loads(body)
+        return cls(**{**members, "target": Target(**members["target"])})

@@ -1,0 +1,116 @@
+"""Where the processes of one user on a host find their common sender.
+
+A directory that only this user can enter holds a socket for each kind of sender, and a lock beside
+it. Whoever may not share a sender looks for one under another name: `SenderName`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from infertrace.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_FOLDER: Final = "infertrace"
+_DIGEST_BYTES: Final = 8
+_MODE: Final = 0o700
+# What a Unix socket's path may take in `sockaddr_un`: 108 bytes on Linux, 104 elsewhere, with a
+# zero at its end. The lock and the name that a socket has first are longer than its last one.
+_MAX_PATH_BYTES: Final = 103 - len(".lock")
+# What decides where a request goes, and what it trusts, beside what a tracer is told. A sender
+# reads it from the environment of the process that started it.
+_VARIABLES: Final = (
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "grpc_proxy",
+    "no_grpc_proxy",
+    "ssl_cert_file",
+    "ssl_cert_dir",
+    "infertrace_backend",
+)
+_VARIABLES_OF_GRPC: Final = "grpc_"
+# In another one, the same address or the same path may be something else.
+_NAMESPACES: Final = ("net", "mnt", "pid", "user")
+
+
+class NoDirectory(OSError):
+    """There is no place in which processes of this user could find one another, and why."""
+
+
+def find_directory(environ: Mapping[str, str]) -> Path:
+    """The directory of this user, made if it is not there; raises NoDirectory.
+
+    In `XDG_RUNTIME_DIR`, where that is this user's, or in the directory for temporary files.
+    Source: XDG Base Directory Specification.
+    """
+    if not hasattr(os, "geteuid"):
+        raise NoDirectory("there are no users here")
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    path = Path(environ.get("TMPDIR") or "/tmp") / f"{_FOLDER}-{os.geteuid()}"
+    if runtime and _is_ours(Path(runtime)):
+        path = Path(runtime) / _FOLDER
+    if not path.is_absolute():
+        raise NoDirectory(f"{path}: expected an absolute path")
+    if len(os.fsencode(path)) + 2 * _DIGEST_BYTES + len("/") > _MAX_PATH_BYTES:
+        raise NoDirectory(f"{path}: too long for the path of a socket")
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(_MODE)
+        _check(path)
+    except OSError as error:
+        if isinstance(error, NoDirectory):
+            raise
+        raise NoDirectory(f"{path}: {error.strerror}") from None
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _check(path: Path) -> None:
+    """What another user could have put there leads to that user."""
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NoDirectory(f"{path}: expected a directory")
+    if found.st_uid != os.geteuid():
+        raise NoDirectory(f"{path}: it is user {found.st_uid}'s")
+    if stat.S_IMODE(found.st_mode) != _MODE:
+        raise NoDirectory(
+            f"{path}: expected the mode {_MODE:o}, got {stat.S_IMODE(found.st_mode):o}"
+        )
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise NoDirectory(f"{path}: cannot be written to")
+
+
+def sender_name(paths: Sequence[str], environ: Mapping[str, str]) -> str:
+    """A name for the sender that a process like this one would start, the same for each of them.
+
+    paths: where that sender looks for its modules.
+    """
+    parts = [VERSION, sys.executable or "", *paths]
+    parts += (
+        f"{name}={value}"
+        for name, value in sorted(environ.items())
+        if name.lower() in _VARIABLES or name.lower().startswith(_VARIABLES_OF_GRPC)
+    )
+    for namespace in _NAMESPACES:
+        with contextlib.suppress(OSError):
+            parts.append(os.readlink(f"/proc/self/ns/{namespace}"))  # noqa: PTH115 - no such file
+    root = os.stat("/")  # noqa: PTH116
+    parts.append(f"{root.st_dev}:{root.st_ino}")
+    digest = hashlib.blake2b("\0".join(parts).encode(errors="surrogateescape"))
+    return digest.hexdigest()[: 2 * _DIGEST_BYTES]

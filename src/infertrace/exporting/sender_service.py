@@ -1,0 +1,247 @@
+"""The sender that all processes of a user on a host share.
+
+`host_sender.py` starts it, on a socket at which others may wait already. It serves each connection
+on a thread of its own, and leaves when nobody has been connected for a while and it holds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from infertrace.exporting import link
+from infertrace.exporting.choice import load_transport
+from infertrace.exporting.directory_lock import DirectoryLock
+from infertrace.exporting.held_spans import HeldSpans
+from infertrace.exporting.peer import peer_pid, peer_user
+from infertrace.exporting.sender_session import Session
+from infertrace.exporting.sent_batches import SentBatches
+from infertrace.exporting.shared_transports import SharedTransports
+from infertrace.version import VERSION
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_IDLE_VARIABLE: Final = "INFERTRACE_SENDER_IDLE_S"  # for tests
+_IDLE_S: Final = 30.0
+# A machine that goes down ends the traced programs at the same moment, and gives all some time.
+_STOP_S: Final = 20.0
+_CHORES_S: Final = 1.0
+_STACK_BYTES: Final = 512 * 1024
+_NICENESS: Final = 10
+_OUT_OF_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_FULL_PAUSE_S: Final = 0.05
+_DEFAULT_DESCRIPTORS: Final = 1024
+_GREETING_TIMEOUT_S: Final = 10.0
+
+
+def main(descriptor: str, path: str, inode: str, wire: str) -> None:
+    """Serve at this listening socket, which is, or will be, at that path.
+
+    wire: what the first client will probably send by.
+    """
+    _lower_priority()
+    listener = socket.socket(fileno=int(descriptor))
+    idle_s = float(os.environ.get(_IDLE_VARIABLE) or _IDLE_S)
+    service = SenderService(listener, Path(path), int(inode), idle_s=idle_s)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, service.stop)
+    threading.Thread(target=_load, args=(wire,), daemon=True).start()
+    service.run()
+    os._exit(0)  # threads may wait for collectors that do not answer
+
+
+def _lower_priority() -> None:
+    os.nice(_NICENESS)
+    # Linux weighs sessions, which are groups of their own, by this. Source: sched(7).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+
+
+def _load(wire: str) -> None:
+    with contextlib.suppress(ImportError):  # which opening a transport tells of
+        load_transport(wire)
+
+
+class SenderService:
+    """Accepts connections, and goes when it is not needed."""
+
+    def __init__(
+        self, listener: socket.socket, path: Path, inode: int | None = None, *, idle_s: float
+    ) -> None:
+        """inode: of the socket at the path, if it may be removed and replaced there."""
+        self._listener = listener
+        self._path = path
+        self._inode = inode
+        self._idle_s = idle_s
+        self._began_s = time.time()
+        self._transports = SharedTransports()
+        self._sent = SentBatches()
+        self._held = HeldSpans(self._transports, _raise_descriptor_limit() // 2)
+        self._lock = threading.Lock()
+        self._clients: dict[Session, tuple[int, float]] = {}
+        self._last_used = self._last_chores = time.monotonic()
+        self._stop_at: float | None = None
+        # Given up for a moment to tell somebody that there is no room.
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        listener.setblocking(True)
+        listener.settimeout(_CHORES_S)
+        threading.stack_size(_STACK_BYTES)
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Leave soon: a signal handler."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + _STOP_S
+
+    def run(self) -> None:
+        """Until there is nothing to do for long enough."""
+        while not self._may_leave():
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                if error.errno in _OUT_OF_ROOM:
+                    self._refuse_one()
+                continue
+            self._welcome(connection)
+
+    def _welcome(self, connection: socket.socket) -> None:
+        if peer_user(connection) not in (os.geteuid(), None):
+            connection.close()
+            return
+        connection.settimeout(None)
+        pid = peer_pid(connection)
+        session = Session(
+            connection,
+            self._transports,
+            name=f"process {pid}",
+            sent=self._sent,
+            held=self._held,
+            describe=self.describe,
+        )
+        with self._lock:
+            self._clients[session] = (pid, time.time())
+        thread = threading.Thread(target=self._serve, args=(connection, session), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads
+            self._forget(session)
+            _turn_away(connection)
+
+    def _serve(self, connection: socket.socket, session: Session) -> None:
+        try:
+            with connection, contextlib.suppress(OSError, ValueError, TypeError):
+                connection.sendall(link.greeting())
+                session.run()
+        finally:
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        with self._lock:
+            self._clients.pop(session, None)
+            self._last_used = time.monotonic()
+
+    def _refuse_one(self) -> None:
+        """Somebody waits, and there is no descriptor left for the connection."""
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        with contextlib.suppress(OSError):
+            _turn_away(self._listener.accept()[0])
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        time.sleep(_FULL_PAUSE_S)
+
+    def _may_leave(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_chores >= _CHORES_S:
+            self._last_chores = now
+            self._transports.close_unused()
+        if self._stop_at is not None and now >= self._stop_at:
+            return self._close_door(whoever_waits=True)
+        with self._lock:
+            if self._clients:
+                return False
+            idle_s = now - self._last_used
+        if not self._held.is_empty:
+            self._last_used = now
+            return False
+        is_wanted = self._stop_at is None and self._is_in_place()
+        if is_wanted and idle_s < self._idle_s:
+            return False
+        return self._close_door()
+
+    def _is_in_place(self) -> bool:
+        """Whether this is the sender that others find."""
+        if self._inode is None:
+            return True
+        try:
+            return self._path.lstat().st_ino == self._inode
+        except OSError:
+            # Its starter has not put it there yet.
+            return time.time() - self._began_s < self._idle_s
+
+    def _close_door(self, *, whoever_waits: bool = False) -> bool:
+        """Have the next process start another sender; False if somebody has come meanwhile."""
+        if self._inode is None:
+            return True
+        try:
+            with DirectoryLock(self._path.with_name(f"{self._path.name}.lock"), time.monotonic()):
+                if select.select([self._listener], [], [], 0)[0] and not whoever_waits:
+                    return False
+                if self._path.lstat().st_ino == self._inode:
+                    self._path.unlink()
+                self._listener.close()
+        except TimeoutError:  # somebody starts one here, or leaves
+            return whoever_waits
+        except OSError:  # it was removed, or the directory was
+            return True
+        return True
+
+    def describe(self) -> str:
+        """What `infertrace doctor` shows, without credentials, in JSON."""
+        with self._lock:
+            clients = [
+                {"pid": pid, "since": since, "service": session.introduction.service_name}
+                for session, (pid, since) in self._clients.items()
+                if session.introduction is not None
+            ]
+        status: dict[str, Any] = {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "since": self._began_s,
+            "clients": clients,
+            "targets": self._transports.describe(),
+            "held": self._held.describe(),
+            "delivered_for_the_gone": self._held.delivered,
+            "rejected_for_the_gone": self._held.rejected,
+            "unreadable": self._held.unreadable,
+        }
+        return json.dumps(status)
+
+
+def _turn_away(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(link.greeting(is_ready=False))
+
+
+def _raise_descriptor_limit() -> int:
+    """As many descriptors as this process may have."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return _DEFAULT_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,157 @@
+"""What a sender does for one connection: delivers, answers, and holds what its process leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from infertrace.buffering.left_spans import DamagedSpansError
+from infertrace.buffering.memory_reader import read_memory
+from infertrace.exporting import link
+from infertrace.exporting.answer import Answer, Overloaded, Refused, Retryable
+from infertrace.exporting.envelope import read_sender
+from infertrace.exporting.held_spans import HeldMemory, HeldSpans
+from infertrace.exporting.introduction import Introduction
+from infertrace.exporting.sent_batches import SentBatches
+from infertrace.exporting.shared_transports import SharedTransport, SharedTransports
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+_NOT_A_BATCH: Final = Retryable("expected a target before a batch")
+
+
+class Session:
+    """One connection, on one thread."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        transports: SharedTransports,
+        *,
+        name: str = "",
+        sent: SentBatches | None = None,
+        held: HeldSpans | None = None,
+        describe: Callable[[], str] = str,
+    ) -> None:
+        """held: None where nothing is held for those who have gone. name: for messages."""
+        self._connection = connection
+        self._transports = transports
+        self._sent = sent or SentBatches()
+        self._held = held
+        self._describe = describe
+        self._name = name
+        self.introduction: Introduction | None = None
+        self._transport: SharedTransport | None = None
+        self._producer_id = b""
+        self._memory: int | None = None
+
+    def run(self) -> None:
+        """Until the other end closes; raises OSError where it does so amid a frame."""
+        try:
+            while (received := link.receive(self._connection)) is not None:
+                self._handle(received)
+        finally:
+            self._leave()
+
+    def _handle(self, received: link.Received) -> None:
+        if received.kind == link.Kind.SEND:
+            self._answer(link.pack_answer(self._send(received)))
+        elif received.kind == link.Kind.TARGET:
+            self._introduce(received.body)
+        elif received.kind == link.Kind.HOLD:
+            self._answer(link.pack_answer(self._hold(received)))
+        elif received.kind == link.Kind.MEMORY:
+            self._forget_memory()
+            self._memory = received.descriptor
+        elif received.kind == link.Kind.STATUS:
+            self._answer(link.pack_status(self._describe()))
+        else:
+            raise ConnectionAbortedError(f"a frame of an unknown kind, {received.kind}")
+
+    def _answer(self, answer: bytes) -> None:
+        # Its process may listen no longer, and yet have more to say: that it goes.
+        with contextlib.suppress(BrokenPipeError):
+            self._connection.sendall(answer)
+
+    def _introduce(self, body: bytes) -> None:
+        self._release()
+        self.introduction = Introduction.decode(body)
+        self._transport = self._transports.acquire(self.introduction.target)
+
+    def _send(self, received: link.Received) -> Answer | Exception:
+        if self._transport is None:
+            return _NOT_A_BATCH
+        sent = read_sender(received.body, self._producer_id)
+        if sent is not None:
+            self._producer_id = sent.producer_id
+            self._sent.begin(sent)
+        answer = None
+        try:
+            answer = self._transport.send((received.body,), received.span_count, received.timeout_s)
+        except Exception as error:
+            return error
+        finally:
+            if sent is not None:
+                self._sent.end(sent, received.span_count, answer)
+        return answer
+
+    def _hold(self, received: link.Received) -> Answer | Exception:
+        if self._held is None or self.introduction is None:
+            return Refused("this sender holds nothing")
+        if received.descriptor is None:
+            return Overloaded("the sender has no descriptor to spare")
+        try:
+            self._hold_memory(received.descriptor, received.span_count, is_whole=True)
+        except (Overloaded, DamagedSpansError, OSError) as error:
+            return error
+        return Answer(received.span_count, 0, "")
+
+    def _hold_memory(self, descriptor: int, span_count: int, *, is_whole: bool) -> None:
+        """Takes the descriptor over. Raises Overloaded, DamagedSpansError and OSError."""
+        if self._held is None or self.introduction is None:
+            os.close(descriptor)
+            return
+        size_bytes = os.fstat(descriptor).st_size
+        left = read_memory(descriptor, self._name)
+        try:
+            if self._sent.mark_ended(left.producer_id):
+                held = HeldMemory(
+                    left,
+                    size_bytes=size_bytes,
+                    span_count=span_count,
+                    max_batch_bytes=self.introduction.max_batch_bytes,
+                    sent=self._sent,
+                    is_whole=is_whole,
+                )
+                try:
+                    self._held.hold(held, self.introduction)
+                except Overloaded:
+                    self._sent.unmark_ended(left.producer_id)
+                    raise
+            else:  # it has said goodbye, or did not hear that its spans are held
+                left.close()
+        except BaseException:
+            left.close()
+            raise
+
+    def _leave(self) -> None:
+        """What the process does not deliver itself any more."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            with contextlib.suppress(Overloaded, DamagedSpansError, OSError):
+                self._hold_memory(memory, 0, is_whole=False)
+        if self._held is not None and self.introduction is not None:
+            self._held.hold_directory(self.introduction)
+        self._release()
+
+    def _forget_memory(self) -> None:
+        if self._memory is not None:
+            os.close(self._memory)
+
+    def _release(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self._transports.release(transport)
