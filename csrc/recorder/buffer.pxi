@@ -17,7 +17,7 @@ cdef enum:
     SPARE_COUNT = 4
     SOLE_REFERENCE = 1
     PRODUCER_ID_BYTES = 16
-    PAGE_BYTES = 65536  # a multiple of any machine's
+    PAGE_BYTES = 4096  # where pages are larger, fewer of them are given back
     SPARE_SLOTS = 32  # for segments that were sealed before they were full
     SETTLED_TAG = 0  # in place of a span's tag
 

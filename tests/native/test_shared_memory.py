@@ -1,4 +1,4 @@
-"""The memory that a traced process shares with its sender: what lies there when the process dies."""
+"""The memory that a traced process shares with its sender, and what is there when it dies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infertrace.buffering.batch import Batch, halves
-from infertrace.buffering.left_memory import LeftMemory
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.buffering.spool_reader import DamagedSpoolError
+from infertrace.buffering.left_memory import LeftMemory
+from infertrace.buffering.left_spans import DamagedSpansError
+from infertrace.buffering.memory_reader import read_memory
 from infertrace.generated import span_pb2
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ KILLS = 25
 
 @pytest.fixture
 def recorder() -> Any:
-    made = native.Recorder(
-        max_buffer_bytes=256 * KIB, max_batch_bytes=16 * KIB, wake=lambda: None
-    )
+    made = native.Recorder(max_buffer_bytes=256 * KIB, max_batch_bytes=16 * KIB, wake=lambda: None)
     made.share_memory(PRODUCER, RESOURCE)
     return made
 
@@ -46,7 +45,7 @@ def record(recorder: Any, count: int, **fields: Any) -> None:
 
 
 def left(recorder: Any) -> LeftMemory:
-    return LeftMemory(os.dup(recorder.memory_descriptor))
+    return LeftMemory(os.dup(recorder.memory_descriptor), "a process")
 
 
 def sequences(memory: LeftMemory) -> list[int]:
@@ -147,11 +146,11 @@ def test_pages_are_given_back_after_an_outage() -> None:
 
 
 def test_what_is_no_such_memory_is_refused() -> None:
-    for content in (b"", b"ITSPOOL\x01" + bytes(4096), b"ITSHARE\x01" + b"\xff" * 4096):
+    for content in (b"", b"ITSPOOL\x01" + bytes(4096), b"else", b"ITSHARE\x01" + b"\xff" * 4096):
         descriptor = os.memfd_create("no spans")
         os.write(descriptor, content)
-        with pytest.raises(DamagedSpoolError):
-            LeftMemory(descriptor)
+        with pytest.raises(DamagedSpansError):
+            read_memory(descriptor, "a process")
 
 
 def test_a_child_without_our_hooks_writes_to_memory_of_its_own(recorder: Any) -> None:
@@ -181,8 +180,8 @@ with socket.socket(fileno=int(sys.argv[1])) as link:
     while True:
         for _ in range(300):
             recorder.start_span("gpt-4", input_tokens=7).end()
-        batch = recorder.take()
-        recorder.settle(batch, batch.span_count - 1, "rejected")
+        while (batch := recorder.take()) is not None:
+            recorder.settle(batch, batch.span_count - 1, "rejected")
 """
 
 
@@ -199,11 +198,11 @@ def test_killed_at_any_moment(patient_exit: None) -> None:
             time.sleep(0.003 * attempt)
             doomed.send_signal(signal.SIGKILL)
             doomed.wait()
-        memory = LeftMemory(descriptor)
+        memory = LeftMemory(descriptor, "a process")
         found = sequences(memory)
         assert memory.damaged == 0
         settled = memory.produced - len(found)
         assert found == list(range(settled + 1, settled + 1 + len(found)))
         for held in memory.records():
             (span,) = span_pb2.SendSpanBatchRequest.FromString(held.span).spans
-            assert span.model_name == "gpt-4"
+            assert span.inference.model_name == "gpt-4"

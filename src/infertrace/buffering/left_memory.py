@@ -15,13 +15,11 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.buffering.spool_reader import DamagedSpoolError, Record
+from infertrace.buffering.left_spans import DamagedSpansError, LeftSpans, Record
 from infertrace.wire.protobuf import WireError, read_varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from infertrace.buffering.ledger import DropReason
 
 MAGIC: Final = b"ITSHARE\x01"
 
@@ -35,6 +33,7 @@ _SLOT: Final = struct.Struct("=QqqQ")
 """Number of the first span (0: not in use), bytes, spans, place (0: not in this memory)."""
 _SPAN_TAG: Final = 0x0A
 _SETTLED_TAG: Final = 0
+_ACCOUNTS_END: Final = _HEADER.size + 2 * _ACCOUNT.size
 _MAX_MEMORY_BYTES: Final = 16 * 1024**3
 
 
@@ -45,68 +44,80 @@ class _Slot(NamedTuple):
     place: int
 
 
-class LeftMemory:
-    """The spans that a process had in memory when it ended. Raises DamagedSpoolError.
+class LeftMemory(LeftSpans):
+    """The spans that a process had in memory when it ended."""
 
-    descriptor: of the memory; it becomes this object's own.
-    """
+    numbers_follow = False
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
+        """Takes the descriptor over, unless it raises OSError or DamagedSpansError."""
+        self.name = name
+        size = os.fstat(descriptor).st_size
+        if not _ACCOUNTS_END <= size <= _MAX_MEMORY_BYTES:
+            raise DamagedSpansError(f"{name}: {size} bytes are no memory of spans")
+        self._memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
         try:
-            size = os.fstat(descriptor).st_size
-            if not _HEADER.size + 2 * _ACCOUNT.size <= size <= _MAX_MEMORY_BYTES:
-                raise DamagedSpoolError(f"{size} bytes are no memory of spans")
-            self._memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-        finally:
-            os.close(descriptor)
+            self._read(size)
+        except BaseException:
+            self._memory.close()
+            raise
+        os.close(descriptor)
+
+    def _read(self, size: int) -> None:
         (
             magic,
             self._header_bytes,
             slot_count,
-            self._slot_bytes,
+            _,
             self.producer_id,
             self.batch_sequence,
-            self._next_sequence,
+            next_sequence,
             resource_bytes,
             active,
         ) = _HEADER.unpack_from(self._memory)
-        accounts_end = _HEADER.size + 2 * _ACCOUNT.size
-        resource_at = accounts_end + slot_count * _SLOT.size
+        resource_at = _ACCOUNTS_END + slot_count * _SLOT.size
         if (
             magic != MAGIC
             or active > 1
             or not resource_at + resource_bytes <= self._header_bytes <= size
         ):
-            self._memory.close()
-            raise DamagedSpoolError("no memory of spans, or one of another version")
+            raise DamagedSpansError(f"{self.name}: no memory of spans, or of another version")
         account = _ACCOUNT.unpack_from(self._memory, _HEADER.size + active * _ACCOUNT.size)
-        self._delivered, self._settled, *dropped, first, count = account
+        self._delivered, settled, *dropped, first, count = account
         self._settled_last = range(first, first + count)
-        self.dropped: dict[DropReason, int] = dict(zip(DROP_REASONS, dropped, strict=False))
-        """By reason, so far."""
         slots = (
-            _Slot._make(_SLOT.unpack_from(self._memory, accounts_end + number * _SLOT.size))
+            _Slot._make(_SLOT.unpack_from(self._memory, _ACCOUNTS_END + number * _SLOT.size))
             for number in range(slot_count)
         )
         self._slots = sorted(slot for slot in slots if slot.first_sequence)
         self.resource = self._memory[resource_at : resource_at + resource_bytes]
-        """The encoded field `SendSpanBatchRequest.resource`."""
-        self._found = sum(1 for _ in self.records())
+        self.settled_sequence = 0
+        numbers = [record.sequence for record in self.records()]
+        self.span_count = len(numbers)
+        """Spans that were not settled when the process ended."""
+        # It may have been killed after a span was whole, before it counted that.
+        self.last_sequence = max(next_sequence - 1, *numbers[-1:], 0)
+        self.settled_sequence = numbers[0] - 1 if numbers else self.last_sequence
+        self.damaged = max(next_sequence - 1 - settled - self.span_count, 0)
+        """Spans that had ended, and of which nothing whole is here."""
+        self.dropped = dict(zip(DROP_REASONS, dropped, strict=False))
+        self._produced = self._delivered + sum(dropped) + self.span_count + self.damaged
 
     @property
     def produced(self) -> int:
-        """Spans that ended in the process that is gone."""
-        return self._delivered + sum(self.dropped.values()) + self._found + self.damaged
-
-    @property
-    def damaged(self) -> int:
-        """Spans that had ended, and of which nothing whole is here."""
-        return max(self._next_sequence - 1 - self._settled - self._found, 0)
+        return self._produced
 
     def records(self) -> Iterator[Record]:
-        """The spans that were not settled, in order; skips what is torn or damaged."""
         for slot in self._slots:
-            yield from self._records_of(slot)
+            for record in self._records_of(slot):
+                if record.sequence > self.settled_sequence:
+                    yield record
+
+    def settle(self, sequence: int, batch_sequence: int) -> None:
+        self.settled_sequence, self.batch_sequence = sequence, batch_sequence
+
+    def remove(self) -> None:
+        """Nobody else knows it."""
 
     def _records_of(self, slot: _Slot) -> Iterator[Record]:
         if not self._header_bytes <= slot.place <= slot.place + slot.used <= len(self._memory):

@@ -36,6 +36,11 @@ class LeftSpans(Protocol):
     last_sequence: int
     """The number of the last span; known once all records are read."""
     dropped: Mapping[DropReason, int]
+    damaged: int = 0
+    """Spans that had ended, and that are neither settled nor here, beside those whose number is
+    missing."""
+    numbers_follow: bool = True
+    """Whether a number without a span, behind the last one settled, is that of a damaged one."""
 
     @property
     def produced(self) -> int:

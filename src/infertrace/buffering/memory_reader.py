@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from infertrace.buffering import left_memory
 from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.spool_file import MAGIC
 from infertrace.buffering.spool_reader import SpoolReader
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from infertrace.buffering.left_spans import LeftSpans
 
 _MAGIC_BYTES: Final = 8
-_READERS: Final[Mapping[bytes, Callable[[int, str], LeftSpans]]] = {MAGIC: SpoolReader}
+_READERS: Final[Mapping[bytes, Callable[[int, str], LeftSpans]]] = {
+    MAGIC: SpoolReader,
+    left_memory.MAGIC: left_memory.LeftMemory,
+}
 
 
 def read_memory(descriptor: int, name: str) -> LeftSpans:

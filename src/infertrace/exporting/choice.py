@@ -65,7 +65,10 @@ def open_here(target: Target, wire: Wire | None = None) -> Transport:
 
 
 def choose_transport(
-    settings: Settings, backend: Backend, on_idle: Callable[[], bool] = lambda: False
+    settings: Settings,
+    backend: Backend,
+    on_idle: Callable[[], bool] = lambda: False,
+    memory: Callable[[], int | None] = lambda: None,
 ) -> Callable[[], Transport]:
     """A function that opens a transport to the endpoint: a file, or gRPC or HTTP, by a sender if
     possible.
@@ -73,6 +76,7 @@ def choose_transport(
     Loads the modules and starts the sender process now; the function only connects.
     on_idle: called on the exporter's thread while an answer is outstanding; does a small step of
         work, and returns True when there is more.
+    memory: the descriptor of the one in which spans lie that a sender may deliver, if there is one.
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
@@ -83,21 +87,28 @@ def choose_transport(
         path = unquote(address)
         # A drive of Windows comes after the slash: file:///C:/spans
         return partial(FileTransport, Path(path[1:] if os.name == "nt" else path))
-    return _choose_way(Target.of(settings), settings, backend, on_idle)
+    return _choose_way(Target.of(settings), settings, backend, on_idle, memory)
 
 
 def choose_otlp_instead(
-    settings: Settings, backend: Backend, on_idle: Callable[[], bool] = lambda: False
+    settings: Settings,
+    backend: Backend,
+    on_idle: Callable[[], bool] = lambda: False,
+    memory: Callable[[], int | None] = lambda: None,
 ) -> Callable[[], Transport] | None:
     """The same for where our own endpoint turns out to take OTLP; None where it cannot."""
     if settings.protocol != "infertrace" or settings.endpoint.startswith("file:"):
         return None
     target = Target.of(settings)._replace(wire=OTLP_INSTEAD)
-    return lambda: _choose_way(target, settings, backend, on_idle)()
+    return lambda: _choose_way(target, settings, backend, on_idle, memory)()
 
 
 def _choose_way(
-    target: Target, settings: Settings, backend: Backend, on_idle: Callable[[], bool]
+    target: Target,
+    settings: Settings,
+    backend: Backend,
+    on_idle: Callable[[], bool],
+    memory: Callable[[], int | None],
 ) -> Callable[[], Transport]:
     from importlib.util import find_spec
 
@@ -107,7 +118,7 @@ def _choose_way(
     if settings.sender_process != "none" and launcher.is_possible():
         if settings.enabled:
             _prestart(settings, target.wire)
-        return partial(_open_sender, settings, target, backend.roundtrip, on_idle)
+        return partial(_open_sender, settings, target, backend.roundtrip, on_idle, memory)
     if needs_grpc and threads_are_green():
         return _refuse_grpc
     load_transport(target.wire)
@@ -217,9 +228,10 @@ def _open_sender(
     target: Target,
     compiled: Roundtrip | None,
     on_idle: Callable[[], bool],
+    memory: Callable[[], int | None],
 ) -> Transport:
     try:
-        return LinkTransport(_connect(settings, target), compiled, on_idle)
+        return LinkTransport(_connect(settings, target, memory), compiled, on_idle)
     except OSError as error:
         # Do not send from this process instead: short of descriptors or memory, gRPC aborts it.
         raise Retryable(
@@ -227,14 +239,14 @@ def _open_sender(
         ) from None
 
 
-def _connect(settings: Settings, target: Target) -> Sender:
+def _connect(settings: Settings, target: Target, memory: Callable[[], int | None]) -> Sender:
     introduction = _introduction(settings, target)
     if may_hand_over(settings):
         from infertrace.exporting.host_sender import HostSender
         from infertrace.exporting.sender_directory import NoDirectory
 
         try:
-            return HostSender.open(introduction)
+            return HostSender.open(introduction, memory=memory())
         except NoDirectory as error:
             _tell_of_own(error)
     return launcher.start_sender(introduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -68,6 +69,11 @@ class Connection:
                 raise
             self._switch_to_otlp(self._open_for_otlp)
         return self._connected().send(request, span_count, timeout_s)
+
+    def prepare(self) -> None:
+        """Open the transport before there is anything to send, if that is possible now."""
+        with contextlib.suppress(Exception):  # told of where something is to be sent
+            self._connected()
 
     def _switch_to_otlp(self, open_for_otlp: Callable[[], Transport]) -> None:
         """Nothing of the batch was taken: an empty request has shown what the endpoint takes."""

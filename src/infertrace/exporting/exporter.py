@@ -79,6 +79,7 @@ class Exporter:
         )
         self._start_life()
         self._spool.open_if_wanted(self._delivery.resource)
+        self._share_memory()
         self._make_sampler()
         lifecycle.register(self)
         lifecycle.keep_open(self)
@@ -127,6 +128,7 @@ class Exporter:
         self._thread.start_anew()
         self._spool.start_anew(producer_id)  # opened with the first span
         self._delivery.start_anew(producer_id)
+        self._share_memory()
         self._start_life()
         if self._rounds.is_retired:
             lifecycle.let_go(self)
@@ -142,6 +144,7 @@ class Exporter:
         self._rounds.export_interval_s = settings.export_interval_s
         self._connection.state = State.UNKNOWN
         self._spool.set_resource(self._delivery.resource)
+        self._share_memory()
         self._connection.disconnect()
         self._sampler.stop()
         self._past_sampler_failures += self._sampler.failures
@@ -162,8 +165,16 @@ class Exporter:
         """What opens a transport, and what opens another where the endpoint takes OTLP."""
         if self._diversion is not None:
             return self._diversion, None
-        what = (self._settings, self._backend, self.recorder.encode_some)
+        what = (self._settings, self._backend, self.recorder.encode_some, self._memory)
         return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
+
+    def _memory(self) -> int | None:
+        return self.recorder.memory_descriptor
+
+    def _share_memory(self) -> None:
+        """Have a sender deliver what this process leaves; a spool would do that as well."""
+        if choice.may_hand_over(self._settings) and self._settings.spool_dir is None:
+            self.recorder.share_memory(self._delivery.producer_id, self._delivery.resource)
 
     def wake(self) -> None:
         """Look for spans now; called on the threads that record, never blocks on I/O.

@@ -81,18 +81,22 @@ def find_place() -> Place:
 class HostSender:
     """A connection to the common sender. `open` makes one."""
 
-    def __init__(self, connection: socket.socket, pid: int, introduction: Introduction) -> None:
-        """Raises OSError where the sender has ended since its greeting."""
+    def __init__(self, connection: socket.socket, pid: int) -> None:
         self.socket = connection
         self.pid: int | None = pid
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        connection.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
         connection.settimeout(None)
 
     @classmethod
-    def open(cls, introduction: Introduction, timeout_s: float = _START_TIMEOUT_S) -> HostSender:
+    def open(
+        cls,
+        introduction: Introduction,
+        timeout_s: float = _START_TIMEOUT_S,
+        memory: int | None = None,
+    ) -> HostSender:
         """Connect, start a sender first if there is none, and wait for its greeting.
 
+        memory: the descriptor of the one in which this process's spans lie. The sender has it, and
+        knows where its spans are to go, before it is ready: the process may die meanwhile.
         Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
         for the same one.
         """
@@ -106,8 +110,9 @@ class HostSender:
             )
             try:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                _introduce(connection, introduction, memory)
                 pid = link.read_greeting(connection)
-                return cls(connection, pid, introduction)
+                return cls(connection, pid)
             except TimeoutError:
                 _keep_waiting(place, connection)
                 raise TimeoutError(f"it is not ready after {timeout_s:g} s") from None
@@ -148,6 +153,13 @@ class HostSender:
     def after_fork_in_child(self) -> None:
         """Close this copy: the sender must see the parent's end."""
         self.socket.close()
+
+
+def _introduce(connection: socket.socket, introduction: Introduction, memory: int | None) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    connection.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
+    if memory is not None:
+        link.send_with_descriptor(connection, link.pack_frame(link.Kind.MEMORY), memory)
 
 
 def connect(place: Place, deadline: float) -> socket.socket | None:

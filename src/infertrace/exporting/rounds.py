@@ -60,6 +60,8 @@ class Rounds:
         delivery = self._delivery
         due = time.monotonic() + self.export_interval_s
         while not delivery.is_stopping:
+            if self._recorder.memory_descriptor is not None:
+                self._connection.prepare()  # from now on a sender delivers what a kill leaves
             if not self._deliver_without_gil():
                 self._wait(max(due - time.monotonic(), 0.0))
             # Spans that do not fill a batch wait for the interval: sending a few at a time, over

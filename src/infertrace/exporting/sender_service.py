@@ -25,6 +25,7 @@ from infertrace.exporting.held_spans import HeldSpans
 from infertrace.exporting.peer import peer_pid, peer_user
 from infertrace.exporting.sender_session import Session
 from infertrace.exporting.sent_batches import SentBatches
+from infertrace.exporting.shared_memories import SharedMemories
 from infertrace.exporting.shared_transports import SharedTransports
 from infertrace.version import VERSION
 
@@ -88,6 +89,7 @@ class SenderService:
         self._transports = SharedTransports()
         self._sent = SentBatches()
         self._held = HeldSpans(self._transports, _raise_descriptor_limit() // 2)
+        self._memories = SharedMemories()
         self._lock = threading.Lock()
         self._clients: dict[Session, tuple[int, float]] = {}
         self._last_used = self._last_chores = time.monotonic()
@@ -128,6 +130,7 @@ class SenderService:
             name=f"process {pid}",
             sent=self._sent,
             held=self._held,
+            memories=self._memories,
             describe=self.describe,
         )
         with self._lock:
@@ -142,7 +145,9 @@ class SenderService:
     def _serve(self, connection: socket.socket, session: Session) -> None:
         try:
             with connection, contextlib.suppress(OSError, ValueError, TypeError):
-                connection.sendall(link.greeting())
+                # It may be gone already, and have left us its memory.
+                with contextlib.suppress(BrokenPipeError):
+                    connection.sendall(link.greeting())
                 session.run()
         finally:
             self._forget(session)
@@ -168,13 +173,14 @@ class SenderService:
         if now - self._last_chores >= _CHORES_S:
             self._last_chores = now
             self._transports.close_unused()
+            self._memories.look()
         if self._stop_at is not None and now >= self._stop_at:
             return self._close_door(whoever_waits=True)
         with self._lock:
             if self._clients:
                 return False
             idle_s = now - self._last_used
-        if not self._held.is_empty:
+        if not (self._held.is_empty and self._memories.is_empty):
             self._last_used = now
             return False
         is_wanted = self._stop_at is None and self._is_in_place()

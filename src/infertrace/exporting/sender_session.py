@@ -13,13 +13,16 @@ from infertrace.exporting.answer import Answer, Overloaded, Refused, Retryable
 from infertrace.exporting.envelope import read_sender
 from infertrace.exporting.held_spans import HeldMemory, HeldSpans
 from infertrace.exporting.introduction import Introduction
+from infertrace.exporting.process_end import ProcessEnd
 from infertrace.exporting.sent_batches import SentBatches
+from infertrace.exporting.shared_memories import SharedMemories, SharedMemory
 from infertrace.exporting.shared_transports import SharedTransport, SharedTransports
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+_BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
 _NOT_A_BATCH: Final = Retryable("expected a target before a batch")
 
 
@@ -34,6 +37,7 @@ class Session:
         name: str = "",
         sent: SentBatches | None = None,
         held: HeldSpans | None = None,
+        memories: SharedMemories | None = None,
         describe: Callable[[], str] = str,
     ) -> None:
         """held: None where nothing is held for those who have gone. name: for messages."""
@@ -41,12 +45,13 @@ class Session:
         self._transports = transports
         self._sent = sent or SentBatches()
         self._held = held
+        self._memories = memories
         self._describe = describe
         self._name = name
         self.introduction: Introduction | None = None
         self._transport: SharedTransport | None = None
         self._producer_id = b""
-        self._memory: int | None = None
+        self._memory: SharedMemory | None = None
 
     def run(self) -> None:
         """Until the other end closes; raises OSError where it does so amid a frame."""
@@ -64,8 +69,7 @@ class Session:
         elif received.kind == link.Kind.HOLD:
             self._answer(link.pack_answer(self._hold(received)))
         elif received.kind == link.Kind.MEMORY:
-            self._forget_memory()
-            self._memory = received.descriptor
+            self._share(received.descriptor)
         elif received.kind == link.Kind.STATUS:
             self._answer(link.pack_status(self._describe()))
         else:
@@ -109,19 +113,22 @@ class Session:
             return error
         return Answer(received.span_count, 0, "")
 
-    def _hold_memory(self, descriptor: int, span_count: int, *, is_whole: bool) -> None:
-        """Takes the descriptor over. Raises Overloaded, DamagedSpansError and OSError."""
+    def _hold_memory(self, descriptor: int, span_count: int | None, *, is_whole: bool) -> None:
+        """Takes the descriptor over. span_count: None where only the memory says it.
+        Raises Overloaded, DamagedSpansError and OSError."""
         if self._held is None or self.introduction is None:
             os.close(descriptor)
             return
-        size_bytes = os.fstat(descriptor).st_size
+        size_bytes = os.fstat(descriptor).st_blocks * _BLOCK_BYTES
         left = read_memory(descriptor, self._name)
         try:
             if self._sent.mark_ended(left.producer_id):
                 held = HeldMemory(
                     left,
                     size_bytes=size_bytes,
-                    span_count=span_count,
+                    span_count=left.last_sequence - left.settled_sequence
+                    if span_count is None
+                    else span_count,
                     max_batch_bytes=self.introduction.max_batch_bytes,
                     sent=self._sent,
                     is_whole=is_whole,
@@ -140,16 +147,33 @@ class Session:
     def _leave(self) -> None:
         """What the process does not deliver itself any more."""
         memory, self._memory = self._memory, None
-        if memory is not None:
-            with contextlib.suppress(Overloaded, DamagedSpansError, OSError):
-                self._hold_memory(memory, 0, is_whole=False)
+        if memory is not None and self._memories is not None:
+            self._memories.leave(memory, self._hold_left)
         if self._held is not None and self.introduction is not None:
             self._held.hold_directory(self.introduction)
         self._release()
 
-    def _forget_memory(self) -> None:
+    def _share(self, descriptor: int | None) -> None:
         if self._memory is not None:
-            os.close(self._memory)
+            self._memory.close()
+            self._memory = None
+        if descriptor is None:
+            return
+        if self._memories is None:
+            os.close(descriptor)
+            return
+        self._memories.found_again(descriptor)
+        self._memory = SharedMemory(descriptor, ProcessEnd(self._connection))
+
+    def _hold_left(self, descriptor: int) -> bool:
+        """What a process has left; False where there is no room for it now."""
+        try:
+            self._hold_memory(os.dup(descriptor), None, is_whole=False)
+        except (Overloaded, OSError):
+            return False
+        except DamagedSpansError:
+            return True
+        return True
 
     def _release(self) -> None:
         transport, self._transport = self._transport, None

@@ -122,12 +122,12 @@ class Drain:
         stands for one that was damaged."""
         self._left = left
         self._max_batch_bytes = max_batch_bytes
-        self._counts_gaps = counts_gaps
+        self._counts_gaps = counts_gaps and left.numbers_follow
         first = max(settled.spans.start, left.settled_sequence + 1)
         self._settled_since = range(first, max(settled.spans.stop, first))
         self.delivered = min(settled.accepted, len(self._settled_since))
         self.rejected = len(self._settled_since) - self.delivered
-        self._damaged = 0
+        self._damaged = left.damaged
 
     def run(self, send: Send) -> Drained:
         """Raises Retryable if the collector takes nothing now; called again, it goes on."""
