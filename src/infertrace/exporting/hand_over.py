@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from infertrace.exporting.answer import SendError
 from infertrace.exporting.connection import State
 
+if os.name == "posix":  # not when it is needed: by then the process may have lost its rights
+    from infertrace.buffering.spool_memory import write_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -112,8 +115,6 @@ class HandOver:
         return self._left
 
     def _write(self) -> int:
-        from infertrace.buffering.spool_memory import write_memory
-
         producer = self._delivery.producer()
         late = producer.dropped.get("rejected", 0)
         early = sum(producer.dropped.values()) - late

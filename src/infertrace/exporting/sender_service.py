@@ -22,6 +22,7 @@ from infertrace.exporting import link
 from infertrace.exporting.choice import load_transport
 from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.held_spans import HeldSpans
+from infertrace.exporting.host_sender import READY_MODE
 from infertrace.exporting.peer import peer_pid, peer_user
 from infertrace.exporting.sender_session import Session
 from infertrace.exporting.sent_batches import SentBatches
@@ -35,6 +36,7 @@ _IDLE_VARIABLE: Final = "INFERTRACE_SENDER_IDLE_S"  # for tests
 _IDLE_S: Final = 30.0
 # A machine that goes down ends the traced programs at the same moment, and gives all some time.
 _STOP_S: Final = 20.0
+_PLACING_S: Final = 5.0
 _CHORES_S: Final = 1.0
 _STACK_BYTES: Final = 512 * 1024
 _NICENESS: Final = 10
@@ -167,6 +169,7 @@ class SenderService:
         now = time.monotonic()
         if now - self._last_chores >= _CHORES_S:
             self._last_chores = now
+            self._mark_ready()
             self._transports.close_unused()
         if self._stop_at is not None and now >= self._stop_at:
             return self._close_door(whoever_waits=True)
@@ -182,6 +185,14 @@ class SenderService:
             return False
         return self._close_door()
 
+    def _mark_ready(self) -> None:
+        """From now on, who waits for long knows that this sender hangs."""
+        if self._inode is None or not self._is_in_place():
+            return
+        with contextlib.suppress(OSError):
+            if self._path.lstat().st_mode & READY_MODE != READY_MODE:
+                self._path.chmod(READY_MODE)
+
     def _is_in_place(self) -> bool:
         """Whether this is the sender that others find."""
         if self._inode is None:
@@ -190,7 +201,7 @@ class SenderService:
             return self._path.lstat().st_ino == self._inode
         except OSError:
             # Its starter has not put it there yet.
-            return time.time() - self._began_s < self._idle_s
+            return time.time() - self._began_s < _PLACING_S
 
     def _close_door(self, *, whoever_waits: bool = False) -> bool:
         """Have the next process start another sender; False if somebody has come meanwhile."""
