@@ -103,7 +103,7 @@ def test_many_workers_that_end_at_once(
     wait_until(
         lambda: (
             sum(account["stored"] == SPANS for account in collector.producers()) == PROCESSES
-            and all(account["finished"] for account in collector.producers())
+            and all(account["state"] == "finished" for account in collector.producers())
         )
     )
     spans = collector.spans(operation="worker")
@@ -148,7 +148,7 @@ def test_a_collector_that_comes_after_the_process(
     collector = new_collector(address, **spoken.options)
     wait_until(lambda: collector.count() == SPANS)
     if spoken.protocol == "infertrace":
-        wait_until(lambda: all(account["finished"] for account in collector.producers()))
+        wait_until(lambda: all(account["state"] == "finished" for account in collector.producers()))
         (account,) = collector.producers()
         assert account["stored"] == account["produced"] == SPANS
 

@@ -299,6 +299,8 @@ class Exporter:
         if hand_over is None:
             return self.flush(timeout_s)
         deadline = time.monotonic() + timeout_s
+        if hand_over.is_done:
+            return True
         if self.flush(timeout_s, until=hand_over.is_due, look_s=_LOOK_S):
             return True
         remaining_s = deadline - time.monotonic()

@@ -60,6 +60,7 @@ class HandOver:
         self._due_s: float | None = None
         self._left: list[Batch] | None = None
         self._memory = -1
+        self.is_done = False
         self.span_count = 0
         """How many spans a sender has taken over; they stay pending for the producer."""
 
@@ -98,6 +99,7 @@ class HandOver:
         finally:
             holder.close()
         self.span_count = count
+        self.is_done = True
         self._left = []
         self._close_memory()
         return True
