@@ -18,6 +18,7 @@ import pytest
 from backend_recording import assert_closed
 from collector_process import CollectorProcess
 from grpc_receiver import Receiver
+from infertrace.exporting import host_sender
 from lasting_address import lasting_address
 from spoken_protocol import Spoken
 from traced_program import environment, run_program, start_program, wait_until
@@ -269,23 +270,47 @@ def test_many_tracers_hand_over_together(backend: Any, hung: str, receiver: Rece
     assert len(receiver.spans) == 1
 
 
-def test_without_a_sender_that_answers_the_exit_timeout_bounds_the_wait(
-    new_tracer: Any, hung: str
+def test_a_sender_that_is_stopped_finds_the_spans_when_it_goes_on(
+    new_tracer: Any, new_receiver: Callable[..., Receiver]
 ) -> None:
-    tracer = new_tracer(hung)
+    """What was written to its socket outlives the process that wrote it."""
+    address = lasting_address()
+    tracer = new_tracer(address)
     tracer.start_span("m").end()
     wait_until(lambda: tracer._exporter.sender_pid is not None)
     sender = tracer._exporter.sender_pid
     os.kill(sender, signal.SIGSTOP)
     try:
         began = time.monotonic()
+        assert tracer.shutdown(1)
+        assert time.monotonic() - began < 10  # not a speed
+        assert tracer.stats()["handed_over"] == 1
+    finally:
+        os.kill(sender, signal.SIGCONT)
+    receiver = new_receiver(address)
+    wait_until(lambda: any(request.final for request in receiver.requests))
+    assert len(receiver.spans) == 1
+
+
+def test_without_a_sender_the_exit_timeout_bounds_the_wait(
+    new_tracer: Any, hung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer = new_tracer(hung)
+    tracer.start_span("m").end()
+    wait_until(lambda: tracer._exporter.sender_pid is not None)
+    with monkeypatch.context() as patch:
+        patch.setattr(host_sender, "start", start_nothing)
+        os.kill(tracer._exporter.sender_pid, signal.SIGKILL)
+        began = time.monotonic()
         assert not tracer.shutdown(1)
         assert time.monotonic() - began < 10  # not a speed
-        stats = tracer.stats()
-        assert stats["dropped"] == {"shutdown": 1}
-        assert stats["pending"] == stats["handed_over"] == 0
-    finally:
-        os.kill(sender, signal.SIGKILL)
+    stats = tracer.stats()
+    assert stats["dropped"] == {"shutdown": 1}
+    assert stats["pending"] == stats["handed_over"] == 0
+
+
+def start_nothing(*_: Any) -> None:
+    raise BlockingIOError("Resource temporarily unavailable")
 
 
 def test_a_shutdown_with_spans_from_all_sides(backend: Any, hung: str) -> None:

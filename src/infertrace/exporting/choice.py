@@ -20,7 +20,7 @@ from infertrace.green_threads import threads_are_green
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
-    from infertrace.exporting.host_sender import HostSender
+    from infertrace.exporting.host_sender import Holding
     from infertrace.exporting.link_transport import Sender
     from infertrace.exporting.transport import Transport
     from infertrace.exporting.wire import Wire
@@ -162,21 +162,34 @@ def may_hand_over(settings: Settings) -> bool:
     )
 
 
-def open_holder(settings: Settings, *, takes_otlp: bool, timeout_s: float) -> HostSender | None:
-    """A connection to a sender that holds spans, for the end of this process.
+def hand_over(
+    settings: Settings, descriptor: int, span_count: int, *, takes_otlp: bool, timeout_s: float
+) -> Holding | None:
+    """Pass a memory with spans to a sender that outlives this process; raises OSError.
 
-    takes_otlp: whether the endpoint turned out to. None where there is no such sender; raises
-    OSError where it cannot be reached within this time, in which case another call goes on waiting.
+    takes_otlp: whether the endpoint turned out to. None where there is no such sender.
     """
     if host_sender is None:
         return None
     target = Target.of(settings)
     if takes_otlp:
         target = target._replace(wire=OTLP_INSTEAD)
+    introduction = _introduction(settings, target)
     try:
-        return host_sender.HostSender.open(_introduction(settings, target), timeout_s)
+        return host_sender.Holding(introduction, descriptor, span_count, timeout_s)
     except NoDirectory:
         return None
+
+
+def can_hand_over(settings: Settings) -> bool:
+    """Whether processes of this user can share a sender, now."""
+    if host_sender is None or not may_hand_over(settings):
+        return False
+    try:
+        host_sender.find_place()
+    except NoDirectory:
+        return False
+    return True
 
 
 def _introduction(settings: Settings, target: Target) -> Introduction:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
     from infertrace.buffering.ledger import Ledger
     from infertrace.configuration import Settings
+    from infertrace.exporting.hand_over import Holding
     from infertrace.exporting.transport import Transport
 
 logger = logging.getLogger("infertrace")
@@ -322,12 +323,20 @@ class Exporter:
             self._hand_over = HandOver(
                 self._delivery,
                 self._connection,
-                open_holder=lambda timeout_s: choice.open_holder(
-                    self._settings, takes_otlp=self._connection.takes_otlp, timeout_s=timeout_s
-                ),
+                is_possible=lambda: choice.can_hand_over(self._settings),
+                pass_on=self._pass_on,
                 end_thread=self._end_thread,
             )
         return self._hand_over
+
+    def _pass_on(self, memory: int, span_count: int, timeout_s: float) -> Holding | None:
+        return choice.hand_over(
+            self._settings,
+            memory,
+            span_count,
+            takes_otlp=self._connection.takes_otlp,
+            timeout_s=timeout_s,
+        )
 
     def _end_thread(self) -> None:
         self._thread.notify()

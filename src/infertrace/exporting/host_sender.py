@@ -125,21 +125,6 @@ class HostSender:
                 connection.close()
                 raise
 
-    def hold(self, descriptor: int, span_count: int, timeout_s: float) -> Answer:
-        """Have the sender deliver the spans of a memory; returns when it holds them.
-
-        Raises OSError, and what `link.unpack_answer` raises.
-        """
-        self.socket.settimeout(timeout_s)
-        packed = link.pack_frame(link.Kind.HOLD, span_count=span_count)
-        link.send_with_descriptor(self.socket, packed, descriptor)
-        return link.unpack_answer(link.ask(self.socket))
-
-    def close(self) -> None:
-        """For a connection that nobody else uses."""
-        self.socket.close()
-        self.end()
-
     def end(self) -> None:
         """It stays, for others; but one that has ended may be this process's to wait for."""
         if self.pid:
@@ -148,6 +133,52 @@ class HostSender:
     def after_fork_in_child(self) -> None:
         """Close this copy: the sender must see the parent's end."""
         self.socket.close()
+
+
+class Holding:
+    """Spans on their way to a sender that holds them, from a process that ends.
+
+    Nothing here waits for the sender to be ready, or for its turn on a busy machine: what is
+    written to the socket outlives this process as long as the sender lives, so that only a
+    connection that ends without an answer means that the spans are not taken.
+    """
+
+    def __init__(
+        self, introduction: Introduction, descriptor: int, span_count: int, timeout_s: float
+    ) -> None:
+        """Connect, start a sender first if there is none, and send; raises OSError.
+
+        descriptor: of a memory that `memory_reader.py` reads.
+        """
+        deadline = time.monotonic() + timeout_s
+        found = connect_or_start(find_place(), introduction.target.wire, deadline)
+        self._socket = found.connection
+        self._pid: int | None = None
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._socket.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
+            packed = link.pack_frame(link.Kind.HOLD, span_count=span_count)
+            link.send_with_descriptor(self._socket, packed, descriptor)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def wait(self, timeout_s: float) -> Answer:
+        """What the sender says of it; after a TimeoutError, call again.
+
+        Raises another OSError where the connection has ended, and what `link.unpack_answer` raises.
+        """
+        # Both are so short that they come in one piece.
+        self._socket.settimeout(max(timeout_s, 0.001))
+        if self._pid is None:
+            self._pid = link.read_greeting(self._socket)
+        return link.unpack_answer(link.ask(self._socket))
+
+    def close(self) -> None:
+        """Let the sender know that nobody waits for its answer."""
+        self._socket.close()
+        if self._pid:
+            reap(self._pid)
 
 
 class Waiting(NamedTuple):

@@ -24,7 +24,7 @@ from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.held_spans import HeldSpans
 from infertrace.exporting.host_sender import READY_MODE
 from infertrace.exporting.peer import peer_pid, peer_user
-from infertrace.exporting.sender_session import Session
+from infertrace.exporting.sender_session import Session, has_hung_up
 from infertrace.exporting.sent_batches import SentBatches
 from infertrace.exporting.shared_transports import SharedTransports
 from infertrace.version import VERSION
@@ -138,13 +138,17 @@ class SenderService:
         try:
             thread.start()
         except RuntimeError:  # no more threads
+            if has_hung_up(connection):  # and may have left something
+                self._serve(connection, session)
+                return
             self._forget(session)
             _turn_away(connection)
 
     def _serve(self, connection: socket.socket, session: Session) -> None:
         try:
             with connection, contextlib.suppress(OSError, ValueError, TypeError):
-                connection.sendall(link.greeting())
+                with contextlib.suppress(ConnectionError):  # it may have left something
+                    connection.sendall(link.greeting())
                 session.run()
         finally:
             self._forget(session)
@@ -160,7 +164,11 @@ class SenderService:
             os.close(self._spare)
             self._spare = None
         with contextlib.suppress(OSError):
-            _turn_away(self._listener.accept()[0])
+            connection, _ = self._listener.accept()
+            if has_hung_up(connection):  # and may have left something
+                self._welcome(connection)
+            else:
+                _turn_away(connection)
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
         time.sleep(_FULL_PAUSE_S)
