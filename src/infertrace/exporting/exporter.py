@@ -288,7 +288,7 @@ class Exporter:
         self.recorder.close()
         self._delivery.request_flush()
         if (hand_over := self._choose_hand_over()) is not None:
-            hand_over.is_due()  # from now on the collector has its time
+            hand_over.begin(deadline - time.monotonic())
         # RuntimeError: there are no threads; then wait_for_delivery() delivers.
         with contextlib.suppress(RuntimeError):
             if self._pending():

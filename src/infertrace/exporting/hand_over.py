@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # How long the collector may take for what the process still has; not where it has just failed.
 _PATIENCE_S: Final = 0.5
+# How long the sender may take to answer. It has the spans already, unless it ends.
+_ANSWER_PATIENCE_S: Final = 0.5
 # After an attempt that failed at once.
 _PAUSE_S: Final = 0.02
 
@@ -58,21 +60,23 @@ class HandOver:
         self._pass_on = pass_on
         self._end_thread = end_thread
         self._is_possible: bool | None = None
-        self._due_s: float | None = None
+        self._due_s = 0.0
         self._left: list[Batch] | None = None
         self._memory = -1
         self._holding: Holding | None = None
+        self._answer_due_s = 0.0
         self.is_done = False
         self.span_count = 0
         """How many spans a sender has taken over; they stay pending for the producer."""
 
+    def begin(self, timeout_s: float) -> None:
+        """From now on the collector has its time, at most half of this one."""
+        self._due_s = time.monotonic() + min(_PATIENCE_S, timeout_s / 2)
+
     def is_due(self) -> bool:
-        """Whether the collector has had its time. The time begins with the first call."""
-        now = time.monotonic()
-        if self._due_s is None:
-            self._due_s = now + _PATIENCE_S
+        """Whether the collector has had its time."""
         return self._is_possible is not False and (
-            now >= self._due_s or self._connection.state in (State.DOWN, State.REFUSED)
+            time.monotonic() >= self._due_s or self._connection.state in (State.DOWN, State.REFUSED)
         )
 
     def attempt(self, timeout_s: float) -> bool:
@@ -89,10 +93,12 @@ class HandOver:
             if self._holding is None:
                 self._begin(deadline)
             if self._holding is not None:
-                self._holding.wait(max(deadline - time.monotonic(), 0.001))
+                until = min(deadline, self._answer_due_s)
+                self._holding.wait(max(until - time.monotonic(), 0.001))
                 self._settle()
-        except TimeoutError:  # on a busy machine; what was passed on is not lost
-            return False
+        except TimeoutError:  # on a busy machine
+            if self._holding is not None and time.monotonic() >= self._answer_due_s:
+                self._settle()
         except (OSError, SendError):
             self._end_holding()
             time.sleep(min(max(deadline - time.monotonic(), 0.0), _PAUSE_S))
@@ -110,6 +116,7 @@ class HandOver:
             self._memory = self._write()
         timeout_s = max(deadline - time.monotonic(), 0.001)
         self._holding = self._pass_on(self._memory, self._count(), timeout_s)
+        self._answer_due_s = time.monotonic() + _ANSWER_PATIENCE_S
 
     def _count(self) -> int:
         return sum(batch.span_count for batch in self._left or ())

@@ -185,10 +185,13 @@ class SenderService:
             if self._clients:
                 return False
             idle_s = now - self._last_used
+        is_in_place = self._is_in_place()
         if not self._held.is_empty:
             self._last_used = now
+            if not is_in_place and self._stop_at is None:
+                self._stop_at = now + _STOP_S
             return False
-        is_wanted = self._stop_at is None and self._is_in_place()
+        is_wanted = self._stop_at is None and is_in_place
         if is_wanted and idle_s < self._idle_s:
             return False
         return self._close_door()
