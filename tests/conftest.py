@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 import infertrace
 from backend_recording import Recording, assert_closed
+from common_senders import common_senders
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from postgresql_cluster import DESCRIPTIONS, Cluster, kinds
@@ -130,15 +129,6 @@ def sender_directory() -> Iterator[Path]:
     """Where the tests' processes find their common senders, which go when it is removed."""
     with pytest.MonkeyPatch.context() as patch, common_senders(patch) as directory:
         yield directory
-
-
-@contextlib.contextmanager
-def common_senders(patch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory of their own; its name is short, since the path of a socket has to be."""
-    with tempfile.TemporaryDirectory(prefix="it-") as directory:
-        patch.setenv("XDG_RUNTIME_DIR", directory)
-        patch.setenv("INFERTRACE_SENDER_IDLE_S", "2")
-        yield Path(directory)
 
 
 @pytest.fixture

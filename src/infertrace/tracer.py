@@ -67,9 +67,11 @@ class Tracer(TracerBase):
     flush_on_sigterm: whether SIGTERM delivers what is pending, `exit_timeout_s` at most, and
         then does what it did before; default False. Set up where the tracer is made or
         configured, which must be on the main thread.
-    sender_process: whether gRPC runs in its own process, which leaves the GIL to the
-        traced one and is safe after a fork; default True, and without effect on Windows and
-        in embedded or frozen interpreters.
+    sender_process: who sends: `shared`, one process for all of this user on the host, which
+        also takes over what is pending when a traced process ends; `own`, one for this tracer;
+        `none`, the traced process, which then gives gRPC the GIL. Default `shared`; `own` where
+        processes cannot find one another, and `none` on Windows and in embedded or frozen
+        interpreters. True and False mean `shared` and `none`.
     certificate_file: PEM; the authorities to trust with an `https://` endpoint, in place of
         the usual ones. client_certificate_file, client_key_file: PEM; who we are, for mutual
         TLS.
@@ -105,7 +107,7 @@ class Tracer(TracerBase):
         gpu_device_index: int | None = None,
         exit_timeout_s: float | None = None,
         flush_on_sigterm: bool | None = None,
-        sender_process: bool | None = None,
+        sender_process: str | bool | None = None,
         certificate_file: str | os.PathLike[str] | None = None,
         client_certificate_file: str | os.PathLike[str] | None = None,
         client_key_file: str | os.PathLike[str] | None = None,
@@ -364,9 +366,10 @@ class Tracer(TracerBase):
     def shutdown(self, timeout: float = _SHUTDOWN_TIMEOUT_S) -> bool:
         """Deliver what can be delivered in `timeout` seconds, drop the rest (as `shutdown`).
 
-        With a spool the rest is not dropped but left there, and stays `pending` in the
-        ledger. True when everything was delivered. A second call does nothing, and answers as
-        the first did; spans that end later are counted as dropped.
+        A shared sender takes over what the collector does not take within half a second, and
+        delivers it after this process has ended; with a spool the rest is left there. Both stay
+        `pending` in the ledger. True when everything was delivered or handed over. A second call
+        does nothing, and answers as the first did; spans that end later are counted as dropped.
         """
         return not self._exporter.shutdown(timeout)
 

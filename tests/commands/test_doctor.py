@@ -19,6 +19,7 @@ from grpc_receiver import Receiver
 from infertrace.collector.server import Collector
 from infertrace.distribution import DISTRIBUTION
 from otlp_receiver import GrpcOtlpReceiver, HttpOtlpReceiver
+from traced_program import sender_of
 
 
 def doctor(*arguments: str, **environ: str) -> tuple[int, dict[str, Any], str]:
@@ -278,3 +279,25 @@ def test_a_file(tmp_path: Path) -> None:
     code, found, printed = doctor("--endpoint", "file:///nowhere/spans", "--timeout", "1")
     assert (code, found["test span"]["state"]) == (1, "problem")
     assert "No such file or directory: '/nowhere/spans'" in printed
+
+
+def test_a_sender_its_clients_and_what_it_holds(
+    new_tracer: Any, receiver: Receiver, sender_directory: Path
+) -> None:
+    nowhere = new_tracer("127.0.0.1:1", headers={"x-key": "hidden"})
+    nowhere.start_span("m").end()
+    assert nowhere.shutdown(60)
+    tracer = new_tracer(receiver.endpoint, service_name="chat")
+    tracer.start_span("m").end()
+    assert tracer.flush(60)
+    _, found, printed = doctor("--endpoint", receiver.endpoint)
+    assert str(sender_directory) in found["sender process"]["detail"]
+    (said,) = (
+        finding["detail"]
+        for check, finding in found.items()
+        if check.startswith("sender process, ")
+        and f"process {sender_of(tracer)}," in finding["detail"]
+    )
+    assert f"{os.getpid()} chat" in said
+    assert "holds 1 spans of 1 processes that have ended, for 127.0.0.1:1" in said
+    assert "hidden" not in printed

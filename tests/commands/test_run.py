@@ -204,8 +204,15 @@ def test_ctrl_c_still_says_what_was_traced(backend: Any, receiver: Receiver, fol
 
 
 def test_what_is_said_of_what_was_lost() -> None:
-    stats = {"produced": 9, "delivered": 4, "pending": 2, "dropped": {"buffer_full": 3}}
+    stats = {
+        "produced": 9,
+        "delivered": 3,
+        "pending": 3,
+        "handed_over": 1,
+        "dropped": {"buffer_full": 3},
+    }
     line = {"pid": 7, "program": "app.py", "traced": ["openai"], "used": [], "stats": stats}
     assert list(summary([line])) == [
-        "app.py (7): no use of openai; 9 spans, 4 delivered, 3 dropped (buffer_full), 2 pending"
+        "app.py (7): no use of openai; 9 spans, 3 delivered, 3 dropped (buffer_full), 1 handed "
+        "over, 2 pending"
     ]

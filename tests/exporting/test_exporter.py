@@ -21,6 +21,7 @@ def test_spans_arrive(tracer: Any, receiver: Receiver) -> None:
         "produced": 10,
         "delivered": 10,
         "pending": 0,
+        "handed_over": 0,
         "dropped": {},
         "invalid_fields": 0,
         "thread_failures": 0,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from collector_process import CollectorProcess
+from common_senders import common_senders
 from spoken_protocol import PROTOCOLS, Spoken
 
 
@@ -20,6 +21,13 @@ def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         "INFERTRACE_SENDER_PROCESS", "shared" if request.param == "shared sender" else "none"
     )
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def fresh_senders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Faults of one test's sender are not the next one's."""
+    with common_senders(monkeypatch) as directory:
+        yield directory
 
 
 @pytest.fixture

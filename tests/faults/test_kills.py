@@ -65,7 +65,9 @@ def test_a_sender_killed_with_a_request_in_flight(tracer: Any, receiver: Receive
     assert len({span.span_id for span in receiver.spans}) == 100
 
 
-def test_a_stopped_sender_holds_no_deadline_up(new_tracer: Any, receiver: Receiver) -> None:
+def test_a_stopped_sender_holds_no_deadline_up(
+    own_sender: None, new_tracer: Any, receiver: Receiver
+) -> None:
     tracer = new_tracer(receiver.endpoint)
     tracer.start_span("m").end()
     assert tracer.flush(30)
@@ -81,7 +83,9 @@ def test_a_stopped_sender_holds_no_deadline_up(new_tracer: Any, receiver: Receiv
     assert tracer.stats()["dropped"] == {"shutdown": 1}
 
 
-def test_the_sender_ends_with_a_killed_producer(backend: Any, receiver: Receiver) -> None:
+def test_the_sender_ends_with_a_killed_producer(
+    own_sender: None, backend: Any, receiver: Receiver
+) -> None:
     """Also while a forked child of that producer lives on."""
     program = f"""
         import os, signal, subprocess, time, infertrace
@@ -102,7 +106,9 @@ def test_the_sender_ends_with_a_killed_producer(backend: Any, receiver: Receiver
     running.stdout.close()
 
 
-def test_the_sender_ends_soon_also_with_a_request_in_flight(backend: Any, hung: str) -> None:
+def test_the_sender_ends_soon_also_with_a_request_in_flight(
+    own_sender: None, backend: Any, hung: str
+) -> None:
     running = start_program(
         backend,
         f"""
@@ -134,7 +140,9 @@ def test_the_sender_ends_soon_also_with_a_request_in_flight(backend: Any, hung: 
         "os.kill(os.getpid(), 15)",
     ],
 )
-def test_ends_of_a_process(backend: Any, receiver: Receiver, tmp_path: Path, end: str) -> None:
+def test_ends_of_a_process(
+    own_sender: None, backend: Any, receiver: Receiver, tmp_path: Path, end: str
+) -> None:
     body = f"""
         import os, infertrace
         tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(tmp_path)!r})
@@ -165,7 +173,7 @@ def collector_kills(nightly: bool) -> int:
 
 
 def test_kills_of_spooling_producers(
-    backend: Any, receiver: Receiver, tmp_path: Path, producer_kills: int
+    own_sender: None, backend: Any, receiver: Receiver, tmp_path: Path, producer_kills: int
 ) -> None:
     """Every span reported as ended before the kill is delivered, also with batches in flight."""
     body = f"""

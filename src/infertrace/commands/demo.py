@@ -184,6 +184,7 @@ def _print_report(http: str, tracer: Tracer) -> None:
         f"Ledger here: {stats['produced']} produced = {stats['delivered']} delivered "
         f"+ {stats['pending']} pending + {sum(stats['dropped'].values())} dropped"
         + (f" ({dropped})" if dropped else "")
+        + (f"; {stats['handed_over']} handed over" if stats["handed_over"] else "")
     )
     for producer in producers[:1]:
         print(

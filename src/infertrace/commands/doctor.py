@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from infertrace.commands.endpoint_check import address, port_hint
 from infertrace.commands.finding import NOTE, OK, PROBLEM, Finding
 from infertrace.commands.installation_check import check_installation
+from infertrace.commands.sender_check import check_sender
 from infertrace.commands.variable_check import check_opentelemetry, check_variables
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def examine(given: Mapping[str, str | None], timeout_s: float) -> Iterator[Findi
     if settings.endpoint.startswith("file:"):
         yield from _test_span(given, timeout_s)
         return
-    yield _sender(settings)
+    yield from check_sender(settings)
     yield _spool(settings)
     reached = _reach(settings, timeout_s)
     yield reached
@@ -146,17 +147,6 @@ def _gpu(index: int) -> Finding:
         return Finding("GPU", NOTE, f"spans carry no GPU metrics: {reason}")
     shown = ", ".join(f"{name} {value}" for name, value in metrics.items())
     return Finding("GPU", NOTE if reason else OK, f"{shown}; {reason}" if reason else shown)
-
-
-def _sender(settings: Settings) -> Finding:
-    from infertrace.exporting import launcher
-
-    if not settings.sender_process:
-        return Finding("sender process", NOTE, "switched off: the traced process sends itself")
-    if not launcher.is_possible():
-        detail = "not possible here: the traced process sends itself"
-        return Finding("sender process", NOTE, detail)
-    return Finding("sender process", OK, "possible")
 
 
 def _spool(settings: Settings) -> Finding:

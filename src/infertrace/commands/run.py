@@ -61,8 +61,10 @@ def summary(lines: list[Mapping[str, Any]]) -> Iterator[str]:
     for line in lines:
         stats = line["stats"]
         lost = [f"{count} dropped ({reason})" for reason, count in stats["dropped"].items()]
-        if stats["pending"]:
-            lost.append(f"{stats['pending']} pending")
+        if stats["handed_over"]:
+            lost.append(f"{stats['handed_over']} handed over")
+        if stats["pending"] > stats["handed_over"]:
+            lost.append(f"{stats['pending'] - stats['handed_over']} pending")
         counts = [f"{stats['produced']} spans", f"{stats['delivered']} delivered", *lost]
         used = ", ".join(line["used"]) or f"no use of {', '.join(line['traced']) or 'a library'}"
         yield f"{line['program']} ({line['pid']}): {used}; {', '.join(counts)}"

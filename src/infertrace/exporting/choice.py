@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,16 +14,22 @@ from infertrace.exporting import launcher
 from infertrace.exporting.answer import Retryable
 from infertrace.exporting.introduction import Introduction
 from infertrace.exporting.link_transport import LinkTransport
+from infertrace.exporting.sender_directory import NoDirectory
 from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
 
 if TYPE_CHECKING:
     from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
-    from infertrace.exporting.host_sender import HostSender
+    from infertrace.exporting.host_sender import Holding
     from infertrace.exporting.link_transport import Sender
     from infertrace.exporting.transport import Transport
     from infertrace.exporting.wire import Wire
+
+if os.name == "posix":
+    from infertrace.exporting import host_sender
+else:
+    host_sender = None  # type: ignore[assignment]
 
 logger = logging.getLogger("infertrace")
 
@@ -136,18 +142,14 @@ def load_transport(wire: str) -> None:
 def end_prestarted() -> None:
     """Let go of what `choose_transport` started and no transport has taken."""
     launcher.end_prestarted()
-    if _can_share():
-        from infertrace.exporting import host_sender
-
+    if host_sender is not None:
         host_sender.end_waiting()
 
 
 def after_fork_in_child() -> None:
     """Let go of what the parent's `choose_transport` started."""
     launcher.after_fork_in_child()
-    if _can_share():
-        from infertrace.exporting import host_sender
-
+    if host_sender is not None:
         host_sender.after_fork_in_child()
 
 
@@ -162,37 +164,51 @@ def _miss_grpc() -> Transport:
     raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
 
 
-def _can_share() -> bool:
-    """Whether processes can find one another by a Unix socket, and ask for one another's user."""
-    return os.name == "posix" and hasattr(socket, "AF_UNIX")
-
-
 def may_hand_over(settings: Settings) -> bool:
     """Whether a sender may outlive this process, and hold what it leaves."""
     return (
         settings.sender_process == "shared"
         and not settings.endpoint.startswith("file:")
         and launcher.is_possible()
-        and _can_share()
+        and host_sender is not None
     )
 
 
-def open_holder(settings: Settings, *, takes_otlp: bool, timeout_s: float) -> HostSender | None:
-    """A connection to a sender that holds spans, for the end of this process.
+def hand_over(
+    settings: Settings, descriptor: int, span_count: int, *, takes_otlp: bool, timeout_s: float
+) -> Holding | None:
+    """Pass a memory with spans to a sender that outlives this process; raises OSError.
 
-    takes_otlp: whether the endpoint turned out to. None where there is no such sender; raises
-    OSError where it cannot be reached within this time, in which case another call goes on waiting.
+    takes_otlp: whether the endpoint turned out to. None where there is no such sender.
     """
-    from infertrace.exporting.host_sender import HostSender
-    from infertrace.exporting.sender_directory import NoDirectory
-
+    if host_sender is None:
+        return None
     target = Target.of(settings)
     if takes_otlp:
         target = target._replace(wire=OTLP_INSTEAD)
+    introduction = _introduction(settings, target)
     try:
-        return HostSender.open(_introduction(settings, target), timeout_s)
+        return host_sender.Holding(introduction, descriptor, span_count, timeout_s)
     except NoDirectory:
         return None
+
+
+def can_hand_over(settings: Settings) -> bool:
+    """Whether processes of this user can share a sender, now."""
+    if host_sender is None or not may_hand_over(settings):
+        return False
+    try:
+        host_sender.find_place()
+    except NoDirectory:
+        return False
+    return True
+
+
+def announce_memory(settings: Settings, memory: int) -> None:
+    """Let the common sender know where spans lie that it may have to deliver; waits for nothing."""
+    if host_sender is not None and may_hand_over(settings):
+        with contextlib.suppress(NoDirectory):  # told of where a transport is opened
+            host_sender.announce(_introduction(settings, Target.of(settings)), memory)
 
 
 def _introduction(settings: Settings, target: Target) -> Introduction:
@@ -200,10 +216,7 @@ def _introduction(settings: Settings, target: Target) -> Introduction:
 
 
 def _prestart(settings: Settings, wire: str) -> None:
-    if may_hand_over(settings):
-        from infertrace.exporting import host_sender
-        from infertrace.exporting.sender_directory import NoDirectory
-
+    if host_sender is not None and may_hand_over(settings):
         try:
             host_sender.prestart(wire)
             return
@@ -241,12 +254,9 @@ def _open_sender(
 
 def _connect(settings: Settings, target: Target, memory: Callable[[], int | None]) -> Sender:
     introduction = _introduction(settings, target)
-    if may_hand_over(settings):
-        from infertrace.exporting.host_sender import HostSender
-        from infertrace.exporting.sender_directory import NoDirectory
-
+    if host_sender is not None and may_hand_over(settings):
         try:
-            return HostSender.open(introduction, memory=memory())
+            return host_sender.HostSender.open(introduction, memory=memory())
         except NoDirectory as error:
             _tell_of_own(error)
     return launcher.start_sender(introduction)

@@ -7,7 +7,7 @@ import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from infertrace.exporting.answer import SpeaksOtlp
+from infertrace.exporting.answer import Retryable, SpeaksOtlp
 from infertrace.exporting.log_text import one_line
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Connection:
     ) -> None:
         self.transport: Transport | None = None
         self._parked: Transport | None = None
+        self._is_parked = False
         self.takes_otlp = False
         """Whether the endpoint turned out to take OTLP, and not our own protocol."""
         self.state = State.UNKNOWN
@@ -89,7 +90,11 @@ class Connection:
     def _connected(self) -> Transport:
         while (transport := self.transport) is None:
             opening = self._open_transport
-            self.transport = opening()
+            opened = opening()
+            if self._is_parked:
+                opened.close()
+                raise Retryable("a sender has the spans")
+            self.transport = opened
             if opening is not self._open_transport:  # another thread has called `use`
                 self.disconnect()
         return transport
@@ -100,7 +105,9 @@ class Connection:
             transport.close()
 
     def park(self) -> Transport | None:
-        """Have `disconnect` leave the transport open, until `close_parked`."""
+        """Have nobody use the transport any more, or open another, and `disconnect` leave it open
+        until `close_parked`."""
+        self._is_parked = True
         self._parked, self.transport = self.transport, None
         return self._parked
 
@@ -115,6 +122,7 @@ class Connection:
             if transport is not None:
                 transport.after_fork_in_child()
         self.transport = self._parked = None
+        self._is_parked = False
         self.state = State.UNKNOWN
 
     def change_state(self, state: State, level: int, message: str) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from infertrace.backend import Backend, Recorder
     from infertrace.buffering.ledger import Ledger
     from infertrace.configuration import Settings
+    from infertrace.exporting.hand_over import Holding
     from infertrace.exporting.transport import Transport
 
 logger = logging.getLogger("infertrace")
@@ -176,6 +177,11 @@ class Exporter:
         if choice.may_hand_over(self._settings) and self._settings.spool_dir is None:
             self.recorder.share_memory(self._delivery.producer_id, self._delivery.resource)
 
+    def _announce_memory(self) -> None:
+        memory = self.recorder.memory_descriptor
+        if memory is not None and self._connection.transport is None and self._diversion is None:
+            choice.announce_memory(self._settings, memory)
+
     def wake(self) -> None:
         """Look for spans now; called on the threads that record, never blocks on I/O.
 
@@ -298,7 +304,7 @@ class Exporter:
         self.recorder.close()
         self._delivery.request_flush()
         if (hand_over := self._choose_hand_over()) is not None:
-            hand_over.is_due()  # from now on the collector has its time
+            hand_over.begin(deadline - time.monotonic())
         # RuntimeError: there are no threads; then wait_for_delivery() delivers.
         with contextlib.suppress(RuntimeError):
             if self._pending():
@@ -310,6 +316,8 @@ class Exporter:
         if hand_over is None:
             return self.flush(timeout_s)
         deadline = time.monotonic() + timeout_s
+        if hand_over.is_done:
+            return True
         if self.flush(timeout_s, until=hand_over.is_due, look_s=_LOOK_S):
             return True
         remaining_s = deadline - time.monotonic()
@@ -331,12 +339,20 @@ class Exporter:
             self._hand_over = HandOver(
                 self._delivery,
                 self._connection,
-                open_holder=lambda timeout_s: choice.open_holder(
-                    self._settings, takes_otlp=self._connection.takes_otlp, timeout_s=timeout_s
-                ),
+                is_possible=lambda: choice.can_hand_over(self._settings),
+                pass_on=self._pass_on,
                 end_thread=self._end_thread,
             )
         return self._hand_over
+
+    def _pass_on(self, memory: int, span_count: int, timeout_s: float) -> Holding | None:
+        return choice.hand_over(
+            self._settings,
+            memory,
+            span_count,
+            takes_otlp=self._connection.takes_otlp,
+            timeout_s=timeout_s,
+        )
 
     def _end_thread(self) -> None:
         self._thread.notify()
@@ -401,6 +417,7 @@ class _Work(Work):
     def before_start(self) -> None:
         exporter = self._exporter
         exporter._spool.open_if_wanted(exporter._delivery.resource)
+        exporter._announce_memory()
         if threads_are_green():
             exporter._delivery.renew_locks()
         lifecycle.keep_open(exporter)

@@ -119,12 +119,15 @@ class HeldSpans:
     def is_empty(self) -> bool:
         return not self._queues
 
-    def hold(self, held: Held, introduction: Introduction) -> None:
-        """Deliver it from now on; raises Overloaded where there is no room."""
+    def hold(self, held: Held, introduction: Introduction, *, anyway: bool = False) -> None:
+        """Deliver it from now on; raises Overloaded where there is no room.
+
+        anyway: where nobody else could do anything about it, and there is room for one more.
+        """
         transport = self._transports.acquire(introduction.target)
         try:
             with self._lock:
-                if (
+                if not anyway and (
                     self._size_bytes + held.size_bytes > _MAX_HELD_BYTES
                     or self._memories >= self._max_memories
                 ):

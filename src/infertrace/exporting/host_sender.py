@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from infertrace import backend
 from infertrace.exporting import link
 from infertrace.exporting.detached_process import reap, start_detached
 from infertrace.exporting.directory_lock import DirectoryLock
@@ -35,7 +36,11 @@ _LOCK_TIMEOUT_S: Final = 5.0  # whoever holds it starts a process, or removes a 
 _FULL_PAUSE_S: Final = 0.005
 # Greetings that stayed away because a sender was about to leave.
 _MAX_ATTEMPTS: Final = 5
+# What a socket's mode says of the sender; only this user may enter the directory.
+_STARTING_MODE: Final = 0o600
+READY_MODE: Final = 0o700
 _BACKLOG: Final = 1024  # the kernel takes what it allows of that
+_ANNOUNCEMENT_S: Final = 0.001  # two frames, to a socket that nobody has written to
 _SEND_BUFFER_BYTES: Final = 1024 * 1024
 
 _PROGRAM: Final = (
@@ -50,7 +55,7 @@ _KEPT_MEMORY: Final = {
 }
 # What configures a tracer is no sender's; some of it is secret.
 _VARIABLES_OF_TRACERS: Final = ("INFERTRACE_", "OTEL_")
-_VARIABLES_OF_SENDERS: Final = ("INFERTRACE_BACKEND", "INFERTRACE_SENDER_")
+_VARIABLES_OF_SENDERS: Final = "INFERTRACE_SENDER_"
 
 
 class Place(NamedTuple):
@@ -97,53 +102,35 @@ class HostSender:
 
         memory: the descriptor of the one in which this process's spans lie. The sender has it, and
         knows where its spans are to go, before it is ready: the process may die meanwhile.
+
         Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
-        for the same one.
+        for the same one, unless that had been ready before: then it hangs, and is replaced.
         """
         deadline = time.monotonic() + timeout_s
         place = find_place()
         attempt = 0
         while True:
             attempt += 1
-            connection = _take_waiting(place) or connect_or_start(
+            waiting = _take_waiting(place, _inode_of(memory)) or connect_or_start(
                 place, introduction.target.wire, deadline
             )
+            connection = waiting.connection
             try:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
                 _introduce(connection, introduction, memory)
                 pid = link.read_greeting(connection)
                 return cls(connection, pid)
             except TimeoutError:
-                _keep_waiting(place, connection)
+                _waiting.append(waiting._replace(memory=_inode_of(memory)))
+                _replace_if_it_hangs(waiting)
                 raise TimeoutError(f"it is not ready after {timeout_s:g} s") from None
-            except (ConnectionError, BrokenPipeError):
+            except ConnectionError:
                 connection.close()
                 if attempt == _MAX_ATTEMPTS:
                     raise
             except BaseException:
                 connection.close()
                 raise
-
-    def hold(self, descriptor: int, span_count: int, timeout_s: float) -> Answer:
-        """Have the sender deliver the spans of a memory; returns when it holds them.
-
-        Raises OSError, and what `link.unpack_answer` raises.
-        """
-        self.socket.settimeout(timeout_s)
-        packed = link.pack_frame(link.Kind.HOLD, span_count=span_count)
-        link.send_with_descriptor(self.socket, packed, descriptor)
-        return link.unpack_answer(link.ask(self.socket))
-
-    def status(self, timeout_s: float) -> str:
-        """What it says of itself, in JSON; raises OSError."""
-        self.socket.settimeout(timeout_s)
-        self.socket.sendall(link.pack_frame(link.Kind.STATUS))
-        return link.unpack_answer(link.ask(self.socket)).rejection_reason
-
-    def close(self) -> None:
-        """For a connection that nobody else uses."""
-        self.socket.close()
-        self.end()
 
     def end(self) -> None:
         """It stays, for others; but one that has ended may be this process's to wait for."""
@@ -162,7 +149,65 @@ def _introduce(connection: socket.socket, introduction: Introduction, memory: in
         link.send_with_descriptor(connection, link.pack_frame(link.Kind.MEMORY), memory)
 
 
-def connect(place: Place, deadline: float) -> socket.socket | None:
+class Holding:
+    """Spans on their way to a sender that holds them, from a process that ends.
+
+    Nothing here waits for the sender to be ready, or for its turn on a busy machine: what is
+    written to the socket outlives this process as long as the sender lives, so that only a
+    connection that ends without an answer means that the spans are not taken.
+    """
+
+    def __init__(
+        self, introduction: Introduction, descriptor: int, span_count: int, timeout_s: float
+    ) -> None:
+        """Connect, start a sender first if there is none, and send; raises OSError.
+
+        descriptor: of a memory that `memory_reader.py` reads.
+        """
+        deadline = time.monotonic() + timeout_s
+        found = connect_or_start(find_place(), introduction.target.wire, deadline)
+        self._socket = found.connection
+        self._pid: int | None = None
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._socket.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
+            packed = link.pack_frame(link.Kind.HOLD, span_count=span_count)
+            link.send_with_descriptor(self._socket, packed, descriptor)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def wait(self, timeout_s: float) -> Answer:
+        """What the sender says of it; after a TimeoutError, call again.
+
+        Raises another OSError where the connection has ended, and what `link.unpack_answer` raises.
+        """
+        # Both are so short that they come in one piece.
+        self._socket.settimeout(max(timeout_s, 0.001))
+        if self._pid is None:
+            self._pid = link.read_greeting(self._socket)
+        return link.unpack_answer(link.ask(self._socket))
+
+    def close(self) -> None:
+        """Let the sender know that nobody waits for its answer."""
+        self._socket.close()
+        if self._pid:
+            reap(self._pid)
+
+
+class Waiting(NamedTuple):
+    """A connection whose greeting has not come."""
+
+    place: Place
+    connection: socket.socket
+    inode: int
+    """Of the socket at that place."""
+    since_s: float
+    memory: int | None = None
+    """The inode of the memory that was sent over it; then it is for the owner of that."""
+
+
+def connect(place: Place, deadline: float) -> Waiting | None:
     """A connection to whoever listens there; None where nobody does. Raises OSError."""
     try:
         found = place.socket.lstat()
@@ -178,7 +223,7 @@ def connect(place: Place, deadline: float) -> socket.socket | None:
             connection.connect(str(place.socket))
             if peer_user(connection) not in (os.geteuid(), None):
                 raise NoDirectory(f"{place.socket}: another user listens there")
-            return connection
+            return Waiting(place, connection, found.st_ino, time.monotonic())
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             return None
@@ -192,19 +237,51 @@ def connect(place: Place, deadline: float) -> socket.socket | None:
             raise
 
 
-def connect_or_start(place: Place, wire: str, deadline: float) -> socket.socket:
+def connect_or_start(place: Place, wire: str, deadline: float) -> Waiting:
     """A connection to the sender of this place, which may not be ready; raises OSError."""
-    connection = connect(place, deadline)
-    if connection is not None:
-        return connection
+    found = connect(place, deadline)
+    if found is not None:
+        return found
     with DirectoryLock(place.lock, min(deadline, time.monotonic() + _LOCK_TIMEOUT_S)):
-        connection = connect(place, deadline)
-        if connection is None:
+        found = connect(place, deadline)
+        if found is None:
             start(place, wire)
-            connection = connect(place, deadline)
-    if connection is None:
+            found = connect(place, deadline)
+    if found is None:
         raise ConnectionRefusedError(f"{place.socket}: it was removed")
-    return connection
+    return found
+
+
+def _replace_if_it_hangs(waiting: Waiting) -> None:
+    """Have the next process start another; those that are connected to this one stay so."""
+    path = waiting.place.socket
+    if time.monotonic() - waiting.since_s < _START_TIMEOUT_S:
+        return
+    with contextlib.suppress(OSError), DirectoryLock(waiting.place.lock, time.monotonic()):
+        found = path.lstat()
+        if found.st_ino == waiting.inode and found.st_mode & READY_MODE == READY_MODE:
+            path.unlink()
+
+
+def find_senders() -> list[Place]:
+    """The senders of this user, for whatever processes; raises NoDirectory."""
+    directory = find_directory(os.environ)
+    return [Place(directory, path.name) for path in sorted(directory.iterdir()) if path.is_socket()]
+
+
+def ask_status(place: Place, timeout_s: float = 5.0) -> str | None:
+    """What a sender says of itself, in JSON; None where there is none.
+
+    Raises NoDirectory, and another OSError where it does not answer.
+    """
+    found = connect(place, time.monotonic() + timeout_s)
+    if found is None:
+        return None
+    with found.connection as connection:
+        connection.settimeout(timeout_s)
+        link.read_greeting(connection)
+        connection.sendall(link.pack_frame(link.Kind.STATUS))
+        return link.unpack_answer(link.ask(connection)).rejection_reason
 
 
 def start(place: Place, wire: str) -> None:
@@ -215,6 +292,7 @@ def start(place: Place, wire: str) -> None:
             place.unfinished.unlink()
         listener.bind(str(place.unfinished))
         listener.listen(_BACKLOG)
+        place.unfinished.chmod(_STARTING_MODE)
         inode = place.unfinished.lstat().st_ino
         start_detached(
             _PROGRAM,
@@ -233,7 +311,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name.startswith(_VARIABLES_OF_SENDERS) or not name.startswith(_VARIABLES_OF_TRACERS)
     }
-    return _KEPT_MEMORY | kept
+    return _KEPT_MEMORY | kept | {backend.VARIABLE: backend.selected.NAME}
 
 
 def _module_paths() -> list[str]:
@@ -257,41 +335,77 @@ def _module_paths() -> list[str]:
     ]
 
 
-# Connections whose greeting has not come; mostly one or none, for the next tracer that wants one.
-_waiting: list[tuple[Place, socket.socket]] = []
+# Mostly one or none, for the next tracer that wants one.
+_waiting: list[Waiting] = []
 
 
 def prestart(wire: str) -> None:
     """See that there is a sender, if there can be one; raises NoDirectory."""
     place = find_place()
-    if not any(where == place for where, _ in _waiting):
+    if not any(waiting.place == place and waiting.memory is None for waiting in _waiting):
         try:
-            _keep_waiting(place, connect_or_start(place, wire, time.monotonic()))
+            _waiting.append(connect_or_start(place, wire, time.monotonic()))
         except NoDirectory:
             raise
         except OSError:  # tried again when it is needed, and told of then
             return
 
 
-def _keep_waiting(place: Place, connection: socket.socket) -> None:
-    _waiting.append((place, connection))
+def announce(introduction: Introduction, memory: int) -> None:
+    """Let a sender know this memory, where there is one; raises NoDirectory.
 
-
-def _take_waiting(place: Place) -> socket.socket | None:
+    For the thread whose span is the first in it: waits for nothing.
+    """
+    place = find_place()
     try:
-        found, connection = _waiting.pop()
-    except IndexError:
+        waiting = _take_waiting(place, None) or connect(place, time.monotonic())
+    except NoDirectory:
+        raise
+    except OSError:
+        return
+    if waiting is None:
+        return
+    try:
+        waiting.connection.settimeout(_ANNOUNCEMENT_S)
+        _introduce(waiting.connection, introduction, memory)
+        _waiting.append(waiting._replace(memory=_inode_of(memory)))
+    except OSError:
+        waiting.connection.close()
+
+
+def _inode_of(memory: int | None) -> int | None:
+    return None if memory is None else os.fstat(memory).st_ino
+
+
+def _take_waiting(place: Place, memory: int | None) -> Waiting | None:
+    """One over which this memory was sent, or none."""
+    for found in reversed(_waiting):
+        if found.memory in (None, memory):
+            break
+    else:
         return None
-    if found == place:
-        return connection
-    connection.close()  # the environment, or the user, is another than before
+    try:
+        _waiting.remove(found)
+    except ValueError:  # another thread has it
+        return None
+    if found.place == place and _is_there(found):
+        return found
+    # The environment, or the user, is another than before; or that sender hangs.
+    found.connection.close()
     return None
+
+
+def _is_there(waiting: Waiting) -> bool:
+    try:
+        return waiting.place.socket.lstat().st_ino == waiting.inode
+    except OSError:
+        return False
 
 
 def end_waiting() -> None:
     """Close the connections that nobody has taken."""
     while _waiting:
-        _waiting.pop()[1].close()
+        _waiting.pop().connection.close()
 
 
 def after_fork_in_child() -> None:

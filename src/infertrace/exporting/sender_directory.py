@@ -1,26 +1,27 @@
 """Where the processes of one user on a host find their common sender.
 
 A directory that only this user can enter holds a socket for each kind of sender, and a lock beside
-it. Whoever may not share a sender looks for one under another name: `SenderName`.
+it. Whoever may not share a sender looks for one under another name: `sender_name`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
+from infertrace import backend
 from infertrace.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _FOLDER: Final = "infertrace"
-_DIGEST_BYTES: Final = 8
+_NAME_CHARACTERS: Final = 16
 _MODE: Final = 0o700
 # What a Unix socket's path may take in `sockaddr_un`: 108 bytes on Linux, 104 elsewhere, with a
 # zero at its end. The lock and the name that a socket has first are longer than its last one.
@@ -36,7 +37,6 @@ _VARIABLES: Final = (
     "no_grpc_proxy",
     "ssl_cert_file",
     "ssl_cert_dir",
-    "infertrace_backend",
 )
 _VARIABLES_OF_GRPC: Final = "grpc_"
 # In another one, the same address or the same path may be something else.
@@ -61,7 +61,7 @@ def find_directory(environ: Mapping[str, str]) -> Path:
         path = Path(runtime) / _FOLDER
     if not path.is_absolute():
         raise NoDirectory(f"{path}: expected an absolute path")
-    if len(os.fsencode(path)) + 2 * _DIGEST_BYTES + len("/") > _MAX_PATH_BYTES:
+    if len(os.fsencode(path)) + _NAME_CHARACTERS + len("/") > _MAX_PATH_BYTES:
         raise NoDirectory(f"{path}: too long for the path of a socket")
     try:
         with contextlib.suppress(FileExistsError):
@@ -101,9 +101,9 @@ def sender_name(paths: Sequence[str], environ: Mapping[str, str]) -> str:
 
     paths: where that sender looks for its modules.
     """
-    parts = [VERSION, sys.executable or "", *paths]
+    parts = [VERSION, backend.selected.NAME, sys.executable or "", *paths]
     parts += (
-        f"{name}={value}"
+        f"{name}={value.rpartition('@')[2]}"  # without the credentials of a proxy
         for name, value in sorted(environ.items())
         if name.lower() in _VARIABLES or name.lower().startswith(_VARIABLES_OF_GRPC)
     )
@@ -112,5 +112,6 @@ def sender_name(paths: Sequence[str], environ: Mapping[str, str]) -> str:
             parts.append(os.readlink(f"/proc/self/ns/{namespace}"))  # noqa: PTH115 - no such file
     root = os.stat("/")  # noqa: PTH116
     parts.append(f"{root.st_dev}:{root.st_ino}")
-    digest = hashlib.blake2b("\0".join(parts).encode(errors="surrogateescape"))
-    return digest.hexdigest()[: 2 * _DIGEST_BYTES]
+    # Not a hash of `hashlib`, which loads OpenSSL: nobody but this user makes these names.
+    text = "\0".join(parts).encode(errors="surrogateescape")
+    return f"{crc32(text):08x}{crc32(text[::-1]):08x}"

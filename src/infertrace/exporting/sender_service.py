@@ -22,8 +22,9 @@ from infertrace.exporting import link
 from infertrace.exporting.choice import load_transport
 from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.held_spans import HeldSpans
+from infertrace.exporting.host_sender import READY_MODE
 from infertrace.exporting.peer import peer_pid, peer_user
-from infertrace.exporting.sender_session import Session
+from infertrace.exporting.sender_session import Session, has_hung_up
 from infertrace.exporting.sent_batches import SentBatches
 from infertrace.exporting.shared_memories import SharedMemories
 from infertrace.exporting.shared_transports import SharedTransports
@@ -36,6 +37,7 @@ _IDLE_VARIABLE: Final = "INFERTRACE_SENDER_IDLE_S"  # for tests
 _IDLE_S: Final = 30.0
 # A machine that goes down ends the traced programs at the same moment, and gives all some time.
 _STOP_S: Final = 20.0
+_PLACING_S: Final = 5.0
 _CHORES_S: Final = 1.0
 _STACK_BYTES: Final = 512 * 1024
 _NICENESS: Final = 10
@@ -139,14 +141,16 @@ class SenderService:
         try:
             thread.start()
         except RuntimeError:  # no more threads
+            if has_hung_up(connection):  # and may have left something
+                self._serve(connection, session)
+                return
             self._forget(session)
             _turn_away(connection)
 
     def _serve(self, connection: socket.socket, session: Session) -> None:
         try:
             with connection, contextlib.suppress(OSError, ValueError, TypeError):
-                # It may be gone already, and have left us its memory.
-                with contextlib.suppress(BrokenPipeError):
+                with contextlib.suppress(ConnectionError):  # it may have left something
                     connection.sendall(link.greeting())
                 session.run()
         finally:
@@ -163,7 +167,11 @@ class SenderService:
             os.close(self._spare)
             self._spare = None
         with contextlib.suppress(OSError):
-            _turn_away(self._listener.accept()[0])
+            connection, _ = self._listener.accept()
+            if has_hung_up(connection):  # and may have left something
+                self._welcome(connection)
+            else:
+                _turn_away(connection)
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
         time.sleep(_FULL_PAUSE_S)
@@ -172,6 +180,7 @@ class SenderService:
         now = time.monotonic()
         if now - self._last_chores >= _CHORES_S:
             self._last_chores = now
+            self._mark_ready()
             self._transports.close_unused()
             self._memories.look()
         if self._stop_at is not None and now >= self._stop_at:
@@ -180,13 +189,24 @@ class SenderService:
             if self._clients:
                 return False
             idle_s = now - self._last_used
+        is_in_place = self._is_in_place()
         if not (self._held.is_empty and self._memories.is_empty):
             self._last_used = now
+            if not is_in_place and self._stop_at is None:
+                self._stop_at = now + _STOP_S
             return False
-        is_wanted = self._stop_at is None and self._is_in_place()
+        is_wanted = self._stop_at is None and is_in_place
         if is_wanted and idle_s < self._idle_s:
             return False
         return self._close_door()
+
+    def _mark_ready(self) -> None:
+        """From now on, who waits for long knows that this sender hangs."""
+        if self._inode is None or not self._is_in_place():
+            return
+        with contextlib.suppress(OSError):
+            if self._path.lstat().st_mode & READY_MODE != READY_MODE:
+                self._path.chmod(READY_MODE)
 
     def _is_in_place(self) -> bool:
         """Whether this is the sender that others find."""
@@ -196,7 +216,7 @@ class SenderService:
             return self._path.lstat().st_ino == self._inode
         except OSError:
             # Its starter has not put it there yet.
-            return time.time() - self._began_s < self._idle_s
+            return time.time() - self._began_s < _PLACING_S
 
     def _close_door(self, *, whoever_waits: bool = False) -> bool:
         """Have the next process start another sender; False if somebody has come meanwhile."""

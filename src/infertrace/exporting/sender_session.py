@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.left_spans import DamagedSpansError
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
 _NOT_A_BATCH: Final = Retryable("expected a target before a batch")
+
+
+def has_hung_up(connection: socket.socket) -> bool:
+    """Whether the other end has closed, so that nobody waits for what is said there."""
+    poll = select.poll()
+    poll.register(connection, 0)  # poll reports a hang-up without being asked
+    return bool(poll.poll(0))
 
 
 class Session:
@@ -76,8 +84,8 @@ class Session:
             raise ConnectionAbortedError(f"a frame of an unknown kind, {received.kind}")
 
     def _answer(self, answer: bytes) -> None:
-        # Its process may listen no longer, and yet have more to say: that it goes.
-        with contextlib.suppress(BrokenPipeError):
+        # Its process may listen no longer, and have said more already: that it leaves something.
+        with contextlib.suppress(ConnectionError):
             self._connection.sendall(answer)
 
     def _introduce(self, body: bytes) -> None:
@@ -134,7 +142,7 @@ class Session:
                     is_whole=is_whole,
                 )
                 try:
-                    self._held.hold(held, self.introduction)
+                    self._held.hold(held, self.introduction, anyway=has_hung_up(self._connection))
                 except Overloaded:
                     self._sent.unmark_ended(left.producer_id)
                     raise
