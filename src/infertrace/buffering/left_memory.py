@@ -101,7 +101,7 @@ class LeftMemory(LeftSpans):
         self.damaged = max(next_sequence - 1 - settled - self.span_count, 0)
         """Spans that had ended, and of which nothing whole is here."""
         self.dropped = dict(zip(DROP_REASONS, dropped, strict=False))
-        self._produced = self._delivered + sum(dropped) + self.span_count + self.damaged
+        self._produced: int = self._delivered + sum(dropped) + self.span_count + self.damaged
 
     @property
     def produced(self) -> int:
