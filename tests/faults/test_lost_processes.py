@@ -18,6 +18,7 @@ from lasting_address import lasting_address
 from traced_program import environment, program, wait_until
 
 AT_ONCE = 5
+CHILDREN, SPANS_OF_CHILD = 20, 99
 KINDS = ("SIGKILL", "SIGTERM", "SIGSEGV", "os._exit")
 
 RECORDING = """
@@ -128,6 +129,31 @@ def test_an_outage_is_outlived(new_receiver: Callable[..., Receiver]) -> None:
             process.stdout.readline()
         ended = {process.pid: kill(process, "SIGKILL")}
     assert_all_arrived(new_receiver(address), ended)
+
+
+def test_children_that_leave_by_exit(receiver: Receiver) -> None:
+    """Without a flush, a shutdown or a hook of ours, many at once."""
+    body = f"""
+        import os
+        tracer = infertrace.Tracer("{receiver.endpoint}")
+        tracer.start_span("m", tags={{"number": "0"}}).end()
+        for _ in range({CHILDREN}):
+            pid = os.fork()
+            if not pid:
+                for number in range({SPANS_OF_CHILD}):
+                    tracer.start_span("m", tags={{"number": str(number)}}).end()
+                os._exit(0)
+            print(pid, flush=True)
+        for _ in range({CHILDREN}):
+            os.wait()
+    """
+    done = subprocess.run(
+        program(body), env=environment(backends.selected), capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    children = {int(line): SPANS_OF_CHILD for line in done.stdout.split()}
+    assert len(children) == CHILDREN
+    assert_all_arrived(receiver, children)
 
 
 def test_who_hangs_up_and_lives_is_not_delivered_for(tracer: Any, receiver: Receiver) -> None:

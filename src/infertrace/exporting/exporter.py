@@ -129,6 +129,7 @@ class Exporter:
         self._thread.start_anew()
         self._spool.start_anew(producer_id)  # opened with the first span
         self._delivery.start_anew(producer_id)
+        self._delivery.resource = envelope.encode_resource(self._settings)  # its process id
         self._share_memory()
         self._start_life()
         if self._rounds.is_retired:
