@@ -13,6 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infertrace.buffering.batch import Batch, halves
 from infertrace.buffering.ledger import DROP_REASONS
@@ -32,16 +34,24 @@ RESOURCE = b"\x3a\x00"
 KILLS = 25
 
 
-@pytest.fixture
-def recorder() -> Any:
+def new_recorder() -> Any:
     made = native.Recorder(max_buffer_bytes=256 * KIB, max_batch_bytes=16 * KIB, wake=lambda: None)
     made.share_memory(PRODUCER, RESOURCE)
     return made
 
 
+@pytest.fixture
+def recorder() -> Any:
+    return new_recorder()
+
+
 def record(recorder: Any, count: int, **fields: Any) -> None:
     for _ in range(count):
         recorder.start_span("gpt-4", **fields).end()
+
+
+RECORDED = new_recorder()
+record(RECORDED, 300)
 
 
 def left(recorder: Any) -> LeftMemory:
@@ -151,6 +161,23 @@ def test_what_is_no_such_memory_is_refused() -> None:
         os.write(descriptor, content)
         with pytest.raises(DamagedSpansError):
             read_memory(descriptor, "a process")
+
+
+@given(damage=st.lists(st.tuples(st.integers(0, 2**14), st.binary(max_size=8)), max_size=20))
+def test_whatever_is_in_it(damage: list[tuple[int, bytes]]) -> None:
+    """It is read, or refused."""
+    content = bytearray(os.pread(RECORDED.memory_descriptor, 2**16, 0))
+    for place, changed in damage:
+        content[place : place + len(changed)] = changed
+    descriptor = os.memfd_create("damaged")
+    os.write(descriptor, content)
+    try:
+        memory = read_memory(descriptor, "a process")
+    except DamagedSpansError:
+        return
+    assert len(list(memory.records())) <= memory.last_sequence
+    assert memory.produced >= 0
+    memory.close()
 
 
 def test_a_child_without_our_hooks_writes_to_memory_of_its_own(recorder: Any) -> None:
