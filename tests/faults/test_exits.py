@@ -155,7 +155,7 @@ def test_a_shutdown_that_is_interrupted_can_be_called_again(
 ) -> None:
     tracer = new_tracer(receiver.endpoint, export_interval_s=3600)
 
-    def interrupted(timeout_s: float) -> bool:
+    def interrupted(timeout_s: float, **_: Any) -> bool:
         raise KeyboardInterrupt
 
     tracer.start_span("m").end()
