@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+_WITH_DESCRIPTOR: Final = (link.Kind.HOLD, link.Kind.MEMORY)
 _NOT_A_BATCH: Final = Retryable("expected a target before a batch")
 
 
@@ -65,6 +66,8 @@ class Session:
             self._leave()
 
     def _handle(self, received: link.Received) -> None:
+        if received.kind not in _WITH_DESCRIPTOR and received.descriptor is not None:
+            os.close(received.descriptor)
         if received.kind == link.Kind.SEND:
             self._answer(link.pack_answer(self._send(received)))
         elif received.kind == link.Kind.TARGET:
@@ -107,10 +110,11 @@ class Session:
         return answer
 
     def _hold(self, received: link.Received) -> Answer | Exception:
-        if self._held is None or self.introduction is None:
-            return Refused("this sender holds nothing")
         if received.descriptor is None:
             return Overloaded("the sender has no descriptor to spare")
+        if self._held is None or self.introduction is None:
+            os.close(received.descriptor)
+            return Refused("this sender holds nothing")
         try:
             self._hold_memory(received.descriptor, received.span_count, is_whole=True)
         except (Overloaded, DamagedSpansError, OSError) as error:
