@@ -176,6 +176,7 @@ def test_secrets_are_not_shown() -> None:
         ({"token": "a", "token_file": __file__}, "token and token_file: expected one of them"),
         ({"token_file": "/nowhere"}, r"token_file: expected a file that can be read \(No such"),
         ({"compression": "zstd"}, "compression: expected none or gzip, got 'zstd'"),
+        ({"sender_process": "two"}, "sender_process: expected shared, own or none, got 'two'"),
     ],
 )
 def test_connections(arguments: dict[str, str], message: str) -> None:
@@ -187,3 +188,17 @@ def test_files_are_absolute(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "token").write_text("t")
     monkeypatch.chdir(tmp_path)
     assert resolve({"token_file": "token"}, {}).token_file == str(tmp_path / "token")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        *((value, "shared") for value in (True, "true", "1", "shared", "SHARED", None)),
+        *((value, "none") for value in (False, "false", "0", "none")),
+        ("own", "own"),
+    ],
+)
+def test_who_sends_is_a_choice_of_three_and_was_one_of_two(given: object, meant: str) -> None:
+    assert resolve({"sender_process": given}, {}).sender_process == meant
+    variables = {} if given is None else {"INFERTRACE_SENDER_PROCESS": str(given)}
+    assert resolve({}, variables).sender_process == meant

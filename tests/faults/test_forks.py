@@ -96,6 +96,7 @@ def test_children_forked_from_a_live_connection(tracer: Any, receiver: Receiver)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert tracer.flush(30)
     assert sender_of(tracer) == pid
+    wait_until(lambda: len(receiver.spans) == 34)
     assert len({request.producer_id for request in receiver.requests}) == 4
     names = [span.operation_name for span in receiver.spans]
     assert (names.count("parent"), names.count("child")) == (4, 30)
@@ -104,7 +105,7 @@ def test_children_forked_from_a_live_connection(tracer: Any, receiver: Receiver)
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(0)"])
 def test_a_forked_child_has_a_spool_of_its_own(
-    backend: Any, receiver: Receiver, tmp_path: Path, end: str
+    own_sender: None, backend: Any, receiver: Receiver, tmp_path: Path, end: str
 ) -> None:
     """Child and parent are killed; each leaves its own spans in a spool, once."""
     body = f"""
@@ -175,6 +176,7 @@ def test_workers_of_multiprocessing_deliver_at_their_end(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    wait_until(lambda: sum(request.final for request in receiver.requests) == 4)
     workers = [span.tags["worker"] for span in receiver.spans if "worker" in span.tags]
     assert sorted(workers) == ["0"] * 20 + ["1"] * 20 + ["2"] * 20
     assert len(receiver.spans) == len({span.span_id for span in receiver.spans}) == 62
@@ -305,6 +307,7 @@ def test_forks_from_busy_threads_with_a_hung_collector(
             thread.join()
         print(json.dumps(tracer.stats()), flush=True)
         input()
+        assert tracer.flush(120)
         assert tracer.shutdown(120)
         print(json.dumps(tracer.stats()), flush=True)
         """,

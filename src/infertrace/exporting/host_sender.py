@@ -35,7 +35,7 @@ _START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes 
 _LOCK_TIMEOUT_S: Final = 5.0  # whoever holds it starts a process, or removes a file
 _FULL_PAUSE_S: Final = 0.005
 # Greetings that stayed away because a sender was about to leave.
-_MAX_ATTEMPTS: Final = 5
+_MAX_ATTEMPTS: Final = 3
 # What a socket's mode says of the sender; only this user may enter the directory.
 _STARTING_MODE: Final = 0o600
 READY_MODE: Final = 0o700

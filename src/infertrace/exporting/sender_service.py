@@ -59,7 +59,7 @@ def main(descriptor: str, path: str, inode: str, wire: str) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, service.stop)
-    threading.Thread(target=_load, args=(wire,), daemon=True).start()
+    threading.Thread(target=service.get_ready, args=(wire,), daemon=True).start()
     service.run()
     os._exit(0)  # threads may wait for collectors that do not answer
 
@@ -69,11 +69,6 @@ def _lower_priority() -> None:
     # Linux weighs sessions, which are groups of their own, by this. Source: sched(7).
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
-
-
-def _load(wire: str) -> None:
-    with contextlib.suppress(ImportError):  # which opening a transport tells of
-        load_transport(wire)
 
 
 class SenderService:
@@ -96,11 +91,20 @@ class SenderService:
         self._clients: dict[Session, tuple[int, float]] = {}
         self._last_used = self._last_chores = time.monotonic()
         self._stop_at: float | None = None
+        self._is_ready = threading.Event()
         # Given up for a moment to tell somebody that there is no room.
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         listener.setblocking(True)
         listener.settimeout(_CHORES_S)
         threading.stack_size(_STACK_BYTES)
+
+    def get_ready(self, wire: str) -> None:
+        """Load what sends by this wire: the time of a request does not begin before that."""
+        try:
+            with contextlib.suppress(ImportError):  # which opening a transport tells of
+                load_transport(wire)
+        finally:
+            self._is_ready.set()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Leave soon: a signal handler."""
@@ -149,7 +153,8 @@ class SenderService:
 
     def _serve(self, connection: socket.socket, session: Session) -> None:
         try:
-            with connection, contextlib.suppress(OSError, ValueError, TypeError):
+            self._is_ready.wait()
+            with connection, contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 with contextlib.suppress(ConnectionError):  # it may have left something
                     connection.sendall(link.greeting())
                 session.run()

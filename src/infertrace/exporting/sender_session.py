@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
+_WITH_DESCRIPTOR: Final = (link.Kind.HOLD, link.Kind.MEMORY)
 _NOT_A_BATCH: Final = Retryable("expected a target before a batch")
 
 
@@ -70,6 +71,8 @@ class Session:
             self._leave()
 
     def _handle(self, received: link.Received) -> None:
+        if received.kind not in _WITH_DESCRIPTOR and received.descriptor is not None:
+            os.close(received.descriptor)
         if received.kind == link.Kind.SEND:
             self._answer(link.pack_answer(self._send(received)))
         elif received.kind == link.Kind.TARGET:
@@ -111,10 +114,11 @@ class Session:
         return answer
 
     def _hold(self, received: link.Received) -> Answer | Exception:
-        if self._held is None or self.introduction is None:
-            return Refused("this sender holds nothing")
         if received.descriptor is None:
             return Overloaded("the sender has no descriptor to spare")
+        if self._held is None or self.introduction is None:
+            os.close(received.descriptor)
+            return Refused("this sender holds nothing")
         try:
             self._hold_memory(received.descriptor, received.span_count, is_whole=True)
         except (Overloaded, DamagedSpansError, OSError) as error:
