@@ -105,6 +105,7 @@ def test_a_span_larger_than_the_buffer(new_tracer: Any, shared_collector: Collec
             span.set_attribute(f"k{number}", "x" * 32 * KIB)
     with tracer.start_span("m", "neighbour", parent=neighbour):
         pass
+    assert tracer.flush(60)
     assert tracer.shutdown(60)
     stats = tracer.stats()
     assert_closed(stats)

@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 import time
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -131,6 +132,13 @@ class HostSender:
             except BaseException:
                 connection.close()
                 raise
+
+    def share_memory(self, descriptor: int) -> None:
+        """Let it see the memory in which the spans of this process lie; raises OSError.
+
+        It delivers them if this process goes without a goodbye. Before the first request.
+        """
+        link.send_with_descriptor(self.socket, link.pack_frame(link.Kind.MEMORY), descriptor)
 
     def end(self) -> None:
         """It stays, for others; but one that has ended may be this process's to wait for."""
@@ -320,6 +328,11 @@ def _module_paths() -> list[str]:
     Not all of `sys.path`: a program's own folder may hold a module named as one of Python's, and
     programs in two folders should share a sender.
     """
+    return _needed_of(tuple(sys.path))
+
+
+@lru_cache(maxsize=4)  # a forked child, which is new to all that, looks here first
+def _needed_of(module_paths: tuple[str, ...]) -> list[str]:
     kept = [str(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
     needed = {str(Path(__file__).parents[2])}
     for name in ("grpc", "google"):
@@ -327,7 +340,7 @@ def _module_paths() -> list[str]:
             found = find_spec(name)
             for folder in (found.submodule_search_locations or ()) if found else ():
                 needed.add(str(Path(folder).parent))
-    paths = [str(Path(path).absolute()) for path in sys.path]
+    paths = [str(Path(path).absolute()) for path in module_paths]
     return [
         path
         for path in dict.fromkeys(paths)
