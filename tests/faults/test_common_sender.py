@@ -19,13 +19,7 @@ import pytest
 
 from backend_recording import assert_closed
 from grpc_receiver import Receiver
-from infertrace.buffering.batch import Batch
-from infertrace.buffering.spool_memory import write_memory
 from infertrace.exporting import host_sender
-from infertrace.exporting.envelope import Producer, goodbye
-from infertrace.exporting.introduction import Introduction
-from infertrace.exporting.link_transport import LinkTransport
-from infertrace.exporting.target import Target
 from lasting_address import lasting_address
 from traced_program import (
     environment,
@@ -482,35 +476,46 @@ def test_a_spool_is_delivered_once_its_owner_has_gone(
     assert receiver.requests[-1].final
 
 
+GOES = """
+import os
+from infertrace.buffering.batch import Batch
+from infertrace.buffering.spool_memory import write_memory
+from infertrace.exporting.envelope import Producer, goodbye
+from infertrace.exporting.host_sender import HostSender
+from infertrace.exporting.introduction import Introduction
+from infertrace.exporting.link_transport import LinkTransport
+from infertrace.exporting.target import Target
+
+producer_id = bytes.fromhex("{producer_id}")
+memory = write_memory(
+    [Batch(bytes((10, 0)) * 5, 5, 3)],
+    producer_id=producer_id,
+    resource=b"",
+    batch_sequence=1,
+    last_sequence=7,
+    dropped={{}},
+)
+sender = HostSender.open(Introduction(Target("{endpoint}", tls=False, headers={{}})))
+sender.share_memory(memory)
+if {says_goodbye}:
+    LinkTransport(sender).send(goodbye(Producer(producer_id, 2, 7, {{}}, b"")), 0, 30)
+os._exit(0)
+"""
+
+
 @pytest.mark.parametrize("says_goodbye", [True, False])
-def test_the_memory_of_a_process_that_goes(receiver: Receiver, says_goodbye: bool) -> None:
+def test_the_memory_of_a_process_that_goes(
+    backend: Any, receiver: Receiver, says_goodbye: bool
+) -> None:
     """Delivered in its name, unless it has said that there is nothing left."""
-    producer_id = os.urandom(16)
-    memory = write_memory(
-        [Batch(b"\x0a\x00" * 5, 5, 3)],
-        producer_id=producer_id,
-        resource=b"",
-        batch_sequence=1,
-        last_sequence=7,
-        dropped={},
-    )
-    target = Target(receiver.endpoint, tls=False, headers={})
-    sender = host_sender.HostSender.open(Introduction(target))
-    sender.share_memory(memory)
-    os.close(memory)
-    producer = Producer(producer_id, 2, 7, {}, b"")
-    if says_goodbye:
-        LinkTransport(sender).send(goodbye(producer), 0, 30)
+    ids = [os.urandom(16) for _ in range(2)]
     # Another process after it, so that there is something to wait for in both cases.
-    sender.socket.close()
-    other = host_sender.HostSender.open(Introduction(target))
-    LinkTransport(other).send(goodbye(producer._replace(producer_id=bytes(16))), 0, 30)
-    other.socket.close()
-
-    def is_over() -> bool:
-        return {r.producer_id for r in receiver.requests if r.final} == {producer_id, bytes(16)}
-
-    wait_until(is_over)
+    for producer_id, says in zip(ids, (says_goodbye, True), strict=True):
+        body = GOES.format(
+            producer_id=producer_id.hex(), endpoint=receiver.endpoint, says_goodbye=says
+        )
+        subprocess.run(program(body), env=environment(backend), check=True, timeout=120)
+    wait_until(lambda: {r.producer_id for r in receiver.requests if r.final} == set(ids))
     assert len(receiver.spans) == (0 if says_goodbye else 5)
     if not says_goodbye:
         (batch,) = (request for request in receiver.requests if request.spans)
