@@ -102,7 +102,7 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
         body = options.json_data if isinstance(options.json_data, Mapping) else {}
         model = body.get("model")
         span = switch.start_span(model if isinstance(model, str) else None, name)
-        call = OpenAICall(span, switch, options.url)
+        call = OpenAICall(span, switch)
         if not span.is_recording:
             return None
         describe(span, client, body)
