@@ -143,6 +143,7 @@ class Delivery:
         self.flush_requests = 0
         """How many callers wait for what is pending."""
         self.is_stopping = False
+        self._has_said_goodbye = False
         self._is_left_to_another = False
         """Whether a sender will deliver what is not acknowledged."""
         self.deadline = float("inf")
@@ -370,6 +371,17 @@ class Delivery:
             self.batch_sequence += 1
             with contextlib.suppress(Exception):
                 self.send(envelope.goodbye(self.producer()), 0)
+                self._has_said_goodbye = True
+
+    @property
+    def owes_goodbye(self) -> bool:
+        """Whether the collector knows this producer, and not that it is complete."""
+        return (
+            self._connection.state is State.UP
+            and self.batch_sequence > 0
+            and not self._has_said_goodbye
+            and not self._is_left_to_another
+        )
 
     def producer(self) -> Producer:
         """Who sends, as its ledger is now."""

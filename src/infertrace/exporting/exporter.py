@@ -39,6 +39,8 @@ logger = logging.getLogger("infertrace")
 _PRODUCER_ID_BYTES: Final = 16
 # While the end of a process waits for the collector, how often it looks whether to wait longer.
 _LOOK_S: Final = 0.02
+# For a sender that takes over the goodbye: to write it to the socket is enough.
+_GOODBYE_S: Final = 0.05
 # How long the thread may take to notice that its delivery is over.
 _END_OF_THREAD_S: Final = 1.0
 
@@ -375,6 +377,9 @@ class Exporter:
         self._delivery.abandon()
         if not self._thread.is_started:
             self._delivery.say_goodbye()
+        if self._hand_over is not None and self._delivery.owes_goodbye:
+            self._hand_over.attempt(_GOODBYE_S)
+            self._hand_over.finish()
         self._connection.disconnect()
         choice.end_prestarted()
         self._sampler.stop()
