@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import fastapi
@@ -27,7 +28,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 import infertrace
 from grpc_receiver import Receiver
 from infertrace.collector.ingest.otlp.export_request import read_export_request
-from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
+from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span, SpanKind
 from infertrace.integrations.opentelemetry_exporter import (
     InfertraceSpanExporter,
     InfertraceSpanProcessor,
@@ -324,6 +325,59 @@ def test_one_variable(backend: Any, receiver: Receiver) -> None:
     (sent,) = [request for request in receiver.requests if request.spans]
     resource = {key: value.string_value for key, value in sent.resource.attributes.items()}
     assert resource["host.name"] == "gpu-2"
+
+
+# It knows nothing of tracing.
+UNTRACED = """
+import socket, threading
+import httpx, uvicorn
+from fastapi import FastAPI
+
+app = FastAPI()
+
+@app.get("/items/{item}")
+async def item(item: int) -> int:
+    return item
+
+def ask():
+    while not server.started:
+        pass
+    for number in range(3):
+        httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/items/{number}")
+    server.should_exit = True
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+threading.Thread(target=ask).start()
+server.run([listener])
+"""
+
+
+def test_the_console_script(backend: Any, receiver: Receiver, tmp_path: Path) -> None:
+    """As docs/integrations/opentelemetry.md has it, over a program without a changed line."""
+    (tmp_path / "app.py").write_text(UNTRACED)
+    outcome = subprocess.run(
+        [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, "app.py"],
+        cwd=tmp_path,
+        env=environment(backend)
+        | {
+            "OTEL_TRACES_EXPORTER": "infertrace",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_SERVICE_NAME": "chat",
+            "INFERTRACE_ENDPOINT": receiver.endpoint,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    servers = [span for span in receiver.spans if span.kind == SpanKind.SPAN_KIND_SERVER]
+    clients = {s.span_id for s in receiver.spans if s.kind == SpanKind.SPAN_KIND_CLIENT}
+    assert [span.operation_name for span in servers] == ["GET /items/{item}"] * 3
+    assert {span.parent_span_id for span in servers} == clients
+    assert {span.service_name for span in receiver.spans} == {"chat"}
+    assert not any(span.invalid_field_count for span in receiver.spans)
 
 
 def test_a_tracer_for_each_resource(backend: Any, receiver: Receiver, monkeypatch: Any) -> None:
