@@ -63,6 +63,7 @@ def test_a_chat(client: OpenAI, server: Server, ended: Ended) -> None:
     assert answer.choices[0].message.content
     _, span = ended(2)
     assert (span.operation, span.model, span.status) == ("chat", "m", "OK")
+    assert span.kind == "client"
     assert span.fields == {
         "input_tokens": 11,
         "output_tokens": 7,

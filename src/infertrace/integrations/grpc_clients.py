@@ -153,7 +153,7 @@ def _begin(switch: Switch, details: Any) -> Span | None:
     name = method.decode() if isinstance(method, bytes) else method
     if not switch.is_on or name.startswith(OF_TRACING):
         return None
-    span = switch.start_span(None, name.lstrip("/"))
+    span = switch.start_span(None, name.lstrip("/"), kind="client")
     span.set_attribute("rpc.system", "grpc")
     return span
 

@@ -62,7 +62,7 @@ def _begin(switch: Switch, details: Any) -> Span:
     for key, value in details.invocation_metadata or ():
         if key == "traceparent":
             parent = value
-    span = switch.start_span(None, details.method.lstrip("/"), parent=parent)
+    span = switch.start_span(None, details.method.lstrip("/"), parent=parent, kind="server")
     span.set_attribute("rpc.system", "grpc")
     return span
 

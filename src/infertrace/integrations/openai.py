@@ -101,7 +101,9 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     with switch.guarded():
         body = options.json_data if isinstance(options.json_data, Mapping) else {}
         model = body.get("model")
-        span = switch.start_span(model if isinstance(model, str) else None, name)
+        if not isinstance(model, str):
+            model = None
+        span = switch.start_span(model, name, kind="client")
         call = OpenAICall(span, switch, options.url)
         if not span.is_recording:
             return None

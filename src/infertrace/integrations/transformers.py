@@ -51,7 +51,9 @@ def _install_generate(switch: Switch) -> None:
             call = None
             given = {**dict(zip(names, arguments, strict=False)), **keywords}
             with switch.guarded():
-                span = switch.start_span(model_name(self), OPERATION, framework=FRAMEWORK)
+                span = switch.start_span(
+                    model_name(self), OPERATION, framework=FRAMEWORK, kind="internal"
+                )
                 call = _Call(span, self, given)
             if call is None:
                 return original(self, *arguments, **keywords)

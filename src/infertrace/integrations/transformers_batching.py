@@ -155,5 +155,6 @@ def _record(
         parent=request.parent,
         status=status,
         status_message=output.error,
+        kind="internal",
         **fields,
     )

@@ -18,6 +18,8 @@ from infertrace.integrations.vllm_clock import EngineClock
 
 REQUEST: Final = "request"
 FRAMEWORK: Final = "vllm"
+KIND: Final = "server"
+"""As vLLM's own spans of requests."""
 # Where we keep ours on vLLM's objects.
 _ATTRIBUTE: Final = "_infertrace_iteration"
 _TIME_ATTRIBUTE: Final = "_infertrace_engine_s"
@@ -166,6 +168,7 @@ def record_ended(
         parent=fields.pop("parents", None),
         status=status,
         status_message=message,
+        kind=KIND,
         **fields,
     )
 
