@@ -113,8 +113,8 @@ def test_a_request(url: str, ended: Ended) -> None:
     answer = httpx.get(f"{url}/items/7", headers={"traceparent": FAR})
     assert answer.json() == {"item": 7}
     request, inside = ended(2)
-    assert request.operation == "GET /items/{item}"
-    assert request.status == "OK"
+    assert (request.operation, request.kind) == ("GET /items/{item}", "server")
+    assert (request.status, inside.kind) == ("OK", None)
     assert (request.trace_id, request.parent_span_id) == ("ab" * 16, "cd" * 8)
     assert request.attributes == {
         "http.request.method": "GET",

@@ -9,7 +9,8 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from infertrace.integrations.asgi import Application, Receive, Scope, Send, TracingMiddleware
+from infertrace.integrations.asgi import TracingMiddleware
+from infertrace.integrations.asgi_protocol import Application, Receive, Scope, Send
 from infertrace.integrations.other_instrumentation import traces_app
 from infertrace.integrations.switch import Switch
 
