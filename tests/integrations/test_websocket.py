@@ -130,7 +130,7 @@ def test_a_client_that_goes(url: str, ended: Ended) -> None:
         client.socket.shutdown(2)
     connection, _ = ended(2)
     # Some servers say that as if the client had closed without a code.
-    expected = {1005: ("OK", None), 1006: ("CANCELLED", "the client has gone")}
+    expected: dict[Any, Any] = {1005: ("OK", None), 1006: ("CANCELLED", "the client has gone")}
     code = connection.attributes["websocket.close_code"]
     assert (connection.status, connection.status_message) == expected[code]
 

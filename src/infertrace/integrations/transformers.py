@@ -17,6 +17,7 @@ from infertrace.integrations.transformers_batching import (
     OPERATION,
     install_batching,
 )
+from infertrace.integrations.transformers_steps import install_steps
 from infertrace.span import Span
 
 _CPU: Final = "cpu"
@@ -25,6 +26,7 @@ _CPU: Final = "cpu"
 def _install(switch: Switch, module: str) -> None:
     if module.endswith("continuous_api"):
         install_batching(switch, model_name)
+        install_steps(switch, model_name)
     else:
         _install_generate(switch)
 
