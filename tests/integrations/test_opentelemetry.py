@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import fastapi
+import grpc
 import httpx
 import openai
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient, GrpcInstrumentorServer
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -182,6 +184,32 @@ def test_what_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> N
     assert request.attributes["http.route"] == "/hello"
     assert len(recorded_spans.find("GET /hello")) == 1
     assert recorded_spans.one("ours").parent_span_id == request.span_id
+
+
+def test_calls_of_grpc_that_they_trace_are_not_counted_twice(
+    provider: TracerProvider, recorded_spans: SpanRecorder
+) -> None:
+    infertrace.instrument("grpc")
+    theirs = (GrpcInstrumentorServer(), GrpcInstrumentorClient())
+    for instrumentor in theirs:
+        instrumentor.instrument(tracer_provider=provider)
+    methods = {"Ask": grpc.unary_unary_rpc_method_handler(lambda request, context: request)}
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_registered_method_handlers("chat.Chat", methods)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask: Any = channel.unary_unary("/chat.Chat/Ask")
+            assert ask(b"hello") == b"hello"
+    finally:
+        server.stop(None).wait()
+        for instrumentor in theirs:
+            instrumentor.uninstrument()
+    wait_until(lambda: bool(recorded_spans.spans))
+    kinds = [span.kind for span in recorded_spans.spans]
+    assert kinds.count("server") == 1
+    assert all("rpc.method" in span.attributes for span in recorded_spans.spans)  # ours have none
 
 
 @pytest.mark.nightly

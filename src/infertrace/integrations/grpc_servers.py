@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import grpc
 
-from infertrace.integrations.grpc_outcome import OF_TRACING, end_with
+from infertrace.integrations.grpc_outcome import OF_TRACING, end_with, others_trace
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
@@ -22,7 +22,7 @@ class ServerInterceptor(grpc.ServerInterceptor):
         self._switch = switch
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        return _traced(self._switch, continuation(details), details)
+        return _traced(self._switch, "GrpcInstrumentorServer", continuation(details), details)
 
 
 class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
@@ -34,11 +34,15 @@ class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
     ) -> Any:
-        return _traced(self._switch, await continuation(details), details)
+        handler = await continuation(details)
+        return _traced(self._switch, "GrpcAioInstrumentorServer", handler, details)
 
 
-def _traced(switch: Switch, handler: Any, details: Any) -> Any:
+def _traced(switch: Switch, other: str, handler: Any, details: Any) -> Any:
+    """The handler with a span around it, unless that `other` instrumentation of it comes to us."""
     if handler is None or not switch.is_on or details.method.startswith(OF_TRACING):
+        return handler
+    if others_trace(other):
         return handler
     kind = "stream_" if handler.request_streaming else "unary_"
     kind += "stream" if handler.response_streaming else "unary"

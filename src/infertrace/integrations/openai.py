@@ -23,6 +23,15 @@ from infertrace.integrations.switch import Switch
 
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _REFUSALS: Final = (400, 422)
+# OpenTelemetry's own, OpenLLMetry's, OpenInference's.
+_OTHERS: Final = tuple(
+    (module, "OpenAIInstrumentor")
+    for module in (
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.openai",
+        "openinference.instrumentation.openai",
+    )
+)
 
 # Clients of servers that do not know `stream_options`.
 _without_usage: WeakSet[Any] = WeakSet()
@@ -95,7 +104,7 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     name = span_name(options.url)
     if not switch.is_on or name is None or options.method.lower() != "post":
         return None
-    if traces_library("openai_v2", "OpenAIInstrumentor"):
+    if traces_library(*_OTHERS):
         return None
     call = None
     with switch.guarded():

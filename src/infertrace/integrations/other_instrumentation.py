@@ -23,9 +23,13 @@ def traces_app(app: Any) -> bool:
     return _takes_theirs and getattr(app, "_is_instrumented_by_opentelemetry", False) is True
 
 
-def traces_library(module: str, instrumentor: str) -> bool:
-    """The same of a library, by the class of OpenTelemetry that instruments it."""
-    if not _takes_theirs:
-        return False
-    kind = getattr(sys.modules.get(f"opentelemetry.instrumentation.{module}"), instrumentor, None)
-    return kind is not None and kind().is_instrumented_by_opentelemetry is True
+def traces_library(*instrumentors: tuple[str, str]) -> bool:
+    """The same of a library, by the modules and classes of those that may instrument it."""
+    return _takes_theirs and any(map(_is_on, instrumentors))
+
+
+def _is_on(instrumentor: tuple[str, str]) -> bool:
+    module, name = instrumentor
+    # The one object of that class, which to call the class again would initialise anew.
+    found = getattr(getattr(sys.modules.get(module), name, None), "_instance", None)
+    return getattr(found, "is_instrumented_by_opentelemetry", False) is True
