@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from infertrace.integrations.grpc_outcome import OF_TRACING, end_with, others_trace
+from infertrace.integrations.grpc_outcome import UNTRACED, end_with, others_trace
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
@@ -151,7 +151,7 @@ def _begin(switch: Switch, other: str, details: Any) -> Span | None:
     """The span of a call; None for one that has none, or that of an `other` instrumentation."""
     method = details.method
     name = method.decode() if isinstance(method, bytes) else method
-    if not switch.is_on or name.startswith(OF_TRACING) or others_trace(other):
+    if not switch.is_on or name.startswith(UNTRACED) or others_trace(other):
         return None
     span = switch.start_span(None, name.lstrip("/"), kind="client")
     span.set_attribute("rpc.system", "grpc")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import grpc
 
-from infertrace.integrations.grpc_outcome import OF_TRACING, end_with, others_trace
+from infertrace.integrations.grpc_outcome import UNTRACED, end_with, others_trace
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
@@ -40,7 +40,7 @@ class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
 
 def _traced(switch: Switch, other: str, handler: Any, details: Any) -> Any:
     """The handler with a span around it, unless that `other` instrumentation of it comes to us."""
-    if handler is None or not switch.is_on or details.method.startswith(OF_TRACING):
+    if handler is None or not switch.is_on or details.method.startswith(UNTRACED):
         return handler
     if others_trace(other):
         return handler
