@@ -186,6 +186,63 @@ def test_what_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> N
     assert recorded_spans.one("ours").parent_span_id == request.span_id
 
 
+NATIVE = """
+import socket, threading
+import httpx, uvicorn
+from fastapi import FastAPI
+import infertrace
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from infertrace.integrations.opentelemetry_exporter import InfertraceSpanProcessor
+
+infertrace.instrument("starlette")
+provider = TracerProvider()
+provider.add_span_processor(InfertraceSpanProcessor())
+{how}
+
+@app.get("/hello")
+def hello():
+    return "hello"
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+thread = threading.Thread(target=server.run, args=([listener],))
+thread.start()
+while not server.started:
+    pass
+print(httpx.get(f"http://127.0.0.1:{{listener.getsockname()[1]}}/hello").text)
+server.should_exit = True
+thread.join()
+"""
+WAYS = {
+    "FastAPI's own": "trace.set_tracer_provider(provider); app = FastAPI()",
+    "middleware": """
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+app = FastAPI()
+app.add_middleware(OpenTelemetryMiddleware, tracer_provider=provider)
+""",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_however_they_trace_a_request_it_is_not_counted_twice(
+    backend: Any, receiver: Receiver, way: str
+) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", NATIVE.format(how=WAYS[way])],
+        env=environment(backend) | {"INFERTRACE_ENDPOINT": receiver.endpoint},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert outcome.stdout == '"hello"\n', outcome.stderr
+    wait_until(lambda: bool(receiver.spans))
+    servers = [span for span in receiver.spans if span.kind == SpanKind.SPAN_KIND_SERVER]
+    # An older FastAPI does not trace, so there it is ours.
+    assert len(servers) == 1
+    assert servers[0].operation_name == "GET /hello"
+
+
 def test_calls_of_grpc_that_they_trace_are_not_counted_twice(
     provider: TracerProvider, recorded_spans: SpanRecorder
 ) -> None:

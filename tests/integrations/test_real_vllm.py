@@ -21,7 +21,7 @@ from vllm_program import MODEL, VARIABLES, Server, environment, model
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]  # it may install vLLM
 
-(LIBRARY,) = INTEGRATIONS["vllm"].libraries
+LIBRARY, *_ = INTEGRATIONS["vllm"].libraries
 NEWEST: Final = LIBRARY.newest
 PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "vllm.md"
 TRACE: Final = "ab" * 16

@@ -99,7 +99,7 @@ def test_a_connection(url: str, ended: Ended) -> None:
     with connect(f"{url}/chat/red", additional_headers={"traceparent": FAR}) as client:
         assert [ask(client, text) for text in ("a", "b")] == ["red: a", "red: b"]
     connection, *inside = ended(3)
-    assert (connection.operation, connection.kind) == ("WEBSOCKET /chat/{room}", "server")
+    assert (connection.operation, connection.kind) == ("WS /chat/{room}", "server")
     assert (connection.status, connection.status_message) == ("OK", None)
     assert (connection.trace_id, connection.parent_span_id) == ("ab" * 16, "cd" * 8)
     assert connection.attributes == {
@@ -184,7 +184,7 @@ def test_a_handshake_that_is_refused(
         pass
     (connection,) = ended(1)
     route = "" if path == "/nowhere" else f" {path}"
-    assert connection.operation == f"WEBSOCKET{route}"
+    assert connection.operation == f"WS{route}"
     assert (connection.status, connection.attributes["http.response.status_code"]) == (status, code)
     assert "websocket.close_code" not in connection.attributes
 
@@ -209,7 +209,7 @@ def test_any_asgi_application(recorded_spans: SpanRecorder, ended: Ended) -> Non
     with served(TracingMiddleware(app)) as url, pytest.raises(InvalidStatus):
         connect(url.replace("http", "ws", 1))
     (connection,) = ended(1)
-    assert connection.operation == "WEBSOCKET"
+    assert connection.operation == "WS"
     assert connection.status_message == "the handshake is not complete"
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from infertrace.integrations.asgi_protocol import Application, Begun, Message, Receive, Scope, Send
 
-WEBSOCKET: Final = "WEBSOCKET"
+WEBSOCKET: Final = "WS"  # as FastAPI's own tracing has it
 _ACCEPTED: Final = 101
 _REFUSED: Final = 403  # what a server answers where the application closes and had not accepted
 _NORMAL: Final = 1000
