@@ -278,10 +278,10 @@ if __name__ == "__main__":
 def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
     programs = environment(version)
     (tmp_path / "script.py").write_text(OFFLINE)
-    command = [programs / "infertrace", "run", "--include", "vllm", "--", programs / "python"]
+    command = [str(programs / "infertrace"), "run", "--include", "vllm", "--"]
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
         outcome = subprocess.run(
-            [*command, "script.py", str(model(version))],
+            [*command, str(programs / "python"), "script.py", str(model(version))],
             cwd=tmp_path,
             env={**VARIABLES, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
             | {"INFERTRACE_ENDPOINT": collector.grpc_address},

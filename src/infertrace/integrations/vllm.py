@@ -24,6 +24,7 @@ from infertrace.integrations.vllm_requests import (
     note_outputs,
     note_time,
     record_ended,
+    served_name,
 )
 
 VARIABLE: Final = "INFERTRACE_VLLM"
@@ -41,12 +42,6 @@ def switch_on_by_plugin() -> Switch:
     if not _SWITCH.is_on and _is_wanted():
         _SWITCH.on()
     return _SWITCH
-
-
-def served_name(vllm_config: Any) -> str:
-    """What the users of a server call its model."""
-    name = vllm_config.model_config.served_model_name or vllm_config.model_config.model
-    return str(name if isinstance(name, str) else name[0])
 
 
 def _is_wanted() -> bool:

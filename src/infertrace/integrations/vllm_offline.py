@@ -6,6 +6,7 @@ and vLLM says and counts nothing more than before.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ def install_offline(switch: Switch, arriving_under: Callable[[Any, Any], None]) 
             given, had_statistics = (self, *arguments), True
             if switch.is_on:
                 with switch.guarded():
-                    given, keywords, had_statistics = _with_ours(original, given, keywords)
+                    given, keywords, had_statistics = _with_ours(switch, original, given, keywords)
             original(*given, **keywords)
             if not had_statistics:
                 with switch.guarded():
@@ -59,25 +60,24 @@ def install_offline(switch: Switch, arriving_under: Callable[[Any, Any], None]) 
 
 
 def _with_ours(
-    original: Callable[..., None], given: tuple[Any, ...], keywords: dict[str, Any]
+    switch: Switch, original: Callable[..., None], given: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
     """The arguments with statistics, and a logger of ours; and whether they had these before."""
-    from infertrace.integrations.vllm_stat_logger import InfertraceStatLogger
+    from infertrace.integrations.vllm_engine_logger import EngineLogger
 
     bound = inspect.signature(original).bind(*given, **keywords)
     had_statistics = bool(bound.arguments["log_stats"])
     before = bound.arguments.get("stat_loggers") or ()
-    if InfertraceStatLogger not in before:
-        bound.arguments["stat_loggers"] = [*before, InfertraceStatLogger]
+    bound.arguments["stat_loggers"] = [*before, functools.partial(EngineLogger, switch)]
     bound.arguments["log_stats"] = True
     return bound.args, bound.kwargs, had_statistics
 
 
 def _leave_ours_alone(loggers: Any) -> None:
-    from infertrace.integrations.vllm_stat_logger import InfertraceStatLogger
+    from infertrace.integrations.vllm_engine_logger import EngineLogger
 
     def is_ours(logger: Any) -> bool:
         each = getattr(logger, "per_engine_stat_loggers", {})
-        return any(isinstance(one, InfertraceStatLogger) for one in each.values())
+        return any(isinstance(one, EngineLogger) for one in each.values())
 
     loggers.stat_loggers = [logger for logger in loggers.stat_loggers if is_ours(logger)]

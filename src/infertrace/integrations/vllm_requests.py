@@ -25,6 +25,12 @@ _ATTRIBUTE: Final = "_infertrace_iteration"
 _TIME_ATTRIBUTE: Final = "_infertrace_engine_s"
 
 
+def served_name(vllm_config: Any) -> str:
+    """What the users of a server call its model."""
+    name = vllm_config.model_config.served_model_name or vllm_config.model_config.model
+    return str(name if isinstance(name, str) else name[0])
+
+
 class LiveRequest:
     """A request that has not ended.
 
