@@ -250,9 +250,7 @@ def test_calls_of_grpc_that_they_trace_are_not_counted_twice(
     theirs = (GrpcInstrumentorServer(), GrpcInstrumentorClient())
     for instrumentor in theirs:
         instrumentor.instrument(tracer_provider=provider)
-    methods: dict[str, Any] = {
-        "Ask": grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-    }
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_registered_method_handlers("chat.Chat", {"Ask": handler})
     port = server.add_insecure_port("127.0.0.1:0")
