@@ -23,6 +23,8 @@ MOST_OF_OPENTELEMETRY = 0.33
 CHUNKS = 100
 CALLS_PER_BURST, STREAMS_PER_BURST = 200, 10  # the chunks' spans of OpenTelemetry fit its queue
 BURSTS = 5
+# A chat of the client takes 20 times what is to be seen in it: many short bursts, side by side.
+CHATS_PER_BURST, STREAMED_CHATS_PER_BURST, CHAT_BURSTS = 8, 1, 60
 
 USAGE = {
     "prompt_tokens": contenders.INPUT_TOKENS,
@@ -175,7 +177,8 @@ def openai(streamed: bool, switch: str) -> Loop:
     if streamed:
         content, kind = STREAM, "text/event-stream"
     body = ASK_STREAMED if streamed else ASK
-    return loop_of(body, setup=OPENAI + switch, content=content, kind=kind)
+    first = f"{body}\n"  # of a new client, which prepares itself then
+    return loop_of(body, setup=OPENAI + switch + first, content=content, kind=kind)
 
 
 def onnx(run: str, switch: str) -> Loop:
@@ -204,7 +207,6 @@ def _rows() -> list[Row]:
     rows = []
     for side, make, middleware, instrumented, untraced in SIDES:
         for how, application in ((ANSWERED, ANSWERING), (STREAMED, STREAMING)):
-            burst = CALLS_PER_BURST if how == ANSWERED else STREAMS_PER_BURST
             streams = how == STREAMED
             rows += [
                 Row(
@@ -213,7 +215,7 @@ def _rows() -> list[Row]:
                     make,
                     asgi(application, middleware),
                     asgi(application, ""),
-                    burst,
+                    STREAMS_PER_BURST if streams else CALLS_PER_BURST,
                     BURSTS,
                 ),
                 Row(
@@ -222,8 +224,8 @@ def _rows() -> list[Row]:
                     make,
                     openai(streams, instrumented),
                     openai(streams, untraced),
-                    burst,
-                    BURSTS,
+                    STREAMED_CHATS_PER_BURST if streams else CHATS_PER_BURST,
+                    CHAT_BURSTS,
                 ),
             ]
         rows.append(

@@ -9,10 +9,10 @@
 @cython.auto_pickle(False)
 cdef class Serving:
     # generated: apart_members
-    cdef str engine, membership
-    cdef int32_t preemption_count, step_count, prefill_tokens, decode_tokens
-    cdef int64_t step_index, first_step, last_step
     cdef float scheduled_after_ms, max_inter_token_latency_ms, kv_cache_usage
+    cdef int64_t step_index, first_step, last_step
+    cdef int32_t preemption_count, step_count, prefill_tokens, decode_tokens
+    cdef str engine, membership
 
     cdef inline Py_ssize_t text_bytes(self) except -1:
         cdef Py_ssize_t size = 0

@@ -63,14 +63,16 @@ cdef class Span:
 
     cdef vectorcallfunc call
     cdef object previous  # next to `call`: make_blocks() tells C its offset from there
+    # What a step looks at in each of its members comes first, in one line of the cache.
+    cdef Extras extras
+    cdef uint32_t present
+    cdef bint ended, entered
+    cdef uint32_t invalid_fields
+    cdef uint8_t status, origin
     cdef Recorder recorder
     cdef str model, operation
-    cdef Extras extras
     cdef uint64_t trace_high, trace_low, id, parent_id
     cdef int64_t start, duration
-    cdef uint32_t present, invalid_fields
-    cdef uint8_t status, origin
-    cdef bint ended, entered
 
     # generated: span_fields
     cdef int32_t batch_size, input_tokens, output_tokens, queue_depth, cached_input_tokens

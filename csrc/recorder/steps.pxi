@@ -132,15 +132,18 @@ cdef inline int generate(
     infertrace_known_bucket* known,
     Sums* sums,
 ) except -1:
-    cdef PyObject* member
+    cdef PyObject* member = item
     cdef PyObject* own
-    cdef int32_t tokens
-    if not is_decode(item, &member, &tokens):
-        sums.invalid += 1
-        return 0
+    cdef int32_t tokens = 1
+    # First what nearly all are: a span that has not ended.
+    if not is_live(item):
+        if not is_decode(item, &member, &tokens):
+            sums.invalid += 1
+            return 0
+        if not is_live(member):
+            sums.decode_tokens += tokens
+            return 0
     sums.decode_tokens += tokens
-    if not is_live(member):
-        return 0
     own = own_of(member)
     if step.step_index:
         add_step(member, own, step)

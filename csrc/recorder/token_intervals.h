@@ -13,7 +13,10 @@
 
 enum {
     INFERTRACE_WRITTEN_BUCKETS = 52,
-    INFERTRACE_SPARE_BUCKETS = 8 /* on each side of a new bucket */
+    /* On both sides of a new bucket: few below, so that a first one lies beside what else a token
+     * changes. */
+    INFERTRACE_SPARE_BELOW = 4,
+    INFERTRACE_SPARE_ABOVE = 12
 };
 
 /* `counts` has room for `room` buckets from `base` on; those from `first` to `last` are written. It
@@ -22,7 +25,7 @@ enum {
 typedef struct {
     uint32_t *counts;
     int32_t base, room;
-    uint32_t near[1 + 2 * INFERTRACE_SPARE_BUCKETS];
+    uint32_t near[INFERTRACE_SPARE_BELOW + 1 + INFERTRACE_SPARE_ABOVE];
     int32_t first, last;
 } infertrace_intervals;
 
@@ -48,7 +51,7 @@ static inline int32_t infertrace_bucket_of(uint64_t interval_ns) {
 
 /* Have room for a bucket; -1 without memory. */
 static int infertrace_widen(infertrace_intervals *all, int32_t bucket) {
-    int32_t low = bucket - INFERTRACE_SPARE_BUCKETS, high = bucket + INFERTRACE_SPARE_BUCKETS;
+    int32_t low = bucket - INFERTRACE_SPARE_BELOW, high = bucket + INFERTRACE_SPARE_ABOVE;
     uint32_t *grown = all->near;
     if (all->room && all->base < low) low = all->base;
     if (all->room && all->base + all->room - 1 > high) high = all->base + all->room - 1;
@@ -66,12 +69,13 @@ static int infertrace_widen(infertrace_intervals *all, int32_t bucket) {
 
 /* Count `times` in a bucket; -1 without memory. */
 static inline int infertrace_count_in(infertrace_intervals *all, int32_t bucket, uint32_t times) {
-    uint32_t *count;
+    uint32_t *count, sum;
     if ((uint32_t)(bucket - all->base) >= (uint32_t)all->room) {
         if (infertrace_widen(all, bucket) < 0) return -1;
     }
     count = all->counts + (bucket - all->base);
-    *count = times > UINT32_MAX - *count ? UINT32_MAX : *count + times;
+    sum = *count + times;
+    *count = sum < times ? UINT32_MAX : sum;
     return 0;
 }
 

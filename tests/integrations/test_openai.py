@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -291,6 +293,23 @@ def test_a_stream_that_is_closed_early(client: OpenAI, ended: Ended, way: str) -
     (span,) = ended(1)
     assert span.status == "CANCELLED"
     assert span.fields["output_tokens"] == 1
+
+
+@pytest.mark.parametrize("model", ["m", "breaks"])
+def test_a_stream_that_was_read_is_not_kept(client: OpenAI, ended: Ended, model: str) -> None:
+    """Not by itself either: only a garbage collection would end that."""
+    gc.disable()
+    try:
+        stream: Any = client.chat.completions.create(model=model, messages=MESSAGES, stream=True)
+        response = weakref.ref(stream.response)
+        with contextlib.suppress(openai.APIError):
+            list(stream)
+        assert next(stream, None) is None
+        del stream
+        assert response() is None
+    finally:
+        gc.enable()
+    ended(1)
 
 
 def test_a_stream_that_is_closed_after_its_end_was_said(client: OpenAI, ended: Ended) -> None:

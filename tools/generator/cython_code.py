@@ -55,13 +55,16 @@ def _apart(table: Table) -> list[Field]:
 
 
 def apart_members(table: Table) -> str:
-    """Members of the class Serving; the histogram it has anyway."""
+    """Members of the class Serving; the histogram it has anyway.
+
+    What each step changes comes last, beside the times of the tokens, which it changes too.
+    """
     fields = _apart(table)
     kinds = {
-        "cdef str ": ("text",),
-        "cdef int32_t ": ("count",),
-        "cdef int64_t ": ("ordinal",),
         "cdef float ": ("measure", "ratio"),
+        "cdef int64_t ": ("ordinal",),
+        "cdef int32_t ": ("count",),
+        "cdef str ": ("text",),
     }
     lines: list[str] = []
     for start, kind_names in kinds.items():

@@ -113,7 +113,7 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
         if not isinstance(model, str):
             model = None
         span = switch.start_span(model, name, kind="client")
-        call = OpenAICall(span, switch, options.url)
+        call = OpenAICall(span, switch)
         if not span.is_recording:
             return None
         describe(span, client, body)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class OpenAICall:
     """A request that is not over yet. Dropped before that, it ends as cancelled."""
 
-    def __init__(self, span: Span, switch: Switch, url: str) -> None:
+    def __init__(self, span: Span, switch: Switch) -> None:
         self.span = span
         self.switch = switch
         self.is_raw: Any = None
@@ -35,7 +35,8 @@ class OpenAICall:
         """The client is getting a chunk, and may close the response meanwhile."""
         self.is_midway = False
         """A chunk has come, and none waits: text alone changes nothing but the count of tokens."""
-        self._is_embedding = url == "/embeddings"
+        self.at_end: Callable[[], object] = lambda: None
+        """Called once, when it ends."""
         self._has_begun = self._has_finished = False
         self._waiting: list[Any] = []
 
@@ -78,6 +79,7 @@ class OpenAICall:
         return waiting
 
     def end(self, error: BaseException | None = None) -> None:
+        self.at_end()
         # The span was never entered, so this only ends it, with the error's status.
         self.span.__exit__(None if error is None else type(error), error, None)
 
@@ -149,6 +151,8 @@ def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], cl
         await original()
         call.close()
 
+    # With what it has got the response keeps itself, until the end.
+    call.at_end = lambda: vars(response).pop(close, None)
     setattr(response, close, close_response if close == "close" else aclose_response)
     stream._iterator = chunks(stream._iterator, call)
 
@@ -156,23 +160,36 @@ def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], cl
 class _Reader:
     """What both kinds of streams do with a chunk, an end, an error."""
 
+    _ended: type[Exception]
+
     def __init__(self, chunks: Any, call: OpenAICall) -> None:
         self._chunks = chunks
         self._call = call
         self._ready: list[Any] = []
+        self._is_over = False
         self._error: BaseException | None = None
 
     def _must_read(self) -> bool:
-        """Whether nothing is ready for the program; raises what has ended the stream."""
-        if not self._ready and self._error is not None:
-            raise self._error
-        return not self._ready
+        """Whether nothing is ready for the program; raises what has ended the stream.
+
+        An error is raised once, as by a generator, and not kept: it keeps this in turn.
+        """
+        if self._ready:
+            return False
+        if self._is_over:
+            error, self._error = self._error, None
+            try:
+                raise error or self._ended()
+            finally:
+                del error
+        return True
 
     def _end(self, error: BaseException, is_failure: bool) -> None:
         """After what the program has not seen yet, it gets this."""
         self._call.is_reading = False
         self._call.end(error if is_failure else None)
-        self._ready, self._error = self._call.take_waiting(), error
+        self._ready, self._is_over = self._call.take_waiting(), True
+        self._error = error if is_failure else None
 
     def _passes(self, chunk: Any) -> bool:
         """Count a chunk that is only text in the middle of a stream; others are taken apart."""
@@ -190,6 +207,8 @@ class _Reader:
 
 class _Chunks(_Reader):
     """The chunks of a stream, counted."""
+
+    _ended = StopIteration
 
     def __iter__(self) -> _Chunks:
         return self
@@ -209,6 +228,8 @@ class _Chunks(_Reader):
 
 class _AsyncChunks(_Reader):
     """The same of an asynchronous one."""
+
+    _ended = StopAsyncIteration
 
     def __aiter__(self) -> _AsyncChunks:
         return self
