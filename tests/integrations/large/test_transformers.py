@@ -203,8 +203,13 @@ def test_the_program_of_the_page(backend: Any, receiver: Receiver, llama: Path) 
     assert span.inference.step_count >= 1
 
 
+# Without a number of blocks its cache takes most of the machine's memory.
+SMALL = {"num_blocks": 64, "max_batch_tokens": 64}
+
+
 def batched(model: Any, lengths: list[int], **options: Any) -> Any:
     inputs = [[5 + place % 50 for place in range(length)] for length in lengths]
+    options = {"continuous_batching_config": ContinuousBatchingConfig(**SMALL), **options}
     return model.generate_batch(inputs, max_new_tokens=6, **options)
 
 
@@ -247,7 +252,7 @@ def test_continuous_batching(model: Any, recorded_spans: SpanRecorder, requests:
 def test_the_steps_of_continuous_batching(
     model: Any, recorded_spans: SpanRecorder, requests: Requests
 ) -> None:
-    config = ContinuousBatchingConfig(max_batch_tokens=16)
+    config = ContinuousBatchingConfig(**{**SMALL, "max_batch_tokens": 16})
     first = batched(model, [3, 40, 7], continuous_batching_config=config)
     second = batched(model, [20], continuous_batching_config=config)
     outputs = [*first.values(), *second.values()]
@@ -291,7 +296,8 @@ def test_continuous_batching_with_times_that_were_asked_for(model: Any, requests
 
 
 def test_a_request_of_continuous_batching_that_is_cancelled(model: Any, requests: Requests) -> None:
-    with model.continuous_batching_context_manager() as manager:
+    config = ContinuousBatchingConfig(**SMALL)
+    with model.continuous_batching_context_manager(continuous_batching_config=config) as manager:
         request_id = manager.add_request([5, 6, 7], max_new_tokens=100_000, eos_token_id=-1)
         manager.cancel_request(request_id)
         ((found, span),) = requests(1).items()
