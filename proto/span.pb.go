@@ -112,7 +112,8 @@ type Span struct {
 	// Tags, attributes, events, links and fields that were invalid or beyond a limit, and so are not
 	// (or only clamped) on this span.
 	InvalidFieldCount uint32 `protobuf:"varint,16,opt,name=invalid_field_count,json=invalidFieldCount,proto3" json:"invalid_field_count,omitempty"`
-	// OTLP's numbers: 1 INTERNAL, 2 SERVER, 3 CLIENT, 4 PRODUCER, 5 CONSUMER. 0 reads as INTERNAL.
+	// OTLP's numbers: 1 INTERNAL, 2 SERVER, 3 CLIENT, 4 PRODUCER, 5 CONSUMER. 0: not said. `kind=` of
+	// `start_span`, or what a sender of OTLP says.
 	Kind SpanKind `protobuf:"varint,17,opt,name=kind,proto3,enum=infertrace.v1.SpanKind" json:"kind,omitempty"`
 	// W3C tracestate.
 	TraceState string `protobuf:"bytes,18,opt,name=trace_state,json=traceState,proto3" json:"trace_state,omitempty"`

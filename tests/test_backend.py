@@ -172,7 +172,7 @@ def test_both_backends_offer_the_same(name: str) -> None:
 
 def test_the_signature_of_start_span(backend: Any) -> None:
     """Tools find it on both backends, and a replacement for the method is called."""
-    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
+    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes", "kind"}
     parameters = inspect.signature(infertrace.Tracer.start_span).parameters
     if backend.NAME == "native":
         named |= SETTERS.keys()
@@ -191,7 +191,7 @@ def test_the_signature_of_start_span(backend: Any) -> None:
 
 
 def test_the_signature_of_start_step(backend: Any) -> None:
-    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes"}
+    named = {"model_name", "operation_name", "parent", "links", "tags", "attributes", "kind"}
     named |= {"prefill", "decode", "capacity"}
     parameters = inspect.signature(infertrace.Tracer.start_step).parameters
     if backend.NAME == "native":

@@ -320,7 +320,7 @@ cdef tuple START_KEYWORDS = (
     "batch_fill_ratio", "time_to_first_token_ms", "inter_token_latency_ms", "preemption_count",
     "step_count", "prefill_tokens", "decode_tokens", "scheduled_after_ms",
     "max_inter_token_latency_ms", "kv_cache_usage", "step_index", "first_step", "last_step",
-    "token_intervals",
+    "token_intervals", "kind",
 )
 
 cdef enum StartKeyword:
@@ -360,6 +360,7 @@ cdef enum StartKeyword:
     KEYWORD_FIRST_STEP
     KEYWORD_LAST_STEP
     KEYWORD_TOKEN_INTERVALS
+    KEYWORD_KIND
     START_KEYWORD_COUNT
 
 
@@ -525,6 +526,8 @@ cdef int set_fields(
             span.set_engine(<object>value)
         elif keyword == KEYWORD_MEMBERSHIP:
             span.set_request(membership=<object>value)
+        elif keyword == KEYWORD_KIND:
+            span.put_kind(<object>value)
         else:
             rare = True
     if rare:
@@ -548,7 +551,7 @@ cdef const char* START_SPAN_SIGNATURE = (
     b"time_to_first_token_ms=None, inter_token_latency_ms=None, preemption_count=None, "
     b"step_count=None, prefill_tokens=None, decode_tokens=None, scheduled_after_ms=None, "
     b"max_inter_token_latency_ms=None, kv_cache_usage=None, step_index=None, first_step=None, "
-    b"last_step=None, token_intervals=None)\n--\n\n"
+    b"last_step=None, token_intervals=None, kind=None)\n--\n\n"
 )
 cdef const char* START_STEP_SIGNATURE = (
     b"start_step($self, model_name=None, operation_name='step', *, prefill=None, decode=None, "
@@ -560,5 +563,6 @@ cdef const char* START_STEP_SIGNATURE = (
     b"batch_fill_ratio=None, time_to_first_token_ms=None, inter_token_latency_ms=None, "
     b"preemption_count=None, step_count=None, prefill_tokens=None, decode_tokens=None, "
     b"scheduled_after_ms=None, max_inter_token_latency_ms=None, kv_cache_usage=None, "
-    b"step_index=None, first_step=None, last_step=None, token_intervals=None)\n--\n\n"
+    b"step_index=None, first_step=None, last_step=None, token_intervals=None, "
+    b"kind=None)\n--\n\n"
 )

@@ -146,6 +146,18 @@ cdef inline uint8_t* put_inference(uint8_t* p, Span span) except NULL:
     return wire_close(start, 1, p)
 
 
+cdef uint8_t* put_origin(uint8_t* p, uint8_t origin) noexcept:
+    if origin > PARENT_IS_REMOTE:
+        p[0] = KIND_TAG & 0xFF
+        p[1] = KIND_TAG >> 8
+        p[2] = origin >> 1
+        p += 3
+    if origin & PARENT_IS_REMOTE:
+        memcpy(p, REMOTE_PARENT_FLAGS, 4)
+        p += 4
+    return p
+
+
 cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
     """Write a finished span as one entry of SendSpanBatchRequest.spans."""
     # Attribute chains, not locals: Cython counts a reference for each local.
@@ -199,9 +211,8 @@ cdef uint8_t* put_span(uint8_t* p, Span span) except NULL:
         p[0] = INVALID_FIELD_COUNT_TAG & 0xFF
         p[1] = INVALID_FIELD_COUNT_TAG >> 8
         p = wire_varint(p + 2, span.invalid_fields)
-    if span.parent_is_remote:
-        memcpy(p, REMOTE_PARENT_FLAGS, 4)
-        p += 4
+    if span.origin:
+        p = put_origin(p, span.origin)
     # Most spans of a program are alike: guess that the next length takes as many bytes.
     start_size = span.recorder.length_size
     span.recorder.length_size = wire_varint_size(p - start - start_size)

@@ -168,11 +168,12 @@ cdef class Rows:
     cdef object parents, trace_ids, tags
     cdef dict setters  # column by setter
     cdef uint64_t trace_high, trace_low, parent_id
-    cdef bint parent_is_remote, has_parent, is_sampled
+    cdef uint8_t origin
+    cdef bint has_parent, is_sampled
 
     cdef int take(self, Span span, dict objects, bint has_parent, bint is_sampled) except -1:
         self.trace_high, self.trace_low = span.trace_high, span.trace_low
-        self.parent_id, self.parent_is_remote = span.parent_id, span.parent_is_remote
+        self.parent_id, self.origin = span.parent_id, span.origin
         self.has_parent, self.is_sampled = has_parent, is_sampled
         self.parents = objects.pop(batch_columns.PARENTS, None)
         self.trace_ids = objects.pop(batch_columns.TRACE_IDS, None)
@@ -211,12 +212,12 @@ cdef class Rows:
             span.trace_high = context.trace_id >> 64
             span.trace_low = context.trace_id & 0xFFFFFFFFFFFFFFFF
             span.parent_id = context.span_id
-            span.parent_is_remote = PyUnicode_CheckExact(parent)
+            span.origin = self.origin & ~PARENT_IS_REMOTE | PyUnicode_CheckExact(parent)
         elif not self.is_sampled:
             return False
         elif self.parent_id:
             span.trace_high, span.trace_low = self.trace_high, self.trace_low
-            span.parent_id, span.parent_is_remote = self.parent_id, self.parent_is_remote
+            span.parent_id, span.origin = self.parent_id, self.origin
         elif not begin_trace(recorder, span, 0, 0):
             return False
         if own is not None and number != (<object>span.trace_high << 64 | span.trace_low):
@@ -229,7 +230,7 @@ cdef bint begin_trace(Recorder recorder, Span span, uint64_t high, uint64_t low)
     cdef bint is_new = not high and not low
     span.trace_low = infertrace_next_id(&recorder.ids.trace_low) if is_new else low
     span.parent_id = 0
-    span.parent_is_remote = False
+    span.origin &= ~PARENT_IS_REMOTE
     if not recorder.samples_all and span.trace_low >= recorder.sample_bound:
         return False
     span.trace_high = infertrace_next_id(&recorder.ids.trace_high) if is_new else high

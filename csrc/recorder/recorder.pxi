@@ -163,6 +163,7 @@ cdef class Recorder:
         start_ns,
         duration_ns,
         parent=None,
+        kind=None,
         **columns,
     ):
         """As `Tracer.record_batch`, which names the columns."""
@@ -182,6 +183,8 @@ cdef class Recorder:
             )
             if type(started) is not Span:
                 return 0
+        if kind is not None:
+            (<Span>started).put_kind(kind)
         return record_rows(self, started, views, objects, parent is not None, is_sampled)
 
     def take(self, bint partial=True):
@@ -411,7 +414,7 @@ cdef class Recorder:
         span.trace_low = trace_low
         span.id = infertrace_next_id(&self.ids.span)
         span.parent_id = parent_id
-        span.parent_is_remote = is_remote
+        span.origin = is_remote
         span.invalid_fields = invalid
         span.start = infertrace_monotonic_ns()
         return span

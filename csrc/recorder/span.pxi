@@ -5,6 +5,13 @@ cdef enum:
     STATUS_ERROR
     STATUS_CANCELLED
 
+# Where a span comes from, in one byte, so that most spans need one look: this bit, and above it
+# OTLP's number of its kind, if that was said.
+cdef enum:
+    PARENT_IS_REMOTE = 1
+
+cdef dict KINDS = values.KINDS
+
 
 # Members that few spans need; the others neither set nor clear them.
 @cython.final
@@ -59,9 +66,9 @@ cdef class Span:
     # What a step looks at in each of its members comes first, in one line of the cache.
     cdef Extras extras
     cdef uint32_t present
-    cdef bint ended, entered, parent_is_remote
+    cdef bint ended, entered
     cdef uint32_t invalid_fields
-    cdef uint8_t status
+    cdef uint8_t status, origin
     cdef Recorder recorder
     cdef str model, operation
     cdef uint64_t trace_high, trace_low, id, parent_id
@@ -560,6 +567,15 @@ cdef class Span:
         if kept is not None and not self.ended:
             field[0] = kept
             self.present |= presence
+        return 0
+
+    cdef int put_kind(self, object value) except -1:
+        cdef int kind
+        if PyUnicode_CheckExact(value) and value in KINDS:
+            kind = KINDS[value]
+            self.origin |= <uint8_t>(kind << 1)
+        else:
+            self.refuse("kind", value, invalid_values.KIND)
         return 0
 
     cdef int put_intervals(self, str name, object value, uint32_t presence) except -1:

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 from infertrace.generated.span_setters import FieldSetters, SpanFields
 from infertrace.trace_context import TraceContext
@@ -26,6 +26,8 @@ Sent = TypeVar("Sent")
 Result = TypeVar("Result")
 Scalar: TypeAlias = "str | bool | int | float"
 """What an attribute holds: a string, a bool, a 64-bit integer or a finite float."""
+SpanKind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
+"""What a span is in OpenTelemetry's terms."""
 
 
 @runtime_checkable
@@ -156,6 +158,7 @@ class SpanKeywords(SpanFields, total=False):
     links: Iterable[Span | str] | None
     tags: Mapping[str, str] | None
     attributes: Mapping[str, Scalar] | None
+    kind: SpanKind | None
 
 
 class StartSpanKeywords(SpanKeywords, total=False):

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from infertrace.exporting.answer import Answer
 from infertrace.exporting.envelope import Request
 from infertrace.exporting.transport import Transport
-from infertrace.generated.span_pb2 import SendSpanBatchRequest, TokenIntervals
+from infertrace.generated.span_pb2 import SendSpanBatchRequest, SpanKind, TokenIntervals
 from infertrace.generated.span_pb2 import Span as EncodedSpan
 from infertrace.span import Scalar
 from infertrace.tracer import Tracer
@@ -85,6 +85,8 @@ class RecordedSpan:
     """Readings of GPU and process; empty unless the tracer samples them."""
     invalid_fields: int
     """How many invalid values the tracer left out or clamped."""
+    kind: str | None = None
+    """`server`, `client`, ...; None where the program did not say it."""
     parent: RecordedSpan | None = field(default=None, repr=False)
     """The enclosing span; None also if that one is not recorded or has not ended."""
     children: list[RecordedSpan] = field(default_factory=list, repr=False)
@@ -275,6 +277,7 @@ def _recorded(span: EncodedSpan) -> RecordedSpan:
         ),
         resources=_set_fields(span.resources),
         invalid_fields=span.invalid_field_count,
+        kind=SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower() if span.kind else None,
     )
 
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from infertrace.buffering.ledger import Ledger
     from infertrace.configuration import Settings
     from infertrace.generated.span_setters import SpanColumns, SpanFields
-    from infertrace.span import Decode, Prefill, Scalar, Span, SpanKeywords, StartSpanKeywords
+    from infertrace.span import (
+        Decode,
+        Prefill,
+        Scalar,
+        Span,
+        SpanKeywords,
+        SpanKind,
+        StartSpanKeywords,
+    )
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -166,12 +174,15 @@ class Tracer(TracerBase):
         links: Iterable[Span | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
+        kind: SpanKind | None = None,
         **fields: Unpack[SpanFields],
     ) -> Span:
         """Start a span now; enter it with `with`, or end it with `end()`.
 
         parent: a span, or the `traceparent` of a span elsewhere; default the current span.
         links: other spans, or their `traceparent`. tags, attributes: as the span's setters.
+        kind: what OpenTelemetry calls it; without one it is `server` where its parent is a
+        `traceparent`, else `internal`.
         fields: model_version, batch_size, input_tokens and what else docs/fields.md names, as
         the span's setters. A wrong value never raises; it is left out or clamped, and counted.
         """
@@ -182,6 +193,7 @@ class Tracer(TracerBase):
             links=links,
             tags=tags,
             attributes=attributes,
+            kind=kind,
             **fields,
         )
 
@@ -197,6 +209,7 @@ class Tracer(TracerBase):
         links: Iterable[Span | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
+        kind: SpanKind | None = None,
         **fields: Unpack[SpanFields],
     ) -> Span:
         """Start the span of one forward pass over a batch; use it as one of `start_span`.
@@ -225,6 +238,7 @@ class Tracer(TracerBase):
             links=links,
             tags=tags,
             attributes=attributes,
+            kind=kind,
             **fields,
         )
 
@@ -302,6 +316,7 @@ class Tracer(TracerBase):
         parents: Sequence[Span | str | None] | None = None,
         trace_ids: Sequence[str | None] | None = None,
         tags: Sequence[Mapping[str, str] | None] | None = None,
+        kind: SpanKind | None = None,
         **columns: Unpack[SpanColumns],
     ) -> int:
         """Record one finished span for each row of some columns; returns how many.
@@ -312,9 +327,9 @@ class Tracer(TracerBase):
         all. Any other column is a sequence with a value, or None, for each row: texts
         (request_id, ...), `token_intervals`, `tags`, and `parents`, which are spans or the
         `traceparent` of each. A row without one is a child of `parent` or of the current span,
-        or starts its own trace: a new one, or that of `trace_ids`. A wrong value in a
-        row is left out or clamped, as its setter does, and counted; a row with wrong times is
-        counted as dropped (`invalid`).
+        or starts its own trace: a new one, or that of `trace_ids`. `kind` is that of all. A wrong
+        value in a row is left out or clamped, as its setter does, and counted; a row with wrong
+        times is counted as dropped (`invalid`).
 
         Raises TypeError or ValueError that names the column of a wrong type or shape; then
         nothing has been recorded.
@@ -328,6 +343,7 @@ class Tracer(TracerBase):
             parents=parents,
             trace_ids=trace_ids,
             tags=tags,
+            kind=kind,
             **columns,
         )
 

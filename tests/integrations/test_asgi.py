@@ -113,8 +113,8 @@ def test_a_request(url: str, ended: Ended) -> None:
     answer = httpx.get(f"{url}/items/7", headers={"traceparent": FAR})
     assert answer.json() == {"item": 7}
     request, inside = ended(2)
-    assert request.operation == "GET /items/{item}"
-    assert request.status == "OK"
+    assert (request.operation, request.kind) == ("GET /items/{item}", "server")
+    assert (request.status, inside.kind) == ("OK", None)
     assert (request.trace_id, request.parent_span_id) == ("ab" * 16, "cd" * 8)
     assert request.attributes == {
         "http.request.method": "GET",
@@ -205,6 +205,47 @@ def test_requests_at_once(url: str, ended: Ended) -> None:
     for request in spans:
         if request.operation != "inside":
             assert [child.operation for child in request.children] == ["inside"]
+
+
+def test_many_streams_of_which_some_are_left(url: str, ended: Ended) -> None:
+    count, left = 200, 50
+
+    async def ask(client: httpx.AsyncClient, number: int) -> None:
+        path = "endless" if number < left else "v1/chat/completions"
+        method = "GET" if number < left else "POST"
+        async with client.stream(method, f"{url}/{path}") as answer:
+            async for line in answer.aiter_lines():
+                assert line is not None
+                if number < left:
+                    return
+
+    async def main() -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            await asyncio.gather(*(ask(client, number) for number in range(count)))
+
+    asyncio.run(main())
+    requests = [span for span in ended(2 * count - left) if span.operation != "at the end"]
+    statuses = [(span.operation, span.status) for span in requests]
+    assert statuses.count(("GET /endless", "CANCELLED")) == left
+    assert statuses.count(("POST /v1/chat/completions", "OK")) == count - left
+    for span in requests:
+        if span.status == "OK":
+            assert span.fields["output_tokens"] == 4
+            assert [child.operation for child in span.children] == ["at the end"]
+
+
+def test_switched_off_in_the_middle_of_a_stream(recorded_spans: SpanRecorder, ended: Ended) -> None:
+    infertrace.instrument("starlette")
+    with served(new_app()) as url:
+        with httpx.stream("POST", f"{url}/v1/chat/completions") as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "data: 0"
+            infertrace.uninstrument("starlette")
+            infertrace.instrument("starlette")
+            assert "data: [DONE]" in list(lines)
+        request, _ = ended(2)
+    assert (request.status, request.fields["output_tokens"]) == ("OK", 4)
 
 
 def test_traced_twice_is_counted_once(recorded_spans: SpanRecorder, ended: Ended) -> None:

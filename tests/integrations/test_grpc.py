@@ -148,6 +148,7 @@ def test_the_four_kinds(channel: Any, ended: Ended, recorded_spans: SpanRecorder
     for name, count in tokens.items():
         span = recorded_spans.one(f"chat.Chat/{name}")
         assert (span.status, span.fields.get("output_tokens")) == ("OK", count)
+        assert span.kind == "server"
         assert [child.operation for child in span.children] == ["inside"]
 
 

@@ -15,8 +15,11 @@ HERE = Path(__file__).parent
 # What goes with them, and has no version of its own in the table.
 COMPANIONS = (
     "fastapi==0.115.2",
+    "opentelemetry-distro==0.55b0",
     "opentelemetry-exporter-otlp-proto-common=={opentelemetry-api}",
     "opentelemetry-instrumentation-fastapi==0.55b0",
+    "opentelemetry-instrumentation-grpc==0.55b0",
+    "opentelemetry-instrumentation-httpx==0.55b0",
     "opentelemetry-sdk=={opentelemetry-api}",
 )
 # In test_real_vllm.py and test_large_libraries.py.

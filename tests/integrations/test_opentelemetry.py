@@ -8,15 +8,18 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import fastapi
+import grpc
 import httpx
 import openai
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient, GrpcInstrumentorServer
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -27,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 import infertrace
 from grpc_receiver import Receiver
 from infertrace.collector.ingest.otlp.export_request import read_export_request
-from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span
+from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span, SpanKind
 from infertrace.integrations.opentelemetry_exporter import (
     InfertraceSpanExporter,
     InfertraceSpanProcessor,
@@ -183,6 +186,89 @@ def test_what_they_trace_is_not_counted_twice(recorded_spans: SpanRecorder) -> N
     assert recorded_spans.one("ours").parent_span_id == request.span_id
 
 
+NATIVE = """
+import socket, threading
+import httpx, uvicorn
+from fastapi import FastAPI
+import infertrace
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from infertrace.integrations.opentelemetry_exporter import InfertraceSpanProcessor
+
+infertrace.instrument("starlette")
+provider = TracerProvider()
+provider.add_span_processor(InfertraceSpanProcessor())
+{how}
+
+@app.get("/hello")
+def hello():
+    return "hello"
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+thread = threading.Thread(target=server.run, args=([listener],))
+thread.start()
+while not server.started:
+    pass
+print(httpx.get(f"http://127.0.0.1:{{listener.getsockname()[1]}}/hello").text)
+server.should_exit = True
+thread.join()
+"""
+WAYS = {
+    "FastAPI's own": "trace.set_tracer_provider(provider); app = FastAPI()",
+    "middleware": """
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+app = FastAPI()
+app.add_middleware(OpenTelemetryMiddleware, tracer_provider=provider)
+""",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_however_they_trace_a_request_it_is_not_counted_twice(
+    backend: Any, receiver: Receiver, way: str
+) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", NATIVE.format(how=WAYS[way])],
+        env=environment(backend) | {"INFERTRACE_ENDPOINT": receiver.endpoint},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert outcome.stdout == '"hello"\n', outcome.stderr
+    wait_until(lambda: bool(receiver.spans))
+    servers = [span for span in receiver.spans if span.kind == SpanKind.SPAN_KIND_SERVER]
+    # An older FastAPI does not trace, so there it is ours.
+    assert len(servers) == 1
+    assert servers[0].operation_name == "GET /hello"
+
+
+def test_calls_of_grpc_that_they_trace_are_not_counted_twice(
+    provider: TracerProvider, recorded_spans: SpanRecorder
+) -> None:
+    infertrace.instrument("grpc")
+    theirs = (GrpcInstrumentorServer(), GrpcInstrumentorClient())
+    for instrumentor in theirs:
+        instrumentor.instrument(tracer_provider=provider)
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_registered_method_handlers("chat.Chat", {"Ask": handler})
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask: Any = channel.unary_unary("/chat.Chat/Ask")
+            assert ask(b"hello") == b"hello"
+    finally:
+        server.stop(None).wait()
+        for instrumentor in theirs:
+            instrumentor.uninstrument()
+    wait_until(lambda: bool(recorded_spans.spans))
+    kinds = [span.kind for span in recorded_spans.spans]
+    assert kinds.count("server") == 1
+    assert all("rpc.method" in span.attributes for span in recorded_spans.spans)  # ours have none
+
+
 @pytest.mark.nightly
 def test_a_chat_that_they_trace_is_not_counted_twice(
     provider: TracerProvider, recorded_spans: SpanRecorder
@@ -324,6 +410,59 @@ def test_one_variable(backend: Any, receiver: Receiver) -> None:
     (sent,) = [request for request in receiver.requests if request.spans]
     resource = {key: value.string_value for key, value in sent.resource.attributes.items()}
     assert resource["host.name"] == "gpu-2"
+
+
+# It knows nothing of tracing.
+UNTRACED = """
+import socket, threading
+import httpx, uvicorn
+from fastapi import FastAPI
+
+app = FastAPI()
+
+@app.get("/items/{item}")
+async def item(item: int) -> int:
+    return item
+
+def ask():
+    while not server.started:
+        pass
+    for number in range(3):
+        httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/items/{number}")
+    server.should_exit = True
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+threading.Thread(target=ask).start()
+server.run([listener])
+"""
+
+
+def test_the_console_script(backend: Any, receiver: Receiver, tmp_path: Path) -> None:
+    """As docs/integrations/opentelemetry.md has it, over a program without a changed line."""
+    (tmp_path / "app.py").write_text(UNTRACED)
+    outcome = subprocess.run(
+        [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, "app.py"],
+        cwd=tmp_path,
+        env=environment(backend)
+        | {
+            "OTEL_TRACES_EXPORTER": "infertrace",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_SERVICE_NAME": "chat",
+            "INFERTRACE_ENDPOINT": receiver.endpoint,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    servers = [span for span in receiver.spans if span.kind == SpanKind.SPAN_KIND_SERVER]
+    clients = {s.span_id for s in receiver.spans if s.kind == SpanKind.SPAN_KIND_CLIENT}
+    assert [span.operation_name for span in servers] == ["GET /items/{item}"] * 3
+    assert {span.parent_span_id for span in servers} == clients
+    assert {span.service_name for span in receiver.spans} == {"chat"}
+    assert not any(span.invalid_field_count for span in receiver.spans)
 
 
 def test_a_tracer_for_each_resource(backend: Any, receiver: Receiver, monkeypatch: Any) -> None:

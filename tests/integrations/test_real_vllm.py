@@ -21,7 +21,7 @@ from vllm_program import MODEL, VARIABLES, Server, environment, model
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]  # it may install vLLM
 
-(LIBRARY,) = INTEGRATIONS["vllm"].libraries
+LIBRARY, *_ = INTEGRATIONS["vllm"].libraries
 NEWEST: Final = LIBRARY.newest
 PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "vllm.md"
 TRACE: Final = "ab" * 16
@@ -260,6 +260,54 @@ def test_the_variable_leaves_it_off(serve: Callable[..., Served]) -> None:
     served.complete(FEW_TOKENS, 1)
     served.vllm.stop()
     assert served.stored.get("/ledger")["producers"] == []
+
+
+OFFLINE: Final = """
+import sys
+from vllm import LLM, SamplingParams
+
+if __name__ == "__main__":
+    llm = LLM(model=sys.argv[1], enforce_eager=True, max_model_len=1024, block_size=32)
+    params = SamplingParams(max_tokens=8, ignore_eos=True)
+    for output in llm.generate(["Hello", "why is the sky blue", "a b c"], params):
+        print(output.request_id, len(output.prompt_token_ids), len(output.outputs[0].token_ids))
+"""
+
+
+@pytest.mark.parametrize("version", [NEWEST, f"{LIBRARY.lowest}.0"])
+def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
+    programs = environment(version)
+    (tmp_path / "script.py").write_text(OFFLINE)
+    command = [str(programs / "infertrace"), "run", "--include", "vllm", "--"]
+    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
+        outcome = subprocess.run(
+            [*command, str(programs / "python"), "script.py", str(model(version))],
+            cwd=tmp_path,
+            env={**VARIABLES, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+            | {"INFERTRACE_ENDPOINT": collector.grpc_address},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert outcome.returncode == 0, outcome.stderr[-4_000:]
+        stored = Stored(collector.grpc_address, collector.http_address)
+        spans = stored.get("/spans", limit=1_000)
+        stored.close()
+    said = [line.split() for line in outcome.stdout.splitlines() if re.fullmatch(r"[\d ]+", line)]
+    requests = [span for span in spans if span["operation_name"] == "request"]
+    steps = [span for span in spans if span["operation_name"] == "step"]
+    assert len(requests) + len(steps) == len(spans)
+    assert sorted(said) == sorted(
+        [span["request_id"], str(span["input_tokens"]), str(span["output_tokens"])]
+        for span in requests
+    )
+    assert {span["finish_reason"] for span in requests} == {"length"}
+    assert sum(step["prefill_tokens"] for step in steps) == sum(int(one[1]) for one in said)
+    assert sum(step["decode_tokens"] for step in steps) == 3 * 7
+    for step in steps:
+        index = step["step_index"]
+        members = [one for one in requests if one["first_step"] <= index <= one["last_step"]]
+        assert step["batch_size"] == len(members)
 
 
 def test_the_program_of_the_page(tmp_path: Path) -> None:

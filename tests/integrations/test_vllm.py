@@ -95,6 +95,7 @@ def test_a_request_and_its_steps(engine: AsyncLLM, recorded_spans: SpanRecorder)
     request, *steps = recorded_spans.spans
     assert (request.trace_id, request.parent_span_id) == ("ab" * 16, "cd" * 8)
     assert (request.model, request.operation, request.status) == ("llama", "request", "OK")
+    assert (request.kind, {step.kind for step in steps}) == ("server", {None})
     assert (request.start_ns, request.duration_ns) == (ARRIVAL_NS, near(20))
     assert request.fields == {
         "request_id": "cmpl-a",

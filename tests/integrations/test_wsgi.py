@@ -78,7 +78,8 @@ def url(recorded_spans: SpanRecorder) -> Iterator[str]:
 def test_a_request(url: str, ended: Ended) -> None:
     assert httpx.get(f"{url}/plain", headers={"traceparent": FAR}).text == "onetwo"
     request, inside = ended(2)
-    assert (request.operation, request.status, request.fields) == ("GET /plain", "OK", {})
+    assert (request.operation, request.kind) == ("GET /plain", "server")
+    assert (request.status, request.fields) == ("OK", {})
     assert (request.trace_id, request.parent_span_id) == ("ab" * 16, "cd" * 8)
     assert request.attributes == {
         "http.request.method": "GET",

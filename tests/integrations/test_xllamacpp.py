@@ -71,6 +71,7 @@ def test_a_chat(llama: Any, ended: Ended) -> None:
     answer = llama.handle_chat_completions(QUESTION)
     (span,) = ended(1)
     assert (span.model, span.operation, span.status) == (MODEL, "chat", "OK")
+    assert span.kind == "internal"
     assert span.fields == {
         "framework": "llama.cpp",
         "request_id": answer["id"],

@@ -14,7 +14,7 @@ from backend_recording import Recording, available_backends
 from drawn_fields import VALID_FIELDS, plain
 from infertrace import backend as backends
 from infertrace.generated import span_pb2
-from infertrace.recording import encoder, pure
+from infertrace.recording import encoder, pure, values
 from infertrace.trace_context import TraceContext
 from infertrace.wire.protobuf import varint
 
@@ -35,6 +35,7 @@ SPANS = st.fixed_dictionaries(
         "model": st.none() | TEXT,
         "operation": TEXT.filter(bool),
         "parent": st.none() | TRACEPARENTS,
+        "kind": st.none() | st.sampled_from(sorted(values.KINDS)),
         "fields": st.fixed_dictionaries({}, optional=VALID_FIELDS),
         "tags": st.dictionaries(TEXT.filter(bool), TEXT, max_size=4),
         "attributes": ATTRIBUTES,
@@ -65,7 +66,11 @@ def record(recording: Recording, drawn: dict[str, Any]) -> Any:
         # Old enough for the age to be equal in both backends' spans.
         recorder.sample = (encoder.resource_metrics(drawn["sample"]), -(2**62))
     span = recording.start_span(
-        drawn["model"], drawn["operation"], parent=drawn["parent"], **drawn["fields"]
+        drawn["model"],
+        drawn["operation"],
+        parent=drawn["parent"],
+        kind=drawn["kind"],
+        **drawn["fields"],
     )
     for key, text in drawn["tags"].items():
         span.set_tag(key, text)
@@ -125,6 +130,7 @@ def test_protobuf_reads_back_what_was_recorded(name: str, drawn: dict[str, Any])
     assert (sent.parent_span_id.hex() or None) == span.parent_span_id
     assert sent.service_name == drawn["service"]
     assert sent.operation_name == drawn["operation"]
+    assert sent.kind == values.KINDS.get(drawn["kind"], 0)
     assert sent.inference.model_name == (drawn["model"] or "")
     for field in VALID_FIELDS:
         kept = getattr(sent.inference, field)

@@ -40,6 +40,7 @@ def test_one_row_a_request(recording: Recording) -> None:
         trace_ids=[None, TRACE_ID, None],
         first_step=np.array([1, 2**40, 3]),
         output_tokens=np.array([7, 8, 9]),
+        kind="server",
     )
     assert recorded == 3
     spans = recording.take_all()
@@ -53,6 +54,7 @@ def test_one_row_a_request(recording: Recording) -> None:
     assert first.trace_id.hex() == second.trace_id.hex() == TRACE_ID
     assert (first.parent_span_id.hex(), second.parent_span_id) == ("b7ad6b7169203331", b"")
     assert (first.flags, second.flags) == (0x301, 0)
+    assert {span.kind for span in spans} == {2}
     assert third.trace_id.hex() != TRACE_ID
     assert third.parent_span_id == b""
     assert not any(span.invalid_field_count for span in spans)

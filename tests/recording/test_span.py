@@ -225,6 +225,19 @@ def test_a_parent_elsewhere_is_marked(recording: Any) -> None:
     assert flags == {"entry": 0x301, "inside": 0, "near": 0, "wrong": 0}
 
 
+def test_a_kind(recording: Any) -> None:
+    header = f"00-{'1' * 32}-{'2' * 16}-01"
+    kinds = ["internal", "server", "client", "producer", "consumer"]
+    for number, kind in enumerate(kinds, 1):
+        recording.start_span("m", kind=kind, parent=header).end()
+        span = recording.take_one()
+        assert (span.kind, span.flags, span.invalid_field_count) == (number, 0x301, 0)
+    recording.start_span("m", kind=None).end()
+    recording.recorder.start_step("m", kind="consumer").end()
+    recording.recorder.record("m", start_ns=10**18, duration_ns=1, kind="client")
+    assert [span.kind for span in recording.take_all()] == [0, 5, 3]
+
+
 def test_numpys_bool_is_a_bool(recording: Any) -> None:
     with recording.start_span("m") as span:
         span.set_attribute("truth", np.bool_(True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -264,6 +265,16 @@ def test_a_wrong_parent_or_link_is_left_out(recording: Any, other: Any) -> None:
     assert not sent.parent_span_id
     assert not sent.links
     assert sent.invalid_field_count == 2
+
+
+@pytest.mark.parametrize("kind", ["SERVER", "", 2, ["server"], Hostile])
+def test_a_kind_that_is_none_is_left_out(recording: Any, kind: Any) -> None:
+    recording.start_span("m", kind=made(kind)).end()
+    times = {"start_ns": np.array([10**18]), "duration_ns": np.array([1])}
+    recording.recorder.record_batch("m", **times, kind=made(kind))
+    recording.recorder.record_batch("m", **times, kind=made(kind), request_id=["a"])
+    for span in recording.take_all():
+        assert (span.kind, span.invalid_field_count) == (0, 1)
 
 
 @pytest.mark.parametrize("status", ["ok", "", None, 1, Hostile])

@@ -338,10 +338,12 @@ def _objects(table: Table) -> list[str]:
 
 
 FIRST_KEYWORDS = ("model_name", "operation_name", "parent", "links", "tags", "attributes")
+# Behind the fields, which are looked for one after the other.
+LAST_KEYWORDS = ("kind",)
 
 
 def _keywords(table: Table) -> list[str]:
-    names = [*FIRST_KEYWORDS, *(it.name for it in table.keywords)]
+    names = [*FIRST_KEYWORDS, *(it.name for it in table.keywords), *LAST_KEYWORDS]
     lines = ["# The keywords of start_span, in the order of the enum below."]
     lines.append("cdef tuple START_KEYWORDS = (")
     lines += textwrap.wrap(
@@ -382,6 +384,8 @@ def _keywords(table: Table) -> list[str]:
         else:
             lines += [f"        {line}" for line in _put(it, "span", "<object>value")]
     lines += [
+        "        elif keyword == KEYWORD_KIND:",
+        "            span.put_kind(<object>value)",
         "        else:",
         "            rare = True",
         "    if rare:",
@@ -399,7 +403,7 @@ def _keywords(table: Table) -> list[str]:
 
 
 def _text_signature(table: Table) -> list[str]:
-    names = [*FIRST_KEYWORDS[2:], *(it.name for it in table.keywords)]
+    names = [*FIRST_KEYWORDS[2:], *(it.name for it in table.keywords), *LAST_KEYWORDS]
     keywords = ", ".join(f"{name}=None" for name in names)
     signature = f"$self, model_name=None, operation_name='inference', *, {keywords}"
     of_step = signature.replace("'inference', *, ", "'step', *, prefill=None, decode=None, ")

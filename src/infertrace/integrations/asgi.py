@@ -1,31 +1,37 @@
-"""A span for each HTTP request of an ASGI application, open from its arrival to its last byte.
+"""A span for each request of an ASGI application, open from its arrival to its last byte.
 
     app.add_middleware(TracingMiddleware)  # FastAPI, Starlette
     app = TracingMiddleware(app)  # any other
 
 It takes the `traceparent` of the request. Each chunk of a streamed answer, one whose length was not
-said before, is a token of the span: so it has the time to the first, and those between them.
+said before, is a token of the span: so it has the time to the first, and those between them. A
+connection of WebSocket is one span as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from typing import Final
 
+from infertrace.integrations.asgi_protocol import (
+    Application,
+    Begun,
+    Message,
+    Receive,
+    RouteOf,
+    Scope,
+    Send,
+    route_of,
+    traceparent_of,
+)
+from infertrace.integrations.asgi_websocket import WEBSOCKET, WebSocket
 from infertrace.span import Span
 from infertrace.tracer import Tracer, default_tracer
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # In the scope of a request: somebody has begun a span of ours for it.
 MARK: Final = "infertrace"
 # What servers of OpenAI's protocol send last, and a comment that keeps a connection open.
 _NO_TOKENS: Final = (b"data: [DONE]", b":")
-_SERVER_ERROR: Final = 500
 # The second: a file whose path the server gets, which sends it.
 _ENDING: Final = ("http.response.body", "http.response.pathsend")
 
@@ -43,7 +49,7 @@ class TracingMiddleware:
         tracer: Tracer | None = None,
         *,
         exclude: Collection[str] = (),
-        route: Callable[[Scope], str | None] | None = None,
+        route: RouteOf | None = None,
         start_span: Callable[..., Span] | None = None,
     ) -> None:
         self._app = app
@@ -53,19 +59,24 @@ class TracingMiddleware:
         self._start_span = start_span
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or MARK in scope or scope["path"] in self._exclude:
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or MARK in scope or scope["path"] in self._exclude:
             await self._app(scope, receive, send)
             return
         start_span = self._start_span or (self._tracer or default_tracer()).start_span
-        method = scope["method"]
-        with start_span(None, method, parent=_traceparent(scope)) as span:
+        method = scope["method"] if kind == "http" else WEBSOCKET
+        with start_span(None, method, parent=traceparent_of(scope), kind="server") as span:
             scope[MARK] = True
             if not span.is_recording:
                 await self._app(scope, receive, send)
                 return
-            span.set_attribute("http.request.method", method)
             span.set_attribute("url.path", scope["path"])
-            answer = _Answer(span, scope, self._route, receive, send)
+            begun = Begun(span, scope, method, self._route)
+            if kind == "websocket":
+                await WebSocket(begun, receive, send).run(self._app, scope)
+                return
+            span.set_attribute("http.request.method", method)
+            answer = _Answer(begun, receive, send)
             await self._app(scope, answer.receive, answer.send)
             answer.check()
 
@@ -73,20 +84,11 @@ class TracingMiddleware:
 class _Answer:
     """What the application sends, and when."""
 
-    def __init__(
-        self,
-        span: Span,
-        scope: Scope,
-        route: Callable[[Scope], str | None],
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._span = span
-        self._scope = scope
-        self._route = route
+    def __init__(self, begun: Begun, receive: Receive, send: Send) -> None:
+        self._begun = begun
+        self._span = begun.span
         self._receive = receive
         self._send = send
-        self._root_path = scope.get("root_path", "")
         self._has_length = self._streams = self._has_failed = False
         self._is_complete = self._is_cancelled = False
 
@@ -116,20 +118,10 @@ class _Answer:
                 self._span.end()
 
     def _begin(self, message: Message) -> None:
-        span, status = self._span, message["status"]
         self._has_length = any(
             name.lower() == b"content-length" for name, _ in message.get("headers", ())
         )
-        span.set_attribute("http.response.status_code", status)
-        if status >= _SERVER_ERROR:
-            self._has_failed = True
-            span.set_status("ERROR", f"HTTP {status}")
-        route = self._route(self._scope)
-        if route:
-            # What the application is mounted at is no part of the routes inside.
-            mounted = self._scope.get("root_path", "")[len(self._root_path) :]
-            span.set_attribute("http.route", mounted + route)
-            span.set_operation_name(f"{self._scope['method']} {mounted}{route}")
+        self._has_failed = self._begun.answer(message["status"])
 
     def _count(self, message: Message, is_last: bool) -> None:
         body = message.get("body", b"")
@@ -146,32 +138,3 @@ class _Answer:
         """The application has returned."""
         if not (self._is_complete or self._is_cancelled):
             self._span.set_status("ERROR", "the answer is not complete")
-
-
-def _traceparent(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            return str(value, "latin-1")
-    return None
-
-
-def route_of(scope: Scope) -> str | None:
-    """The route that Starlette or FastAPI has found, as `/items/{id}`."""
-    # Where a router was included in another, FastAPI keeps the whole path here.
-    included = scope.get("fastapi", {}).get("effective_route_context")
-    path = getattr(included, "path_format", None) or getattr(scope.get("route"), "path", None)
-    if path is None and "endpoint" in scope:
-        # An older Starlette says only what function it is.
-        path = _path_of(scope["endpoint"], getattr(scope.get("router"), "routes", ()))
-    return path if isinstance(path, str) else None
-
-
-def _path_of(endpoint: Any, routes: Iterable[Any]) -> Any:
-    """Of the route with that function, within what it is mounted at."""
-    for route in routes:
-        if getattr(route, "endpoint", None) is endpoint:
-            return route.path
-        path = _path_of(endpoint, getattr(route, "routes", None) or ())
-        if path is not None:
-            return path
-    return None

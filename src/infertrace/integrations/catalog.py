@@ -77,7 +77,10 @@ _ALL: Final = (
     Integration(
         "vllm",
         "vllm",
-        (Library("vllm.v1.engine.async_llm", "vllm", "0.30", "0.32.0", "0.34"),),
+        (
+            Library("vllm.v1.engine.async_llm", "vllm", "0.30", "0.32.0", "0.34"),
+            Library("vllm.v1.engine.llm_engine", "vllm", "0.30", "0.32.0", "0.34"),
+        ),
         "each step of vLLM's engines, and each of their requests",
     ),
     Integration(

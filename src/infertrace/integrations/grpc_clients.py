@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from infertrace.integrations.grpc_outcome import OF_TRACING, end_with
+from infertrace.integrations.grpc_outcome import UNTRACED, end_with, others_trace
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
@@ -26,7 +26,7 @@ class ClientInterceptor(
         self._switch = switch
 
     def _one(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        span = _begin(self._switch, details)
+        span = _begin(self._switch, "GrpcInstrumentorClient", details)
         if span is None:
             return continuation(details, request)
         call = _call(span, continuation, details, request)
@@ -34,7 +34,7 @@ class ClientInterceptor(
         return call
 
     def _many(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        span = _begin(self._switch, details)
+        span = _begin(self._switch, "GrpcInstrumentorClient", details)
         if span is None:
             return continuation(details, request)
         return _Answers(_call(span, continuation, details, request), span)
@@ -91,7 +91,7 @@ class _AsyncInterceptor:
     async def _one(
         self, continuation: Callable[..., Awaitable[Any]], details: Any, request: Any
     ) -> Any:
-        span = _begin(self._switch, details)
+        span = _begin(self._switch, "GrpcAioInstrumentorClient", details)
         if span is None:
             return await continuation(details, request)
         call = await _async_call(span, continuation, details, request)
@@ -107,7 +107,7 @@ class _AsyncInterceptor:
     async def _many(
         self, continuation: Callable[..., Awaitable[Any]], details: Any, request: Any
     ) -> Any:
-        span = _begin(self._switch, details)
+        span = _begin(self._switch, "GrpcAioInstrumentorClient", details)
         if span is None:
             return await continuation(details, request)
         return _counted(await _async_call(span, continuation, details, request), span)
@@ -147,13 +147,13 @@ async def _counted(call: Any, span: Span) -> AsyncIterator[Any]:
     end_with(span, code, details)
 
 
-def _begin(switch: Switch, details: Any) -> Span | None:
-    """The span of a call; None for one that has none."""
+def _begin(switch: Switch, other: str, details: Any) -> Span | None:
+    """The span of a call; None for one that has none, or that of an `other` instrumentation."""
     method = details.method
     name = method.decode() if isinstance(method, bytes) else method
-    if not switch.is_on or name.startswith(OF_TRACING):
+    if not switch.is_on or name.startswith(UNTRACED) or others_trace(other):
         return None
-    span = switch.start_span(None, name.lstrip("/"))
+    span = switch.start_span(None, name.lstrip("/"), kind="client")
     span.set_attribute("rpc.system", "grpc")
     return span
 

@@ -6,10 +6,17 @@ from typing import Any, Final
 
 import grpc
 
+from infertrace.integrations.other_instrumentation import traces_library
 from infertrace.span import Span
 
-# What infertrace and OpenTelemetry send is never traced.
-OF_TRACING: Final = ("/infertrace.v1.", "/opentelemetry.proto.collector.")
+# What infertrace and OpenTelemetry send is never traced, nor what the processes of Ray tell each
+# other, several times a second.
+UNTRACED: Final = ("/infertrace.v1.", "/opentelemetry.proto.collector.", "/ray.rpc.")
+
+
+def others_trace(instrumentor: str) -> bool:
+    """Whether OpenTelemetry's spans of such calls come to us, by its class for them."""
+    return traces_library(("opentelemetry.instrumentation.grpc", instrumentor))
 
 
 def end_with(span: Span, code: Any, details: Any, error: BaseException | None = None) -> None:

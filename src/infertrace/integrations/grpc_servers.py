@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import grpc
 
-from infertrace.integrations.grpc_outcome import OF_TRACING, end_with
+from infertrace.integrations.grpc_outcome import UNTRACED, end_with, others_trace
 from infertrace.integrations.switch import Switch
 from infertrace.span import Span
 
@@ -22,7 +22,7 @@ class ServerInterceptor(grpc.ServerInterceptor):
         self._switch = switch
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        return _traced(self._switch, continuation(details), details)
+        return _traced(self._switch, "GrpcInstrumentorServer", continuation(details), details)
 
 
 class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
@@ -34,11 +34,15 @@ class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
     ) -> Any:
-        return _traced(self._switch, await continuation(details), details)
+        handler = await continuation(details)
+        return _traced(self._switch, "GrpcAioInstrumentorServer", handler, details)
 
 
-def _traced(switch: Switch, handler: Any, details: Any) -> Any:
-    if handler is None or not switch.is_on or details.method.startswith(OF_TRACING):
+def _traced(switch: Switch, other: str, handler: Any, details: Any) -> Any:
+    """The handler with a span around it, unless that `other` instrumentation of it comes to us."""
+    if handler is None or not switch.is_on or details.method.startswith(UNTRACED):
+        return handler
+    if others_trace(other):
         return handler
     kind = "stream_" if handler.request_streaming else "unary_"
     kind += "stream" if handler.response_streaming else "unary"
@@ -62,7 +66,7 @@ def _begin(switch: Switch, details: Any) -> Span:
     for key, value in details.invocation_metadata or ():
         if key == "traceparent":
             parent = value
-    span = switch.start_span(None, details.method.lstrip("/"), parent=parent)
+    span = switch.start_span(None, details.method.lstrip("/"), parent=parent, kind="server")
     span.set_attribute("rpc.system", "grpc")
     return span
 

@@ -73,7 +73,7 @@ def _install(switch: Switch, module: str) -> None:
                 call = None
                 with switch.guarded():
                     name = Path(self.model_path).stem
-                    span = switch.start_span(name, operation, framework=_FRAMEWORK)
+                    span = switch.start_span(name, operation, framework=_FRAMEWORK, kind="internal")
                     call = _Call(switch, span)
                     _describe(span, operation, arguments, keywords)
                 if call is None:

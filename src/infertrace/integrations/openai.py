@@ -23,6 +23,15 @@ from infertrace.integrations.switch import Switch
 
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _REFUSALS: Final = (400, 422)
+# OpenTelemetry's own, OpenLLMetry's, OpenInference's.
+_OTHERS: Final = tuple(
+    (module, "OpenAIInstrumentor")
+    for module in (
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.openai",
+        "openinference.instrumentation.openai",
+    )
+)
 
 # Clients of servers that do not know `stream_options`.
 _without_usage: WeakSet[Any] = WeakSet()
@@ -95,13 +104,15 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     name = span_name(options.url)
     if not switch.is_on or name is None or options.method.lower() != "post":
         return None
-    if traces_library("openai_v2", "OpenAIInstrumentor"):
+    if traces_library(*_OTHERS):
         return None
     call = None
     with switch.guarded():
         body = options.json_data if isinstance(options.json_data, Mapping) else {}
         model = body.get("model")
-        span = switch.start_span(model if isinstance(model, str) else None, name)
+        if not isinstance(model, str):
+            model = None
+        span = switch.start_span(model, name, kind="client")
         call = OpenAICall(span, switch)
         if not span.is_recording:
             return None

@@ -28,6 +28,10 @@ class Patches:
         setattr(wrapper, _ORIGINAL, original)
         self.set(owner, name, wrapper)
 
+    def has_wrapped(self, owner: Any, name: str) -> bool:
+        """Whether what is there is ours."""
+        return hasattr(vars(owner).get(name), _ORIGINAL)
+
     def wrap_if_there(
         self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]
     ) -> None:

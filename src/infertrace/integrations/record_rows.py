@@ -6,11 +6,16 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infertrace.span import SpanKind
 from infertrace.tracer import Tracer
 
 
 def record_rows(
-    tracer: Tracer, model_name: str, operation_name: str, rows: Sequence[Mapping[str, Any]]
+    tracer: Tracer,
+    model_name: str,
+    operation_name: str,
+    rows: Sequence[Mapping[str, Any]],
+    kind: SpanKind | None = None,
 ) -> None:
     """Record a span for each row: names and values of `record_batch`'s columns, None for none."""
     by_names: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -19,7 +24,7 @@ def record_rows(
         by_names.setdefault(names, []).append(row)
     for names, same in by_names.items():
         columns: Any = {name: _column([row[name] for row in same]) for name in names}
-        tracer.record_batch(model_name, operation_name, **columns)
+        tracer.record_batch(model_name, operation_name, kind=kind, **columns)
 
 
 def _column(values: list[Any]) -> Any:

@@ -9,8 +9,9 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from infertrace.integrations.asgi import Application, Receive, Scope, Send, TracingMiddleware
-from infertrace.integrations.other_instrumentation import traces_app
+from infertrace.integrations.asgi import TracingMiddleware
+from infertrace.integrations.asgi_protocol import Application, Receive, Scope, Send
+from infertrace.integrations.other_instrumentation import traces_request
 from infertrace.integrations.switch import Switch
 
 
@@ -21,7 +22,7 @@ def _install(switch: Switch, module: str) -> None:
         # Around the application, so that those are traced that have been called before.
         async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
             app: Application = functools.partial(original, self)
-            if switch.is_on and not traces_app(self):
+            if switch.is_on and not traces_request(self, scope):
                 app = TracingMiddleware(
                     app, exclude=switch.options["exclude"], start_span=switch.start_span
                 )

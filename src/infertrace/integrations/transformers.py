@@ -17,6 +17,7 @@ from infertrace.integrations.transformers_batching import (
     OPERATION,
     install_batching,
 )
+from infertrace.integrations.transformers_steps import install_steps
 from infertrace.span import Span
 
 _CPU: Final = "cpu"
@@ -25,6 +26,7 @@ _CPU: Final = "cpu"
 def _install(switch: Switch, module: str) -> None:
     if module.endswith("continuous_api"):
         install_batching(switch, model_name)
+        install_steps(switch, model_name)
     else:
         _install_generate(switch)
 
@@ -51,7 +53,9 @@ def _install_generate(switch: Switch) -> None:
             call = None
             given = {**dict(zip(names, arguments, strict=False)), **keywords}
             with switch.guarded():
-                span = switch.start_span(model_name(self), OPERATION, framework=FRAMEWORK)
+                span = switch.start_span(
+                    model_name(self), OPERATION, framework=FRAMEWORK, kind="internal"
+                )
                 call = _Call(span, self, given)
             if call is None:
                 return original(self, *arguments, **keywords)

@@ -1,4 +1,7 @@
-"""The requests of transformers' continuous batching: a span for each, when its result is there."""
+"""The requests of transformers' continuous batching: a span for each, when its result is there.
+
+In which steps it was comes from transformers_steps.py.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,10 @@ from infertrace.integrations.token_times import (
     NANOS_PER_SECOND,
     interval_fields,
 )
+from infertrace.integrations.transformers_steps import REQUEST_ATTRIBUTE, Membership
 
 OPERATION: Final = "generate"
 FRAMEWORK: Final = "pytorch"
-# Where we keep ours on transformers' RequestState.
-_ATTRIBUTE: Final = "_infertrace_request"
 
 
 class _Request(NamedTuple):
@@ -27,6 +29,7 @@ class _Request(NamedTuple):
     model_name: str | None
     parent: str | None
     wants_timestamps: bool
+    membership: Membership
     created_s: float = 0.0
     """By `time.perf_counter()`, as all times here."""
     preemptions: int = 0
@@ -49,7 +52,7 @@ def install_batching(switch: Switch, name_of: Callable[[Any], str | None]) -> No
                 return original(self, *arguments, **keywords)
             span = current_span()
             parent = span.traceparent if span.propagates else None
-            token = _adding.set(_Request(name_of(self.model), parent, False))
+            token = _adding.set(_Request(name_of(self.model), parent, False, Membership()))
             try:
                 return original(self, *arguments, **keywords)
             finally:
@@ -64,8 +67,12 @@ def install_batching(switch: Switch, name_of: Callable[[Any], str | None]) -> No
             if request is not None:
                 with switch.guarded():
                     wanted = self.record_timestamps
-                    request = request._replace(wants_timestamps=wanted, created_s=self.created_time)
-                    setattr(self, _ATTRIBUTE, request)
+                    request = request._replace(
+                        wants_timestamps=wanted,
+                        membership=Membership(),
+                        created_s=self.created_time,
+                    )
+                    setattr(self, REQUEST_ATTRIBUTE, request)
                     self.record_timestamps = True  # the user does not see it, see below
 
         return post_init
@@ -74,10 +81,10 @@ def install_batching(switch: Switch, name_of: Callable[[Any], str | None]) -> No
         def create_equivalent_initial_request(self: Any) -> Any:
             state = original(self)
             with switch.guarded():
-                request = getattr(self, _ATTRIBUTE, None)
+                request = getattr(self, REQUEST_ATTRIBUTE, None)
                 if request is not None:
                     again = request._replace(preemptions=request.preemptions + 1)
-                    setattr(state, _ATTRIBUTE, again)
+                    setattr(state, REQUEST_ATTRIBUTE, again)
                     state._timestamps = self._timestamps[:]
             return state
 
@@ -87,13 +94,13 @@ def install_batching(switch: Switch, name_of: Callable[[Any], str | None]) -> No
         def to_generation_output(self: Any) -> Any:
             output = original(self)
             with switch.guarded():
-                request = getattr(self, _ATTRIBUTE, None)
+                request = getattr(self, REQUEST_ATTRIBUTE, None)
                 if request is not None:
                     times_s = output.timestamps or []
                     if not request.wants_timestamps:
                         output.timestamps = None
                     if output.is_finished():
-                        setattr(self, _ATTRIBUTE, None)
+                        setattr(self, REQUEST_ATTRIBUTE, None)
                         status = "OK" if output.error is None else "ERROR"
                         _record(switch, request, output, times_s, status)
             return output
@@ -105,9 +112,9 @@ def install_batching(switch: Switch, name_of: Callable[[Any], str | None]) -> No
             states = original(self)
             for state in states or ():
                 with switch.guarded():
-                    request = getattr(state, _ATTRIBUTE, None)
+                    request = getattr(state, REQUEST_ATTRIBUTE, None)
                     if request is not None:
-                        setattr(state, _ATTRIBUTE, None)
+                        setattr(state, REQUEST_ATTRIBUTE, None)
                         output = state.to_generation_output()
                         _record(switch, request, output, state._timestamps, "CANCELLED")
             return states
@@ -136,6 +143,7 @@ def _record(
         "input_tokens": len(output.prompt_ids),
         "output_tokens": len(output.generated_tokens),
         "preemption_count": request.preemptions,
+        **request.membership.fields(),
         **interval_fields(times_s),
     }
     if output.lifespan[0] > 0 and not request.preemptions:
@@ -155,5 +163,6 @@ def _record(
         parent=request.parent,
         status=status,
         status_message=output.error,
+        kind="internal",
         **fields,
     )

@@ -3,7 +3,8 @@
 vLLM's asynchronous engine, and so `vllm serve`, loads the class of vllm_stat_logger.py by the entry
 point `vllm.stat_logger_plugins`, which switches this on: installed is traced. INFERTRACE_VLLM=false
 leaves it off. Besides what that class is told, it is looked at when a request comes, which
-requests got tokens of a step, and which ended without being finished.
+requests got tokens of a step, and which ended without being finished. The synchronous class `LLM`
+loads no plugins: vllm_offline.py.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from weakref import WeakKeyDictionary
 
 from infertrace.current import current_span
 from infertrace.integrations.switch import Switch
+from infertrace.integrations.vllm_offline import install_offline
 from infertrace.integrations.vllm_requests import (
     LiveRequest,
     note_outputs,
     note_time,
     record_ended,
+    served_name,
 )
 
 VARIABLE: Final = "INFERTRACE_VLLM"
@@ -41,12 +44,6 @@ def switch_on_by_plugin() -> Switch:
     return _SWITCH
 
 
-def served_name(vllm_config: Any) -> str:
-    """What the users of a server call its model."""
-    name = vllm_config.model_config.served_model_name or vllm_config.model_config.model
-    return str(name if isinstance(name, str) else name[0])
-
-
 def _is_wanted() -> bool:
     text = os.environ.get(VARIABLE, "").strip().lower()
     if text not in ("", "true", "false"):
@@ -55,21 +52,51 @@ def _is_wanted() -> bool:
 
 
 def _install(switch: Switch, module: str) -> None:
+    if module.endswith("async_llm"):
+        _install_asynchronous(switch)
+    else:
+        install_offline(switch, arriving_under)
+    _install_requests(switch)
+
+
+def arriving_under(vllm_config: Any, trace_headers: Any) -> None:
+    """A request is added by this task: under the current span, or else that of the headers."""
+    _arriving.set((_parent(trace_headers), served_name(vllm_config)))
+
+
+def _install_asynchronous(switch: Switch) -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.core_client import AsyncMPClient
-    from vllm.v1.engine.output_processor import OutputProcessor
-
-    _live.clear()
 
     def arriving(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def add_request(self: Any, *arguments: Any, **keywords: Any) -> Any:
             if switch.is_on:
                 with switch.guarded():
-                    parent = _parent(keywords.get("trace_headers"))
-                    _arriving.set((parent, served_name(self.vllm_config)))
+                    arriving_under(self.vllm_config, keywords.get("trace_headers"))
             return await original(self, *arguments, **keywords)
 
         return add_request
+
+    def received(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def get_output_async(self: Any) -> Any:
+            outputs = await original(self)
+            with switch.guarded():
+                note_time(outputs)
+            return outputs
+
+        return get_output_async
+
+    switch.patches.wrap_if_there(AsyncMPClient, "get_output_async", received)
+    switch.patches.wrap(AsyncLLM, "add_request", arriving)
+
+
+def _install_requests(switch: Switch) -> None:
+    """Have the requests of both kinds of engines looked at; the second time does nothing."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    if switch.patches.has_wrapped(OutputProcessor, "add_request"):
+        return
+    _live.clear()
 
     def added(original: Callable[..., None]) -> Callable[..., None]:
         def add_request(self: Any, request: Any, *arguments: Any, **keywords: Any) -> None:
@@ -139,17 +166,6 @@ def _install(switch: Switch, module: str) -> None:
 
         return propagate_error
 
-    def received(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def get_output_async(self: Any) -> Any:
-            outputs = await original(self)
-            with switch.guarded():
-                note_time(outputs)
-            return outputs
-
-        return get_output_async
-
-    switch.patches.wrap_if_there(AsyncMPClient, "get_output_async", received)
-    switch.patches.wrap(AsyncLLM, "add_request", arriving)
     switch.patches.wrap(OutputProcessor, "add_request", added)
     switch.patches.wrap(OutputProcessor, "process_outputs", processed)
     switch.patches.wrap(OutputProcessor, "abort_requests", aborted)

@@ -18,9 +18,17 @@ from infertrace.integrations.vllm_clock import EngineClock
 
 REQUEST: Final = "request"
 FRAMEWORK: Final = "vllm"
+KIND: Final = "server"
+"""As vLLM's own spans of requests."""
 # Where we keep ours on vLLM's objects.
 _ATTRIBUTE: Final = "_infertrace_iteration"
 _TIME_ATTRIBUTE: Final = "_infertrace_engine_s"
+
+
+def served_name(vllm_config: Any) -> str:
+    """What the users of a server call its model."""
+    name = vllm_config.model_config.served_model_name or vllm_config.model_config.model
+    return str(name if isinstance(name, str) else name[0])
 
 
 class LiveRequest:
@@ -166,6 +174,7 @@ def record_ended(
         parent=fields.pop("parents", None),
         status=status,
         status_message=message,
+        kind=KIND,
         **fields,
     )
 

@@ -22,6 +22,7 @@ from infertrace.integrations.token_times import NANOS_PER_SECOND
 from infertrace.integrations.vllm_clock import EngineClock
 from infertrace.integrations.vllm_requests import (
     FRAMEWORK,
+    KIND,
     REQUEST,
     Iteration,
     LiveRequest,
@@ -173,7 +174,7 @@ class EngineSteps:
                 record_ended(self._switch, request, _UNFINISHED[reason], reason, end_ns=end_ns)
             else:
                 rows.append(row_of(request, end_ns, reason))
-        record_rows(self._switch.tracer, self._model_name, REQUEST, rows)
+        record_rows(self._switch.tracer, self._model_name, REQUEST, rows, kind=KIND)
 
     def _row(self, step: _Step) -> dict[str, Any]:
         start_s = step.end_s if step.start_s is None else min(step.start_s, step.end_s)

@@ -52,7 +52,8 @@ class TracingMiddleware:
         environ[MARK] = True
         method = environ["REQUEST_METHOD"]
         tracer = self._tracer or default_tracer()
-        span = tracer.start_span(None, method, parent=environ.get("HTTP_TRACEPARENT"))
+        parent = environ.get("HTTP_TRACEPARENT")
+        span = tracer.start_span(None, method, parent=parent, kind="server")
         span.set_attribute("http.request.method", method)
         span.set_attribute("url.path", path)
         answer = _Answer(span, environ, self._route, start_response)

@@ -28,7 +28,9 @@ def _install(switch: Switch, module: str) -> None:
         arguments = (self, prompt) if callback is None else (self, prompt, callback)
         if not switch.is_on:
             return method(*arguments)
-        with switch.start_span(_model_name(self), operation, framework=FRAMEWORK) as span:
+        with switch.start_span(
+            _model_name(self), operation, framework=FRAMEWORK, kind="internal"
+        ) as span:
             is_stream = False
             with switch.guarded():
                 is_stream = _describe(span, prompt)

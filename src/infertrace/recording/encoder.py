@@ -19,6 +19,7 @@ from infertrace.generated.pure_fields import (
     INFERENCE_FIELDS,
     INFERENCE_TAG,
     INVALID_FIELD_COUNT_TAG,
+    KIND_TAG,
     LINKS_TAG,
     MODEL_NAME_TAG,
     OPERATION_NAME_TAG,
@@ -117,6 +118,8 @@ def span(span: Span) -> bytes:
         add(delimited(LINKS_TAG, body + attribute_entries(b"\x1a", attributes or {})))
     if span._invalid:
         add(INVALID_FIELD_COUNT_TAG + varint(span._invalid))
+    if span._kind:
+        add(KIND_TAG + varint(span._kind))
     if span._parent_is_remote:
         add(_REMOTE_PARENT_FLAGS)
     return delimited(b"\x0a", b"".join(out))

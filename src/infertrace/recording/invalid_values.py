@@ -26,6 +26,7 @@ TEXT: Final = f"a text of at most {MAX_TEXT_BYTES} bytes in UTF-8, without lone 
 KEY: Final = f"a text of 1 to {MAX_TEXT_BYTES} bytes in UTF-8, without lone surrogates"
 SCALAR: Final = f"a bool, a 64-bit integer, a finite float, or {TEXT}"
 STATUS: Final = "OK, ERROR or CANCELLED"
+KIND: Final = "internal, server, client, producer or consumer"
 EXCEPTION: Final = "an exception"
 LINK: Final = "a span, or the traceparent of one"
 PARENT: Final = "a span, or a valid traceparent"

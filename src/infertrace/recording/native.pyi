@@ -11,7 +11,7 @@ from infertrace.generated.pure_fields import NoopFieldSetters as FieldSetters
 from infertrace.generated.span_setters import SpanColumns, SpanFields
 from infertrace.recording.activation import Activation
 from infertrace.recording.values import Scalar
-from infertrace.span import Decode, Prefill, SpanKeywords
+from infertrace.span import Decode, Prefill, SpanKeywords, SpanKind
 from infertrace.span import Span as AnySpan
 from infertrace.trace_context import TraceContext
 
@@ -111,6 +111,7 @@ class Recorder:
         links: Iterable[AnySpan | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
+        kind: SpanKind | None = None,
         **fields: Unpack[SpanFields],
     ) -> Any: ...
     def start_step(
@@ -125,6 +126,7 @@ class Recorder:
         links: Iterable[AnySpan | str] | None = None,
         tags: Mapping[str, str] | None = None,
         attributes: Mapping[str, Scalar] | None = None,
+        kind: SpanKind | None = None,
         **fields: Unpack[SpanFields],
     ) -> Any: ...
     def record_step(
@@ -165,6 +167,7 @@ class Recorder:
         parents: Sequence[AnySpan | str | None] | None = None,
         trace_ids: Sequence[str | None] | None = None,
         tags: Sequence[Mapping[str, str] | None] | None = None,
+        kind: SpanKind | None = None,
         **columns: Unpack[SpanColumns],
     ) -> int: ...
     def take(self, partial: bool = True) -> Batch | None: ...

@@ -141,6 +141,8 @@ class Span(FieldSetters, TimesTokens):
     _heavy: bool = False
     """Whether it has texts or entries of unbounded size; if not, _BASE_BYTES bounds its size."""
     _invalid: int = 0
+    _kind: int = 0
+    """OTLP's number; 0 where it was not said."""
     _links: list[tuple[int, int, dict[str, Scalar] | None]] | None = None
     _parent_is_remote: bool = False
     _serving: Serving | None = None
@@ -419,6 +421,14 @@ class Span(FieldSetters, TimesTokens):
     def _set_ordinal(self, field: str, value: object) -> None:
         self._set_field(field, value, *values.ordinal(value), invalid_values.ORDINAL)
 
+    def _set_kind(self, value: object) -> None:
+        if value is None:
+            return
+        if type(value) is str and value in values.KINDS:
+            self._kind = values.KINDS[value]
+        else:
+            self._refuse("kind", value, invalid_values.KIND)
+
     def _set_intervals(self, field: str, value: object) -> None:
         self._heavy = True
         kept = values.intervals(value)
@@ -482,6 +492,7 @@ class Span(FieldSetters, TimesTokens):
 
 
 _CONTAINERS: Final = ("tags", "attributes", "links")
+_OTHER_KEYWORDS: Final = (*_CONTAINERS, "kind")
 _new: Final = object.__new__
 
 
@@ -586,7 +597,7 @@ class _StartsSpans:
         """As `Tracer.start_span`, which names the fields."""
         if fields:
             for name in fields:
-                if name not in FIELD_SETTERS and name not in _CONTAINERS:
+                if name not in FIELD_SETTERS and name not in _OTHER_KEYWORDS:
                     raise TypeError(f"start_span() got an unexpected keyword argument {name!r}")
         recorder = self._recorder
         if not recorder.enabled:
@@ -654,6 +665,8 @@ class _StartsSpans:
             for name, value in fields.items():
                 if value is not None and name in FIELD_SETTERS:
                     FIELD_SETTERS[name](span, value)
+            if "kind" in fields:
+                span._set_kind(fields["kind"])
             tags, attributes, links = map(fields.get, _CONTAINERS)
             if tags is not None or attributes is not None or links is not None:
                 fill(span, tags, attributes, links)
@@ -672,7 +685,7 @@ class _StartsSpans:
     ) -> Span | NoopSpan:
         """As `Tracer.start_step`."""
         for name in fields:
-            if name not in FIELD_SETTERS and name not in _CONTAINERS:
+            if name not in FIELD_SETTERS and name not in _OTHER_KEYWORDS:
                 raise TypeError(f"start_step() got an unexpected keyword argument {name!r}")
         started = self.start_span(model_name, operation_name, parent=parent, **fields)
         if type(started) is Span:
@@ -825,6 +838,7 @@ class Recorder(_StartsSpans):
         start_ns: Any,
         duration_ns: Any,
         parent: AnySpan | str | None = None,
+        kind: str | None = None,
         **columns: Any,
     ) -> int:
         """As `Tracer.record_batch`, which names the columns."""
@@ -845,6 +859,7 @@ class Recorder(_StartsSpans):
                 None if trace_ids is None else trace_ids[row],
             )
             if type(span) is Span:
+                span._set_kind(kind)
                 for setter, value in zip(setters, values_of_row, strict=True):
                     if value is not None:
                         setter(span, value)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Scalar: TypeAlias = "str | bool | int | float"
 
+# The kinds of a span, as OTLP numbers them.
+KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 _NAME = type.__dict__["__name__"].__get__
 _MODULE = type.__dict__["__module__"].__get__
 

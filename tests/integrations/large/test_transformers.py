@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    ContinuousBatchingConfig,
     LogitsProcessor,
     TextIteratorStreamer,
 )
@@ -25,6 +27,7 @@ from page_programs import MAX_LINES, PAGES, PROGRAM, run_program
 from traced_program import wait_until
 
 Ended = Callable[[int], list[RecordedSpan]]
+Requests = Callable[[int], dict[str, RecordedSpan]]
 NEW = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
 TIMES = {
     "time_to_first_token_ms",
@@ -200,18 +203,34 @@ def test_the_program_of_the_page(backend: Any, receiver: Receiver, llama: Path) 
     assert span.inference.step_count >= 1
 
 
+# Without a number of blocks its cache takes most of the machine's memory.
+SMALL = {"num_blocks": 64, "max_batch_tokens": 64}
+
+
 def batched(model: Any, lengths: list[int], **options: Any) -> Any:
     inputs = [[5 + place % 50 for place in range(length)] for length in lengths]
+    options = {"continuous_batching_config": ContinuousBatchingConfig(**SMALL), **options}
     return model.generate_batch(inputs, max_new_tokens=6, **options)
 
 
-def test_continuous_batching(model: Any, recorded_spans: SpanRecorder, ended: Ended) -> None:
+@pytest.fixture
+def requests(recorded_spans: SpanRecorder) -> Callable[[int], dict[str, RecordedSpan]]:
+    """Waits for so many requests of continuous batching to have ended; gives them by their ids."""
+
+    def wait(count: int) -> dict[str, RecordedSpan]:
+        wait_until(lambda: len(recorded_spans.find("generate")) >= count)
+        spans = recorded_spans.find("generate")
+        assert len(spans) == count
+        return {str(span.fields["request_id"]): span for span in spans}
+
+    return wait
+
+
+def test_continuous_batching(model: Any, recorded_spans: SpanRecorder, requests: Requests) -> None:
     with recorded_spans.tracer.start_span(operation_name="request") as parent:
         outputs = batched(model, [3, 40, 7])
     assert len(outputs) == 3
-    spans = {
-        str(span.fields["request_id"]): span for span in ended(4) if span.operation == "generate"
-    }
+    spans = requests(3)
     assert spans.keys() == outputs.keys()
     for request_id, output in outputs.items():
         span = spans[request_id]
@@ -230,15 +249,56 @@ def test_continuous_batching(model: Any, recorded_spans: SpanRecorder, ended: En
             assert span.fields.keys() >= TIMES
 
 
-def test_continuous_batching_with_times_that_were_asked_for(model: Any, ended: Ended) -> None:
+def test_the_steps_of_continuous_batching(
+    model: Any, recorded_spans: SpanRecorder, requests: Requests
+) -> None:
+    config = ContinuousBatchingConfig(**{**SMALL, "max_batch_tokens": 16})
+    first = batched(model, [3, 40, 7], continuous_batching_config=config)
+    second = batched(model, [20], continuous_batching_config=config)
+    outputs = [*first.values(), *second.values()]
+    requests(4)
+    spans = recorded_spans.find("generate")  # two of them have the same id
+    steps = sorted(recorded_spans.find("step"), key=lambda step: number(step, "step_index"))
+    (engine,) = {str(span.fields["engine"]) for span in (*steps, *spans)}
+    assert engine.startswith("transformers-")
+    indexes = [number(step, "step_index") for step in steps]
+    assert indexes == list(range(indexes[0], indexes[0] + len(steps)))
+    for step, index in zip(steps, indexes, strict=True):
+        assert (step.model, step.parent_span_id, step.status) == ("tiny-llama", None, "OK")
+        members = [
+            span
+            for span in spans
+            if number(span, "first_step") <= index <= number(span, "last_step")
+        ]
+        assert number(step, "batch_size") == len(members)
+        assert 0 < number(step, "prefill_tokens") + number(step, "decode_tokens") <= 16
+    for step, following in pairwise(steps):
+        assert step.start_ns + step.duration_ns <= following.start_ns + 1_000
+    prompts = sum(len(output.prompt_ids) for output in outputs)
+    generated = sum(len(output.generated_tokens) for output in outputs)
+    assert sum(number(step, "prefill_tokens") for step in steps) == prompts
+    assert sum(number(step, "decode_tokens") for step in steps) == generated - len(outputs)
+    for span in spans:
+        length = number(span, "last_step") - number(span, "first_step") + 1
+        assert number(span, "step_count") == length
+
+
+def number(span: RecordedSpan, field: str) -> int:
+    value = span.fields[field]
+    assert isinstance(value, int)
+    return value
+
+
+def test_continuous_batching_with_times_that_were_asked_for(model: Any, requests: Requests) -> None:
     (output,) = batched(model, [3], record_timestamps=True).values()
     assert len(output.timestamps) == len(output.generated_tokens)
-    ended(1)
+    requests(1)
 
 
-def test_a_request_of_continuous_batching_that_is_cancelled(model: Any, ended: Ended) -> None:
-    with model.continuous_batching_context_manager() as manager:
+def test_a_request_of_continuous_batching_that_is_cancelled(model: Any, requests: Requests) -> None:
+    config = ContinuousBatchingConfig(**SMALL)
+    with model.continuous_batching_context_manager(continuous_batching_config=config) as manager:
         request_id = manager.add_request([5, 6, 7], max_new_tokens=100_000, eos_token_id=-1)
         manager.cancel_request(request_id)
-        (span,) = ended(1)
-    assert (span.status, span.fields["request_id"]) == ("CANCELLED", request_id)
+        ((found, span),) = requests(1).items()
+    assert (span.status, found) == ("CANCELLED", request_id)

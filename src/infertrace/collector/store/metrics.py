@@ -66,8 +66,8 @@ METRICS = {
 EXPRESSIONS = {"queue_wait_time_ms": "coalesce(queue_wait_time_ms, scheduled_after_ms)"}
 """In place of a column: what the server says it waited, else from its start until work began."""
 
-# The tokens of spans that came as OTLP. Several services may tell of one call there, such as client
-# and engine: of those in a trace, the one that tells most counts.
+# The tokens of spans that say their kind. Several services may tell of one call there, such as
+# client and engine: of those in a trace, the one that tells most counts.
 FOREIGN_TOKENS = """
     SELECT model_name, CAST(sum(tokens) AS bigint) FROM (
         SELECT model_name, trace_id, max(tokens) AS tokens FROM (

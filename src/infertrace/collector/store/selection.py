@@ -12,7 +12,8 @@ ALL_OPERATIONS = "*"
 PARENT_IS_REMOTE = 0x200  # of a span's flags
 
 # The first span that a server makes of a trace, whose end its client waits for; and, where a span
-# came as OTLP and so has a kind, a call of a model that says what it generated, at any depth.
+# says its kind, as those of OTLP and of integrations do, a call of a model that says what it
+# generated, at any depth.
 STEP = "step_index IS NOT NULL"
 REQUEST = (
     f"(parent_span_id IS NULL OR (flags & {PARENT_IS_REMOTE}) <> 0 "
@@ -27,7 +28,7 @@ class Selection:
     """The spans that started from `since_ns` on and before `until_ns`, in nanoseconds since 1970.
 
     Without an `operation`, only requests: spans that have no parent, or one in another process,
-    and spans of OTLP with a model and output tokens; no steps of an engine. With one, the spans of
+    and spans with a kind, a model and output tokens; no steps of an engine. With one, the spans of
     that operation; with ALL_OPERATIONS, all of them.
     """
 
