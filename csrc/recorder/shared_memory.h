@@ -53,10 +53,10 @@ typedef struct {
 typedef struct {
     infertrace_shared_header *header;
     infertrace_slot *slots;
-    uint8_t *taken;   /* by slot */
-    size_t low;       /* no slot below this one is free */
-    size_t size;      /* of the memory, bytes */
-    int descriptor;   /* -1: nothing is shared, and there are no slots */
+    uint8_t *taken;               /* by slot */
+    size_t low;                   /* no slot below this one is free */
+    size_t size;                  /* of the memory, bytes */
+    int descriptor;               /* -1: nothing is shared, and there are no slots */
     infertrace_shared_header own; /* in its place then */
 } infertrace_memory;
 
@@ -260,8 +260,7 @@ static infertrace_slot *infertrace_take_slots(infertrace_memory *memory, size_t 
     return NULL;
 }
 
-static void infertrace_free_slots(infertrace_memory *memory, infertrace_slot *first,
-                                  size_t count) {
+static void infertrace_free_slots(infertrace_memory *memory, infertrace_slot *first, size_t count) {
     size_t slot = (size_t)(first - memory->slots), number;
     first->first_sequence = 0;
     for (number = slot; number < slot + count; number++) {

@@ -495,8 +495,8 @@ memory = write_memory(
     last_sequence=7,
     dropped={{}},
 )
-sender = HostSender.open(Introduction(Target("{endpoint}", tls=False, headers={{}})))
-sender.share_memory(memory)
+target = Target("{endpoint}", tls=False, headers={{}})
+sender = HostSender.open(Introduction(target), memory)
 if {says_goodbye}:
     LinkTransport(sender).send(goodbye(Producer(producer_id, 2, 7, {{}}, b"")), 0, 30)
 os._exit(0)

@@ -93,12 +93,7 @@ class HostSender:
         connection.settimeout(None)
 
     @classmethod
-    def open(
-        cls,
-        introduction: Introduction,
-        timeout_s: float = _START_TIMEOUT_S,
-        memory: int | None = None,
-    ) -> HostSender:
+    def open(cls, introduction: Introduction, memory: int | None = None) -> HostSender:
         """Connect, start a sender first if there is none, and wait for its greeting.
 
         memory: the descriptor of the one in which this process's spans lie. The sender has it, and
@@ -107,6 +102,7 @@ class HostSender:
         Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
         for the same one, unless that had been ready before: then it hangs, and is replaced.
         """
+        timeout_s = _START_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
         place = find_place()
         attempt = 0
@@ -132,13 +128,6 @@ class HostSender:
             except BaseException:
                 connection.close()
                 raise
-
-    def share_memory(self, descriptor: int) -> None:
-        """Let it see the memory in which the spans of this process lie; raises OSError.
-
-        It delivers them if this process goes without a goodbye. Before the first request.
-        """
-        link.send_with_descriptor(self.socket, link.pack_frame(link.Kind.MEMORY), descriptor)
 
     def end(self) -> None:
         """It stays, for others; but one that has ended may be this process's to wait for."""
