@@ -55,7 +55,6 @@ _KEPT_MEMORY: Final = {
 }
 # What configures a tracer is no sender's; some of it is secret.
 _VARIABLES_OF_TRACERS: Final = ("INFERTRACE_", "OTEL_")
-_VARIABLES_OF_SENDERS: Final = "INFERTRACE_SENDER_"
 
 
 class Place(NamedTuple):
@@ -95,12 +94,13 @@ class HostSender:
         connection.settimeout(None)
 
     @classmethod
-    def open(cls, introduction: Introduction, timeout_s: float = _START_TIMEOUT_S) -> HostSender:
+    def open(cls, introduction: Introduction) -> HostSender:
         """Connect, start a sender first if there is none, and wait for its greeting.
 
         Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
         for the same one, unless that had been ready before: then it hangs, and is replaced.
         """
+        timeout_s = _START_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
         place = find_place()
         attempt = 0
@@ -299,9 +299,7 @@ def start(place: Place, wire: str) -> None:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith(_VARIABLES_OF_SENDERS) or not name.startswith(_VARIABLES_OF_TRACERS)
+        name: value for name, value in environ.items() if not name.startswith(_VARIABLES_OF_TRACERS)
     }
     return _KEPT_MEMORY | kept | {backend.VARIABLE: backend.selected.NAME}
 
