@@ -15,5 +15,5 @@ def common_senders(patch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of their own; its name is short, since the path of a socket has to be."""
     with tempfile.TemporaryDirectory(prefix="it-") as directory:
         patch.setenv("XDG_RUNTIME_DIR", directory)
-        patch.setenv("INFERTRACE_SENDER_IDLE_S", "60")
+        patch.setenv("_INFERTRACE_SENDER_IDLE_S", "60")
         yield Path(directory)

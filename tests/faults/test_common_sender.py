@@ -109,7 +109,7 @@ def test_many_that_start_at_once_end_with_one(backend: Any, receiver: Receiver) 
 def test_it_leaves_when_nobody_needs_it(
     backend: Any, receiver: Receiver, fresh_senders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INFERTRACE_SENDER_IDLE_S", "0.1")
+    monkeypatch.setenv("_INFERTRACE_SENDER_IDLE_S", "0.1")
     pid = sender_after(backend, receiver)
     wait_until(lambda: has_ended(pid))
     assert sockets(fresh_senders) == []
@@ -120,7 +120,7 @@ def test_whoever_comes_as_it_leaves_finds_the_next(
     new_tracer: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that leaves at each opportunity, again and again."""
-    monkeypatch.setenv("INFERTRACE_SENDER_IDLE_S", "0")
+    monkeypatch.setenv("_INFERTRACE_SENDER_IDLE_S", "0")
     for number in range(1, 9):
         tracer = new_tracer(receiver.endpoint)
         tracer.start_span("m").end()

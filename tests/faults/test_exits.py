@@ -164,7 +164,7 @@ def test_a_shutdown_that_is_interrupted_can_be_called_again(
         with pytest.raises(KeyboardInterrupt):
             tracer.shutdown(60)
     assert tracer.shutdown(60)
-    assert len(receiver.spans) == 1
+    wait_until(lambda: len(receiver.spans) == 1)
 
 
 def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver: Receiver) -> None:

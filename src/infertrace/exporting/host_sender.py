@@ -56,7 +56,6 @@ _KEPT_MEMORY: Final = {
 }
 # What configures a tracer is no sender's; some of it is secret.
 _VARIABLES_OF_TRACERS: Final = ("INFERTRACE_", "OTEL_")
-_VARIABLES_OF_SENDERS: Final = "INFERTRACE_SENDER_"
 
 
 class Place(NamedTuple):
@@ -304,9 +303,7 @@ def start(place: Place, wire: str) -> None:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith(_VARIABLES_OF_SENDERS) or not name.startswith(_VARIABLES_OF_TRACERS)
+        name: value for name, value in environ.items() if not name.startswith(_VARIABLES_OF_TRACERS)
     }
     return _KEPT_MEMORY | kept | {backend.VARIABLE: backend.selected.NAME}
 

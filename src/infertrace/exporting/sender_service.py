@@ -34,7 +34,7 @@ from infertrace.version import VERSION
 if TYPE_CHECKING:
     from types import FrameType
 
-_IDLE_VARIABLE: Final = "INFERTRACE_SENDER_IDLE_S"  # for tests
+_IDLE_VARIABLE: Final = "_INFERTRACE_SENDER_IDLE_S"  # for tests
 _IDLE_S: Final = 30.0
 # A machine that goes down ends the traced programs at the same moment, and gives all some time.
 _STOP_S: Final = 20.0
@@ -112,6 +112,7 @@ class SenderService:
                 load_transport(wire)
         finally:
             self._is_ready.set()
+            self._mark_ready()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Leave soon: a signal handler."""
