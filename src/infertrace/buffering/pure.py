@@ -146,7 +146,8 @@ class SpanBuffer:
         Without `partial`, None until they fill a batch.
         """
         while True:
-            self._admit()
+            # Once it is closed, all that has come since is to be dropped, which nobody waits for.
+            self._admit(_ADMISSION_STEP if self._closed else None)
             if not partial and self._queued_bytes < self._max_batch_bytes:
                 return None
             batch = self._take_and_encode()
@@ -280,6 +281,10 @@ class SpanBuffer:
             self._count_in_span(arrival)
 
     def _count_in_span(self, span: Span) -> None:
+        if self._closed:
+            self._hold("shutdown", 0, span)
+            self.invalid_fields += span._invalid
+            return
         # All calls that need a stack come before the first counter changes.
         encoded: bytes | None = None
         reason: DropReason | None = None
@@ -473,7 +478,7 @@ class SpanBuffer:
                 unencodable += 1
         payload = b"".join(records)
         self.arrivals.append(lambda: self._resize(len(payload) - taken_bytes, unencodable))
-        self._admit()
+        self._admit(_ADMISSION_STEP if self._closed else None)
         first = self._next_sequence
         count = encoded_count + len(taken) - unencodable
         self._next_sequence += count

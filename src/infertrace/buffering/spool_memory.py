@@ -48,8 +48,8 @@ def write_memory(
     header += len(resource).to_bytes(4, sys.byteorder) + resource
     descriptor = _open()
     try:
-        for part in (header.ljust(header_bytes, b"\0"), *rings):
-            _write(descriptor, part)
+        # In one piece: with each call, threads that are busy get the GIL, and keep it for a while.
+        _write(descriptor, b"".join((header.ljust(header_bytes, b"\0"), *rings)))
     except BaseException:
         os.close(descriptor)
         raise

@@ -250,8 +250,14 @@ class Delivery:
         """All that is not acknowledged, in the order of the spans; the caller's from now on."""
         with self.progress:
             left, self.unacknowledged = self.unacknowledged, []
-            while (batch := self._recorder.take(True)) is not None:
-                left.append(batch)
+            held = sum(batch.span_count for batch in left)
+            # Among threads that go on recording, the recorder may be busy for a moment.
+            while True:
+                while (batch := self._recorder.take(True)) is not None:
+                    left.append(batch)
+                    held += batch.span_count
+                if self._recorder.counts()[2] <= held or self._clock.now() >= self.deadline:
+                    break
         return sorted(left, key=lambda batch: batch.first_span_sequence)
 
     def give_up(self, left: list[Batch]) -> None:
