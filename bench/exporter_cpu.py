@@ -56,7 +56,7 @@ def run(name: str, bursts: int) -> dict[str, float]:
 
     loop(contender.tracer, burst)
     wait_for(burst)
-    senders = sender.children()
+    senders = sender.senders()
 
     def times() -> tuple[float, float]:
         return time.process_time() - time.thread_time(), sender.cpu_s(senders)

@@ -11,7 +11,9 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,13 +127,14 @@ def _run_round(
     output = folder / "round.json"
     output.unlink(missing_ok=True)
     options = ["--copy-env", "--quiet", "--values", str(values), "--output", str(output)]
-    subprocess.run(
-        [sys.executable, "-m", module, *options],
-        cwd=REPOSITORY,
-        env=variables(addresses),
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+    with _sender_of_its_own() as where:
+        subprocess.run(
+            [sys.executable, "-m", module, *options],
+            cwd=REPOSITORY,
+            env=variables(addresses) | where,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
     suite = pyperf.BenchmarkSuite.load(str(output))
     output.unlink()
     return suite
@@ -142,15 +145,23 @@ def run_part(module: str, *arguments: object, addresses: Addresses, quiet: bool 
 
     Quiet where its tracers are expected to complain.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=variables(addresses),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL if quiet else None,
-        check=True,
-    )
+    with _sender_of_its_own() as where:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=variables(addresses) | where,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            check=True,
+        )
     return json.loads(done.stdout)
+
+
+@contextmanager
+def _sender_of_its_own() -> Iterator[dict[str, str]]:
+    """Variables of a measuring process whose sender has served nobody before."""
+    with tempfile.TemporaryDirectory(prefix="it-") as directory:  # short: the path of a socket
+        yield {"XDG_RUNTIME_DIR": directory}
 
 
 def run_rounds(

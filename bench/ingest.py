@@ -108,7 +108,7 @@ def run(name: str, spans: int, http: str, receiver: int) -> dict[str, float]:
         contender.settle()
 
     record(int(WARM_UP_SPANS * row.share))
-    ours, others = time.process_time(), sender.children()
+    ours, others = time.process_time(), sender.senders()
     theirs, receivers = sender.cpu_s(others), sender.cpu_s([receiver])
     start, before = time.perf_counter(), recorded
     record(spans)

@@ -58,7 +58,7 @@ def run(name: str, seconds: float) -> list[int]:
     status = STATUS.read_text()
     end = resident_kib(status, "VmRSS")
     peak, growth = resident_kib(status, "VmHWM"), end - before_last_quarter
-    return [peak, end, growth, sender.peak_kib(sender.children())]
+    return [peak, end, growth, sender.peak_kib(sender.senders())]
 
 
 def measure(folder: Path, fast: bool) -> Answer:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
-from infertrace.exporting import host_sender
-
 
 def children() -> list[int]:
-    """The processes that this one started and that run, and the senders that it may share with
-    others. Reads /proc, so it needs Linux."""
-    started = [
+    """The processes that this one started and that run. Reads /proc, so it needs Linux."""
+    return [
         int(pid)
         for listed in Path("/proc/self/task").glob("*/children")
         for pid in listed.read_text().split()
     ]
-    return started + shared()
 
 
-def shared() -> list[int]:
-    """The senders that the processes of this user share."""
-    found = []
+def senders() -> list[int]:
+    """The sender of this measuring process, which is no child of it where it could be shared."""
+    found = children()
+    if "infertrace" not in sys.modules:  # a contender without one
+        return found
+    from infertrace.exporting import host_sender
+
     for place in host_sender.find_senders():
         if (status := host_sender.ask_status(place)) is not None:
             found.append(json.loads(status)["pid"])
