@@ -402,6 +402,17 @@ def test_equal_targets_share_a_connection(new_tracer: Any, receiver: Receiver) -
     assert "x-tenant" not in json.dumps(status)
 
 
+def test_nothing_is_kept_of_tracers_that_have_ended(new_tracer: Any, receiver: Receiver) -> None:
+    """Their process lives on, and so would their memory."""
+    for _ in range(5):
+        tracer = new_tracer(receiver.endpoint)
+        tracer.start_span("m").end()
+        assert not tracer.shutdown(60)
+    wait_until(lambda: not status_of()["clients"])
+    wait_until(lambda: status_of()["memories_of_the_disconnected"] == 0)
+    assert len(receiver.spans) == 5
+
+
 def status_of() -> dict[str, Any]:
     (place,) = host_sender.find_senders()
     status: dict[str, Any] = json.loads(host_sender.ask_status(place) or "{}")

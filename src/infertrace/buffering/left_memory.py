@@ -37,6 +37,15 @@ _ACCOUNTS_END: Final = _HEADER.size + 2 * _ACCOUNT.size
 _MAX_MEMORY_BYTES: Final = 16 * 1024**3
 
 
+_PRODUCER_AT: Final = 24
+_PRODUCER_BYTES: Final = 16
+
+
+def producer_of(descriptor: int) -> bytes:
+    """Whose memory it is; any bytes where it is none."""
+    return os.pread(descriptor, _PRODUCER_BYTES, _PRODUCER_AT)
+
+
 class _Slot(NamedTuple):
     first_sequence: int
     used: int

@@ -203,7 +203,7 @@ class SenderService:
                 return False
             idle_s = now - self._last_used
         is_in_place = self._is_in_place()
-        if not (self._held.is_empty and self._memories.is_empty):
+        if not self._held.is_empty or self._memories.count:
             self._last_used = now
             if not is_in_place and self._stop_at is None:
                 self._stop_at = now + _STOP_S
@@ -263,6 +263,7 @@ class SenderService:
             "clients": clients,
             "targets": self._transports.describe(),
             "held": self._held.describe(),
+            "memories_of_the_disconnected": self._memories.count,
             "delivered_for_the_gone": self._held.delivered,
             "rejected_for_the_gone": self._held.rejected,
             "unreadable": self._held.unreadable,

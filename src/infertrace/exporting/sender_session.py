@@ -7,6 +7,7 @@ import os
 import select
 from typing import TYPE_CHECKING, Final
 
+from infertrace.buffering.left_memory import producer_of
 from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.memory_reader import read_memory
 from infertrace.exporting import link
@@ -160,7 +161,7 @@ class Session:
         """What the process does not deliver itself any more."""
         memory, self._memory = self._memory, None
         if memory is not None and self._memories is not None:
-            self._memories.leave(memory, self._hold_left)
+            self._memories.leave(memory, self._hold_left, self._is_over)
         if self._held is not None and self.introduction is not None:
             self._held.hold_directory(self.introduction)
         self._release()
@@ -176,6 +177,10 @@ class Session:
             return
         self._memories.found_again(descriptor)
         self._memory = SharedMemory(descriptor, ProcessEnd(self._connection))
+
+    def _is_over(self, descriptor: int) -> bool:
+        """Whether the producer of this memory has said goodbye, or has handed over what it had."""
+        return self._sent.has_ended(producer_of(descriptor))
 
     def _hold_left(self, descriptor: int) -> bool:
         """What a process has left; False where there is no room for it now."""

@@ -27,11 +27,14 @@ class SentBatches:
         # The newest last; the oldest are forgotten.
         self._last: OrderedDict[bytes, Settled] = OrderedDict()
         self._in_flight: dict[bytes, int] = {}
-        self._ended: OrderedDict[bytes, None] = OrderedDict()
+        # Whether by a goodbye: a tracer that nobody can reach says it, and may record all the same.
+        self._ended: OrderedDict[bytes, bool] = OrderedDict()
 
     def begin(self, sent: Sent) -> None:
         """A batch of this producer is on its way."""
         with self._changed:
+            if not sent.is_final and self._ended.get(sent.producer_id):
+                del self._ended[sent.producer_id]
             self._in_flight[sent.producer_id] = self._in_flight.get(sent.producer_id, 0) + 1
 
     def end(self, sent: Sent, span_count: int, answer: Answer | None) -> None:
@@ -49,7 +52,7 @@ class SentBatches:
                 while len(self._last) > _MAX_PRODUCERS:
                     self._last.popitem(last=False)
             if answer is not None and sent.is_final:
-                self._mark_ended(sent.producer_id)
+                self._mark_ended(sent.producer_id, by_goodbye=True)
             self._changed.notify_all()
 
     def last_of(self, producer_id: bytes) -> Settled:
@@ -62,11 +65,15 @@ class SentBatches:
     def mark_ended(self, producer_id: bytes) -> bool:
         """Whether this is the first time that somebody says so."""
         with self._changed:
-            return self._mark_ended(producer_id)
+            return self._mark_ended(producer_id, by_goodbye=False)
 
-    def _mark_ended(self, producer_id: bytes) -> bool:
+    def has_ended(self, producer_id: bytes) -> bool:
+        with self._changed:
+            return producer_id in self._ended
+
+    def _mark_ended(self, producer_id: bytes, *, by_goodbye: bool) -> bool:
         is_new = producer_id not in self._ended
-        self._ended[producer_id] = None
+        self._ended[producer_id] = by_goodbye
         while len(self._ended) > _MAX_PRODUCERS:
             self._ended.popitem(last=False)
         return is_new

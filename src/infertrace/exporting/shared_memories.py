@@ -34,6 +34,11 @@ class _Waiting(NamedTuple):
     memory: SharedMemory
     inode: int
     deliver: Callable[[int], bool]
+    is_over: Callable[[int], bool]
+
+    def is_done(self) -> bool:
+        descriptor, owner = self.memory
+        return self.is_over(descriptor) or (owner.has_come() and self.deliver(descriptor))
 
 
 class SharedMemories:
@@ -44,20 +49,29 @@ class SharedMemories:
         self._waiting: list[_Waiting] = []
 
     @property
-    def is_empty(self) -> bool:
-        return not self._waiting
+    def count(self) -> int:
+        return len(self._waiting)
 
-    def leave(self, memory: SharedMemory, deliver: Callable[[int], bool]) -> None:
+    def leave(
+        self,
+        memory: SharedMemory,
+        deliver: Callable[[int], bool],
+        is_over: Callable[[int], bool],
+    ) -> None:
         """Its process has hung up. Call `deliver` with the descriptor once it has ended.
 
-        deliver: False where it is to be called again. Waits for a moment.
+        deliver: False where it is to be called again. is_over: whether there is nothing to deliver,
+        since the process has said goodbye. Waits for a moment.
         """
-        if memory.owner.has_come(_MOMENT_S) and deliver(memory.descriptor):
+        inode = os.fstat(memory.descriptor).st_ino
+        waiting = _Waiting(memory, inode, deliver, is_over)
+        if not is_over(memory.descriptor):
+            memory.owner.has_come(_MOMENT_S)
+        if waiting.is_done():
             memory.close()
             return
-        inode = os.fstat(memory.descriptor).st_ino
         with self._lock:
-            self._waiting.append(_Waiting(memory, inode, deliver))
+            self._waiting.append(waiting)
 
     def found_again(self, descriptor: int) -> None:
         """The process of this memory has connected again."""
@@ -70,9 +84,7 @@ class SharedMemories:
 
     def look(self) -> None:
         """Deliver what those have left that have ended meanwhile."""
-        with self._lock:
-            ended = [it for it in self._waiting if it.memory.owner.has_come()]
-        done = [it for it in ended if it.deliver(it.memory.descriptor)]
+        done = [it for it in list(self._waiting) if it.is_done()]
         with self._lock:
             self._waiting = [it for it in self._waiting if it not in done]
         for it in done:
