@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT, for a process whose main thread only waits for them."""
+"""SIGTERM and SIGINT, for a process whose main thread mostly waits for them."""
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 from typing import Final
@@ -23,6 +24,10 @@ class TerminationSignals:
         signal.set_wakeup_fd(self._writing.fileno())
         for number in _NUMBERS:
             signal.signal(number, lambda *_: None)
+
+    def has_come(self, timeout_s: float) -> bool:
+        """Whether there is one to wait for, or comes within this time."""
+        return bool(select.select([self._reading], [], [], timeout_s)[0])
 
     def wait(self) -> signal.Signals:
         """Wait for the first signal; after that, another one ends the process at once."""

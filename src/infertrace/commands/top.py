@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ from infertrace.commands.collector_answers import (
     answer_json,
     own_token,
 )
+from infertrace.commands.termination_signals import TerminationSignals
 from infertrace.distribution import missing
 from infertrace.exporting.log_text import one_line
 
@@ -61,10 +61,12 @@ def run(args: argparse.Namespace) -> int:
         if args.once:
             console.print(screen.shown(screen.answers()))
             return 0
+        # Not a KeyboardInterrupt: where that is raised in a callback, the interpreter ignores it.
+        signals = TerminationSignals()
         with Live(screen.shown(screen.answers()), console=console, screen=True) as live:
-            while True:
-                time.sleep(_REFRESH_S)
+            while not signals.has_come(_REFRESH_S):
                 live.update(screen.shown(screen.answers()))
+        return 0
     except CollectorError as error:
         print(f"infertrace: {one_line(str(error))}", file=sys.stderr)
         return 1
