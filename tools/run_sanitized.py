@@ -29,6 +29,7 @@ SUITE = (
     "tests/recording",
     "tests/buffering",
     "tests/exporting/test_link.py",
+    "tests/native/test_shared_memory.py",
     "tests/native/test_span_bounds.py",
     "tests/native/test_delivery_loop.py",
     "tests/otlp/test_translator.py",
