@@ -377,12 +377,11 @@ def _inode_of(memory: int | None) -> int | None:
 
 
 def _take_waiting(place: Place, memory: int | None) -> Waiting | None:
-    """One over which this memory was sent, or none."""
-    for found in reversed(_waiting):
-        if found.memory in (None, memory):
-            break
-    else:
+    """One over which this memory was sent, else one over which none was."""
+    mine = [waiting for waiting in list(_waiting) if waiting.memory in (None, memory)]
+    if not mine:
         return None
+    found = max(mine, key=lambda waiting: waiting.memory is not None)
     try:
         _waiting.remove(found)
     except ValueError:  # another thread has it
