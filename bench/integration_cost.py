@@ -24,7 +24,7 @@ CHUNKS = 100
 CALLS_PER_BURST, STREAMS_PER_BURST = 200, 10  # the chunks' spans of OpenTelemetry fit its queue
 BURSTS = 5
 # A chat of the client takes 20 times what is to be seen in it: many short bursts, side by side.
-CHATS_PER_BURST, STREAMED_CHATS_PER_BURST, CHAT_BURSTS = 8, 1, 60
+CHATS_PER_BURST, STREAMED_CHATS_PER_BURST, CHAT_BURSTS = 8, 1, 12
 
 USAGE = {
     "prompt_tokens": contenders.INPUT_TOKENS,
