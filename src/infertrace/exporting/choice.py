@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from infertrace.exporting.transport import Transport
     from infertrace.exporting.wire import Wire
 
-if os.name == "posix":
+try:
     from infertrace.exporting import host_sender
-else:
+except ImportError:  # there are no locks of files, or no such sockets (Windows, Pyodide)
     host_sender = None  # type: ignore[assignment]
 
 logger = logging.getLogger("infertrace")
