@@ -139,7 +139,11 @@ def own_sender(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patient_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that ends at once waits for its sender, which a busy machine starts late."""
+    """A program that ends at once waits for its sender, which a busy machine starts late.
+
+    It hands nothing over: all has arrived when it has ended.
+    """
+    monkeypatch.setenv("INFERTRACE_SENDER_PROCESS", "own")
     monkeypatch.setenv("INFERTRACE_EXIT_TIMEOUT_S", "60")
 
 

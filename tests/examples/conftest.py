@@ -55,6 +55,7 @@ def run_example(backend_name: str, collector: Collector) -> Callable[..., str]:
         **os.environ,
         "INFERTRACE_BACKEND": backend_name,
         "INFERTRACE_ENDPOINT": collector.grpc_address,
+        "INFERTRACE_SENDER_PROCESS": "own",  # all has arrived when it has ended
         "INFERTRACE_EXIT_TIMEOUT_S": "60",
     }
 

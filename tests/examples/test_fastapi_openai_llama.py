@@ -32,6 +32,7 @@ def test_one_trace_from_the_client_to_the_engine(
             **os.environ,
             "INFERTRACE_BACKEND": backend_name,
             "INFERTRACE_ENDPOINT": collector.grpc_address,
+            "INFERTRACE_SENDER_PROCESS": "own",  # all has arrived when it has ended
             "INFERTRACE_EXIT_TIMEOUT_S": "60",
         },
         capture_output=True,
