@@ -139,7 +139,7 @@ static struct {
     size_t size;
 } infertrace_memories[INFERTRACE_MAX_MEMORIES];
 
-/* In a child, before any other code of it: what was shared becomes memory of its own, all zeros.
+/* Runs in a forked child before any other code. It replaces what was shared with private zeros.
  * Its tracer starts anew anyway, with another memory. */
 static void infertrace_leave_memories_to_parent(void) {
     int slot;

@@ -58,7 +58,7 @@ def test_one_outlives_the_process_that_started_it(backend: Any, receiver: Receiv
 
 
 def test_it_is_in_nobodys_way(new_tracer: Any, receiver: Receiver) -> None:
-    """A session of its own, no child of the traced process, nothing inherited, no credentials."""
+    """It has its own session, is no child of the process, inherits nothing, shows no secrets."""
     tracer = new_tracer(receiver.endpoint, headers={"authorization": "Bearer s3cret"})
     tracer.start_span("m").end()
     assert tracer.flush(60)

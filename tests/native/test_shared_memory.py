@@ -212,7 +212,7 @@ with socket.socket(fileno=int(sys.argv[1])) as link:
 """
 
 
-def test_killed_at_any_moment(patient_exit: None) -> None:
+def test_killed_at_any_moment() -> None:
     """Every number is settled or there, whatever store was the last."""
     for attempt in range(KILLS):
         ours, theirs = socket.socketpair()

@@ -1,7 +1,7 @@
 """The sender that all processes of a user on a host share.
 
 `host_sender.py` starts it, on a socket at which others may wait already. It serves each connection
-on a thread of its own, and leaves when nobody has been connected for a while and it holds nothing.
+on a separate thread, and exits once it holds nothing and nobody has been connected for a while.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class SenderService:
 
     def get_ready(self, wire: str) -> None:
         """Load what sends by this wire: the time of a request does not begin before that."""
-        if sys.platform == "linux":  # where a thread has a priority of its own
+        if sys.platform == "linux":  # where each thread has its own priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)
         try:
             with contextlib.suppress(ImportError):  # which opening a transport tells of
@@ -214,7 +214,7 @@ class SenderService:
         return self._close_door()
 
     def _mark_ready(self) -> None:
-        """From now on, who waits for long knows that this sender hangs."""
+        """Mark the socket, so that a client that waits long from now on knows that we hang."""
         if self._inode is None or not (self._is_ready.is_set() and self._is_in_place()):
             return
         with contextlib.suppress(OSError):
