@@ -9,7 +9,6 @@ which order it stores what.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -64,15 +63,15 @@ class LeftMemory(LeftSpans):
         size = os.fstat(descriptor).st_size
         if not _ACCOUNTS_END <= size <= _MAX_MEMORY_BYTES:
             raise DamagedSpansError(f"{name}: {size} bytes are no memory of spans")
-        self._memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-        try:
-            self._read(size)
-        except BaseException:
-            self._memory.close()
-            raise
-        os.close(descriptor)
+        # Not mapped: its owner may be another user, live on, and cut it short.
+        self._descriptor = descriptor
+        self._size = size
+        self._read(size)
 
     def _read(self, size: int) -> None:
+        start = os.pread(descriptor := self._descriptor, _ACCOUNTS_END, 0)
+        if len(start) < _ACCOUNTS_END:
+            raise DamagedSpansError(f"{self.name}: {len(start)} bytes are no memory of spans")
         (
             magic,
             self._header_bytes,
@@ -83,7 +82,7 @@ class LeftMemory(LeftSpans):
             next_sequence,
             resource_bytes,
             active,
-        ) = _HEADER.unpack_from(self._memory)
+        ) = _HEADER.unpack_from(start)
         resource_at = _ACCOUNTS_END + slot_count * _SLOT.size
         if (
             magic != MAGIC
@@ -91,15 +90,13 @@ class LeftMemory(LeftSpans):
             or not resource_at + resource_bytes <= self._header_bytes <= size
         ):
             raise DamagedSpansError(f"{self.name}: no memory of spans, or of another version")
-        account = _ACCOUNT.unpack_from(self._memory, _HEADER.size + active * _ACCOUNT.size)
+        account = _ACCOUNT.unpack_from(start, _HEADER.size + active * _ACCOUNT.size)
         self._delivered, settled, *dropped, first, count = account
         self._settled_last = range(first, first + count)
-        slots = (
-            _Slot._make(_SLOT.unpack_from(self._memory, _ACCOUNTS_END + number * _SLOT.size))
-            for number in range(slot_count)
-        )
+        table = os.pread(descriptor, slot_count * _SLOT.size, _ACCOUNTS_END)
+        slots = map(_Slot._make, _SLOT.iter_unpack(table[: len(table) // _SLOT.size * _SLOT.size]))
         self._slots = sorted(slot for slot in slots if slot.first_sequence)
-        self.resource = self._memory[resource_at : resource_at + resource_bytes]
+        self.resource = os.pread(descriptor, resource_bytes, resource_at)
         self.settled_sequence = 0
         numbers = [record.sequence for record in self.records()]
         self.span_count = len(numbers)
@@ -122,16 +119,16 @@ class LeftMemory(LeftSpans):
                 if record.sequence > self.settled_sequence:
                     yield record
 
-    def settle(self, sequence: int, batch_sequence: int) -> None:
+    def settle(self, sequence: int, batch_sequence: int, rejected: int = 0) -> None:
         self.settled_sequence, self.batch_sequence = sequence, batch_sequence
 
     def remove(self) -> None:
         """Nobody else knows it."""
 
     def _records_of(self, slot: _Slot) -> Iterator[Record]:
-        if not self._header_bytes <= slot.place <= slot.place + slot.used <= len(self._memory):
+        if not self._header_bytes <= slot.place <= slot.place + slot.used <= self._size:
             return
-        run = self._memory[slot.place : slot.place + slot.used]
+        run = os.pread(self._descriptor, slot.used, slot.place)
         at, sequence = 0, slot.first_sequence
         while at < len(run):
             try:
@@ -147,4 +144,6 @@ class LeftMemory(LeftSpans):
             sequence += 1
 
     def close(self) -> None:
-        self._memory.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
