@@ -49,8 +49,11 @@ class LeftSpans(Protocol):
     def records(self) -> Iterator[Record]:
         """The spans that were not settled, in order; skips what is torn or damaged."""
 
-    def settle(self, sequence: int, batch_sequence: int) -> None:
-        """Store that the spans up to this one are settled."""
+    def settle(self, sequence: int, batch_sequence: int, rejected: int = 0) -> None:
+        """Store that the spans up to this one are settled.
+
+        rejected: how many the collector has refused, of those that were left.
+        """
 
     def remove(self) -> None:
         """Called when all of it is settled."""

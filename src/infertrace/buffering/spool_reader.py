@@ -18,6 +18,7 @@ from infertrace.buffering.spool_file import (
     BATCH_AT,
     COMMITTED,
     COUNTER,
+    DROPPED_AT,
     HEADER,
     MAGIC,
     RECORD,
@@ -45,6 +46,7 @@ _COMMITTED: Final = COMMITTED.to_bytes(4, sys.byteorder)
 
 # Spans dropped for this reason have a sequence number, since they had been in the buffer.
 _DROPPED_LATER: Final = "rejected"
+_REJECTED_AT: Final = DROPPED_AT + DROP_REASONS.index(_DROPPED_LATER) * COUNTER.size
 
 
 class SpoolReader(LeftSpans):
@@ -150,8 +152,11 @@ class SpoolReader(LeftSpans):
             offset = 0
         return self._window[offset : offset + max(size, 0)]
 
-    def settle(self, sequence: int, batch_sequence: int) -> None:
+    def settle(self, sequence: int, batch_sequence: int, rejected: int = 0) -> None:
         """Store that the spans up to this one are settled, in case this process is killed too."""
+        if rejected:
+            all_rejected = self.dropped.get(_DROPPED_LATER, 0) + rejected
+            os.pwrite(self._descriptor, COUNTER.pack(all_rejected), _REJECTED_AT)
         os.pwrite(self._descriptor, COUNTER.pack(sequence), SETTLED_AT)
         os.pwrite(self._descriptor, COUNTER.pack(batch_sequence), BATCH_AT)
         self.settled_sequence, self.batch_sequence = sequence, batch_sequence

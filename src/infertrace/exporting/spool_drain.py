@@ -156,7 +156,8 @@ class Drain:
                 self._damaged = damaged
                 self.delivered += accepted
                 self.rejected += part.span_count - accepted
-                left.settle(part.first_span_sequence + part.span_count - 1, left.batch_sequence)
+                last = part.first_span_sequence + part.span_count - 1
+                left.settle(last, left.batch_sequence, self.rejected)
                 del parts[0]
         damaged = self._damaged + self._gap_before(left.last_sequence + 1)
         left.batch_sequence += 1
