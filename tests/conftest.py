@@ -34,6 +34,7 @@ SLOW = {
     "collector/test_openapi.py": "asks every route with hundreds of drawn parameters",
     "collector/test_otlp_clients.py": "kills collectors, and starts others",
     "collector/test_overload.py": "hundreds of connections",
+    "commands/test_agent.py": "starts agents",
     "commands/test_demo.py": "lets the demo run",
     "commands/test_doctor.py": "waits for endpoints that do not answer",
     "commands/test_run.py": "starts programs, and servers in their children",

@@ -176,6 +176,10 @@ def test_secrets_are_not_shown() -> None:
         ({"token": "a", "token_file": __file__}, "token and token_file: expected one of them"),
         ({"token_file": "/nowhere"}, r"token_file: expected a file that can be read \(No such"),
         ({"compression": "zstd"}, "compression: expected none or gzip, got 'zstd'"),
+        ({"agent": "/run/agent.sock"}, "agent: expected unix:///PATH, got '/run/agent.sock'"),
+        ({"agent": "unix://agent.sock"}, "agent: expected unix:///PATH"),
+        ({"agent": "unix:///"}, "agent: expected unix:///PATH"),
+        ({"agent": "unix:///" + "x" * 99}, "agent: expected a path of at most 99 bytes"),
         ({"sender_process": "two"}, "sender_process: expected shared, own or none, got 'two'"),
     ],
 )

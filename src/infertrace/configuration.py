@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     exit_timeout_s: float
     flush_on_sigterm: bool
     sender_process: str
+    agent: str | None
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
@@ -299,6 +300,19 @@ def _sender_process(value: Any) -> str:
     return found
 
 
+def _agent(value: Any) -> str:
+    """The URL of a Unix socket, in its shortest form."""
+    text = _text(value)
+    if os.name != "posix":
+        raise ValueError("an agent needs a POSIX system")
+    path = text.removeprefix("unix://")
+    if path == text or not path.startswith("/") or path.endswith("/"):
+        raise ValueError("expected unix:///PATH")
+    if len(os.fsencode(path)) > _MAX_SOCKET_BYTES:
+        raise ValueError(f"expected a path of at most {_MAX_SOCKET_BYTES} bytes")
+    return text
+
+
 def _pairs(value: Any) -> Mapping[str, str]:
     """A mapping of texts, or `key=value,key=value` with percent-encoded values."""
     if isinstance(value, Mapping):
@@ -413,6 +427,9 @@ def _of_otlp(
     return tuple((variable, _from_text(read)) for variable in exporter_variables.names(name))
 
 
+# What fits into `sockaddr_un` with a zero at its end (104 bytes, more on Linux), less what a
+# socket's name ends with while it is made.
+_MAX_SOCKET_BYTES: Final = 103 - len(".new")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
@@ -444,6 +461,7 @@ _SETTINGS: Final = (
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("flush_on_sigterm", _flag, False),
     _setting("sender_process", _sender_process, "shared"),
+    _setting("agent", _agent, None),
     _setting("certificate_file", _file, None)._replace(of_otlp=_of_otlp("CERTIFICATE", _file)),
     _setting("client_certificate_file", _file, None)._replace(
         of_otlp=_of_otlp("CLIENT_CERTIFICATE", _file)

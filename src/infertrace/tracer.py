@@ -80,6 +80,8 @@ class Tracer(TracerBase):
         `none`, the traced process, which then gives gRPC the GIL. Default `shared`; `own` where
         processes cannot find one another, and `none` on Windows and in embedded or frozen
         interpreters. True and False mean `shared` and `none`.
+    agent: `unix:///PATH`, the socket of an `infertrace agent`, which then is the shared sender:
+        this process starts none. Default none.
     certificate_file: PEM; the authorities to trust with an `https://` endpoint, in place of
         the usual ones. client_certificate_file, client_key_file: PEM; who we are, for mutual
         TLS.
@@ -116,6 +118,7 @@ class Tracer(TracerBase):
         exit_timeout_s: float | None = None,
         flush_on_sigterm: bool | None = None,
         sender_process: str | bool | None = None,
+        agent: str | None = None,
         certificate_file: str | os.PathLike[str] | None = None,
         client_certificate_file: str | os.PathLike[str] | None = None,
         client_key_file: str | os.PathLike[str] | None = None,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from infertrace.commands import (
+    agent,
     collector,
     demo,
     doctor,
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print version and backend")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     modules = {
+        "agent": (agent, "send for all traced processes of a host, and outlive them"),
         "collector": (collector, "take spans in over gRPC, store them, answer over HTTP"),
         "demo": (demo, "a simulated model server, traced into a collector"),
         "doctor": (doctor, "say whether spans get from here to the collector, and why not"),

@@ -26,6 +26,9 @@ def check_sender(settings: Settings) -> Iterator[Finding]:
     if settings.sender_process == "none":
         yield Finding(_CHECK, NOTE, "switched off: the traced process sends itself")
         return
+    if settings.agent is not None and choice.may_hand_over(settings):
+        yield _examine_agent(settings.agent)
+        return
     if not launcher.is_possible():
         yield Finding(_CHECK, NOTE, "not possible here: the traced process sends itself")
         return
@@ -43,6 +46,21 @@ def check_sender(settings: Settings) -> Iterator[Finding]:
     yield Finding(_CHECK, OK, f"shared by the processes of this user, in {mine.directory}")
     for place in places:
         yield _examine(place, is_mine=place == mine)
+
+
+def _examine_agent(agent: str) -> Finding:
+    from infertrace.exporting import host_sender
+
+    check = "agent"
+    try:
+        answer = host_sender.ask_status(host_sender.find_place(agent))
+    except (OSError, SendError) as error:
+        return Finding(check, PROBLEM, f"{agent} cannot be used: {error}")
+    if answer is None:
+        return Finding(
+            check, PROBLEM, f"nobody listens at {agent}: start `infertrace agent`; spans wait"
+        )
+    return Finding(check, OK, "; ".join((agent, *_describe(json.loads(answer)))))
 
 
 def _examine(place: Place, *, is_mine: bool) -> Finding:
@@ -66,6 +84,11 @@ def _describe(status: Mapping[str, Any]) -> Iterator[str]:
     if len(clients) > _MAX_CLIENTS:
         named.append("...")
     yield f"{len(clients)} clients" + (f" ({', '.join(named)})" if named else "")
+    if "forward" in status:
+        yield f"all spans go to {one_line(status['forward'])}"
+    if "spool" in status:
+        spool = status["spool"]
+        yield f"{spool['bytes']} of {spool['max_bytes']} bytes of its spool in use"
     for target in status["targets"]:
         yield f"{target['delivered']} spans to {one_line(target['address'])} by {target['wire']}"
     for held in status["held"]:

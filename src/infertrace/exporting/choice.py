@@ -119,9 +119,9 @@ def _choose_way(
     from importlib.util import find_spec
 
     needs_grpc = target.wire != "otlp/http"
-    if needs_grpc and find_spec("grpc") is None:
+    if needs_grpc and find_spec("grpc") is None and _agent_of(settings) is None:
         return _miss_grpc
-    if settings.sender_process != "none" and launcher.is_possible():
+    if settings.sender_process != "none" and _may_have_sender(settings):
         if settings.enabled:
             _prestart(settings, target.wire)
         return partial(_open_sender, settings, target, backend.roundtrip, on_idle, memory)
@@ -169,9 +169,19 @@ def may_hand_over(settings: Settings) -> bool:
     return (
         settings.sender_process == "shared"
         and not settings.endpoint.startswith("file:")
-        and launcher.is_possible()
+        and _may_have_sender(settings)
         and host_sender is not None
     )
+
+
+def _may_have_sender(settings: Settings) -> bool:
+    """An agent sends for interpreters too that cannot start a sender."""
+    return launcher.is_possible() or _agent_of(settings) is not None
+
+
+def _agent_of(settings: Settings) -> str | None:
+    """The agent that is the shared sender, if one is."""
+    return settings.agent if settings.sender_process == "shared" else None
 
 
 def hand_over(
@@ -188,7 +198,9 @@ def hand_over(
         target = target._replace(wire=OTLP_INSTEAD)
     introduction = _introduction(settings, target)
     try:
-        return host_sender.Holding(introduction, descriptor, span_count, timeout_s)
+        return host_sender.Holding(
+            introduction, descriptor, span_count, timeout_s, _agent_of(settings)
+        )
     except NoDirectory:
         return None
 
@@ -198,7 +210,7 @@ def can_hand_over(settings: Settings) -> bool:
     if host_sender is None or not may_hand_over(settings):
         return False
     try:
-        host_sender.find_place()
+        host_sender.find_place(_agent_of(settings))
     except NoDirectory:
         return False
     return True
@@ -208,7 +220,8 @@ def announce_memory(settings: Settings, memory: int) -> None:
     """Let the common sender know where spans lie that it may have to deliver; waits for nothing."""
     if host_sender is not None and may_hand_over(settings):
         with contextlib.suppress(NoDirectory):  # told of where a transport is opened
-            host_sender.announce(_introduction(settings, Target.of(settings)), memory)
+            introduction = _introduction(settings, Target.of(settings))
+            host_sender.announce(introduction, memory, _agent_of(settings))
 
 
 def _introduction(settings: Settings, target: Target) -> Introduction:
@@ -218,7 +231,7 @@ def _introduction(settings: Settings, target: Target) -> Introduction:
 def _prestart(settings: Settings, wire: str) -> None:
     if host_sender is not None and may_hand_over(settings):
         try:
-            host_sender.prestart(wire)
+            host_sender.prestart(wire, _agent_of(settings))
             return
         except NoDirectory as error:
             _tell_of_own(error)
@@ -246,6 +259,8 @@ def _open_sender(
     try:
         return LinkTransport(_connect(settings, target, memory), compiled, on_idle)
     except OSError as error:
+        if (agent := _agent_of(settings)) is not None:
+            raise Retryable(f"the agent at {agent} cannot be reached: {error}") from None
         # Do not send from this process instead: short of descriptors or memory, gRPC aborts it.
         raise Retryable(
             f"no process to send from ({error}); sender_process='none' sends from the traced one"
@@ -256,7 +271,7 @@ def _connect(settings: Settings, target: Target, memory: Callable[[], int | None
     introduction = _introduction(settings, target)
     if host_sender is not None and may_hand_over(settings):
         try:
-            return host_sender.HostSender.open(introduction, memory=memory())
+            return host_sender.HostSender.open(introduction, memory(), _agent_of(settings))
         except NoDirectory as error:
             _tell_of_own(error)
     return launcher.start_sender(introduction)

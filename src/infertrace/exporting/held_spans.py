@@ -18,6 +18,8 @@ from infertrace.exporting.answer import Overloaded, Retryable, SendError
 from infertrace.exporting.spool_drain import Drain, Leftovers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infertrace.buffering.left_spans import LeftSpans
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
@@ -40,11 +42,16 @@ class Held(Protocol):
 
     span_count: int
     size_bytes: int
+    is_on_disk: bool = False
+    """Whether it outlives the sender, and takes neither memory nor a descriptor."""
 
     def deliver(self, send: Send) -> tuple[int, int]:
         """Spans delivered, and rejected; raises Retryable to be called again."""
 
     def close(self) -> None: ...
+    def discard(self) -> None:
+        """Not to be delivered after all."""
+        self.close()
 
 
 class HeldMemory(Held):
@@ -63,23 +70,23 @@ class HeldMemory(Held):
         """is_whole: whether its owner has made it at its end, and nothing in it can be torn."""
         self.span_count = span_count
         self.size_bytes = size_bytes
-        self._left = left
+        self.left = left
         self._max_batch_bytes = max_batch_bytes
-        self._sent = sent
+        self.sent = sent
         self._is_whole = is_whole
         self._drain: Drain | None = None
 
     def deliver(self, send: Send) -> tuple[int, int]:
         if self._drain is None:
-            settled = self._sent.last_of(self._left.producer_id)
+            settled = self.sent.last_of(self.left.producer_id)
             self._drain = Drain(
-                self._left, self._max_batch_bytes, settled, counts_gaps=not self._is_whole
+                self.left, self._max_batch_bytes, settled, counts_gaps=not self._is_whole
             )
         drained = self._drain.run(send)
         return drained.delivered, drained.rejected
 
     def close(self) -> None:
-        self._left.close()
+        self.left.close()
 
 
 class HeldDirectory(Held):
@@ -104,10 +111,17 @@ class HeldDirectory(Held):
 class HeldSpans:
     """All that a sender holds; for any number of threads."""
 
-    def __init__(self, transports: SharedTransports, max_memories: int) -> None:
-        """max_memories: each takes a descriptor."""
+    def __init__(
+        self,
+        transports: SharedTransports,
+        max_memories: int,
+        keep: Callable[[HeldMemory, Introduction], Held | None] = lambda *_: None,
+    ) -> None:
+        """max_memories: each takes a descriptor. keep: makes something that lies on a disk of a
+        memory; None where it cannot."""
         self._transports = transports
         self._max_memories = max_memories
+        self._keep = keep
         self._lock = threading.Lock()
         self._queues: dict[SharedTransport, _Queue] = {}
         self._size_bytes = 0
@@ -119,15 +133,24 @@ class HeldSpans:
     def is_empty(self) -> bool:
         return not self._queues
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether all of it outlives this process."""
+        with self._lock:
+            return not self._memories
+
     def hold(self, held: Held, introduction: Introduction, *, anyway: bool = False) -> None:
         """Deliver it from now on; raises Overloaded where there is no room.
 
         anyway: where nobody else could do anything about it, and there is room for one more.
         """
+        memory = held
+        if isinstance(memory, HeldMemory):
+            held = self._keep(memory, introduction) or memory
         transport = self._transports.acquire(introduction.target)
         try:
             with self._lock:
-                if not anyway and (
+                if not (anyway or held.is_on_disk) and (
                     self._size_bytes + held.size_bytes > _MAX_HELD_BYTES
                     or self._memories >= self._max_memories
                 ):
@@ -142,12 +165,20 @@ class HeldSpans:
                         raise Overloaded(f"the sender has no thread for it: {error}") from None
                     self._queues[transport] = queue
                 queue.items.append(held)
-                self._size_bytes += held.size_bytes
-                self._memories += 1
+                self._count(held, 1)
                 queue.has_come.set()
         except BaseException:
             self._transports.release(transport)
+            if held is not memory:
+                held.discard()
             raise
+        if held is not memory:
+            memory.close()
+
+    def _count(self, held: Held, more: int) -> None:
+        if not held.is_on_disk:
+            self._size_bytes += more * held.size_bytes
+            self._memories += more
 
     def hold_directory(self, introduction: Introduction) -> None:
         """Deliver the spools of that process, which has gone; another time, where that fails."""
@@ -187,8 +218,7 @@ class HeldSpans:
     def _is_done(self, queue: _Queue, held: Held) -> None:
         with self._lock:
             queue.items.popleft()
-            self._size_bytes -= held.size_bytes
-            self._memories -= 1
+            self._count(held, -1)
         held.close()
         self._transports.release(queue.transport)
 

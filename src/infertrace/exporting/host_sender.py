@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace import backend
 from infertrace.exporting import link
+from infertrace.exporting.agent_socket import check_agents_socket
 from infertrace.exporting.detached_process import reap, start_detached
 from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.peer import peer_user
@@ -63,6 +64,8 @@ class Place(NamedTuple):
 
     directory: Path
     name: str
+    is_agents: bool = False
+    """Whether it is that of an agent, which nobody starts, ends or replaces from here."""
 
     @property
     def socket(self) -> Path:
@@ -78,32 +81,42 @@ class Place(NamedTuple):
         return self.directory / f"{self.name}.new"
 
 
-def find_place() -> Place:
-    """Raises NoDirectory where processes of this user cannot share a sender."""
+def find_place(agent: str | None = None) -> Place:
+    """Raises NoDirectory where processes of this user cannot share a sender.
+
+    agent: `unix:///PATH`; then its place.
+    """
+    if agent is not None:
+        path = Path(agent.removeprefix("unix://"))
+        return Place(path.parent, path.name, is_agents=True)
     return Place(find_directory(os.environ), sender_name(_module_paths(), os.environ))
 
 
 class HostSender:
     """A connection to the common sender. `open` makes one."""
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    def __init__(self, connection: socket.socket, pid: int, *, is_agents: bool = False) -> None:
         self.socket = connection
         self.pid: int | None = pid
+        self._is_agents = is_agents
         connection.settimeout(None)
 
     @classmethod
-    def open(cls, introduction: Introduction, memory: int | None = None) -> HostSender:
+    def open(
+        cls, introduction: Introduction, memory: int | None = None, agent: str | None = None
+    ) -> HostSender:
         """Connect, start a sender first if there is none, and wait for its greeting.
 
         memory: the descriptor of the one in which this process's spans lie. The sender has it, and
         knows where its spans are to go, before it is ready: the process may die meanwhile.
+        agent: as of `find_place`.
 
         Raises NoDirectory, or another OSError. After a TimeoutError, the next call goes on waiting
         for the same one, unless that had been ready before: then it hangs, and is replaced.
         """
         timeout_s = _START_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
-        place = find_place()
+        place = find_place(agent)
         attempt = 0
         while True:
             attempt += 1
@@ -115,7 +128,7 @@ class HostSender:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
                 _introduce(connection, introduction, memory)
                 pid = link.read_greeting(connection)
-                return cls(connection, pid)
+                return cls(connection, pid, is_agents=place.is_agents)
             except TimeoutError:
                 _waiting.append(waiting._replace(memory=_inode_of(memory)))
                 _replace_if_it_hangs(waiting)
@@ -130,7 +143,7 @@ class HostSender:
 
     def end(self) -> None:
         """It stays, for others; but one that has ended may be this process's to wait for."""
-        if self.pid:
+        if self.pid and not self._is_agents:
             reap(self.pid)
 
     def after_fork_in_child(self) -> None:
@@ -154,14 +167,21 @@ class Holding:
     """
 
     def __init__(
-        self, introduction: Introduction, descriptor: int, span_count: int, timeout_s: float
+        self,
+        introduction: Introduction,
+        descriptor: int,
+        span_count: int,
+        timeout_s: float,
+        agent: str | None = None,
     ) -> None:
         """Connect, start a sender first if there is none, and send; raises OSError.
 
-        descriptor: of a memory that `memory_reader.py` reads.
+        descriptor: of a memory that `memory_reader.py` reads. agent: as of `find_place`.
         """
         deadline = time.monotonic() + timeout_s
-        found = connect_or_start(find_place(), introduction.target.wire, deadline)
+        place = find_place(agent)
+        found = connect_or_start(place, introduction.target.wire, deadline)
+        self._is_agents = place.is_agents
         self._socket = found.connection
         self._pid: int | None = None
         try:
@@ -187,7 +207,7 @@ class Holding:
     def close(self) -> None:
         """Let the sender know that nobody waits for its answer."""
         self._socket.close()
-        if self._pid:
+        if self._pid and not self._is_agents:
             reap(self._pid)
 
 
@@ -209,7 +229,9 @@ def connect(place: Place, deadline: float) -> Waiting | None:
         found = place.socket.lstat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+    if place.is_agents:
+        check_agents_socket(place.socket, found)
+    elif not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
         raise NoDirectory(f"{place.socket}: expected a socket of this user")
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -217,8 +239,8 @@ def connect(place: Place, deadline: float) -> Waiting | None:
             # Not blocking: one that listens but takes nobody, and whose backlog is full, blocks.
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             connection.connect(str(place.socket))
-            if peer_user(connection) not in (os.geteuid(), None):
-                raise NoDirectory(f"{place.socket}: another user listens there")
+            if peer_user(connection) not in (found.st_uid, None):
+                raise _refusal(place, f"{place.socket}: another user listens there")
             return Waiting(place, connection, found.st_ino, time.monotonic())
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
@@ -233,11 +255,18 @@ def connect(place: Place, deadline: float) -> Waiting | None:
             raise
 
 
+def _refusal(place: Place, message: str) -> OSError:
+    """Of what somebody else may have put there; an agent's place has no substitute."""
+    return PermissionError(message) if place.is_agents else NoDirectory(message)
+
+
 def connect_or_start(place: Place, wire: str, deadline: float) -> Waiting:
     """A connection to the sender of this place, which may not be ready; raises OSError."""
     found = connect(place, deadline)
     if found is not None:
         return found
+    if place.is_agents:
+        raise ConnectionRefusedError("nobody listens there")
     with DirectoryLock(place.lock, min(deadline, time.monotonic() + _LOCK_TIMEOUT_S)):
         found = connect(place, deadline)
         if found is None:
@@ -251,7 +280,7 @@ def connect_or_start(place: Place, wire: str, deadline: float) -> Waiting:
 def _replace_if_it_hangs(waiting: Waiting) -> None:
     """Have the next process start another; those that are connected to this one stay so."""
     path = waiting.place.socket
-    if time.monotonic() - waiting.since_s < _START_TIMEOUT_S:
+    if waiting.place.is_agents or time.monotonic() - waiting.since_s < _START_TIMEOUT_S:
         return
     with contextlib.suppress(OSError), DirectoryLock(waiting.place.lock, time.monotonic()):
         found = path.lstat()
@@ -338,9 +367,9 @@ def _needed_of(module_paths: tuple[str, ...]) -> list[str]:
 _waiting: list[Waiting] = []
 
 
-def prestart(wire: str) -> None:
+def prestart(wire: str, agent: str | None = None) -> None:
     """See that there is a sender, if there can be one; raises NoDirectory."""
-    place = find_place()
+    place = find_place(agent)
     if not any(waiting.place == place and waiting.memory is None for waiting in _waiting):
         try:
             _waiting.append(connect_or_start(place, wire, time.monotonic()))
@@ -350,12 +379,12 @@ def prestart(wire: str) -> None:
             return
 
 
-def announce(introduction: Introduction, memory: int) -> None:
+def announce(introduction: Introduction, memory: int, agent: str | None = None) -> None:
     """Let a sender know this memory, where there is one; raises NoDirectory.
 
     For the thread whose span is the first in it: waits for nothing.
     """
-    place = find_place()
+    place = find_place(agent)
     try:
         waiting = _take_waiting(place, None) or connect(place, time.monotonic())
     except NoDirectory:

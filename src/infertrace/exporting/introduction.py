@@ -24,6 +24,11 @@ class Introduction(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Introduction:
-        """Raises ValueError or TypeError for what is none."""
+        """Raises ValueError, TypeError or KeyError for what is none.
+
+        Leaves out what it does not know: an agent may be older than the processes that it serves.
+        """
         members = json.loads(body)
-        return cls(**{**members, "target": Target(**members["target"])})
+        target = Target(**{k: v for k, v in members["target"].items() if k in Target._fields})
+        known = {name: value for name, value in members.items() if name in cls._fields}
+        return cls(**{**known, "target": target})

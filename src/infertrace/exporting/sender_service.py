@@ -32,7 +32,11 @@ from infertrace.exporting.shared_transports import SharedTransports
 from infertrace.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+    from infertrace.exporting.held_spans import Held, HeldMemory
+    from infertrace.exporting.introduction import Introduction
 
 _IDLE_VARIABLE: Final = "_INFERTRACE_SENDER_IDLE_S"  # for tests
 _IDLE_S: Final = 30.0
@@ -80,9 +84,17 @@ class SenderService:
     """Accepts connections, and goes when it is not needed."""
 
     def __init__(
-        self, listener: socket.socket, path: Path, inode: int | None = None, *, idle_s: float
+        self,
+        listener: socket.socket,
+        path: Path,
+        inode: int | None = None,
+        *,
+        idle_s: float,
+        keep: Callable[[HeldMemory, Introduction], Held | None] = lambda *_: None,
+        admit: Callable[[Introduction], Introduction] = lambda introduction: introduction,
     ) -> None:
-        """inode: of the socket at the path, if it may be removed and replaced there."""
+        """inode: of the socket at the path, if it may be removed and replaced there. keep: as of
+        `HeldSpans`. admit: as of `Session`."""
         self._listener = listener
         self._path = path
         self._inode = inode
@@ -90,7 +102,8 @@ class SenderService:
         self._began_s = time.time()
         self._transports = SharedTransports()
         self._sent = SentBatches()
-        self._held = HeldSpans(self._transports, _raise_descriptor_limit() // 2)
+        self._held = HeldSpans(self._transports, _raise_descriptor_limit() // 2, keep)
+        self._admit = admit
         self._memories = SharedMemories()
         self._lock = threading.Lock()
         self._clients: dict[Session, tuple[int, float]] = {}
@@ -133,7 +146,7 @@ class SenderService:
             self._welcome(connection)
 
     def _welcome(self, connection: socket.socket) -> None:
-        if peer_user(connection) not in (os.geteuid(), None):
+        if not self._is_welcome(connection):
             connection.close()
             return
         connection.settimeout(None)
@@ -146,6 +159,7 @@ class SenderService:
             held=self._held,
             memories=self._memories,
             describe=self.describe,
+            admit=self._admit,
         )
         with self._lock:
             self._clients[session] = (pid, time.time())
@@ -158,6 +172,9 @@ class SenderService:
                 return
             self._forget(session)
             _turn_away(connection)
+
+    def _is_welcome(self, connection: socket.socket) -> bool:
+        return peer_user(connection) in (os.geteuid(), None)
 
     def _serve(self, connection: socket.socket, session: Session) -> None:
         try:
@@ -249,14 +266,18 @@ class SenderService:
         return True
 
     def describe(self) -> str:
-        """What `infertrace doctor` shows, without credentials, in JSON."""
+        """The status, in JSON."""
+        return json.dumps(self.status())
+
+    def status(self) -> dict[str, Any]:
+        """What `infertrace doctor` shows, without credentials."""
         with self._lock:
             clients = [
                 {"pid": pid, "since": since, "service": session.introduction.service_name}
                 for session, (pid, since) in self._clients.items()
                 if session.introduction is not None
             ]
-        status: dict[str, Any] = {
+        return {
             "version": VERSION,
             "pid": os.getpid(),
             "since": self._began_s,
@@ -268,7 +289,6 @@ class SenderService:
             "rejected_for_the_gone": self._held.rejected,
             "unreadable": self._held.unreadable,
         }
-        return json.dumps(status)
 
 
 def _turn_away(connection: socket.socket) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 from typing import TYPE_CHECKING, Final
 
 from infertrace.buffering.left_memory import producer_of
 from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.memory_reader import read_memory
 from infertrace.exporting import link
-from infertrace.exporting.answer import Answer, Overloaded, Refused, Retryable
+from infertrace.exporting.answer import Answer, Overloaded, Refused, Retryable, SendError
 from infertrace.exporting.envelope import read_sender
 from infertrace.exporting.held_spans import HeldMemory, HeldSpans
 from infertrace.exporting.introduction import Introduction
@@ -21,12 +22,10 @@ from infertrace.exporting.shared_memories import SharedMemories, SharedMemory
 from infertrace.exporting.shared_transports import SharedTransport, SharedTransports
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 _BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
 _WITH_DESCRIPTOR: Final = (link.Kind.HOLD, link.Kind.MEMORY)
-_NOT_A_BATCH: Final = Retryable("expected a target before a batch")
 
 
 def has_hung_up(connection: socket.socket) -> bool:
@@ -49,19 +48,30 @@ class Session:
         held: HeldSpans | None = None,
         memories: SharedMemories | None = None,
         describe: Callable[[], str] = str,
+        admit: Callable[[Introduction], Introduction] = lambda introduction: introduction,
     ) -> None:
-        """held: None where nothing is held for those who have gone. name: for messages."""
+        """held: None where nothing is held for those who have gone. name: for messages.
+        admit: what an introduction means here; raises SendError where nothing is sent for it."""
         self._connection = connection
         self._transports = transports
         self._sent = sent or SentBatches()
         self._held = held
         self._memories = memories
         self._describe = describe
+        self._admit = admit
+        self._why_not: SendError = Retryable("expected a target before a batch")
         self._name = name
         self.introduction: Introduction | None = None
         self._transport: SharedTransport | None = None
         self._producer_id = b""
         self._memory: SharedMemory | None = None
+        self._is_ending = False
+
+    def end(self) -> None:
+        """Handle what has come, and hang up: the process is to find another sender."""
+        self._is_ending = True
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RD)
 
     def run(self) -> None:
         """Until the other end closes; raises OSError where it does so amid a frame."""
@@ -94,12 +104,17 @@ class Session:
 
     def _introduce(self, body: bytes) -> None:
         self._release()
-        self.introduction = Introduction.decode(body)
+        self.introduction = None
+        try:
+            self.introduction = self._admit(Introduction.decode(body))
+        except SendError as error:
+            self._why_not = error
+            return
         self._transport = self._transports.acquire(self.introduction.target)
 
     def _send(self, received: link.Received) -> Answer | Exception:
         if self._transport is None:
-            return _NOT_A_BATCH
+            return self._why_not
         sent = read_sender(received.body, self._producer_id)
         if sent is not None:
             self._producer_id = sent.producer_id
@@ -160,6 +175,9 @@ class Session:
     def _leave(self) -> None:
         """What the process does not deliver itself any more."""
         memory, self._memory = self._memory, None
+        if memory is not None and self._is_ending and not has_hung_up(self._connection):
+            memory.close()  # it has not gone, and shares it with the next one
+            memory = None
         if memory is not None and self._memories is not None:
             self._memories.leave(memory, self._hold_left, self._is_over)
         if self._held is not None and self.introduction is not None:

@@ -35,6 +35,7 @@ class SharedTransports:
         self._unused_s = unused_s
         self._lock = threading.Lock()
         self._open: dict[str, SharedTransport] = {}
+        self._delivered_before = 0
 
     def acquire(self, target: Target) -> SharedTransport:
         """What sends there; connects with the first request."""
@@ -62,8 +63,15 @@ class SharedTransports:
                 if not shared.users and shared.unused_since <= before
             ]
             closing = [self._open.pop(key) for key in unused]
+            self._delivered_before += sum(shared.delivered for shared in closing)
         for shared in closing:
             shared.close()
+
+    @property
+    def delivered(self) -> int:
+        """Spans, wherever they went; a few may be missing where threads count at once."""
+        with self._lock:
+            return self._delivered_before + sum(it.delivered for it in self._open.values())
 
     def describe(self) -> list[dict[str, Any]]:
         """Where to, and for how many; without credentials."""
