@@ -36,6 +36,9 @@ logger = logging.getLogger("infertrace")
 OTLP_INSTEAD: Final = "otlp/grpc"
 """What is spoken where our own endpoint turns out to take OTLP."""
 
+# With the first of a namespace, as in a container, all the others end. Source: pid_namespaces(7).
+_FIRST_PROCESS: Final = 1
+
 _told_of: set[str] = set()
 
 
@@ -206,8 +209,10 @@ def hand_over(
 
 
 def can_hand_over(settings: Settings) -> bool:
-    """Whether processes of this user can share a sender, now."""
+    """Whether processes of this user can share a sender, now, that outlives this process."""
     if host_sender is None or not may_hand_over(settings):
+        return False
+    if os.getpid() == _FIRST_PROCESS and _agent_of(settings) is None:
         return False
     try:
         host_sender.find_place(_agent_of(settings))
