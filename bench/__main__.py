@@ -38,6 +38,7 @@ QUESTIONS = (  # in the order of the budgets
     "span_profile",
     "outage",
     "fork_cost",
+    "sender_budgets",
 )
 LONG = ("soak", "vllm_cost")  # run only when named
 
