@@ -62,6 +62,8 @@ class Session:
         self._why_not: SendError = Retryable("expected a target before a batch")
         self._name = name
         self.introduction: Introduction | None = None
+        self.is_new = True
+        """Whether its memory may be still to come."""
         self._transport: SharedTransport | None = None
         self._producer_id = b""
         self._memory: SharedMemory | None = None
@@ -82,6 +84,8 @@ class Session:
             self._leave()
 
     def _handle(self, received: link.Received) -> None:
+        if received.kind != link.Kind.TARGET:
+            self.is_new = False
         if received.kind not in _WITH_DESCRIPTOR and received.descriptor is not None:
             os.close(received.descriptor)
         if received.kind == link.Kind.SEND:
@@ -179,6 +183,7 @@ class Session:
             memory.close()  # it has not gone, and shares it with the next one
             memory = None
         if memory is not None and self._memories is not None:
+            memory.owner.ensure()
             self._memories.leave(memory, self._hold_left, self._is_over)
         if self._held is not None and self.introduction is not None:
             self._held.hold_directory(self.introduction)
