@@ -632,3 +632,21 @@ def test_in_another_namespace_of_processes(
         wait_until(lambda: any(request.final for request in receiver.requests))
         assert numbers(receiver) == list(range(101))
     agent.kill()
+
+
+def test_one_that_has_no_descriptors_left(
+    new_agent: Any, new_tracer: Any, receiver: Receiver
+) -> None:
+    """Whoever finds no room waits until others have gone; nobody starts a sender instead."""
+    new_agent(wrapper=("bash", "-c", 'ulimit -n 100; exec "$@"', "bash"))
+    waiting = [new_tracer(receiver.endpoint) for _ in range(40)]
+    for number, tracer in enumerate(waiting):
+        tracer.start_span("m", tags={"number": str(number)}).end()
+    assert not all(tracer.flush(1) for tracer in waiting)
+    while waiting:
+        done = [tracer for tracer in waiting if tracer.flush(0.2)]
+        for tracer in done:
+            assert tracer.shutdown(60)
+            assert tracer.stats()["delivered"] == 1
+        waiting = [tracer for tracer in waiting if tracer not in done]
+    assert numbers(receiver) == list(range(40))
