@@ -638,8 +638,8 @@ def test_one_that_has_no_descriptors_left(
     new_agent: Any, new_tracer: Any, receiver: Receiver
 ) -> None:
     """Whoever finds no room waits until others have gone; nobody starts a sender instead."""
-    new_agent(wrapper=("bash", "-c", 'ulimit -n 100; exec "$@"', "bash"))
-    waiting = [new_tracer(receiver.endpoint) for _ in range(40)]
+    new_agent(wrapper=("bash", "-c", 'ulimit -n 80; exec "$@"', "bash"))
+    waiting = [new_tracer(receiver.endpoint) for _ in range(70)]
     for number, tracer in enumerate(waiting):
         tracer.start_span("m", tags={"number": str(number)}).end()
     assert not all(tracer.flush(1) for tracer in waiting)
@@ -649,4 +649,4 @@ def test_one_that_has_no_descriptors_left(
             assert tracer.shutdown(60)
             assert tracer.stats()["delivered"] == 1
         waiting = [tracer for tracer in waiting if tracer not in done]
-    assert numbers(receiver) == list(range(40))
+    assert numbers(receiver) == list(range(70))
