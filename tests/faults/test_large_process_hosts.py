@@ -192,8 +192,6 @@ def test_a_jupyter_kernel_that_is_restarted(
         for number in range(99):
             tracer.start_span("m", tags={{"number": str(number)}}).end()
         '''
-        cell = "\\n".join(line.strip() if "start_span" not in line else "    " + line.strip()
-                         for line in cell.splitlines())
         manager, client = start_new_kernel()
         for _ in range(3):
             assert client.execute_interactive(cell, timeout=60)["content"]["status"] == "ok"

@@ -29,6 +29,6 @@ class Introduction(NamedTuple):
         Leaves out what it does not know: an agent may be older than the processes that it serves.
         """
         members = json.loads(body)
-        target = Target(**{k: v for k, v in members["target"].items() if k in Target._fields})
-        known = {name: value for name, value in members.items() if name in cls._fields}
-        return cls(**{**known, "target": target})
+        known = {name: value for name, value in dict(members).items() if name in cls._fields}
+        target = {k: v for k, v in dict(members["target"]).items() if k in Target._fields}
+        return cls(**{**known, "target": Target(**target)})
