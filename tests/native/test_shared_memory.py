@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from infertrace.buffering.batch import Batch, halves
 from infertrace.buffering.ledger import DROP_REASONS
-from infertrace.buffering.left_memory import LeftMemory
+from infertrace.buffering.left_memory import _ACCOUNTS_END, LeftMemory
 from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.memory_reader import read_memory
 from infertrace.generated import span_pb2
@@ -161,6 +161,40 @@ def test_what_is_no_such_memory_is_refused() -> None:
         os.write(descriptor, content)
         with pytest.raises(DamagedSpansError):
             read_memory(descriptor, "a process")
+
+
+def copy_of(recorder: Any) -> int:
+    """The descriptor of a memory with the same content."""
+    descriptor = os.memfd_create("copy")
+    size = os.fstat(recorder.memory_descriptor).st_size
+    os.write(descriptor, os.pread(recorder.memory_descriptor, size, 0))
+    return descriptor
+
+
+def test_an_owner_that_cuts_it_short_does_not_end_the_reader() -> None:
+    """It may be another user, with an agent that reads."""
+    descriptor = copy_of(RECORDED)
+    memory = LeftMemory(os.dup(descriptor), "a process")
+    assert sequences(memory)[-1] == 300
+    os.ftruncate(descriptor, 0)
+    assert sequences(memory) == []
+    memory.close()
+    os.close(descriptor)
+
+
+def test_sizes_that_would_only_take_the_readers_memory() -> None:
+    descriptor = copy_of(RECORDED)
+    os.ftruncate(descriptor, 2**33)
+    os.pwrite(descriptor, (2**32 - 4096).to_bytes(4, sys.byteorder), 8)  # bytes of the header
+    with pytest.raises(DamagedSpansError):
+        read_memory(descriptor, "a process")
+    descriptor = copy_of(RECORDED)
+    os.ftruncate(descriptor, 2**33)
+    slots_at = _ACCOUNTS_END
+    os.pwrite(descriptor, (2**32).to_bytes(8, sys.byteorder), slots_at + 8)  # bytes of a run
+    memory = LeftMemory(descriptor, "a process")
+    assert len(sequences(memory)) < 300
+    memory.close()
 
 
 @given(damage=st.lists(st.tuples(st.integers(0, 2**14), st.binary(max_size=8)), max_size=20))

@@ -34,6 +34,8 @@ _SPAN_TAG: Final = 0x0A
 _SETTLED_TAG: Final = 0
 _ACCOUNTS_END: Final = _HEADER.size + 2 * _ACCOUNT.size
 _MAX_MEMORY_BYTES: Final = 16 * 1024**3
+# More than a header or a slot of ours takes: another number would only have us allocate that.
+_MAX_PART_BYTES: Final = 64 * 1024**2
 
 
 _PRODUCER_AT: Final = 24
@@ -88,6 +90,7 @@ class LeftMemory(LeftSpans):
             magic != MAGIC
             or active > 1
             or not resource_at + resource_bytes <= self._header_bytes <= size
+            or self._header_bytes > _MAX_PART_BYTES
         ):
             raise DamagedSpansError(f"{self.name}: no memory of spans, or of another version")
         account = _ACCOUNT.unpack_from(start, _HEADER.size + active * _ACCOUNT.size)
@@ -127,6 +130,8 @@ class LeftMemory(LeftSpans):
 
     def _records_of(self, slot: _Slot) -> Iterator[Record]:
         if not self._header_bytes <= slot.place <= slot.place + slot.used <= self._size:
+            return
+        if slot.used > _MAX_PART_BYTES:
             return
         run = os.pread(self._descriptor, slot.used, slot.place)
         at, sequence = 0, slot.first_sequence
