@@ -23,7 +23,16 @@ from time import thread_time
 from typing import Any
 
 from bench import contenders
-from bench.harness import Answer, Row, differences, measure_rows, ratios, time_rows, verdict
+from bench.harness import (
+    SMALLEST_DIFFERENCE_S,
+    Answer,
+    Row,
+    differences,
+    measure_rows,
+    ratios,
+    time_rows,
+    verdict,
+)
 from bench.loops import Loop, async_loop_of, loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
@@ -187,7 +196,8 @@ class Chats:
         ask = self._client()
         pairs = [self._pair(ask, tracer, turn) for turn in range(count)]
         self.untrace()  # after an even number of pairs it is traced
-        return count * sum(statistics.median(place) for place in zip(*pairs, strict=True))
+        seconds = sum(statistics.median(place) for place in zip(*pairs, strict=True))
+        return count * max(seconds, SMALLEST_DIFFERENCE_S)
 
     def _client(self) -> Callable[[], Any]:
         import openai
