@@ -65,6 +65,7 @@ cdef class Span:
     cdef object previous  # next to `call`: make_blocks() tells C its offset from there
     # What a step looks at in each of its members comes first, in one line of the cache.
     cdef Extras extras
+    cdef PyObject* own_serving  # that of the extras, or NULL
     cdef uint32_t present
     cdef bint ended, entered
     cdef uint32_t invalid_fields
@@ -388,9 +389,7 @@ cdef class Span:
 
     @property
     def token_count(self):
-        if self.extras is None or self.extras.serving is None:
-            return 0
-        return self.extras.serving.times.tokens
+        return (<Serving>self.own_serving).times.tokens if self.own_serving else 0
 
     def end(self):
         if not self.ended:
@@ -475,6 +474,7 @@ cdef class Span:
         cdef Extras extras = self.more()
         if extras.serving is None:
             extras.serving = Serving.__new__(Serving)
+            self.own_serving = <PyObject*>extras.serving
         return extras.serving
 
     cdef int count_invalid(self, Py_ssize_t fields) except -1:

@@ -46,9 +46,9 @@ cdef int64_t next_step(str engine) except -1:
 
 cdef inline PyObject* own_of(PyObject* member) except NULL:
     """What a live span has as a request; made if it has none yet."""
-    if (<Span>member).extras is None or (<Span>member).extras.serving is None:
+    if not (<Span>member).own_serving:
         (<Span>member).serving()
-    return <PyObject*>(<Span>member).extras.serving
+    return (<Span>member).own_serving
 
 
 cdef inline void add_tokens(

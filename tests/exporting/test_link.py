@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,6 +176,31 @@ def test_a_descriptor_arrives_with_its_frame(tmp_path: Path) -> None:
         os.close(received.descriptor)
         file.seek(0)
         assert file.read() == b"written by the other end"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can look without taking")
+def test_a_descriptor_waits_until_there_is_room_for_it() -> None:
+    ours, theirs = socket.socketpair()
+    received: list[link.Received | None] = []
+    with ours, theirs:
+        link.send_with_descriptor(ours, link.pack_frame(link.Kind.HOLD, b"body"), ours.fileno())
+        receiving = threading.Thread(target=lambda: received.append(link.receive(theirs)))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.dup(ours.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            receiving.start()
+            receiving.join(0.3)
+            assert receiving.is_alive()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        receiving.join()
+        (frame,) = received
+        assert frame is not None
+        assert frame.descriptor is not None
+        assert os.path.sameopenfile(frame.descriptor, ours.fileno())
+        os.close(frame.descriptor)
 
 
 @pytest.mark.parametrize("size", [2**63, 65 * 1024 * 1024])

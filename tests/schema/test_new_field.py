@@ -141,6 +141,7 @@ def test_the_field_comes_back_from_an_older_store(
     with Collector("127.0.0.1:0", "127.0.0.1:0", store_url) as collector:
         tracer = Tracer(collector.grpc_address, resource_interval_s=0)
         tracer.start_span("older").end()
+        assert tracer.flush(60)
         assert tracer.shutdown(60)
     script = new_package.tree / "tests" / "schema" / "traced_with_new_field.py"
     said: dict[str, Any] = json.loads(

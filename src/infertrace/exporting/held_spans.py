@@ -116,6 +116,10 @@ class HeldSpans:
         """Spans of those that have gone; memories that nobody could read."""
 
     @property
+    def count(self) -> int:
+        return self._memories
+
+    @property
     def is_empty(self) -> bool:
         return not self._queues
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting
 _LOCK_TIMEOUT_S: Final = 5.0  # whoever holds it starts a process, or removes a file
 _FULL_PAUSE_S: Final = 0.005
+_LOOK_INTERVAL_S: Final = 0.25  # at whether a sender from which no greeting comes is still there
 # Greetings that stayed away because a sender was about to leave.
 _MAX_ATTEMPTS: Final = 3
 # What a socket's mode says of the sender; only this user may enter the directory.
@@ -113,9 +114,12 @@ class HostSender:
             connection = waiting.connection
             try:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                _introduce(connection, introduction, memory)
-                pid = link.read_greeting(connection)
-                return cls(connection, pid)
+                is_known = waiting.memory == _inode_of(memory)
+                _introduce(connection, introduction, None if is_known else memory)
+                pid = _wait_for_greeting(waiting, deadline)
+                if pid is not None:
+                    return cls(connection, pid)
+                _move(waiting, introduction, memory, deadline)
             except TimeoutError:
                 _waiting.append(waiting._replace(memory=_inode_of(memory)))
                 _replace_if_it_hangs(waiting)
@@ -143,6 +147,36 @@ def _introduce(connection: socket.socket, introduction: Introduction, memory: in
     connection.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
     if memory is not None:
         link.send_with_descriptor(connection, link.pack_frame(link.Kind.MEMORY), memory)
+
+
+def _wait_for_greeting(waiting: Waiting, deadline: float) -> int | None:
+    """The sender's process id; None where it has made way for another one before it got to this
+    connection. Raises TimeoutError at the deadline, and another OSError."""
+    while True:
+        left_s = max(deadline - time.monotonic(), 0.001)
+        waiting.connection.settimeout(min(left_s, _LOOK_INTERVAL_S))
+        try:
+            return link.read_greeting(waiting.connection)
+        except TimeoutError:
+            if time.monotonic() >= deadline:
+                raise
+            if not _is_there(waiting):
+                return None
+
+
+def _move(
+    waiting: Waiting, introduction: Introduction, memory: int | None, deadline: float
+) -> None:
+    """Wait for the sender that others find now, instead of this one; raises OSError."""
+    found = connect_or_start(waiting.place, introduction.target.wire, deadline)
+    found.connection.settimeout(max(deadline - time.monotonic(), 0.001))
+    _introduce(found.connection, introduction, memory)
+    _waiting.append(found._replace(memory=_inode_of(memory)))
+    # Only now, so that one of them has the memory whenever this process dies; and so that only one
+    # delivers what lies in it.
+    with contextlib.suppress(OSError):
+        waiting.connection.sendall(link.pack_frame(link.Kind.MEMORY))
+    waiting.connection.close()
 
 
 class Holding:

@@ -81,6 +81,10 @@ _LOOK_INTERVAL_S: Final = 0.1
 _BUSY_INTERVAL_S: Final = 0.001
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 _CLOSE_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# Linux gives whoever peeks a copy of the descriptor that has come. Source: unix_peek_fds() in its
+# net/unix/af_unix.c.
+_PEEK: Final = socket.MSG_PEEK if sys.platform == "linux" else 0
+_NO_ROOM_INTERVAL_S: Final = 0.05
 
 LinkRoundtrip = Callable[[tuple[bytes, ...], float], bytes]
 """Writes the parts of a request and reads its answer; raises OSError after this time (s)."""
@@ -157,23 +161,46 @@ def receive(connection: socket.socket) -> Received | None:
 
 
 def _receive_head(connection: socket.socket) -> tuple[bytes, int | None]:
-    """As much of a head as comes, and the descriptor that came with it, if this process has room
-    for one."""
+    """As much of a head as comes, and the descriptor that came with it; waits until this process
+    has room for that one."""
     head = b""
     descriptors = array.array("i")
-    room = socket.CMSG_SPACE(descriptors.itemsize)
     while len(head) < _REQUEST.size:
-        more, rights, _, _ = connection.recvmsg(_REQUEST.size - len(head), room, _CLOSE_ON_EXEC)
-        for level, kind, numbers in rights:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                whole = len(numbers) - len(numbers) % descriptors.itemsize
-                descriptors.frombytes(numbers[:whole])
+        more, came, lacks_room = _receive_some(connection, _REQUEST.size - len(head))
+        descriptors += came
+        if lacks_room:
+            time.sleep(_NO_ROOM_INTERVAL_S)
+            continue
+        if _PEEK and more:
+            connection.recv(len(more))
         if not more:
             break
         head += more
     for descriptor in descriptors[1:]:
         os.close(descriptor)
     return head, descriptors[0] if descriptors else None
+
+
+def _receive_some(connection: socket.socket, size: int) -> tuple[bytes, array.array[int], bool]:
+    """What is there, descriptors that came with it, and whether there was no room for one: then
+    nothing is lost, since where the kernel allows it this only looks."""
+    descriptors = array.array("i")
+    room = socket.CMSG_SPACE(descriptors.itemsize)
+    more, rights, flags, _ = connection.recvmsg(size, room, _CLOSE_ON_EXEC | _PEEK)
+    for level, kind, numbers in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            whole = len(numbers) - len(numbers) % descriptors.itemsize
+            descriptors.frombytes(numbers[:whole])
+    is_cut = bool(_PEEK and flags & socket.MSG_CTRUNC and not descriptors)
+    return more, descriptors, is_cut and not _has_room_for_descriptor(connection)
+
+
+def _has_room_for_descriptor(connection: socket.socket) -> bool:
+    try:
+        os.close(os.dup(connection.fileno()))
+    except OSError:
+        return False
+    return True  # a security module may keep the other one out
 
 
 def pack_answer(outcome: Answer | Exception) -> bytes:

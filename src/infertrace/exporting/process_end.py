@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import socket
 import sys
+import time
 from typing import Final
 
 from infertrace.exporting.peer import peer_pid
 
 _SO_PEERPIDFD: Final = 77  # Linux 6.5. Source: unix(7)
+_OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+_PAUSE_S: Final = 0.05
 
 
 class ProcessEnd:
     """Of one process, whatever gets its number later."""
 
     def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        # Now, if there is a descriptor to spare: an old kernel finds the process by its number.
         self._descriptor = _open(connection)
+
+    def ensure(self) -> None:
+        """Be able to tell from now on, without the connection; waits for a descriptor."""
+        while self._descriptor is None and _lacks_descriptors():
+            time.sleep(_PAUSE_S)
+            self._descriptor = _open(self._connection)
 
     def has_come(self, timeout_s: float = 0.0) -> bool:
         """Whether it has ended, or does so within this time; True too where nobody can tell."""
@@ -34,14 +47,19 @@ class ProcessEnd:
 
 
 def _open(connection: socket.socket) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where there is no such."""
+    """A descriptor that becomes readable when the process ends; None where there is none."""
     if sys.platform != "linux":
         return None
-    try:
+    with contextlib.suppress(OSError):
         return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        pass
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         return os.pidfd_open(peer_pid(connection))
-    except (OSError, AttributeError):
-        return None
+    return None
+
+
+def _lacks_descriptors() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in _OUT_OF_DESCRIPTORS
+    return False

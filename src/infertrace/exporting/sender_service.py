@@ -7,7 +7,6 @@ on a separate thread, and exits once it holds nothing and nobody has been connec
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.exporting import link
 from infertrace.exporting.choice import load_transport
+from infertrace.exporting.descriptor_room import has_room, raise_limit
 from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.held_spans import HeldSpans
 from infertrace.exporting.host_sender import READY_MODE
@@ -46,10 +46,9 @@ _STACK_BYTES: Final = 512 * 1024
 _NICENESS: Final = 5
 # Of the thread that loads gRPC, the slowest part of a start.
 _LOADING_NICENESS: Final = 10
-_OUT_OF_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_PAUSE_S: Final = 0.05
-_DEFAULT_DESCRIPTORS: Final = 1024
-_GREETING_TIMEOUT_S: Final = 10.0
+# For how long it may be full before others get a sender beside it.
+_FULL_S: Final = 0.5
 
 
 def main(descriptor: str, path: str, inode: str, wire: str) -> None:
@@ -85,20 +84,21 @@ class SenderService:
         """inode: of the socket at the path, if it may be removed and replaced there."""
         self._listener = listener
         self._path = path
+        self._lock_path = path.with_name(f"{path.name}.lock")
         self._inode = inode
+        self._full_since: float | None = None
+        self._has_made_way = False
         self._idle_s = idle_s
         self._began_s = time.time()
         self._transports = SharedTransports()
         self._sent = SentBatches()
-        self._held = HeldSpans(self._transports, _raise_descriptor_limit() // 2)
+        self._held = HeldSpans(self._transports, raise_limit() // 4)
         self._memories = SharedMemories()
         self._lock = threading.Lock()
         self._clients: dict[Session, tuple[int, float]] = {}
         self._last_used = self._last_chores = time.monotonic()
         self._stop_at: float | None = None
         self._is_ready = threading.Event()
-        # Given up for a moment to tell somebody that there is no room.
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         listener.setblocking(True)
         listener.settimeout(_CHORES_S)
         threading.stack_size(_STACK_BYTES)
@@ -122,15 +122,49 @@ class SenderService:
     def run(self) -> None:
         """Until there is nothing to do for long enough."""
         while not self._may_leave():
+            if not self._has_room():
+                self._be_full()
+                continue
             try:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            except OSError as error:
-                if error.errno in _OUT_OF_ROOM:
-                    self._refuse_one()
+            except OSError:  # the host has no descriptors left, or no memory
+                self._be_full()
                 continue
+            self._full_since = None
             self._welcome(connection)
+
+    def _has_room(self) -> bool:
+        with self._lock:
+            awaited = sum(session.is_new for session in self._clients)
+            clients = len(self._clients)
+        held = self._held.count + self._memories.count
+        return not (clients or held) or has_room(clients, awaited, held)
+
+    def _be_full(self) -> None:
+        """Whoever waits keeps on waiting, or finds another sender; one of the gone keeps on the
+        connection what it left."""
+        now = time.monotonic()
+        if not select.select([self._listener], [], [], _FULL_PAUSE_S)[0]:
+            return
+        self._full_since = self._full_since or now
+        if now - self._full_since >= _FULL_S:
+            self._make_way()
+        time.sleep(_FULL_PAUSE_S)
+
+    def _make_way(self) -> None:
+        """Have the next process start another sender, and serve those that have come here."""
+        if self._inode is None or self._has_made_way:
+            return
+        aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        # Without the lock, for which there is no descriptor. If another sender gets here between
+        # the two calls, it is put aside in place of this one; then a third is started.
+        with contextlib.suppress(OSError):
+            if self._is_in_place():
+                self._path.rename(aside)  # where `infertrace doctor` still finds it
+                self._path = aside
+                self._has_made_way = True
 
     def _welcome(self, connection: socket.socket) -> None:
         if peer_user(connection) not in (os.geteuid(), None):
@@ -174,21 +208,6 @@ class SenderService:
             self._clients.pop(session, None)
             self._last_used = time.monotonic()
 
-    def _refuse_one(self) -> None:
-        """Somebody waits, and there is no descriptor left for the connection."""
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None
-        with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            if has_hung_up(connection):  # and may have left something
-                self._welcome(connection)
-            else:
-                _turn_away(connection)
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
-        time.sleep(_FULL_PAUSE_S)
-
     def _may_leave(self) -> bool:
         now = time.monotonic()
         if now - self._last_chores >= _CHORES_S:
@@ -225,6 +244,8 @@ class SenderService:
         """Whether this is the sender that others find."""
         if self._inode is None:
             return True
+        if self._has_made_way:
+            return False
         try:
             return self._path.lstat().st_ino == self._inode
         except OSError:
@@ -236,7 +257,7 @@ class SenderService:
         if self._inode is None:
             return True
         try:
-            with DirectoryLock(self._path.with_name(f"{self._path.name}.lock"), time.monotonic()):
+            with DirectoryLock(self._lock_path, time.monotonic()):
                 if select.select([self._listener], [], [], 0)[0] and not whoever_waits:
                     return False
                 if self._path.lstat().st_ino == self._inode:
@@ -274,14 +295,3 @@ class SenderService:
 def _turn_away(connection: socket.socket) -> None:
     with connection, contextlib.suppress(OSError):
         connection.sendall(link.greeting(is_ready=False))
-
-
-def _raise_descriptor_limit() -> int:
-    """As many descriptors as this process may have."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return _DEFAULT_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

@@ -59,6 +59,8 @@ class Session:
         self._describe = describe
         self._name = name
         self.introduction: Introduction | None = None
+        self.is_new = True
+        """Whether its memory may be still to come."""
         self._transport: SharedTransport | None = None
         self._producer_id = b""
         self._memory: SharedMemory | None = None
@@ -72,6 +74,8 @@ class Session:
             self._leave()
 
     def _handle(self, received: link.Received) -> None:
+        if received.kind != link.Kind.TARGET:
+            self.is_new = False
         if received.kind not in _WITH_DESCRIPTOR and received.descriptor is not None:
             os.close(received.descriptor)
         if received.kind == link.Kind.SEND:
@@ -161,6 +165,7 @@ class Session:
         """What the process does not deliver itself any more."""
         memory, self._memory = self._memory, None
         if memory is not None and self._memories is not None:
+            memory.owner.ensure()
             self._memories.leave(memory, self._hold_left, self._is_over)
         if self._held is not None and self.introduction is not None:
             self._held.hold_directory(self.introduction)

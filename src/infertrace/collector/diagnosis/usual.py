@@ -9,7 +9,7 @@ from statistics import mean, median
 from infertrace.collector.diagnosis.facts import GpuFacts, RequestFacts, StepFacts
 from infertrace.collector.diagnosis.step_cost import StepCost, step_cost
 
-MAX_BASELINE_ROWS = 1_000  # requests, and steps: chosen evenly of all in the hour
+MAX_BASELINE_ROWS = 500  # requests, and steps: chosen evenly of all in the hour
 MIN_REQUESTS = 10  # with fewer, nothing is usual
 
 

@@ -13,7 +13,7 @@ from infertrace.collector.store.engine_filter import DEFAULT_ENGINE
 from infertrace.collector.store.span_filter import Row
 from infertrace.collector.store.timestamps import format_rfc3339
 
-# In the order of the fields of the facts: a thousand rows of each kind make a baseline.
+# In the order of the fields of the facts: 500 rows of each kind make a baseline.
 _GPU = (
     "gpu_temperature_celsius",
     "gpu_power_watts",
