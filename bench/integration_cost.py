@@ -2,19 +2,37 @@
 
 The work: one call, less the same call untraced; both alternate in one process. The application
 and the server answer at once, without a socket, with what they had ready: a JSON of known length,
-or 100 chunks. The model, in ONNX Runtime, returns its input. Spans of the rival go through its
-SDK's batch processor to an exporter that only counts; for ONNX Runtime it has no instrumentation,
-so there a program makes its span by hand, with the same three attributes.
+or 100 chunks. The model, in ONNX Runtime, returns its input. A chat of the client takes 20 times
+what tracing adds, so the real client, on a transport that answers in the process, asks in pairs,
+traced and untraced in alternating order, and gets the chunks of both by turns. Each call and each
+place of a chunk is timed by itself, in processor time of the calling thread; what counts is the sum
+of the medians of the differences, which leaves out passes of the garbage collector. Spans of the
+rival go through its SDK's batch processor to an exporter that only counts; for ONNX Runtime it has
+no instrumentation, so there a program makes its span by hand, with the same three attributes.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 from bench import contenders
-from bench.harness import Answer, Row, measure_rows, ratios, time_rows, verdict
+from bench.harness import (
+    SMALLEST_DIFFERENCE_S,
+    Answer,
+    Row,
+    differences,
+    measure_rows,
+    ratios,
+    time_rows,
+    verdict,
+)
 from bench.loops import Loop, async_loop_of, loop_of
 from bench.markdown import median_and_spread, table
 from bench.receiver import running_receiver
@@ -23,8 +41,9 @@ MOST_OF_OPENTELEMETRY = 0.33
 CHUNKS = 100
 CALLS_PER_BURST, STREAMS_PER_BURST = 200, 10  # the chunks' spans of OpenTelemetry fit its queue
 BURSTS = 5
-# A chat of the client takes 20 times what is to be seen in it: many short bursts, side by side.
-CHATS_PER_BURST, STREAMED_CHATS_PER_BURST, CHAT_BURSTS = 8, 1, 12
+CHAT_PAIRS, STREAMED_CHAT_PAIRS = 100, 20
+CHATS_BEFORE = 2  # which prepare what a switch of the tracing has made new
+PLACES = CHUNKS + 2  # with the usage, and the end
 
 USAGE = {
     "prompt_tokens": contenders.INPUT_TOKENS,
@@ -93,40 +112,32 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 app = OpenTelemetryMiddleware(app, tracer_provider=tracer)
 """
 
-# The transport of whichever httpx the client uses.
-OPENAI = """
-import openai
-module = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-def answer(request):
-    return module.Response(200, content=content, headers={"content-type": kind})
-client = openai.OpenAI(
-    api_key="none", base_url="http://localhost/v1",
-    http_client=openai.DefaultHttpxClient(transport=module.MockTransport(answer)),
-)
-messages = [{"role": "user", "content": "hello"}]
-"""
-ASK = "client.chat.completions.create(model='gpt-4', messages=messages)"
-ASK_STREAMED = """options = {"include_usage": True}
-for _ in client.chat.completions.create(
-    model='gpt-4', messages=messages, stream=True, stream_options=options
-):
-    pass"""
-UNTRACED = """
-import infertrace
-infertrace.uninstrument("openai")
-"""
-OUR_OPENAI = """
-import infertrace
-infertrace.instrument("openai", tracer=tracer)
-"""
-UNTRACED_BY_THEM = """
-from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
-OpenAIInstrumentor().uninstrument()
-"""
-THEIR_OPENAI = """
-from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
-OpenAIInstrumentor().instrument(tracer_provider=tracer)
-"""
+MESSAGES = [{"role": "user", "content": "hello"}]
+STREAMED_CHAT = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def trace_by_us(tracer: Any) -> None:
+    import infertrace
+
+    infertrace.instrument("openai", tracer=tracer)
+
+
+def untrace_by_us() -> None:
+    import infertrace
+
+    infertrace.uninstrument("openai")
+
+
+def trace_by_them(provider: Any) -> None:
+    from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+
+    OpenAIInstrumentor().instrument(tracer_provider=provider)
+
+
+def untrace_by_them() -> None:
+    from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+
+    OpenAIInstrumentor().uninstrument()
 
 
 # A model of one node, Identity, of batches of 16 numbers: ONNX's protobuf.
@@ -172,13 +183,63 @@ def asgi(application: str, middleware: str) -> Loop:
     )
 
 
-def openai(streamed: bool, switch: str) -> Loop:
-    content, kind = json.dumps(ANSWER).encode(), "application/json"
-    if streamed:
-        content, kind = STREAM, "text/event-stream"
-    body = ASK_STREAMED if streamed else ASK
-    first = f"{body}\n"  # of a new client, which prepares itself then
-    return loop_of(body, setup=OPENAI + switch + first, content=content, kind=kind)
+@dataclass
+class Chats:
+    """A client of the OpenAI protocol, and how it is traced."""
+
+    streamed: bool
+    trace: Callable[[Any], None]
+    untrace: Callable[[], None]
+
+    def __call__(self, tracer: Any, count: int) -> float:
+        """A loop: seconds that tracing adds to so many chats, by as many pairs."""
+        ask = self._client()
+        pairs = [self._pair(ask, tracer, turn) for turn in range(count)]
+        self.untrace()  # after an even number of pairs it is traced
+        seconds = sum(statistics.median(place) for place in zip(*pairs, strict=True))
+        return count * max(seconds, SMALLEST_DIFFERENCE_S)
+
+    def _client(self) -> Callable[[], Any]:
+        import openai
+
+        content, kind = json.dumps(ANSWER).encode(), "application/json"
+        if self.streamed:
+            content, kind = STREAM, "text/event-stream"
+        # The transport of whichever httpx the client uses.
+        httpx = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+        transport = httpx.MockTransport(
+            lambda request: httpx.Response(200, content=content, headers={"content-type": kind})
+        )
+        client = openai.OpenAI(
+            api_key="none",
+            base_url="http://localhost/v1",
+            http_client=openai.DefaultHttpxClient(transport=transport),
+        )
+        options = STREAMED_CHAT if self.streamed else {}
+        return lambda: client.chat.completions.create(
+            model=contenders.MODEL, messages=MESSAGES, **options
+        )
+
+    def _pair(self, ask: Callable[[], Any], tracer: Any, turn: int) -> list[float]:
+        """What tracing adds to the call, and to each chunk; every other pair begins untraced."""
+        order = (True, False) if turn % 2 == 0 else (False, True)
+        times: dict[bool, list[float]] = {}
+        streams = {}
+        for is_traced in order:
+            if turn == 0 or is_traced is not order[0]:  # else the pair before has left it so
+                self.trace(tracer) if is_traced else self.untrace()
+            for _ in range(CHATS_BEFORE):
+                list(ask())
+            began = thread_time()
+            answer = ask()
+            times[is_traced] = [thread_time() - began]
+            streams[is_traced] = iter(answer)
+        for _ in range(PLACES if self.streamed else 0):
+            for is_traced in order:
+                began = thread_time()
+                next(streams[is_traced], None)
+                times[is_traced].append(thread_time() - began)
+        return differences(times[True], times[False])
 
 
 def onnx(run: str, switch: str) -> Loop:
@@ -186,9 +247,9 @@ def onnx(run: str, switch: str) -> Loop:
 
 
 SIDES = (
-    ("native", contenders.native, OUR_ASGI, OUR_OPENAI, UNTRACED),
-    ("pure", contenders.pure, OUR_ASGI, OUR_OPENAI, UNTRACED),
-    ("OpenTelemetry", OpenTelemetryProvider, THEIR_ASGI, THEIR_OPENAI, UNTRACED_BY_THEM),
+    ("native", contenders.native, OUR_ASGI, trace_by_us, untrace_by_us),
+    ("pure", contenders.pure, OUR_ASGI, trace_by_us, untrace_by_us),
+    ("OpenTelemetry", OpenTelemetryProvider, THEIR_ASGI, trace_by_them, untrace_by_them),
 )
 TRACED_ONNX = {
     "native": onnx(RUN, OUR_ONNX),
@@ -205,7 +266,7 @@ KINDS = (
 
 def _rows() -> list[Row]:
     rows = []
-    for side, make, middleware, instrumented, untraced in SIDES:
+    for side, make, middleware, trace, untrace in SIDES:
         for how, application in ((ANSWERED, ANSWERING), (STREAMED, STREAMING)):
             streams = how == STREAMED
             rows += [
@@ -222,10 +283,9 @@ def _rows() -> list[Row]:
                     f"{side}: OpenAI, {how}",
                     f"one chat, {how}",
                     make,
-                    openai(streams, instrumented),
-                    openai(streams, untraced),
-                    STREAMED_CHATS_PER_BURST if streams else CHATS_PER_BURST,
-                    CHAT_BURSTS,
+                    Chats(streams, trace, untrace),
+                    burst=STREAMED_CHAT_PAIRS if streams else CHAT_PAIRS,
+                    bursts=1,
                 ),
             ]
         rows.append(

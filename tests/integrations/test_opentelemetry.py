@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,7 @@ from grpc_receiver import Receiver
 from infertrace.collector.ingest.otlp.export_request import read_export_request
 from infertrace.generated.span_pb2 import SendSpanBatchRequest, Span, SpanKind
 from infertrace.integrations.opentelemetry_exporter import (
+    ImmediateSpanExporter,
     InfertraceSpanExporter,
     InfertraceSpanProcessor,
 )
@@ -412,6 +414,37 @@ def test_one_variable(backend: Any, receiver: Receiver) -> None:
     assert resource["host.name"] == "gpu-2"
 
 
+def test_a_span_that_has_ended_outlives_its_process(backend: Any, receiver: Receiver) -> None:
+    """With the variable too, where it would wait for five seconds in OpenTelemetry's queue."""
+    program = """
+        import os, signal
+        from opentelemetry.sdk._configuration import _initialize_components
+        from opentelemetry import trace
+        _initialize_components()
+        with trace.get_tracer("t").start_as_current_span("theirs"):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        """
+    variables = {
+        "OTEL_TRACES_EXPORTER": "infertrace",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "INFERTRACE_ENDPOINT": receiver.endpoint,
+        "INFERTRACE_FLUSH_ON_SIGTERM": "true",
+    }
+    outcome = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment(backend) | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert outcome.returncode == -signal.SIGTERM, outcome.stderr
+    wait_until(lambda: bool(receiver.spans))
+    (span,) = receiver.spans
+    assert span.operation_name == "theirs"
+
+
 # It knows nothing of tracing.
 UNTRACED = """
 import socket, threading
@@ -465,9 +498,13 @@ def test_the_console_script(backend: Any, receiver: Receiver, tmp_path: Path) ->
     assert not any(span.invalid_field_count for span in receiver.spans)
 
 
-def test_a_tracer_for_each_resource(backend: Any, receiver: Receiver, monkeypatch: Any) -> None:
+# Where the program has no provider, the one that a variable names is like the other.
+@pytest.mark.parametrize("kind", [InfertraceSpanExporter, ImmediateSpanExporter])
+def test_a_tracer_for_each_resource(
+    kind: type[InfertraceSpanExporter], backend: Any, receiver: Receiver, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("INFERTRACE_ENDPOINT", receiver.endpoint)
-    exporter = InfertraceSpanExporter()
+    exporter = kind()
     for service in ("one", "two"):
         provider = TracerProvider(
             resource=Resource.create({"service.name": service}), shutdown_on_exit=False

@@ -274,16 +274,22 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("version", [NEWEST, f"{LIBRARY.lowest}.0"])
-def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
+def run_offline(
+    version: str, program: str, folder: Path, *runner: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """What a program prints that uses vLLM as a library, and its spans.
+
+    runner: a command of the environment, with its options. The program gets the model's folder.
+    """
     programs = environment(version)
-    (tmp_path / "script.py").write_text(OFFLINE)
-    command = [str(programs / "infertrace"), "run", "--include", "vllm", "--"]
+    (folder / "program.py").write_text(program)
+    before = [str(programs / runner[0]), *runner[1:]] if runner else []
+    command = [*before, str(programs / "python"), "program.py", str(model(version))]
     with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
         outcome = subprocess.run(
-            [*command, str(programs / "python"), "script.py", str(model(version))],
-            cwd=tmp_path,
-            env={**VARIABLES, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+            command,
+            cwd=folder,
+            env={**VARIABLES, "HOME": str(folder), "PATH": "/usr/bin:/bin"}
             | {"INFERTRACE_ENDPOINT": collector.grpc_address},
             capture_output=True,
             text=True,
@@ -291,9 +297,16 @@ def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
         )
         assert outcome.returncode == 0, outcome.stderr[-4_000:]
         stored = Stored(collector.grpc_address, collector.http_address)
-        spans = stored.get("/spans", limit=1_000)
+        spans: list[dict[str, Any]] = stored.get("/spans", limit=1_000)
         stored.close()
-    said = [line.split() for line in outcome.stdout.splitlines() if re.fullmatch(r"[\d ]+", line)]
+    return outcome.stdout, spans
+
+
+@pytest.mark.parametrize("version", [NEWEST, f"{LIBRARY.lowest}.0"])
+def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
+    runner = ("infertrace", "run", "--include", "vllm", "--")
+    printed, spans = run_offline(version, OFFLINE, tmp_path, *runner)
+    said = [line.split() for line in printed.splitlines() if re.fullmatch(r"[\d ]+", line)]
     requests = [span for span in spans if span["operation_name"] == "request"]
     steps = [span for span in spans if span["operation_name"] == "step"]
     assert len(requests) + len(steps) == len(spans)
@@ -311,25 +324,10 @@ def test_the_synchronous_class(version: str, tmp_path: Path) -> None:
 
 
 def test_the_program_of_the_page(tmp_path: Path) -> None:
-    programs = environment(NEWEST)
     (program,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert len([line for line in program.splitlines() if line]) <= 10
     program = program.replace('"facebook/opt-125m"', f'"{model(NEWEST)}", enforce_eager=True')
-    (tmp_path / "program.py").write_text(program + "\n")
-    with Collector("127.0.0.1:0", "127.0.0.1:0", "memory:") as collector:
-        outcome = subprocess.run(
-            [programs / "python", "program.py"],
-            cwd=tmp_path,
-            env={**VARIABLES, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-            | {"INFERTRACE_ENDPOINT": collector.grpc_address},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert outcome.returncode == 0, outcome.stderr[-4_000:]
-        stored = Stored(collector.grpc_address, collector.http_address)
-        spans = stored.get("/spans", limit=1_000)
-        stored.close()
+    _, spans = run_offline(NEWEST, program, tmp_path)
     (request,) = [span for span in spans if span["operation_name"] == "request"]
     assert (request["request_id"], request["output_tokens"]) == ("r-1", 8)
     assert len([span for span in spans if span["operation_name"] == "step"]) == 8

@@ -102,36 +102,44 @@ def _install(switch: Switch, module: str) -> None:
 def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     """A call with its span, and what the request gets of it; None for one that has none."""
     name = span_name(options.url)
-    if not switch.is_on or name is None or options.method.lower() != "post":
+    if name is None or not switch.is_on or options.method.lower() != "post":
         return None
     if traces_library(*_OTHERS):
         return None
     call = None
-    with switch.guarded():
-        body = options.json_data if isinstance(options.json_data, Mapping) else {}
+    try:
+        body, headers = _mapping(options.json_data), _mapping(options.headers)
         model = body.get("model")
-        if not isinstance(model, str):
-            model = None
-        span = switch.start_span(model, name, kind="client")
+        span = switch.start_span(model if isinstance(model, str) else None, name, kind="client")
         call = OpenAICall(span, switch)
         if not span.is_recording:
             return None
         describe(span, client, body)
-        headers = options.headers if isinstance(options.headers, Mapping) else {}
-        call.is_raw = headers.get(_RAW_HEADER)
-        if not any(name.lower() == "traceparent" for name in headers):
+        if headers:
+            call.is_raw = headers.get(_RAW_HEADER)
+        if not headers or not any(name.lower() == "traceparent" for name in headers):
             options.headers = {**headers, "traceparent": span.traceparent}
-        if switch.options["include_usage"] and client not in _without_usage:
-            _ask_for_usage(call, options, body)
+        if body.get("stream") is True and switch.options["include_usage"]:
+            _ask_for_usage(call, client, options, body)
+    except Exception as error:
+        switch.note_failure(error)
     return call
 
 
-def _ask_for_usage(call: OpenAICall, options: Any, body: Mapping[str, Any]) -> None:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, dict):  # what it nearly always is; whether it is any mapping takes longer
+        return value
+    return value if value and isinstance(value, Mapping) else {}
+
+
+def _ask_for_usage(call: OpenAICall, client: Any, options: Any, body: Mapping[str, Any]) -> None:
+    if client in _without_usage or not options.url.endswith("/completions"):
+        return
     given = body.get("stream_options")
-    is_said = "stream_options" in (options.extra_json or {}) or "include_usage" in (given or {})
-    if body.get("stream") is True and options.url.endswith("/completions") and not is_said:
-        call.body_before = body
-        options.json_data = {**body, "stream_options": {**(given or {}), "include_usage": True}}
+    if "stream_options" in (options.extra_json or {}) or "include_usage" in (given or {}):
+        return
+    call.body_before = body
+    options.json_data = {**body, "stream_options": {**(given or {}), "include_usage": True}}
 
 
 def _takes_back(call: OpenAICall, client: Any, options: Any, error: Any) -> bool:

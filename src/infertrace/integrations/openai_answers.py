@@ -32,28 +32,19 @@ def span_name(url: str) -> str | None:
 
 def describe(span: Span, client: Any, body: Mapping[str, Any]) -> None:
     """What is known of a request before it is sent."""
-    host, port = _address(client)
-    span.set_attribute("server.address", host)
-    if port is not None:
-        span.set_attribute("server.port", port)
-    inputs = body.get("input")
-    # Of an embedding; a response has objects there.
-    if (
-        isinstance(inputs, list)
-        and inputs
-        and all(isinstance(each, (str, list)) for each in inputs)
-    ):
-        span.set_batch_size(len(inputs))
-
-
-def _address(client: Any) -> tuple[str, int | None]:
-    """Of its server, taken apart once: the client keeps the URL as an object."""
+    # The client keeps the URL as an object, which is taken apart once.
     url = client.base_url
-    known: tuple[Any, str, int | None] = getattr(client, _ADDRESS, (None, "", None))
-    if known[0] is not url:
+    known: tuple[Any, str, int | None] | None = vars(client).get(_ADDRESS)
+    if known is None or known[0] is not url:
         known = (url, url.host, url.port)
         setattr(client, _ADDRESS, known)
-    return known[1:]
+    span.set_attribute("server.address", known[1])
+    if known[2] is not None:
+        span.set_attribute("server.port", known[2])
+    inputs = body.get("input")
+    # Of an embedding; a response has objects there.
+    if isinstance(inputs, list) and inputs and all(isinstance(one, (str, list)) for one in inputs):
+        span.set_batch_size(len(inputs))
 
 
 def has_tokens(chunk: Any) -> bool:
@@ -74,19 +65,31 @@ def has_tokens(chunk: Any) -> bool:
     return False
 
 
+def type_of_chat(chunk: Any) -> type | None:
+    """Its type where it is a chunk of a chat, which has the fields that `is_text_only` asks for."""
+    said = _said(chunk)
+    choices = said.get("choices")
+    if not choices or "usage" not in said or not hasattr(chunk, "__pydantic_extra__"):
+        return None
+    has_all = _said(choices[0]).keys() >= {"delta", "finish_reason"}
+    return type(chunk) if has_all and "content" in _said(choices[0].delta) else None
+
+
 def is_text_only(chunk: Any) -> bool:
-    """Whether a chunk of a chat brings text and says nothing else, as nearly all do."""
+    """Whether a chunk of a chat brings text and says nothing else, as nearly all do.
+
+    A chat has a hundred of them and more: attributes that are there are read in nanoseconds, those
+    that are not in microseconds.
+    """
     try:
-        said = chunk.__dict__
-        (choice,) = said["choices"]
-        choice_said = choice.__dict__
-        if choice_said["finish_reason"] is not None or said["usage"] is not None:
-            return False
-        extra = chunk.__pydantic_extra__
-        if extra and not _EXTRA.isdisjoint(extra):
-            return False
-        return bool(choice_said["delta"].__dict__["content"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+        (choice,) = chunk.choices
+        return (
+            choice.finish_reason is None
+            and chunk.usage is None
+            and bool(choice.delta.content)
+            and (not chunk.__pydantic_extra__ or _EXTRA.isdisjoint(chunk.__pydantic_extra__))
+        )
+    except (AttributeError, TypeError, ValueError):
         return False
 
 
@@ -109,9 +112,8 @@ def read(span: Span, answer: Any, is_first: bool = True) -> bool:
     What each chunk of a stream says is taken from the first.
     """
     said = _said(answer)
-    kind = said.get("type")
-    if kind in _LAST_EVENTS:
-        if kind == "response.failed":
+    if said.get("type") in _LAST_EVENTS:
+        if said["type"] == "response.failed":
             span.set_status("ERROR", getattr(answer.response.error, "message", None))
         answer = answer.response
         said, is_first = _said(answer), True
@@ -135,23 +137,30 @@ def read(span: Span, answer: Any, is_first: bool = True) -> bool:
 
 
 def _finish_reason(said: Mapping[str, Any]) -> str:
+    choices = said.get("choices")
+    if choices:
+        reasons = [_said(choice).get("finish_reason") for choice in choices]
+        return ",".join([str(reason) for reason in reasons if reason])
     incomplete = getattr(said.get("incomplete_details"), "reason", None)
     if incomplete:
         return str(incomplete)
     status = said.get("status")
     if isinstance(status, str):
         return {"completed": "stop", "failed": "error", "cancelled": "cancelled"}.get(status, "")
-    reasons = [_said(choice).get("finish_reason") for choice in said.get("choices") or ()]
-    return ",".join(str(reason) for reason in reasons if reason)
+    return ""
 
 
 def _read_usage(span: Span, usage: Any) -> None:
     said = _said(usage)
-    read, written = ("prompt_tokens", "completion_tokens")
-    if said.get(read) is None and said.get(written) is None:
-        read, written = ("input_tokens", "output_tokens")
-    span.set_tokens(input=_count(said.get(read)), output=_count(said.get(written)))
-    read_details, written_details = said.get(f"{read}_details"), said.get(f"{written}_details")
+    read, written = said.get("prompt_tokens"), said.get("completion_tokens")
+    if read is None and written is None:
+        read, written = said.get("input_tokens"), said.get("output_tokens")
+        read_details = said.get("input_tokens_details")
+        written_details = said.get("output_tokens_details")
+    else:
+        read_details = said.get("prompt_tokens_details")
+        written_details = said.get("completion_tokens_details")
+    span.set_tokens(input=_count(read), output=_count(written))
     if read_details is not None or written_details is not None:
         span.set_token_details(
             cached_input=_count(_said(read_details).get("cached_tokens")),

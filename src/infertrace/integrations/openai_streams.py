@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.integrations.openai_answers import (
     add_extra,
@@ -12,11 +13,10 @@ from infertrace.integrations.openai_answers import (
     is_text_only,
     is_usage_only,
     read,
+    type_of_chat,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from infertrace.integrations.switch import Switch
     from infertrace.span import Span
 
@@ -24,31 +24,36 @@ if TYPE_CHECKING:
 class OpenAICall:
     """A request that is not over yet. Dropped before that, it ends as cancelled."""
 
+    # Of the class: most requests need none of these.
+    is_raw: Any = None
+    """`true` or `stream` where the program wants the HTTP response."""
+    body_before: Mapping[str, Any] | None = None
+    """The request without what we have added, if we have."""
+    is_reading: Callable[[], bool] | None = None
+    """Whether the client is getting a chunk, and may close the response meanwhile."""
+    text_type: type | None = None
+    """Of chunks whose text changes nothing but the count of tokens: one has come, none waits."""
+    at_end: Callable[[], object] | None = None
+    """Called once, when it ends."""
+    _has_begun = _has_finished = False
+    _waiting: Any = None
+
     def __init__(self, span: Span, switch: Switch) -> None:
         self.span = span
         self.switch = switch
-        self.is_raw: Any = None
-        """`true` or `stream` where the program wants the HTTP response."""
-        self.body_before: Mapping[str, Any] | None = None
-        """The request without what we have added, if we have."""
-        self.is_reading = False
-        """The client is getting a chunk, and may close the response meanwhile."""
-        self.is_midway = False
-        """A chunk has come, and none waits: text alone changes nothing but the count of tokens."""
-        self.at_end: Callable[[], object] = lambda: None
-        """Called once, when it ends."""
-        self._has_begun = self._has_finished = False
-        self._waiting: list[Any] = []
 
     def read(self, answer: Any, counts: bool = False) -> bool:
         """Take what it says; whether that is how the request ended. A chunk `counts` as a token."""
         says_end = False
-        with self.switch.guarded():
+        try:
             if counts and has_tokens(answer):
                 self.span.token()
             says_end = read(self.span, answer, not self._has_begun)
             self._has_begun = True
-            self._has_finished |= says_end
+            if says_end:
+                self._has_finished = True
+        except Exception as error:
+            self.switch.note_failure(error)
         return says_end
 
     def take(self, chunk: Any) -> list[Any]:
@@ -58,7 +63,7 @@ class OpenAICall:
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
         says_end = self.read(chunk, counts=True)
-        self.is_midway = not says_end
+        self.text_type = None if says_end else type_of_chat(chunk)
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
@@ -75,30 +80,33 @@ class OpenAICall:
 
     def take_waiting(self) -> list[Any]:
         """The chunk that waits, if there is one."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        waiting, self._waiting = self._waiting, None
+        return waiting or []
 
     def end(self, error: BaseException | None = None) -> None:
-        self.at_end()
-        # The span was never entered, so this only ends it, with the error's status.
-        self.span.__exit__(None if error is None else type(error), error, None)
+        if self.at_end is not None:
+            self.at_end()
+        if error is None:
+            self.span.end()
+        else:  # the span was never entered, so this only ends it, with the error's status
+            self.span.__exit__(type(error), error, None)
 
     def close(self) -> None:
         """The program wants no more of it."""
-        if self.is_reading or not self.span.is_recording:
+        if not self.span.is_recording or (self.is_reading is not None and self.is_reading()):
             return
         if not self._has_finished:
             self.span.set_status("CANCELLED", "the stream was closed")
         self.end()
 
     def __del__(self) -> None:
-        self.is_reading = False
+        self.is_reading = None
         self.close()
 
 
 def follow(call: OpenAICall, result: Any) -> Any:
     """The result, of which the span gets all that it says, now or as it is read."""
-    return _follow(call, result, _Chunks, "close")
+    return _follow(call, result, _follow_chunks, "close")
 
 
 def follow_async(call: OpenAICall, result: Any) -> Any:
@@ -107,7 +115,7 @@ def follow_async(call: OpenAICall, result: Any) -> Any:
 
 
 def _follow(call: OpenAICall, result: Any, chunks: Callable[..., Any], close: str) -> Any:
-    with call.switch.guarded():
+    try:
         if call.is_raw == "stream":
             call.end()  # the program reads the body by itself
         elif call.is_raw and getattr(result, "_stream", False):
@@ -121,6 +129,8 @@ def _follow(call: OpenAICall, result: Any, chunks: Callable[..., Any], close: st
         else:
             call.read(result)
             call.end()
+    except Exception as error:
+        call.switch.note_failure(error)
     return result
 
 
@@ -130,7 +140,8 @@ def _follow_raw(call: OpenAICall, raw: Any, chunks: Callable[..., Any], close: s
 
     def parse_and_follow(*arguments: Any, **keywords: Any) -> Any:
         stream = parse(owner(), *arguments, **keywords)
-        if not isinstance(getattr(stream, "_iterator", call), (OpenAICall, _Chunks, _AsyncChunks)):
+        iterator = getattr(stream, "_iterator", None)
+        if iterator is not None and not _is_followed(iterator):
             with call.switch.guarded():
                 _follow_stream(call, stream, chunks, close)
         return stream
@@ -142,25 +153,76 @@ def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], cl
     # The response, and not the stream: the helpers of the client close that.
     response = stream.response
     original = getattr(response, close)
+    # With what it has got the response keeps itself, until the end.
+    call.at_end = lambda: vars(response).pop(close, None)
+    setattr(response, close, _CLOSED[close](original, call))
+    stream._iterator = chunks(stream._iterator, call)
 
+
+def _closed(original: Callable[[], object], call: OpenAICall) -> Callable[[], None]:
     def close_response() -> None:
         original()
         call.close()
 
+    return close_response
+
+
+def _closed_async(
+    original: Callable[[], Awaitable[object]], call: OpenAICall
+) -> Callable[[], Awaitable[None]]:
     async def aclose_response() -> None:
         await original()
         call.close()
 
-    # With what it has got the response keeps itself, until the end.
-    call.at_end = lambda: vars(response).pop(close, None)
-    setattr(response, close, close_response if close == "close" else aclose_response)
-    stream._iterator = chunks(stream._iterator, call)
+    return aclose_response
 
 
-class _Reader:
-    """What both kinds of streams do with a chunk, an end, an error."""
+_CLOSED: Final[Mapping[str, Callable[..., Any]]] = {"close": _closed, "aclose": _closed_async}
 
-    _ended: type[Exception]
+
+def _follow_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
+    """The chunks of a stream, counted."""
+    reader = _read_chunks(chunks, call)
+    # By a weak reference: the reader has the call.
+    owner = weakref.ref(reader)
+
+    def is_reading() -> bool:
+        return getattr(owner(), "gi_running", False)
+
+    call.is_reading = is_reading
+    return reader
+
+
+def _read_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
+    # A stream has a hundred chunks of text and more, and each attribute of ours that is looked up
+    # for one is memory that what happened since the last one has driven out of the caches.
+    count, text_type = call.span.token, None
+    is_outside = False
+    try:
+        for chunk in chunks:
+            is_outside = True
+            if type(chunk) is text_type and is_text_only(chunk):
+                count()
+                yield chunk
+            else:
+                yield from call.take(chunk)
+                text_type = call.text_type
+            is_outside = False
+    except BaseException as error:
+        call.is_reading = None
+        if is_outside:
+            call.close()
+        else:
+            call.end(error)
+            yield from call.take_waiting()
+        raise
+    call.is_reading = None
+    call.end()
+    yield from call.take_waiting()
+
+
+class _AsyncChunks:
+    """The same of an asynchronous one, which no generator is: its end would wait for a task."""
 
     def __init__(self, chunks: Any, call: OpenAICall) -> None:
         self._chunks = chunks
@@ -169,79 +231,52 @@ class _Reader:
         self._is_over = False
         self._error: BaseException | None = None
 
-    def _must_read(self) -> bool:
-        """Whether nothing is ready for the program; raises what has ended the stream.
+    def __aiter__(self) -> _AsyncChunks:
+        return self
 
-        An error is raised once, as by a generator, and not kept: it keeps this in turn.
-        """
-        if self._ready:
-            return False
-        if self._is_over:
-            error, self._error = self._error, None
+    async def __anext__(self) -> Any:
+        call = self._call
+        while not self._ready:
+            if self._is_over:
+                self._raise()
+            call.is_reading = _is_reading
             try:
-                raise error or self._ended()
-            finally:
-                del error
-        return True
+                chunk = await self._chunks.__anext__()
+            except BaseException as error:
+                self._end(error)
+            else:
+                call.is_reading = None
+                if type(chunk) is call.text_type and is_text_only(chunk):
+                    call.span.token()
+                    return chunk
+                self._ready = call.take(chunk)
+        return self._ready.pop(0)
 
-    def _end(self, error: BaseException, is_failure: bool) -> None:
+    def _raise(self) -> None:
+        """An error is raised once, as by a generator, and not kept: it keeps this in turn."""
+        error, self._error = self._error, None
+        try:
+            raise error or StopAsyncIteration
+        finally:
+            del error
+
+    def _end(self, error: BaseException) -> None:
         """After what the program has not seen yet, it gets this."""
-        self._call.is_reading = False
+        is_failure = not isinstance(error, StopAsyncIteration)
+        self._call.is_reading = None
         self._call.end(error if is_failure else None)
         self._ready, self._is_over = self._call.take_waiting(), True
         self._error = error if is_failure else None
-
-    def _passes(self, chunk: Any) -> bool:
-        """Count a chunk that is only text in the middle of a stream; others are taken apart."""
-        call = self._call
-        call.is_reading = False
-        if call.is_midway and is_text_only(chunk):
-            call.span.token()
-            return True
-        self._ready = call.take(chunk)
-        return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chunks, name)
 
 
-class _Chunks(_Reader):
-    """The chunks of a stream, counted."""
-
-    _ended = StopIteration
-
-    def __iter__(self) -> _Chunks:
-        return self
-
-    def __next__(self) -> Any:
-        while self._must_read():
-            self._call.is_reading = True
-            try:
-                chunk = next(self._chunks)
-            except BaseException as error:
-                self._end(error, not isinstance(error, StopIteration))
-            else:
-                if self._passes(chunk):
-                    return chunk
-        return self._ready.pop(0)
+def _is_followed(iterator: Any) -> bool:
+    return isinstance(iterator, _AsyncChunks) or (
+        isinstance(iterator, GeneratorType) and iterator.gi_code is _read_chunks.__code__
+    )
 
 
-class _AsyncChunks(_Reader):
-    """The same of an asynchronous one."""
-
-    _ended = StopAsyncIteration
-
-    def __aiter__(self) -> _AsyncChunks:
-        return self
-
-    async def __anext__(self) -> Any:
-        while self._must_read():
-            self._call.is_reading = True
-            try:
-                chunk = await self._chunks.__anext__()
-            except BaseException as error:
-                self._end(error, not isinstance(error, StopAsyncIteration))
-            else:
-                if self._passes(chunk):
-                    return chunk
-        return self._ready.pop(0)
+def _is_reading() -> bool:
+    return True

@@ -4,8 +4,9 @@
     provider.add_span_processor(InfertraceSpanProcessor())
 
 Each span that comes here is counted in the ledger, and delivered or dropped for a reason. With the
-processor that is each span that ends: the batches of OpenTelemetry's own processor, which an
-exporter is behind, drop spans uncounted when their queue is full.
+processor, and with the variable, that is each span that ends: the batches of OpenTelemetry's own
+processor, which another exporter is behind, drop spans uncounted when their queue is full or a
+signal ends the process.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from infertrace.external_span import record_encoded
@@ -102,6 +104,33 @@ class InfertraceSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = _TIMEOUT_MS) -> bool:
         return self.exporter.force_flush(timeout_millis)
+
+
+class ImmediateSpanExporter(InfertraceSpanExporter):
+    """What OTEL_TRACES_EXPORTER=infertrace names: spans come at their end, and wait in no queue.
+
+    OpenTelemetry puts an exporter that a variable names behind its batch processor. The provider
+    that it does this for is already the program's, and gets a processor of ours as well; what then
+    comes out of the queue has come before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        provider = trace.get_tracer_provider()
+        self._has_processor = isinstance(provider, TracerProvider)
+        if isinstance(provider, TracerProvider):
+            provider.add_span_processor(_AtOnce(self))
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS if self._has_processor else super().export(spans)
+
+
+class _AtOnce(InfertraceSpanProcessor):
+    def __init__(self, exporter: InfertraceSpanExporter) -> None:
+        self.exporter = exporter
+
+    def shutdown(self) -> None:
+        """That of the batch processor shuts the exporter down."""
 
 
 def span_processors() -> list[SpanProcessor]:
