@@ -481,7 +481,7 @@ def test_the_traced_process_loads_nothing_of_it(backend: Any, receiver: HttpOtlp
         import sys
         tracer = infertrace.Tracer("{receiver.endpoint}", protocol="otlp/http")
         tracer.start_span("m").end()
-        assert tracer.shutdown()
+        assert tracer.flush(60)
         heavy = {{"grpc", "google.protobuf", "http.client", "ssl"}}
         heavy |= {{"infertrace.generated.otlp_attributes"}}
         print(sys.modules.keys() & heavy)
@@ -498,7 +498,7 @@ def test_it_needs_no_grpc(backend: Any, receiver: HttpOtlpReceiver, sender: str)
         f"""
         tracer = infertrace.Tracer("{receiver.endpoint}", protocol="otlp/http")
         tracer.start_span("m").end()
-        assert tracer.shutdown(30), tracer.stats()
+        assert tracer.flush(60), tracer.stats()
         """,
         first="import sys; sys.modules['grpc'] = None",
     )

@@ -194,8 +194,8 @@ def test_a_tracer_that_nobody_can_reach_delivers_and_goes(backend: Any, receiver
         """,
     )
     assert outcome.returncode == 0, outcome.stderr
-    assert len({span.span_id for span in receiver.spans}) == 31
-    assert len({request.producer_id for request in receiver.requests if request.final}) == 30
+    wait_until(lambda: len({span.span_id for span in receiver.spans}) == 31)
+    wait_until(lambda: len({one.producer_id for one in receiver.requests if one.final}) == 30)
 
 
 def test_a_tracer_that_nobody_can_reach_takes_its_spool_with_it(
@@ -221,8 +221,8 @@ def test_a_tracer_that_nobody_can_reach_takes_its_spool_with_it(
         """,
     )
     assert outcome.returncode == 0, outcome.stderr
-    assert len({span.span_id for span in receiver.spans}) == 2
-    assert list(tmp_path.iterdir()) == []
+    wait_until(lambda: len({span.span_id for span in receiver.spans}) == 2)
+    wait_until(lambda: list(tmp_path.iterdir()) == [])
 
 
 def test_a_tracer_without_spans_goes_at_once(backend: Any) -> None:
@@ -263,7 +263,7 @@ def test_a_decorated_function_outlives_its_tracer(backend: Any, receiver: Receiv
         """,
     )
     assert outcome.returncode == 0, outcome.stderr
-    assert len({span.span_id for span in receiver.spans}) == 2
+    wait_until(lambda: len({span.span_id for span in receiver.spans}) == 2)
 
 
 def test_exit_with_a_thread_in_mid_emit(backend: Any, receiver: Receiver) -> None:
