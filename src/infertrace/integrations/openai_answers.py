@@ -118,11 +118,7 @@ def read(span: Span, answer: Any, is_first: bool = True) -> bool:
         answer = answer.response
         said, is_first = _said(answer), True
     if is_first:
-        request_id, model = said.get("id"), said.get("model")
-        if isinstance(request_id, str) and request_id:
-            span.set_request_id(request_id)
-        if isinstance(model, str) and model:
-            span.set_attribute("gen_ai.response.model", model)
+        read_names(span, said)
     reason = _finish_reason(said)
     if reason:
         span.set_finish_reason(reason)
@@ -136,9 +132,18 @@ def read(span: Span, answer: Any, is_first: bool = True) -> bool:
     return bool(reason)
 
 
+def read_names(span: Span, said: Mapping[str, Any]) -> None:
+    """What each chunk of a stream says: which request it is of, and which model answers."""
+    request_id, model = said.get("id"), said.get("model")
+    if isinstance(request_id, str) and request_id:
+        span.set_request_id(request_id)
+    if isinstance(model, str) and model:
+        span.set_attribute("gen_ai.response.model", model)
+
+
 def _finish_reason(said: Mapping[str, Any]) -> str:
     choices = said.get("choices")
-    if choices:
+    if choices is not None:
         reasons = [_said(choice).get("finish_reason") for choice in choices]
         return ",".join([str(reason) for reason in reasons if reason])
     incomplete = getattr(said.get("incomplete_details"), "reason", None)

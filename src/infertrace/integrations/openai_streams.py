@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from infertrace.integrations.openai_answers import (
     is_text_only,
     is_usage_only,
     read,
+    read_names,
     type_of_chat,
 )
 
@@ -62,8 +64,12 @@ class OpenAICall:
         Where the usage was asked for by us, the last chunk waits for the one with the usage, which
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
-        says_end = self.read(chunk, counts=True)
-        self.text_type = None if says_end else type_of_chat(chunk)
+        chat = type_of_chat(chunk)
+        if chat is not None and not self._has_begun and is_text_only(chunk):
+            says_end = self._read_first(chunk)
+        else:
+            says_end = self.read(chunk, counts=True)
+        self.text_type = None if says_end else chat
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
@@ -77,6 +83,16 @@ class OpenAICall:
             self._waiting = [chunk]
             return waiting
         return [*waiting, chunk]
+
+    def _read_first(self, chunk: Any) -> bool:
+        """The same as `read` of a chunk that brings text and says nothing else."""
+        try:
+            self.span.token()
+            read_names(self.span, vars(chunk))
+            self._has_begun = True
+        except Exception as error:
+            self.switch.note_failure(error)
+        return False
 
     def take_waiting(self) -> list[Any]:
         """The chunk that waits, if there is one."""
@@ -154,7 +170,7 @@ def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], cl
     response = stream.response
     original = getattr(response, close)
     # With what it has got the response keeps itself, until the end.
-    call.at_end = lambda: vars(response).pop(close, None)
+    call.at_end = partial(vars(response).pop, close, None)
     setattr(response, close, _CLOSED[close](original, call))
     stream._iterator = chunks(stream._iterator, call)
 
@@ -196,17 +212,31 @@ def _follow_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
 def _read_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
     # A stream has a hundred chunks of text and more, and each attribute of ours that is looked up
     # for one is memory that what happened since the last one has driven out of the caches.
-    count, text_type = call.span.token, None
+    count = call.span.token
+    text_type: Any = None
     is_outside = False
     try:
         for chunk in chunks:
             is_outside = True
-            if type(chunk) is text_type and is_text_only(chunk):
+            is_text = False
+            if type(chunk) is text_type:
+                try:  # as `is_text_only`, whose call would be the larger half of it
+                    (choice,) = chunk.choices
+                    is_text = (
+                        choice.finish_reason is None
+                        and chunk.usage is None
+                        and choice.delta.content
+                        and (not chunk.__pydantic_extra__ or is_text_only(chunk))
+                    )
+                except (AttributeError, TypeError, ValueError):
+                    pass
+            if is_text:
                 count()
                 yield chunk
             else:
-                yield from call.take(chunk)
+                taken = call.take(chunk)
                 text_type = call.text_type
+                yield from taken
             is_outside = False
     except BaseException as error:
         call.is_reading = None
