@@ -184,7 +184,7 @@ class Chats:
     _asked: dict[bool, Callable[[], Any]] = field(default_factory=dict)
 
     def __call__(self, tracer: Any, count: int) -> float:
-        """A loop: seconds that tracing adds to so many chats, by as many pairs."""
+        """The seconds that tracing adds to `count` chats, from that many pairs."""
         if not self._asked:
             self._begin(tracer)
         gc.disable()

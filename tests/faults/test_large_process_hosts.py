@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 def test_pytorch_data_loader(
     backend: Any, collector: CollectorProcess, tmp_path: Path, method: str
 ) -> None:
-    """Two epochs, each with workers of its own."""
+    """Two epochs, each with its own workers."""
     script = write(
         tmp_path,
         "loader.py",

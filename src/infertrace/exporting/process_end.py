@@ -28,9 +28,12 @@ class ProcessEnd:
 
     def ensure(self) -> None:
         """Be able to tell from now on, without the connection; waits for a descriptor."""
-        while self._descriptor is None and _lacks_descriptors():
-            time.sleep(_PAUSE_S)
+        while self._descriptor is None:
+            has_lacked = _lacks_descriptors()
             self._descriptor = _open(self._connection)
+            if not has_lacked:
+                return
+            time.sleep(_PAUSE_S)
 
     def has_come(self, timeout_s: float = 0.0) -> bool:
         """Whether it has ended, or does so within this time; True too where nobody can tell."""
