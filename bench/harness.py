@@ -1,7 +1,8 @@
 """How a question is measured: in its own processes, in rounds, beside its rivals.
 
 A round measures every row once, so that what else the machine does meets them alike. A
-ratio is taken within a round; what counts is the median over the rounds.
+ratio is taken within a round; what counts is the median over the rounds. A burst during which
+the machine was slower than it can be is repeated (`full_speed.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyperf
+from bench import full_speed
 from bench.contenders import Contender
 from bench.environment import REPOSITORY
 from bench.loops import Loop
@@ -88,12 +90,14 @@ def _timed(row: Row) -> Callable[[int], float]:
 
 
 def _burst(row: Row, contender: Contender) -> float:
-    seconds = row.loop(contender.tracer, row.burst)
-    contender.settle()
+    seconds = _at_full_speed(row.loop, row, contender)
     if row.baseline is not None:
-        seconds -= row.baseline(contender.tracer, row.burst)
-        contender.settle()
+        seconds -= _at_full_speed(row.baseline, row, contender)
     return seconds
+
+
+def _at_full_speed(loop: Loop, row: Row, contender: Contender) -> float:
+    return full_speed.timed(lambda: loop(contender.tracer, row.burst), contender.settle)
 
 
 def measure_rows(
@@ -131,7 +135,7 @@ def _run_round(
         subprocess.run(
             [sys.executable, "-m", module, *options],
             cwd=REPOSITORY,
-            env=variables(addresses) | where,
+            env=variables(addresses) | where | full_speed.variables(),
             stdout=subprocess.DEVNULL,
             check=True,
         )
