@@ -18,6 +18,10 @@
 
 enum {
     INFERTRACE_WINDOW_NS = 100000000,
+    /* The first window is short, so that what runs for milliseconds has the rate as well; each
+     * is twice as long as the one before. Readings that are a microsecond apart make an error of
+     * 250 ppm in it. */
+    INFERTRACE_FIRST_WINDOW_NS = 4000000,
     /* Two readings of the counter with the system's clock between them take 100 or so; more, and
      * something else ran in between. */
     INFERTRACE_READ_TICKS = 4096,
@@ -38,10 +42,10 @@ static infertrace_tick_clock infertrace_ticks;
 static void infertrace_set_ticks(infertrace_tick_clock *clock, uint64_t before, int64_t ns,
                                  uint64_t after) {
     uint64_t passed = before - clock->ticks, rate;
-    int64_t lasted = ns - clock->ns;
+    int64_t lasted = ns - clock->ns, window_ns = INFERTRACE_WINDOW_NS;
     if (after - before > INFERTRACE_READ_TICKS) return;
     if (clock->ns) {
-        if (!clock->rate && lasted < INFERTRACE_WINDOW_NS) return;
+        if (!clock->rate && lasted < INFERTRACE_FIRST_WINDOW_NS) return;
         rate = (uint64_t)(((unsigned __int128)lasted << 32) / (passed ? passed : 1));
         if (!rate || (clock->rate && (rate > clock->rate + clock->rate / INFERTRACE_ODD_RATE ||
                                       rate < clock->rate - clock->rate / INFERTRACE_ODD_RATE))) {
@@ -49,7 +53,8 @@ static void infertrace_set_ticks(infertrace_tick_clock *clock, uint64_t before, 
             return;
         }
         clock->rate = rate;
-        clock->window_ticks = (uint64_t)(((unsigned __int128)INFERTRACE_WINDOW_NS << 32) / rate);
+        if (lasted < window_ns / 2) window_ns = 2 * lasted;
+        clock->window_ticks = (uint64_t)(((unsigned __int128)window_ns << 32) / rate);
     }
     clock->ticks = before;
     clock->ns = ns;
@@ -71,7 +76,7 @@ static inline int64_t infertrace_token_ns(void) {
            (int64_t)(((unsigned __int128)passed * infertrace_ticks.rate) >> 32);
 }
 
-/* The rate is known INFERTRACE_WINDOW_NS later. */
+/* The rate is known INFERTRACE_FIRST_WINDOW_NS later. */
 static inline void infertrace_trust_ticks(void) {
     infertrace_ticks.trusted = 1;
     infertrace_read_both(&infertrace_ticks);
