@@ -69,6 +69,7 @@ class Exporter:
             producer_id=producer_id,
             resource=envelope.encode_resource(settings),
             clock=SystemClock(self._thread.wait),
+            packing=self.recorder.packing,
             send_timeout_s=settings.timeout_s,
         )
         self._rounds = rounds.Rounds(
@@ -83,6 +84,7 @@ class Exporter:
         self._start_life()
         self._spool.open_if_wanted(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._make_sampler()
         lifecycle.register(self)
         lifecycle.keep_open(self)
@@ -133,6 +135,7 @@ class Exporter:
         self._delivery.start_anew(producer_id)
         self._delivery.resource = envelope.encode_resource(self._settings)  # its process id
         self._share_memory()
+        self._choose_encoder()
         self._start_life()
         if self._rounds.is_retired:
             lifecycle.let_go(self)
@@ -149,6 +152,7 @@ class Exporter:
         self._connection.state = State.UNKNOWN
         self._spool.set_resource(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._connection.disconnect()
         self._sampler.stop()
         self._past_sampler_failures += self._sampler.failures
@@ -160,8 +164,18 @@ class Exporter:
             self._diversion = open_transport
             self._rounds.delivers_leftovers = open_transport is None
             self._connection.use(self._settings.endpoint, *self._choose_transports())
+            self._choose_encoder()
             self._connection.state = State.UNKNOWN
             self._connection.disconnect()
+
+    def _choose_encoder(self) -> None:
+        """Have spans encoded in the sender, where that can be."""
+        if self.recorder.packing is not None:
+            self.recorder.packing.pack(
+                self._diversion is None
+                and self._settings.spool_dir is None
+                and choice.may_leave_encoding(self._settings)
+            )
 
     def _choose_transports(
         self,
