@@ -14,7 +14,7 @@ from infertrace import backend as backends
 from infertrace.buffering.batch import Batch, PackedBatch
 from infertrace.buffering.ledger import dropped_by_reason
 from infertrace.generated import span_pb2
-from infertrace.limits import MAX_SPAN_BYTES
+from infertrace.limits import MAX_SPAN_BYTES, MAX_TEXT_BYTES
 from infertrace.recording import encoder
 
 LIGHT, HEAVY, FOREIGN, LATE, WRONG = "light", "heavy", "foreign", "late field", "wrong field"
@@ -189,8 +189,8 @@ def test_what_cannot_be_packed_is_encoded(packing_one: Recording, count: int) ->
 
 def test_an_oversize_span(packing_one: Recording) -> None:
     span = packing_one.start_span("m")
-    for key in range(MAX_SPAN_BYTES // 60_000 + 1):
-        span.set_tag(str(key), "x" * 60_000)
+    for key in range(MAX_SPAN_BYTES // MAX_TEXT_BYTES + 1):
+        span.set_tag(str(key), "x" * MAX_TEXT_BYTES)
     span.end()
     end_some(packing_one, LIGHT, 20, 0)
     assert dropped_by_reason(packing_one.recorder.counts()[3]) == {"oversize": 1}

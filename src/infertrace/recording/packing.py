@@ -211,7 +211,7 @@ def _unpack(packed: bytes) -> Iterator[Span]:
         if names is None:
             raise ValueError(f"expected columns of {[*_NAMES_BY_COUNT]} attributes")
         count = len(columns[0])
-        columns = [repeat(*it, count) if len(it) == 1 else it for it in columns]
+        columns = [repeat(it[0], count) if len(it) == 1 else it for it in columns]
         span = _UnpackedSpan(_Recorder(service_name, anchor))
         attributes = vars(span)
         attributes.update(dict.fromkeys(_ALL_NAMES))
