@@ -13,7 +13,7 @@ import marshal
 import sys
 from itertools import repeat
 from operator import attrgetter, sub
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from infertrace.recording import encoder
 from infertrace.version import VERSION
@@ -49,7 +49,6 @@ _ALL_NAMES: Final = (
     "_events",
     "_links",
 )
-_NAMES_BY_COUNT: Final = {len(names): names for names in (_LIGHT_NAMES, _ALL_NAMES)}
 _ATTRIBUTES: Final = tuple(map(attrgetter, _ALL_NAMES))
 _OFTEN_SAME: Final = frozenset(
     (
@@ -168,8 +167,7 @@ class _Recorder(NamedTuple):
 class _UnpackedSpan:
     """A span as the encoder reads it; one object serves for all spans."""
 
-    _start: int
-    _ended: int
+    __slots__ = (*_ALL_NAMES, "_recorder")
 
     def __init__(self, recorder: _Recorder) -> None:
         self._recorder = recorder
@@ -201,21 +199,37 @@ def encode(packed: bytes, *, skips_damaged: bool = False) -> Encoded:
     return Encoded(b"".join(records), len(records))
 
 
-def _unpack(packed: bytes) -> Iterator[Span]:
+def _unpack(packed: bytes) -> Iterator[Any]:
     view = memoryview(packed)
     while view:
         size = int.from_bytes(view[:_SIZE_BYTES], "little")
         part, view = view[_SIZE_BYTES : _SIZE_BYTES + size], view[_SIZE_BYTES + size :]
         service_name, anchor, columns = marshal.loads(part)
-        names = _NAMES_BY_COUNT.get(len(columns))
-        if names is None:
-            raise ValueError(f"expected columns of {[*_NAMES_BY_COUNT]} attributes")
+        if len(columns) not in (len(_LIGHT_NAMES), len(_ALL_NAMES)):
+            raise ValueError(f"{len(columns)} columns")
         count = len(columns[0])
-        columns = [repeat(it[0], count) if len(it) == 1 else it for it in columns]
-        span = _UnpackedSpan(_Recorder(service_name, anchor))
-        attributes = vars(span)
-        attributes.update(dict.fromkeys(_ALL_NAMES))
-        for row in zip(*columns, strict=True):
-            attributes.update(zip(names, row))  # noqa: B905
-            span._ended += span._start
-            yield cast("Span", span)
+        columns += [[None]] * (len(_ALL_NAMES) - len(columns))
+        rows = [repeat(it[0], count) if len(it) == 1 else it for it in columns]
+        span: Any = _UnpackedSpan(_Recorder(service_name, anchor))
+        for (
+            span._trace_id,
+            span._span_id,
+            span._parent_id,
+            span._model,
+            span._operation,
+            span._fields,
+            span._sample,
+            span._start,
+            duration,
+            span._status,
+            span._invalid,
+            span._kind,
+            span._parent_is_remote,
+            span._status_message,
+            span._tags,
+            span._attributes,
+            span._events,
+            span._links,
+        ) in zip(*rows, strict=True):
+            span._ended = span._start + duration
+            yield span
