@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     class Packing(Protocol):
         """Leaves the encoding of spans to somebody else."""
 
+        @property
+        def is_packing(self) -> bool:
+            """Whether it does so now."""
+
         def pack(self, wanted: bool) -> None:
             """From now on give batches of packed spans, or of encoded ones."""
+
+        def pack_crowd(self) -> bool:
+            """Pack the spans that wait, where these are many; returns whether they were."""
 
         def encode(self, batch: PackedBatch) -> Batch:
             """The same, encoded here after all, without spans that cannot be."""

@@ -208,3 +208,19 @@ def test_the_end(packing_one: Recording, do: str) -> None:
     assert (produced, pending) == (210, 110 if do == "close" else 100)
     assert dropped_by_reason(dropped) == {"shutdown": produced - pending}
     assert sum(batch.span_count for batch in batches_of(packing_one)) == pending
+
+
+def test_a_settled_batch_leaves_alone_what_has_arrived(packing_one: Recording) -> None:
+    """To pack a few spans takes the GIL once more than is needed."""
+    recorder = packing_one.recorder
+    end_some(packing_one, LIGHT, 100, 0)
+    batch = recorder.take()
+    assert batch is not None
+    end_some(packing_one, LIGHT, 300, 100)
+    recorder.settle(batch, 100, "rejected")
+    assert not recorder._buffer._pieces
+    assert not recorder.packing.pack_crowd()
+    assert recorder.counts()[:3] == (400, 100, 300)
+    end_some(packing_one, LIGHT, 2_500, 400)
+    assert recorder.packing.pack_crowd()
+    assert recorder._buffer._pieces

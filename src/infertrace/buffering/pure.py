@@ -136,7 +136,7 @@ class SpanBuffer:
         # The older spans are encoded, several to a piece with their count; the newer are objects.
         self._pieces: deque[_Piece] = deque()
         self._spans: deque[tuple[int, Span]] = deque()
-        self._spool: SpoolWriter | None = None
+        self._use_spool(None)
         self._spooled_sequence = 0
         self._held_bytes = 0  # queued and in flight
         self._queued_bytes = 0
@@ -149,6 +149,11 @@ class SpanBuffer:
         self.invalid_fields = 0
         self._counts = self._count()
 
+    def _use_spool(self, spool: SpoolWriter | None) -> None:
+        self._spool = spool
+        # With so many arrivals, producers count in what they add.
+        self._calm_below = _MAX_BACKLOG if spool is None else 0
+
     def pack(self, wanted: bool) -> None:
         """From now on give batches of packed spans, or of encoded ones; not beside a spool."""
         self._packing = self._packer if wanted else None
@@ -156,6 +161,10 @@ class SpanBuffer:
             self._wake_every, self._backlog_step = _WAKE_EVERY, _BACKLOG_STEP
         else:
             self._wake_every, self._backlog_step = _WAKE_TO_PACK_EVERY, _PACKING_BACKLOG_STEP
+
+    @property
+    def is_packing(self) -> bool:
+        return self._packing is not None
 
     def put(self, span: Span) -> bool:
         """Take a finished span; True when the exporter should come.
@@ -166,7 +175,7 @@ class SpanBuffer:
         arrivals = self.arrivals
         arrivals.append(span)
         waiting = len(arrivals)
-        if self._spool is None and not span._heavy and waiting < _MAX_BACKLOG:
+        if waiting < self._calm_below and not span._heavy:
             return waiting % self._wake_every == 0
         try:
             if self._spool is not None:
@@ -230,10 +239,25 @@ class SpanBuffer:
             self._admit(at_most=_ADMISSION_STEP)
         return bool(self._spans or self.arrivals)
 
+    def pack_crowd(self) -> bool:
+        """Pack what has arrived, where that is much; returns whether it was."""
+        is_crowd = len(self.arrivals) >= self._wake_every
+        if is_crowd:
+            self.encode_some()
+        return is_crowd
+
     def settle(self, batch: Batch, delivered: int, reason: DropReason) -> None:
         """Close the account of a batch: `delivered` spans, the rest dropped for `reason`."""
-        self.arrivals.append(lambda: self._settle(batch, delivered, reason))
-        self._admit()
+        if not self._acquire(0):
+            self.arrivals.append(lambda: self._settle(batch, delivered, reason))
+            self._admit()
+            return
+        # At once: what has arrived can wait until the exporter takes it.
+        try:
+            self._settle(batch, delivered, reason)
+        finally:
+            self._release()
+            self._admit(_ADMISSION_STEP)
 
     def close(self) -> None:
         """From now on drop what comes, as `shutdown`; what is held can still be taken."""
@@ -512,7 +536,7 @@ class SpanBuffer:
         self._admit()
 
     def _attach(self, spool: SpoolWriter) -> None:
-        self._spool = spool
+        self._use_spool(spool)
         self._spooled_sequence = self._next_sequence - 1
         self.pack(False)
         pieces, self._pieces = self._pieces, deque()
@@ -556,7 +580,8 @@ class SpanBuffer:
         self._admit()
 
     def _detach(self) -> None:
-        spool, self._spool = self._spool, None
+        spool = self._spool
+        self._use_spool(None)
         if spool is not None:
             spool.close()
 

@@ -183,8 +183,15 @@ class Exporter:
         """What opens a transport, and what opens another where the endpoint takes OTLP."""
         if self._diversion is not None:
             return self._diversion, None
-        what = (self._settings, self._backend, self.recorder.encode_some, self._memory)
+        what = (self._settings, self._backend, self._use_idle_time, self._memory)
         return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
+
+    def _use_idle_time(self) -> bool:
+        packing = self.recorder.packing
+        if packing is None or not packing.is_packing:
+            return self.recorder.encode_some()
+        # Not a few: that would take the GIL from the traced loop once more.
+        return packing.pack_crowd()
 
     def _memory(self) -> int | None:
         return self.recorder.memory_descriptor
