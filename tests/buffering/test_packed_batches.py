@@ -218,9 +218,9 @@ def test_a_settled_batch_leaves_alone_what_has_arrived(packing_one: Recording) -
     assert batch is not None
     end_some(packing_one, LIGHT, 300, 100)
     recorder.settle(batch, 100, "rejected")
-    assert not recorder._buffer._pieces
+    assert sum(piece.span_count for piece in recorder._buffer._pieces) < 50
     assert not recorder.packing.pack_crowd()
     assert recorder.counts()[:3] == (400, 100, 300)
     end_some(packing_one, LIGHT, 2_500, 400)
     assert recorder.packing.pack_crowd()
-    assert recorder._buffer._pieces
+    assert sum(piece.span_count for piece in recorder._buffer._pieces) == 2_800

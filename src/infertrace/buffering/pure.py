@@ -335,19 +335,32 @@ class SpanBuffer:
             if self._spans:
                 return 0
         run = packer.pack_light(spans, self._max_batch_bytes)
-        if run is None or self._held_bytes + len(run.packed) > self._max_buffer_bytes:
+        if run is None:
             return 0
+        room = self._max_buffer_bytes - self._held_bytes
+        if len(run.packed) > room:
+            fitting = run.span_count * max(room, 0) // len(run.packed)
+            if not fitting:
+                self._pop_run(run)
+                self._drop("buffer_full", run.span_count)
+                return run.span_count
+            run = packer.pack_light(spans[:fitting], self._max_batch_bytes)
+            if run is None or len(run.packed) > room:
+                return 0
         if run.encoded_bytes > min(MAX_SPAN_BYTES, self._max_buffer_bytes) and run.span_count == 1:
             return 0
-        # Without a step in between at which a signal handler could raise.
-        list(starmap(self.arrivals.popleft, repeat((), run.span_count)))
+        self._pop_run(run)
         self._pieces.append(_Piece(run.packed, run.span_count, run.encoded_bytes, True))
         self._held_bytes += len(run.packed)
         self._queued_bytes += len(run.packed)
-        self.produced += run.span_count
         self.pending += run.span_count
-        self.invalid_fields += run.invalid_fields
         return run.span_count
+
+    def _pop_run(self, run: Run) -> None:
+        # Without a step in between at which a signal handler could raise.
+        list(starmap(self.arrivals.popleft, repeat((), run.span_count)))
+        self.produced += run.span_count
+        self.invalid_fields += run.invalid_fields
 
     def _admit_in_turn(self) -> None:
         """Admit after waiting for the lock: an ended span must be in the spool.
