@@ -15,7 +15,7 @@ from infertrace.buffering.batch import Batch, PackedBatch
 from infertrace.buffering.ledger import dropped_by_reason
 from infertrace.generated import span_pb2
 from infertrace.limits import MAX_SPAN_BYTES, MAX_TEXT_BYTES
-from infertrace.recording import encoder
+from infertrace.recording import encoder, packing
 
 LIGHT, HEAVY, FOREIGN, LATE, WRONG = "light", "heavy", "foreign", "late field", "wrong field"
 STEPS = st.lists(
@@ -224,3 +224,37 @@ def test_a_settled_batch_leaves_alone_what_has_arrived(packing_one: Recording) -
     end_some(packing_one, LIGHT, 2_500, 400)
     assert recorder.packing.pack_crowd()
     assert sum(piece.span_count for piece in recorder._buffer._pieces) == 2_800
+
+
+@pytest.mark.parametrize(
+    ("sizes", "service"),
+    [
+        ({"max_buffer_bytes": 64 * KIB, "max_batch_bytes": 4 * KIB}, "tests"),
+        ({"max_buffer_bytes": 256 * KIB, "max_batch_bytes": 64 * KIB}, "s" * 8_000),
+        ({}, "tests"),
+    ],
+)
+def test_few_spans_are_packed_in_vain(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], service: str
+) -> None:
+    """A full buffer, or small batches, had the same thousands of spans packed over and over."""
+    packed: list[int] = []
+    pack_light = packing.Packer.pack_light
+
+    def counting(self: Any, spans: list[Any], max_encoded_bytes: int) -> Any:
+        packed.append(len(spans))
+        return pack_light(self, spans, max_encoded_bytes)
+
+    monkeypatch.setattr(packing.Packer, "pack_light", counting)
+    recording = new_recording(**sizes)
+    recording.recorder.service_name = service
+    for _ in range(100_000):
+        recording.start_span("gpt-4", batch_size=8).end()
+        if len(recording.recorder._buffer.arrivals) >= 4_000:
+            recording.recorder.counts()
+            batch = recording.recorder.take()
+            assert batch is not None
+            recording.recorder.settle(batch, batch.span_count, "rejected")
+    produced, delivered, pending, dropped, _ = recording.recorder.counts()
+    assert produced == 100_000 == delivered + pending + sum(dropped)
+    assert sum(packed) < 3 * produced

@@ -73,6 +73,8 @@ _MIN_RUN = 8
 _MAX_RUN = 4_096
 # What one of these counts for the size of a batch, at least.
 _LEAST_BYTES = 192
+# With less room than that, the buffer is full for those that come in a run.
+_LEAST_ROOM_BYTES = 1024
 # What a thread near its end of the stack or of the memory meets: another one encodes the span.
 _NO_ROOM_TO_ENCODE = (RecursionError, MemoryError)
 
@@ -122,6 +124,7 @@ class SpanBuffer:
         self._packer = packer
         self.pack(False)
         self._max_run = max(min(_MAX_RUN, max_batch_bytes // _LEAST_BYTES), _MIN_RUN)
+        self._run_limit = self._max_run
         self._max_buffer_bytes = max_buffer_bytes
         self._max_batch_bytes = max_batch_bytes
         self.reset()
@@ -324,7 +327,7 @@ class SpanBuffer:
         if packer is None or self._closed or min(len(self.arrivals), at_most) < _MIN_RUN:
             return 0
         try:
-            spans = list(islice(self.arrivals, min(at_most, self._max_run)))
+            spans: list[Any] = list(islice(self.arrivals, min(at_most, self._run_limit)))
         except RuntimeError:  # a finalizer has ended a span meanwhile
             return 0
         del spans[packer.count_light(spans) :]
@@ -334,33 +337,37 @@ class SpanBuffer:
             self._encode_step(_HEAVY_STEP, _NO_ROOM_TO_ENCODE)
             if self._spans:
                 return 0
-        run = packer.pack_light(spans, self._max_batch_bytes)
-        if run is None:
-            return 0
         room = self._max_buffer_bytes - self._held_bytes
-        if len(run.packed) > room:
-            fitting = run.span_count * max(room, 0) // len(run.packed)
-            if not fitting:
-                self._pop_run(run)
-                self._drop("buffer_full", run.span_count)
-                return run.span_count
-            run = packer.pack_light(spans[:fitting], self._max_batch_bytes)
-            if run is None or len(run.packed) > room:
-                return 0
-        if run.encoded_bytes > min(MAX_SPAN_BYTES, self._max_buffer_bytes) and run.span_count == 1:
+        if room < _LEAST_ROOM_BYTES:
+            return self._refuse_run(spans)
+        run = packer.pack_light(spans, self._max_batch_bytes)
+        if run is None or run.encoded_bytes > self._max_buffer_bytes:
             return 0
-        self._pop_run(run)
+        # Not thousands, over and over, where only a few of them fit into a batch.
+        limit = self._run_limit if run.span_count == len(spans) else run.span_count
+        self._run_limit = min(max(2 * limit, _MIN_RUN), self._max_run)
+        if len(run.packed) > room:
+            fitting = run.span_count * (room - _LEAST_ROOM_BYTES // 2) // len(run.packed)
+            run = packer.pack_light(spans[:fitting], self._max_batch_bytes) if fitting else None
+            if run is None or len(run.packed) > room:
+                return self._refuse_run(spans)
+        self._pop_run(run.span_count, run.invalid_fields)
         self._pieces.append(_Piece(run.packed, run.span_count, run.encoded_bytes, True))
         self._held_bytes += len(run.packed)
         self._queued_bytes += len(run.packed)
         self.pending += run.span_count
         return run.span_count
 
-    def _pop_run(self, run: Run) -> None:
+    def _refuse_run(self, spans: list[Span]) -> int:
+        self._pop_run(len(spans), sum(span._invalid for span in spans))
+        self._drop("buffer_full", len(spans))
+        return len(spans)
+
+    def _pop_run(self, spans: int, invalid_fields: int) -> None:
         # Without a step in between at which a signal handler could raise.
-        list(starmap(self.arrivals.popleft, repeat((), run.span_count)))
-        self.produced += run.span_count
-        self.invalid_fields += run.invalid_fields
+        list(starmap(self.arrivals.popleft, repeat((), spans)))
+        self.produced += spans
+        self.invalid_fields += invalid_fields
 
     def _admit_in_turn(self) -> None:
         """Admit after waiting for the lock: an ended span must be in the spool.

@@ -268,6 +268,9 @@ class Delivery:
         """What is to be delivered in place of a batch; `progress` is held."""
         if self._packing is not None and isinstance(batch, PackedBatch):
             self._packing.replace(batch, encoded)
+            # Where this process could encode it, others of it would come back as well.
+            if outcome is _Unacknowledged.ENCODED and encoded.span_count == batch.span_count:
+                self._packing.pack(False)
         if not encoded.span_count:
             return []
         if outcome is _Unacknowledged.SPLIT and encoded.span_count > 1:
@@ -322,8 +325,6 @@ class Delivery:
             try:
                 answer = outcome() if outcome is not None else self.send(request, batch.span_count)
             except CannotEncode:
-                if self._packing is not None:
-                    self._packing.pack(False)
                 return _Unacknowledged.ENCODED
             except TooLarge as error:
                 if batch.span_count > 1:
