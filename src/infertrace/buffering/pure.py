@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 # our finalizer interrupted it.
 _PATIENCE_S = 0.1
 # Wake the exporter after this many arrivals. To pack so many takes the GIL for some 2 ms; but what
-# a loop of short steps sees is how often it has to hand over the GIL.
+# a loop of short steps sees is how often it has to hand over the GIL: with 64, its 99th percentile
+# went up by half, and the 99.9th was no lower.
 _WAKE_EVERY = 256
 _WAKE_TO_PACK_EVERY = 2_048
 # Above this backlog of arrivals, producers admit spans themselves,
