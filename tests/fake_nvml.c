@@ -4,8 +4,8 @@
  * no_device, mismatch, hanging (its readings, while the file FAKE_NVML_HANG is there).
  * FAKE_NVML_GPUS says how many GPUs there are (1), FAKE_NVML_MIG how many MIG instances the first
  * one has (0), FAKE_NVML_MODELS how many models they are of (1). To the file FAKE_NVML_CALLS goes a
- * line for each round of readings of the first GPU: the process that asked. Signatures and codes as
- * nvml.h has them.
+ * line for each round of readings of the first GPU, the process that asked, and for each end of a use
+ * of NVML, its process with a minus. Signatures and codes as nvml.h has them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -47,14 +47,14 @@ static int usual(void) {
     return SUCCESS;
 }
 
-static void count(const target *of) {
+static void note(int number) {
     const char *path = getenv("FAKE_NVML_CALLS");
     char line[32];
     int file;
-    if (!path || of->gpu || of->instance >= 0) return;
+    if (!path) return;
     file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (file < 0) return;
-    if (write(file, line, (size_t)snprintf(line, sizeof line, "%d\n", (int)getpid())) < 0) return;
+    if (write(file, line, (size_t)snprintf(line, sizeof line, "%d\n", number)) < 0) return;
     close(file);
 }
 
@@ -70,7 +70,10 @@ int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     return nvmlInit_v2();
 }
-int nvmlShutdown(void) { return SUCCESS; }
+int nvmlShutdown(void) {
+    note(-(int)getpid());
+    return SUCCESS;
+}
 
 int nvmlDeviceGetCount_v2(unsigned *found) {
     *found = plays("no_device") ? 0 : (unsigned)number_of("FAKE_NVML_GPUS", 1);
@@ -129,7 +132,7 @@ int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
 
 int nvmlDeviceGetUtilizationRates(void *device, unsigned *rates) {
     const target *of = device;
-    count(of);
+    if (!of->gpu && of->instance < 0) note((int)getpid());
     hang();
     if (plays("mig") || of->instance >= 0) return NOT_SUPPORTED;
     if (plays("no_permission")) return NO_PERMISSION;

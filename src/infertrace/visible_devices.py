@@ -16,10 +16,10 @@ VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE: Final = "CUDA_DEVICE_ORDER"
 _MAX_INDEX: Final = 1023
 # As `nvidia-smi -L` shows them, or the beginning of one.
-_GPU: Final = re.compile(r"GPU-[0-9a-f-]*[0-9a-f]", re.IGNORECASE)
+_GPU: Final = r"gpu-[0-9a-f-]*[0-9a-f]"
 # The second is how drivers before 470 name an instance: its GPU, GPU instance, compute instance.
-_MIG: Final = re.compile(r"MIG-[0-9a-f][0-9a-f-]*", re.IGNORECASE)
-_OLD_MIG: Final = re.compile(r"MIG-(GPU-[0-9a-f-]*[0-9a-f])/(\d{1,4})/(\d{1,4})", re.IGNORECASE)
+_MIG: Final = r"mig-[0-9a-f][0-9a-f-]*"
+_OLD_MIG: Final = r"mig-(gpu-[0-9a-f-]*[0-9a-f])/([0-9]{1,4})/([0-9]{1,4})"
 
 
 class WantedDevice(NamedTuple):
@@ -79,13 +79,13 @@ def own_device(given_index: int | None, environ: Mapping[str, str]) -> WantedDev
 
 
 def _first(visible: str) -> WantedDevice:
-    entry = visible.partition(",")[0].strip()
+    entry = visible.partition(",")[0].strip().lower()
     if re.fullmatch(r"[0-9]{1,4}", entry) and int(entry) <= _MAX_INDEX:
         return WantedDevice(ordinal=int(entry))
-    if old := _OLD_MIG.fullmatch(entry):
-        return WantedDevice(uuid=old[1].lower(), instance=(int(old[2]), int(old[3])))
-    if _GPU.fullmatch(entry) or _MIG.fullmatch(entry):
-        return WantedDevice(uuid=entry.lower())
+    if old := re.fullmatch(_OLD_MIG, entry):
+        return WantedDevice(uuid=old[1], instance=(int(old[2]), int(old[3])))
+    if re.fullmatch(_GPU, entry) or re.fullmatch(_MIG, entry):
+        return WantedDevice(uuid=entry)
     return WantedDevice(nothing=f"{VISIBLE_VARIABLE} hides all GPUs from this process")
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_S: Final = 30.0
 # More than that of the sender's other threads: the driver's code is not ours.
 _STACK_BYTES: Final = 4 * 1024 * 1024
+# For clients that come and go: to open NVML takes a while.
+_LINGER_S: Final = 5.0
 _SLOW_S: Final = 1.0
 # What goes before the fields of the process; the others go after them.
 _BEFORE: Final = (
@@ -53,6 +55,7 @@ class GpuReadings:
         self._page = GpuPageWriter.open()
         self._lock = threading.Condition()
         self._intervals_s: dict[Hashable, float] = {}
+        self._idle_since_s = 0.0
         self._thread: threading.Thread | None = None
         self._driver = _Driver()
         self._directory = _NOT_READ
@@ -81,6 +84,7 @@ class GpuReadings:
         """This client wants none any more."""
         with self._lock:
             if self._intervals_s.pop(client, None) is not None:
+                self._idle_since_s = time.monotonic()
                 self._lock.notify_all()
 
     def _start(self) -> None:
@@ -100,26 +104,33 @@ class GpuReadings:
             self._begun_s = time.monotonic()
             try:
                 self._read_all()
-            finally:
-                self._begun_s = None
+            except Exception as error:  # nobody foresaw it; the next round may fare better
+                reason = f"{type(error).__name__}: {error}"
+                self._describe(self._directory._replace(reason=reason, devices=()))
+            self._begun_s = None
 
     def _wait_until_due(self) -> bool:
-        """False, and the thread is to end, when nobody wants any more."""
-        began_s = self._driver.read_at_s
+        """False where the thread is to end, since nobody wants it any more."""
         with self._lock:
-            while self._intervals_s:
-                left_s = began_s + min(self._intervals_s.values()) - time.monotonic()
+            while self._intervals_s or self._driver.is_open:
+                left_s = self._due_s() - time.monotonic()
                 if left_s <= 0:
                     return True
                 self._lock.wait(left_s)
-            if self._driver.is_open:
-                return True  # once more, to close it: not under the lock, as this may hang too
             self._thread = None
             return False
 
+    def _due_s(self) -> float:
+        """When to read, or, where nobody wants it, to close NVML."""
+        if not self._intervals_s:
+            return self._idle_since_s + _LINGER_S
+        return self._driver.read_at_s + min(self._intervals_s.values())
+
     def _read_all(self) -> None:
         if not self._intervals_s:
-            self._driver.close()  # the host may do with its GPUs what it likes
+            # Not under the lock, since this may hang too. The host may do with its GPUs what it
+            # likes then.
+            self._driver.close()
             return
         directory = self._driver.look(self._directory)
         devices = []
@@ -193,9 +204,9 @@ class _Driver:
         except Exception as error:  # NVMLError, and what an odd driver makes pynvml raise
             return self._lack(known, True, f"{type(error).__name__}: {error}")
         self._devices = devices
-        if known.generation and [it[:5] for it in devices] == [it[:5] for it in known.devices]:
+        if known.reason is None and [it[:5] for it in devices] == [it[:5] for it in known.devices]:
             return known
-        found = listed(devices)
+        found = listed(devices)  # the first time, or others
         reason = None if found else "there is no GPU"
         return Directory(known.generation + 1, device_scope(), True, reason, found)
 

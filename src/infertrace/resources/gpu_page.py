@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import struct
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Sequence
 
     from infertrace.visible_devices import Device
@@ -144,6 +144,7 @@ class GpuPageWriter:
         if sys.platform != "linux":
             return None
         import fcntl
+        import mmap
 
         try:
             descriptor = os.memfd_create("infertrace gpus", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
