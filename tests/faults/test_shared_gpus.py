@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from agent_process import AgentProcess
 from grpc_receiver import Receiver
+from infertrace.exporting import host_sender
 from traced_program import has_ended, run_program, start_program, wait_until
 
 CLIENTS = 4
@@ -100,6 +102,22 @@ def test_one_process_reads_for_all(
     # A slow machine makes them fewer.
     assert len(calls()) - before <= time.monotonic() - began + 1
     sender_of(receiver, calls)
+
+
+def test_the_shortest_interval_counts_within_bounds(
+    new_client: Callable[..., str], receiver: Receiver, calls: Callable[[], list[int]]
+) -> None:
+    def interval_s() -> float:
+        (place,) = host_sender.find_senders()
+        found: float = json.loads(str(host_sender.ask_status(place)))["gpus"]["interval_s"]
+        return found
+
+    wait_for_gpu(receiver, new_client("resource_interval_s=60"))
+    assert interval_s() == 1
+    wait_for_gpu(receiver, new_client("resource_interval_s=0.3"))
+    assert interval_s() == 0.3
+    wait_for_gpu(receiver, new_client("resource_interval_s=0.02"))
+    assert interval_s() == 0.1
 
 
 def test_a_span_carries_what_it_carried(
@@ -203,8 +221,6 @@ def test_a_driver_that_hangs_holds_up_no_span(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from infertrace.exporting import host_sender
-
     hang = tmp_path / "hang"
     monkeypatch.setenv("FAKE_NVML", "hanging")
     monkeypatch.setenv("FAKE_NVML_HANG", str(hang))

@@ -70,9 +70,19 @@ class GpuSource:
         sender that reads. For any thread."""
         self._offers.append(descriptor)
 
+    def prepare(self) -> None:
+        """Load what reads the GPU here, where that is so: its import holds the GIL for a while.
+
+        Before the thread that samples is started.
+        """
+        if self._page is None and not self._awaits_sender:
+            wanted = own_device(self._device_index, os.environ)
+            if wanted.nothing is None:
+                probe(wanted).prepare()
+
     def choose(self) -> GpuSlot | GpuProbe | None:
         """Where to read now; None, with a reason, where there is nothing to read."""
-        self._take_offers()
+        self.take_offers()
         self.is_pending = False
         wanted = own_device(self._device_index, os.environ)
         if wanted.nothing is not None:
@@ -85,7 +95,8 @@ class GpuSource:
             return None
         return self._here(wanted)
 
-    def _take_offers(self) -> None:
+    def take_offers(self) -> None:
+        """Have the newest page, and close the others."""
         while self._offers:
             try:
                 descriptor = self._offers.pop(0)
@@ -140,7 +151,7 @@ class GpuSource:
 
     def close(self) -> None:
         """Let go of the page."""
-        self._take_offers()
+        self.take_offers()
         self._close_page()
 
     def _close_page(self) -> None:

@@ -54,7 +54,7 @@ class ResourceSampler:
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
         if self._interval_s > 0 and self._thread is None and not self._retired:
-            self._prepare()
+            self._gpu.prepare()
             if self._recorder.sample_process is not None:
                 self._recorder.stop_sampling(False)
             if threads_are_green():
@@ -92,12 +92,8 @@ class ResourceSampler:
             self._gpu.close()
         elif self._thread is not None:
             self._wake()
-
-    def _prepare(self) -> None:
-        """Load what reads the GPU here, where that is so: its import holds the GIL for a while."""
-        source = self._gpu.choose()
-        if isinstance(source, GpuProbe):
-            source.prepare()
+        else:
+            self._gpu.take_offers()
 
     def retire(self) -> None:
         """End sampling soon; for a finalizer: takes no lock and waits for nothing."""
