@@ -32,7 +32,13 @@ SPANS, FAST_SPANS = 10_000_000, 200_000
 REQUESTS, FAST_REQUESTS = 1_000, 10  # a p99 is the tenth worst
 ENGINES = 8
 STEPS_PER_REQUEST = 6
-BUDGETS_MS = {"steps of a minute": 50, "companions": 100, "why": 200}
+# The product's budgets: the last of them with spans coming in, the others with many stored.
+BUDGETS_MS = (
+    ("steps of a minute", IDLE, 50),
+    ("companions", IDLE, 100),
+    ("why", IDLE, 200),
+    ("why", INGESTING, 200),
+)
 MINUTE_NS = 60 * 10**9
 
 _FILL = """
@@ -166,7 +172,6 @@ def measure(folder: Path, fast: bool) -> Answer:
     tables += f"\nThe producer delivered {rates[0]:,.0f} spans a second.\n"
     verdicts = [
         verdict(f"p99 of {name}, {load}", [results[load][name]["p99"]], "ms", at_most=budget)
-        for load in results
-        for name, budget in BUDGETS_MS.items()
+        for name, load, budget in BUDGETS_MS
     ]
     return Answer({"spans": spans, "requests": requests, "ms": results}, tables, verdicts)

@@ -22,6 +22,7 @@ from grpc_receiver import Receiver
 from infertrace import backend as backends
 from infertrace.exporting import host_sender
 from lasting_address import lasting_address
+from otlp_receiver import HttpOtlpReceiver
 from traced_program import (
     environment,
     has_ended,
@@ -413,6 +414,51 @@ def test_a_dead_endpoint_delays_no_other(new_tracer: Any, receiver: Receiver, hu
     tracer.start_span("m").end()
     assert tracer.flush(30)
     assert len({sender_of(one) for one in (*dead, tracer)}) == 1
+
+
+NOISY = """
+    import sys, threading
+    tracer = infertrace.Tracer("{endpoint}", protocol="{protocol}", max_batch_bytes=4096)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    while not ended.is_set():
+        tracer.start_span("m").end()
+    tracer.shutdown(0)
+"""
+
+
+@pytest.mark.parametrize("protocol", ["infertrace", "otlp/http"])
+def test_noisy_processes_starve_no_other(
+    backend: Any, new_tracer: Any, protocol: str, request: pytest.FixtureRequest
+) -> None:
+    """Each of them records all the time, more than can be sent, to the same endpoint."""
+    receiver, endpoint = receiver_of(protocol, request)
+    noise = [
+        start_program(
+            backend, NOISY.format(endpoint=endpoint, protocol=protocol), stdin=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    try:
+        wait_until(lambda: len(receiver.requests) > 10)
+        tracer = new_tracer(endpoint, protocol=protocol)
+        for _ in range(5):
+            before = len(receiver.requests)
+            tracer.start_span("m").end()
+            assert tracer.flush(60)
+            # Theirs goes on as well.
+            wait_until(lambda count=before: len(receiver.requests) > count + 1)  # type: ignore[misc]
+    finally:
+        for process in noise:
+            process.communicate("", timeout=60)
+
+
+def receiver_of(protocol: str, request: pytest.FixtureRequest) -> tuple[Any, str]:
+    receiver = request.getfixturevalue("receiver")
+    if protocol == "otlp/http":
+        receiver = HttpOtlpReceiver()
+        request.addfinalizer(receiver.stop)
+    return receiver, receiver.endpoint
 
 
 def test_equal_targets_share_a_connection(new_tracer: Any, receiver: Receiver) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from infertrace.current import current_span
-from infertrace.integrations.openai_answers import describe, span_name
+from infertrace.integrations.openai_answers import SPAN_NAMES, describe
 from infertrace.integrations.openai_streams import OpenAICall, follow, follow_async
 from infertrace.integrations.other_instrumentation import traces_library
 from infertrace.integrations.switch import Switch
@@ -101,14 +101,15 @@ def _install(switch: Switch, module: str) -> None:
 
 def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
     """A call with its span, and what the request gets of it; None for one that has none."""
-    name = span_name(options.url)
-    if name is None or not switch.is_on or options.method.lower() != "post":
+    given = vars(options)  # a model, of which each attribute is looked for in its classes first
+    name = SPAN_NAMES.get(given.get("url", ""))
+    if name is None or not switch.is_on or given["method"].lower() != "post":
         return None
     if traces_library(*_OTHERS):
         return None
     call = None
     try:
-        body, headers = _mapping(options.json_data), _mapping(options.headers)
+        body, headers = _mapping(given.get("json_data")), _mapping(given.get("headers"))
         model = body.get("model")
         span = switch.start_span(model if isinstance(model, str) else None, name, kind="client")
         call = OpenAICall(span, switch)
@@ -118,9 +119,10 @@ def _begin(switch: Switch, client: Any, options: Any) -> OpenAICall | None:
         if headers:
             call.is_raw = headers.get(_RAW_HEADER)
         if not headers or not any(name.lower() == "traceparent" for name in headers):
-            _put(options, "headers", {**headers, "traceparent": span.traceparent})
+            # By assignment, setting a field of a model takes microseconds.
+            given["headers"] = {**headers, "traceparent": span.traceparent}
         if body.get("stream") is True and switch.options["include_usage"]:
-            _ask_for_usage(call, client, options, body)
+            _ask_for_usage(call, client, given, body)
     except Exception as error:
         switch.note_failure(error)
     return call
@@ -132,19 +134,16 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if value and isinstance(value, Mapping) else {}
 
 
-def _ask_for_usage(call: OpenAICall, client: Any, options: Any, body: Mapping[str, Any]) -> None:
-    given = body.get("stream_options") or {}
-    if "include_usage" in given or "stream_options" in (options.extra_json or {}):
+def _ask_for_usage(
+    call: OpenAICall, client: Any, given: dict[str, Any], body: Mapping[str, Any]
+) -> None:
+    options = body.get("stream_options") or {}
+    if "include_usage" in options or "stream_options" in (given.get("extra_json") or {}):
         return
-    if client in _without_usage or not options.url.endswith("/completions"):
+    if client in _without_usage or not given["url"].endswith("/completions"):
         return
     call.body_before = body
-    _put(options, "json_data", {**body, "stream_options": {**given, "include_usage": True}})
-
-
-def _put(options: Any, name: str, value: Any) -> None:
-    """Set a field of a model, which by assignment takes microseconds."""
-    vars(options)[name] = value
+    given["json_data"] = {**body, "stream_options": {**options, "include_usage": True}}
 
 
 def _takes_back(call: OpenAICall, client: Any, options: Any, error: Any) -> bool:

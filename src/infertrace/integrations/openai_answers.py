@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from infertrace.span import Span
 
-_NAMES: Final = {
+SPAN_NAMES: Final = {
     "/chat/completions": "chat",
     "/completions": "text_completion",
     "/responses": "responses",
     "/embeddings": "embeddings",
 }
+"""What an address of the protocol does; one that is not here is not traced."""
 # Where we keep ours on a client.
 _ADDRESS: Final = "_infertrace_address"
 # What a part of a chat may bring.
@@ -25,16 +26,13 @@ _LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.fa
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def span_name(url: str) -> str | None:
-    """What an address of the protocol does; None for one that is not traced."""
-    return _NAMES.get(url)
-
-
 def describe(span: Span, client: Any, body: Mapping[str, Any]) -> None:
     """What is known of a request before it is sent."""
-    # The client keeps the URL as an object, which is taken apart once.
-    url = client.base_url
-    known: tuple[Any, str, int | None] | None = vars(client).get(_ADDRESS)
+    # The client keeps the URL as an object, which is taken apart once. Its property for it takes
+    # as long as all else here.
+    held = vars(client)
+    url = held.get("_base_url") or client.base_url
+    known: tuple[Any, str, int | None] | None = held.get(_ADDRESS)
     if known is None or known[0] is not url:
         known = (url, url.host, url.port)
         setattr(client, _ADDRESS, known)
@@ -99,6 +97,11 @@ def is_usage_only(chunk: Any) -> bool:
     return not said.get("choices", True) and said.get("usage") is not None
 
 
+def read_usage_only(span: Span, chunk: Any) -> None:
+    """The same as `read` of such a chunk, which is not the first."""
+    _read_numbers(span, chunk.usage, _extra(chunk))
+
+
 def add_extra(chunk: Any, hidden: Any) -> None:
     """Have a chunk say what another one says beside the protocol, as llama.cpp's `timings`."""
     for name, value in _extra(hidden).items():
@@ -122,14 +125,17 @@ def read(span: Span, answer: Any, is_first: bool = True) -> bool:
     reason = _finish_reason(said)
     if reason:
         span.set_finish_reason(reason)
-    usage, extra = said.get("usage"), _extra(answer)
+    _read_numbers(span, said.get("usage"), _extra(answer))
+    return bool(reason)
+
+
+def _read_numbers(span: Span, usage: Any, extra: Mapping[str, Any]) -> None:
     if extra:
         _read_timings(span, extra.get("timings"))
     if usage is not None:
         _read_usage(span, usage)
     if extra:
         _read_metrics(span, extra.get("metrics"))
-    return bool(reason)
 
 
 def read_names(span: Span, said: Mapping[str, Any]) -> None:
@@ -158,14 +164,12 @@ def _finish_reason(said: Mapping[str, Any]) -> str:
 def _read_usage(span: Span, usage: Any) -> None:
     said = _said(usage)
     read, written = said.get("prompt_tokens"), said.get("completion_tokens")
+    details = "prompt_tokens_details", "completion_tokens_details"
     if read is None and written is None:
         read, written = said.get("input_tokens"), said.get("output_tokens")
-        read_details = said.get("input_tokens_details")
-        written_details = said.get("output_tokens_details")
-    else:
-        read_details = said.get("prompt_tokens_details")
-        written_details = said.get("completion_tokens_details")
+        details = "input_tokens_details", "output_tokens_details"
     span.set_tokens(input=_count(read), output=_count(written))
+    read_details, written_details = map(said.get, details)
     if read_details is not None or written_details is not None:
         span.set_token_details(
             cached_input=_count(_said(read_details).get("cached_tokens")),

@@ -15,6 +15,7 @@ from infertrace.integrations.openai_answers import (
     is_usage_only,
     read,
     read_names,
+    read_usage_only,
     type_of_chat,
 )
 
@@ -64,34 +65,39 @@ class OpenAICall:
         Where the usage was asked for by us, the last chunk waits for the one with the usage, which
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
-        chat = type_of_chat(chunk)
-        if chat is not None and not self._has_begun and is_text_only(chunk):
-            says_end = self._read_first(chunk)
-        else:
-            says_end = self.read(chunk, counts=True)
-        self.text_type = None if says_end else chat
+        is_usage, says_end = is_usage_only(chunk), False
+        try:
+            if is_usage and self._has_begun:
+                self.text_type = None
+                read_usage_only(self.span, chunk)
+            else:
+                says_end = self._read_chunk(chunk)
+        except Exception as error:
+            self.switch.note_failure(error)
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
-        if waiting and is_usage_only(chunk):
-            with self.switch.guarded():
-                add_extra(waiting[0], chunk)
+        if is_usage:
+            if waiting:
+                with self.switch.guarded():
+                    add_extra(waiting[0], chunk)
             return waiting
-        if is_usage_only(chunk):
-            return []
         if says_end:
             self._waiting = [chunk]
             return waiting
         return [*waiting, chunk]
 
-    def _read_first(self, chunk: Any) -> bool:
-        """The same as `read` of a chunk that brings text and says nothing else."""
-        try:
-            self.span.token()
-            read_names(self.span, vars(chunk))
-            self._has_begun = True
-        except Exception as error:
-            self.switch.note_failure(error)
+    def _read_chunk(self, chunk: Any) -> bool:
+        """Whether it says how the request ended."""
+        chat = type_of_chat(chunk)
+        if chat is None or self._has_begun or not is_text_only(chunk):
+            says_end = self.read(chunk, counts=True)
+            self.text_type = None if says_end else chat
+            return says_end
+        self.text_type = chat
+        self.span.token()
+        read_names(self.span, vars(chunk))
+        self._has_begun = True
         return False
 
     def take_waiting(self) -> list[Any]:

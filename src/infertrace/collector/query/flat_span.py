@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from infertrace.collector.store.columns import COLUMNS
@@ -23,16 +24,18 @@ def flat_span(row: Row) -> dict[str, Any]:
     }
 
 
-def flat_values(names: Sequence[str], row: Row) -> dict[str, Any]:
+def flat_values(names: tuple[str, ...], row: Row) -> dict[str, Any]:
     """The values of some columns as JSON types, by the keys of an answer; absent ones left out."""
-    shown = (
-        (*_PRESENTATION[COLUMN_INDEX[name]], value) for name, value in zip(names, row, strict=True)
-    )
     return {
         key: value if present is None else present(value)
-        for key, present, value in shown
+        for (key, present), value in zip(_presentation(names), row, strict=True)
         if value is not None
     }
+
+
+@lru_cache
+def _presentation(names: tuple[str, ...]) -> list[_Presented]:
+    return [_PRESENTATION[COLUMN_INDEX[name]] for name in names]
 
 
 def flat_spans_with_resources(store: SpanReader, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -66,4 +69,5 @@ def span_schema() -> dict[str, Any]:
     }
 
 
-_PRESENTATION = [(column.key, KINDS[column.kind].to_json) for column in COLUMNS]
+_Presented = tuple[str, Callable[[Any], Any] | None]
+_PRESENTATION: list[_Presented] = [(column.key, KINDS[column.kind].to_json) for column in COLUMNS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 NANOS_PER_MS = 1_000_000
 NANOS_PER_SECOND = 1_000_000_000
@@ -18,7 +19,12 @@ _RFC3339 = re.compile(
 def format_rfc3339(unix_nanos: int) -> str:
     """Nanoseconds since 1970 (any signed 64-bit number) as `2026-01-31T12:00:00.000000000Z`."""
     seconds, nanos = divmod(unix_nanos, NANOS_PER_SECOND)
-    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}.{nanos:09d}Z"
+    return f"{_second(seconds)}.{nanos:09d}Z"
+
+
+@lru_cache(maxsize=1_024)  # the rows of an answer lie close together
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def parse_rfc3339(text: str) -> int:
