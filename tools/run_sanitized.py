@@ -32,6 +32,7 @@ SUITE = (
     "tests/native/test_shared_memory.py",
     "tests/native/test_span_bounds.py",
     "tests/native/test_delivery_loop.py",
+    "tests/resources/test_gpu_page.py",
     "tests/otlp/test_translator.py",
     "tests/collector/test_decoder.py",
     "tests/collector/test_otlp_json.py",

@@ -214,6 +214,13 @@ cdef extern from "recorder/gpu_sample.h":
         int64_t interval_ns, int64_t until
     ) noexcept nogil
 
+cdef extern from "recorder/gpu_page.h":
+    ctypedef struct infertrace_gpu_page:
+        int descriptor
+        int64_t place
+        uint32_t generation
+        int64_t max_age_ns
+
 cdef extern from "recorder/process_sample.h":
     enum:
         INFERTRACE_NO_SAMPLE
@@ -228,7 +235,8 @@ cdef extern from "recorder/process_sample.h":
         int64_t taken_at
         infertrace_gpu_sample gpu
     void infertrace_sample_process(
-        infertrace_process_sample* sample, int64_t interval_ns, int64_t until
+        infertrace_process_sample* sample, int64_t interval_ns, int64_t until,
+        const infertrace_gpu_page* page
     ) noexcept nogil
 
 cdef extern from "recorder/spool.h":

@@ -13,12 +13,13 @@
 #include "common/atomics.h"
 #include "common/wire_write.h"
 #include "generated/resource_tags.h"
+#include "recorder/gpu_page.h"
 #include "recorder/gpu_sample.h"
 #include "recorder/wakeup_pipe.h"
 
 enum { INFERTRACE_NO_SAMPLE, INFERTRACE_NEW_SAMPLE, INFERTRACE_BUSY_SAMPLE };
 
-#define INFERTRACE_SAMPLE_ROOM 256
+#define INFERTRACE_SAMPLE_ROOM 320
 /* A sample leaves out a GPU reading that is older than an interval by more than this. */
 #define INFERTRACE_GPU_PATIENCE_NS 500000000
 
@@ -35,8 +36,8 @@ typedef struct {
 
 #if defined(_WIN32)
 static void infertrace_sample_process(infertrace_process_sample *sample, int64_t interval_ns,
-                                      int64_t until) {
-    (void)sample, (void)interval_ns, (void)until;
+                                      int64_t until, const infertrace_gpu_page *page) {
+    (void)sample, (void)interval_ns, (void)until, (void)page;
 }
 #else
 #include <fcntl.h>
@@ -61,6 +62,13 @@ static int64_t infertrace_resident_bytes(int statm) {
     return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : -1;
 }
 
+static uint8_t *infertrace_put_process(uint8_t *p, double cpu_percent, int64_t resident) {
+    *p++ = INFERTRACE_CPU_UTILIZATION_PERCENT_TAG;
+    p = wire_double(p, cpu_percent);
+    if (resident >= 0) p = wire_uint(p, INFERTRACE_MEMORY_HEAP_BYTES_TAG, (uint64_t)resident);
+    return p;
+}
+
 /* Encodes the fields in the order of infertrace.recording.encoder.resource_metrics. */
 static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_percent,
                                   int64_t resident, int64_t gpu_since) {
@@ -69,17 +77,29 @@ static void infertrace_put_sample(infertrace_process_sample *sample, double cpu_
     int has_gpu = infertrace_compare_exchange(&gpu->state, 0, 1);
     int fresh = has_gpu && gpu->taken_at > gpu_since;
     if (fresh) end = infertrace_put_gpu(end, gpu);
-    *end++ = INFERTRACE_CPU_UTILIZATION_PERCENT_TAG;
-    end = wire_double(end, cpu_percent);
-    if (resident >= 0) end = wire_uint(end, INFERTRACE_MEMORY_HEAP_BYTES_TAG, (uint64_t)resident);
+    end = infertrace_put_process(end, cpu_percent, resident);
     if (fresh) end = infertrace_put_gpu_power(end, gpu);
     if (has_gpu) infertrace_store_release(&gpu->state, 0);
     sample->size = (size_t)(end - sample->metrics);
 }
 
-/* Read at each interval until stopped, or until the moment `until`. */
+/* The same with what the sender process has read of the GPU. */
+static void infertrace_put_shared_sample(infertrace_process_sample *sample, double cpu_percent,
+                                         int64_t resident, const infertrace_gpu_reading *gpu,
+                                         int is_fresh) {
+    uint8_t *end = sample->metrics;
+    size_t before = is_fresh ? gpu->before_size : 0, after = is_fresh ? gpu->after_size : 0;
+    memcpy(end, gpu->fields, before);
+    end = infertrace_put_process(end + before, cpu_percent, resident);
+    memcpy(end, gpu->fields + before, after);
+    sample->size = (size_t)(end + after - sample->metrics);
+}
+
+/* Read at each interval until stopped, until the moment `until`, or until the page has other
+ * devices. page: NULL where this process reads the GPU itself. */
 static void infertrace_sample_process(infertrace_process_sample *sample, int64_t interval_ns,
-                                      int64_t until) {
+                                      int64_t until, const infertrace_gpu_page *page) {
+    infertrace_gpu_reading gpu = {0};
     int64_t last = infertrace_monotonic_ns(), last_used = infertrace_cpu_ns();
     int64_t due = last + interval_ns;
     int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -87,13 +107,19 @@ static void infertrace_sample_process(infertrace_process_sample *sample, int64_t
         int64_t now = infertrace_monotonic_ns();
         if (now >= due) {
             int64_t used = infertrace_cpu_ns(), resident = infertrace_resident_bytes(statm);
+            double cpu_percent = 100.0 * (double)(used - last_used) / (double)(now - last);
+            if (page) infertrace_read_gpu_page(page, &gpu);
+            if (gpu.taken_at && gpu.generation != page->generation) break;
             if (infertrace_compare_exchange(&sample->state, INFERTRACE_NO_SAMPLE,
                                             INFERTRACE_BUSY_SAMPLE) ||
                 infertrace_compare_exchange(&sample->state, INFERTRACE_NEW_SAMPLE,
                                             INFERTRACE_BUSY_SAMPLE)) {
-                infertrace_put_sample(sample,
-                                      100.0 * (double)(used - last_used) / (double)(now - last),
-                                      resident, now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
+                if (page)
+                    infertrace_put_shared_sample(sample, cpu_percent, resident, &gpu,
+                                                 infertrace_is_fresh(&gpu, page->max_age_ns));
+                else
+                    infertrace_put_sample(sample, cpu_percent, resident,
+                                          now - interval_ns - INFERTRACE_GPU_PATIENCE_NS);
                 sample->taken_at = now;
                 infertrace_store_release(&sample->state, INFERTRACE_NEW_SAMPLE);
                 infertrace_store_release(sample->pending_work, 1);

@@ -245,18 +245,25 @@ cdef class Recorder:
         infertrace_store_release(&self.buffer.delivery.interrupted, 1)
         infertrace_wakeup_notify(&self.buffer.delivery.wakeup)
 
-    def sample_process(self, double interval_s, double duration_s):
+    def sample_process(self, double interval_s, double duration_s, gpu=None):
         """Take samples of the process without the GIL; False if the platform does not allow that.
 
         Returns after `duration_s`, or once `stop_sampling` is called. Samples include what
-        `sample_gpu` reads on another thread.
+        `sample_gpu` reads on another thread; or what the sender process has read, as `gpu` says:
+        the page's descriptor, the reading's place in it (bytes), the generation and the largest
+        age (ns). Then it also returns once the page has another generation.
         """
+        cdef infertrace_gpu_page page
+        cdef const infertrace_gpu_page* shared = NULL
+        if gpu is not None:
+            page.descriptor, page.place, page.generation, page.max_age_ns = gpu
+            shared = &page
         cdef int64_t until = infertrace_monotonic_ns() + <int64_t>(duration_s * 1e9)
         cdef int64_t interval_ns = <int64_t>(interval_s * 1e9)
         if infertrace_wakeup_open(&self.process.wakeup):
             return False
         with nogil:
-            infertrace_sample_process(&self.process, interval_ns, until)
+            infertrace_sample_process(&self.process, interval_ns, until, shared)
         return True
 
     def sample_gpu(self, double interval_s, double duration_s, bytes identity not None, *queries):

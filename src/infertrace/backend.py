@@ -73,8 +73,11 @@ if TYPE_CHECKING:
             """Deliver without the GIL for as long as all goes well, if it can."""
 
         @property
-        def sample_process(self) -> Callable[[float, float], bool] | None:
-            """Sample the process without the GIL at an interval, for a time (s), if it can."""
+        def sample_process(self) -> Callable[..., bool] | None:
+            """Sample the process without the GIL at an interval, for a time (s), if it can.
+
+            With what `GpuSlot.address` says of a GPU that the sender process reads.
+            """
 
         @property
         def sample_gpu(self) -> Callable[..., None] | None:

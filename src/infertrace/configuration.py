@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     max_batch_bytes: int
     export_interval_s: float
     resource_interval_s: float
-    gpu_device_index: int
+    gpu_device_index: int | None
     exit_timeout_s: float
     flush_on_sigterm: bool
     sender_process: str
@@ -457,7 +457,7 @@ _SETTINGS: Final = (
     _setting("max_batch_bytes", _integer(4 * _KIB, 4 * _MIB), _MIB),
     _setting("export_interval_s", _number(0.01, _HOUR_S), 1.0),
     _setting("resource_interval_s", _number(0, _HOUR_S), 1.0),
-    _setting("gpu_device_index", _integer(0, 1023), 0),
+    _setting("gpu_device_index", _integer(0, 1023), None),
     _setting("exit_timeout_s", _number(0, _HOUR_S), 2.0),
     _setting("flush_on_sigterm", _flag, False),
     _setting("sender_process", _sender_process, "shared"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
@@ -10,8 +9,9 @@ from infertrace.green_threads import threads_are_green
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Final, TypedDict
+
+    from infertrace.visible_devices import WantedDevice
 
     class GpuMetrics(TypedDict, total=False):
         """One reading; a value that could not be read is absent, never 0."""
@@ -57,11 +57,15 @@ def gpu_reason(device_index: int = 0) -> str | None:
     return probe(device_index).reason
 
 
-def probe(device_index: int) -> GpuProbe:
-    """The process's one probe of that GPU."""
-    probe = _probes.get(device_index)
+def probe(wanted: WantedDevice | int) -> GpuProbe:
+    """The process's one probe of that GPU, which a number names as NVML counts."""
+    from infertrace.visible_devices import WantedDevice
+
+    if isinstance(wanted, int):
+        wanted = WantedDevice(gpu_index=wanted)
+    probe = _probes.get(wanted)
     if probe is None:
-        probe = _probes.setdefault(device_index, GpuProbe(device_index))
+        probe = _probes.setdefault(wanted, GpuProbe(wanted))
     return probe
 
 
@@ -76,9 +80,9 @@ class GpuProbe:
     A call into the driver can hang for seconds; a caller waits half a second at most.
     """
 
-    def __init__(self, device_index: int) -> None:
+    def __init__(self, wanted: WantedDevice) -> None:
         self.reason: str | None = "not read yet"
-        self._device_index = device_index
+        self._wanted = wanted
         self._nvml: Any = None
         self._handle: Any = None
         self.identity = ""
@@ -142,22 +146,23 @@ class GpuProbe:
         if threads_are_green():
             self._give_up("threads are green (gevent, eventlet): a call to NVML would stop all")
             return False
-        try:
-            if sys.platform == "linux":
-                # Without a GPU there is mostly no driver: then skip the import of pynvml.
-                import ctypes
+        from infertrace import nvml
 
-                ctypes.CDLL("libnvidia-ml.so.1")
-            import pynvml
+        try:
+            self._nvml = nvml.load()
         except (ImportError, OSError) as error:
             self._give_up(f"no NVIDIA driver: {error}")
             return False
-        self._nvml = pynvml
         return True
 
     def _read(self, done: threading.Event) -> None:
+        from infertrace.visible_devices import NoSuchDevice
+
         try:
             self._latest = self._query()
+        except NoSuchDevice as error:
+            self._latest = {}
+            self._give_up(str(error))
         except Exception as error:  # NVMLError, and what an odd driver makes pynvml raise
             self._latest = {}
             self._give_up(f"{type(error).__name__}: {error}")
@@ -167,46 +172,24 @@ class GpuProbe:
             done.set()
 
     def _query(self) -> dict[str, float | int | str]:
+        from infertrace.nvml import read_device, uuid_of
+
         nvml = self._nvml
         if self._handle is None:
             nvml.nvmlInit()
-            handle = nvml.nvmlDeviceGetHandleByIndex(self._device_index)
-            identity = nvml.nvmlDeviceGetUUID(handle)
-            self.identity = identity.decode() if isinstance(identity, bytes) else identity
+            handle = self._find(nvml)
+            self.identity = uuid_of(nvml, handle)
             self._handle = handle
-        handle = self._handle
-        missing: list[str] = []
-        absent = (
-            nvml.NVMLError_NotSupported,
-            nvml.NVMLError_NoPermission,
-            nvml.NVMLError_FunctionNotFound,  # an older driver
-        )
-
-        def ask(question: Callable[[], Any], what: str) -> Any:
-            try:
-                return question()
-            except absent as error:
-                missing.append(f"{what}: {error}")
-                return None
-
-        metrics: dict[str, float | int | str] = {"gpu_device_id": self.identity}
-        rates = ask(lambda: nvml.nvmlDeviceGetUtilizationRates(handle), "utilization")
-        memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle), "memory")
-        if rates is not None:
-            metrics["gpu_utilization_percent"] = float(rates.gpu)
-        if memory is not None:
-            metrics["gpu_memory_used_bytes"] = int(memory.used)
-            metrics["gpu_memory_total_bytes"] = int(memory.total)
-        milliwatts = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle), "power")
-        if milliwatts is not None:
-            metrics["gpu_power_watts"] = milliwatts / 1000
-        celsius = ask(
-            lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU), "temperature"
-        )
-        if celsius is not None:
-            metrics["gpu_temperature_celsius"] = float(celsius)
-        self.reason = "; ".join(missing) or None
+        metrics, self.reason = read_device(nvml, self._handle, self.identity)
         return metrics
+
+    def _find(self, nvml: Any) -> Any:
+        from infertrace.nvml import find_devices
+        from infertrace.visible_devices import find_device
+
+        if self._wanted.gpu_index is not None:
+            return nvml.nvmlDeviceGetHandleByIndex(self._wanted.gpu_index)
+        return find_device(self._wanted, find_devices(nvml)).handle
 
     def _give_up(self, reason: str) -> None:
         """Give the handle up, and get a new one later: a lost GPU may come back."""
@@ -215,4 +198,4 @@ class GpuProbe:
         self._retry_at = time.monotonic() + _RETRY_AFTER_S
 
 
-_probes: dict[int, GpuProbe] = {}
+_probes: dict[WantedDevice, GpuProbe] = {}

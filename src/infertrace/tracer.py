@@ -69,7 +69,8 @@ class Tracer(TracerBase):
         default 1.
     resource_interval_s: time between two readings of GPU and process, up to 3,600, 0 for
         none; default 1.
-    gpu_device_index: the GPU to read, as NVML counts; default 0.
+    gpu_device_index: the GPU to read, as NVML counts; default the process's own: the first of
+        `CUDA_VISIBLE_DEVICES`, else 0.
     exit_timeout_s: how long leaving the interpreter may wait for delivery, 0 to 3,600;
         default 2.
     flush_on_sigterm: whether SIGTERM delivers what is pending, `exit_timeout_s` at most, and

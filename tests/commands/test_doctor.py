@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from grpc_receiver import Receiver
 from infertrace.collector.server import Collector
 from infertrace.distribution import DISTRIBUTION
 from otlp_receiver import GrpcOtlpReceiver, HttpOtlpReceiver
-from traced_program import sender_of
+from traced_program import sender_of, wait_until
 
 
 def doctor(*arguments: str, **environ: str) -> tuple[int, dict[str, Any], str]:
@@ -43,6 +43,45 @@ def test_a_collector(receiver: Receiver) -> None:
     assert found["protocol"]["detail"] == "infertrace's over gRPC"
     assert found["test span"]["state"] == "ok"
     assert [span.inference.model_name for span in receiver.spans] == ["infertrace-doctor"]
+
+
+def test_the_gpus_and_who_reads_them(
+    receiver: Receiver,
+    fake_driver: Path,
+    new_tracer: Callable[..., Any],
+    sender_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = sender_directory / "gpus"
+    place.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(fake_driver.parent))
+    monkeypatch.setenv("FAKE_NVML_GPUS", "2")
+    monkeypatch.setenv("FAKE_NVML_MIG", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1")
+    tracer = new_tracer(receiver.endpoint, resource_interval_s=1)
+    wait_until(lambda: _has_gpu(tracer))
+    code, found, printed = doctor("--endpoint", receiver.endpoint)
+    assert code == 0
+    assert "gpu_device_id GPU-10000000-fake" in found["GPU"]["detail"]
+    assert found["GPU, devices"]["detail"] == (
+        "GPU 0 Fake 0 GPU-5f0c7a52-fake; "
+        "MIG instance of GPU 0 Fake 0 MIG 1g.10gb MIG-00000000-fake; "
+        "GPU 1 Fake 0 GPU-10000000-fake"
+    )
+    assert found["GPU, read by"]["detail"] == "the shared sender process, for all its clients"
+    assert "reads 2 GPUs and 1 MIG instances every 1 s for 1 clients" in printed
+    assert "MIG-00000000-fake: utilization: " in printed
+    code, found, _ = doctor("--endpoint", receiver.endpoint, INFERTRACE_SENDER_PROCESS="none")
+    assert found["GPU, read by"]["detail"] == "each traced process"
+    code, found, _ = doctor("--endpoint", receiver.endpoint, CUDA_VISIBLE_DEVICES="-1")
+    assert "CUDA_VISIBLE_DEVICES hides all GPUs" in found["GPU"]["detail"]
+
+
+def _has_gpu(tracer: Any) -> bool:
+    tracer.start_span("m").end()
+    sample = tracer._recorder.sample
+    return sample is not None and b"GPU-10000000-fake" in sample[0]
 
 
 def test_the_configuration_and_where_it_comes_from(receiver: Receiver, tmp_path: Path) -> None:

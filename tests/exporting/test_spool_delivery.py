@@ -110,9 +110,12 @@ def test_a_live_owners_file_is_never_taken(
 
 
 def leave(backend: Any, directory: Path, processes: int = 1, spans: int = 200) -> None:
+    """Without a sender, which would try them again and again, and have them locked meanwhile."""
     body = f"""
         import os, infertrace
-        tracer = infertrace.Tracer("{NOBODY}", spool_dir={str(directory)!r})
+        tracer = infertrace.Tracer(
+            "{NOBODY}", spool_dir={str(directory)!r}, sender_process="none"
+        )
         for number in range({spans}):
             tracer.start_span("m").end()
         os._exit(0)

@@ -64,9 +64,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         pytest.param([], (1, 0, 0), id="nothing is known before the first"),
         pytest.param([(500, S, 510)], (1, S, 0), id="nor after it"),
-        pytest.param(
-            [(500, S, 510), (2 * S, S + 3_000_000, 2 * S + 10)], (1, S, 0), id="too soon"
-        ),
+        pytest.param([(500, S, 510), (2 * S, S + 3_000_000, 2 * S + 10)], (1, S, 0), id="too soon"),
         pytest.param([(0, S, 10), (2 * S, 2 * S, 2 * S + 10)], (1, 2 * S, 512), id="its rate"),
         pytest.param(
             [(0, S, 10), (2 * S, 2 * S, 2 * S + 5_000)], (1, S, 0), id="something ran in between"

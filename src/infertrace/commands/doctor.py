@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from infertrace.commands.endpoint_check import address, port_hint
 from infertrace.commands.finding import NOTE, OK, PROBLEM, Finding
+from infertrace.commands.gpu_check import check_gpus
 from infertrace.commands.installation_check import check_installation
 from infertrace.commands.sender_check import check_sender
 from infertrace.commands.variable_check import check_opentelemetry, check_variables
@@ -86,7 +87,7 @@ def examine(given: Mapping[str, str | None], timeout_s: float) -> Iterator[Findi
     if not settings.enabled:
         yield Finding("tracing", PROBLEM, f"switched off by {sources['enabled']}")
         return
-    yield _gpu(settings.gpu_device_index)
+    yield from check_gpus(settings)
     if settings.endpoint.startswith("file:"):
         yield from _test_span(given, timeout_s)
         return
@@ -136,17 +137,6 @@ def _clock() -> Finding:
     if now.year < _OLDEST_YEAR:
         return Finding("clock", PROBLEM, f"{detail}: it has not been set")
     return Finding("clock", OK, detail)
-
-
-def _gpu(index: int) -> Finding:
-    from infertrace.gpu import get_gpu_metrics, gpu_reason
-
-    metrics = get_gpu_metrics(index)
-    reason = gpu_reason(index)
-    if not metrics:
-        return Finding("GPU", NOTE, f"spans carry no GPU metrics: {reason}")
-    shown = ", ".join(f"{name} {value}" for name, value in metrics.items())
-    return Finding("GPU", NOTE if reason else OK, f"{shown}; {reason}" if reason else shown)
 
 
 def _spool(settings: Settings) -> Finding:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.commands.finding import NOTE, OK, PROBLEM, Finding
+from infertrace.commands.gpu_check import describe_readings
 from infertrace.exporting import choice, launcher
 from infertrace.exporting.answer import SendError
 from infertrace.exporting.log_text import one_line
@@ -86,6 +87,8 @@ def _describe(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"{len(clients)} clients" + (f" ({', '.join(named)})" if named else "")
     if "forward" in status:
         yield f"all spans go to {one_line(status['forward'])}"
+    if "gpus" in status:  # an agent may be an older one
+        yield from describe_readings(status["gpus"])
     if "spool" in status:
         spool = status["spool"]
         yield f"{spool['bytes']} of {spool['max_bytes']} bytes of its spool in use"

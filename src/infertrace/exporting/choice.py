@@ -73,11 +73,17 @@ def open_here(target: Target, wire: Wire | None = None) -> Transport:
     return GrpcTransport(target, wire)
 
 
+def _close_gpu_page(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
 def choose_transport(
     settings: Settings,
     backend: Backend,
     on_idle: Callable[[], bool] = lambda: False,
     memory: Callable[[], int | None] = lambda: None,
+    take_gpu_page: Callable[[int | None], None] = _close_gpu_page,
 ) -> Callable[[], Transport]:
     """A function that opens a transport to the endpoint: a file, or gRPC or HTTP, by a sender if
     possible.
@@ -86,6 +92,9 @@ def choose_transport(
     on_idle: called on the exporter's thread while an answer is outstanding; does a small step of
         work, and returns True when there is more.
     memory: the descriptor of the one in which spans lie that a sender may deliver, if there is one.
+    take_gpu_page: called, where `may_hand_over` is true, once a sender has been found, or has not:
+        with the descriptor, which it is to close, of the page in which that one says what the GPUs
+        do, or None where there is none.
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
@@ -96,7 +105,7 @@ def choose_transport(
         path = unquote(address)
         # A drive of Windows comes after the slash: file:///C:/spans
         return partial(FileTransport, Path(path[1:] if os.name == "nt" else path))
-    return _choose_way(Target.of(settings), settings, backend, on_idle, memory)
+    return _choose_way(Target.of(settings), settings, backend, on_idle, memory, take_gpu_page)
 
 
 def choose_otlp_instead(
@@ -104,12 +113,13 @@ def choose_otlp_instead(
     backend: Backend,
     on_idle: Callable[[], bool] = lambda: False,
     memory: Callable[[], int | None] = lambda: None,
+    take_gpu_page: Callable[[int | None], None] = _close_gpu_page,
 ) -> Callable[[], Transport] | None:
     """The same for where our own endpoint turns out to take OTLP; None where it cannot."""
     if settings.protocol != "infertrace" or settings.endpoint.startswith("file:"):
         return None
     target = Target.of(settings)._replace(wire=OTLP_INSTEAD)
-    return lambda: _choose_way(target, settings, backend, on_idle, memory)()
+    return lambda: _choose_way(target, settings, backend, on_idle, memory, take_gpu_page)()
 
 
 def _choose_way(
@@ -118,6 +128,7 @@ def _choose_way(
     backend: Backend,
     on_idle: Callable[[], bool],
     memory: Callable[[], int | None],
+    take_gpu_page: Callable[[int | None], None],
 ) -> Callable[[], Transport]:
     from importlib.util import find_spec
 
@@ -127,7 +138,8 @@ def _choose_way(
     if settings.sender_process != "none" and _may_have_sender(settings):
         if settings.enabled:
             _prestart(settings, target.wire)
-        return partial(_open_sender, settings, target, backend.roundtrip, on_idle, memory)
+        connect = partial(_connect, settings, target, memory, take_gpu_page)
+        return partial(_open_sender, settings, connect, backend.roundtrip, on_idle)
     if needs_grpc and threads_are_green():
         return _refuse_grpc
     load_transport(target.wire)
@@ -240,7 +252,13 @@ def announce_memory(settings: Settings, memory: int) -> None:
 
 
 def _introduction(settings: Settings, target: Target) -> Introduction:
-    return Introduction(target, settings.service_name, settings.max_batch_bytes, settings.spool_dir)
+    return Introduction(
+        target,
+        settings.service_name,
+        settings.max_batch_bytes,
+        settings.spool_dir,
+        settings.resource_interval_s if settings.enabled else 0.0,
+    )
 
 
 def _prestart(settings: Settings, wire: str) -> None:
@@ -266,13 +284,12 @@ def _tell_of_own(error: Exception) -> None:
 
 def _open_sender(
     settings: Settings,
-    target: Target,
+    connect: Callable[[], Sender],
     compiled: Roundtrip | None,
     on_idle: Callable[[], bool],
-    memory: Callable[[], int | None],
 ) -> Transport:
     try:
-        return LinkTransport(_connect(settings, target, memory), compiled, on_idle)
+        return LinkTransport(connect(), compiled, on_idle)
     except OSError as error:
         if (agent := _agent_of(settings)) is not None:
             raise Retryable(f"the agent at {agent} cannot be reached: {error}") from None
@@ -282,11 +299,23 @@ def _open_sender(
         ) from None
 
 
-def _connect(settings: Settings, target: Target, memory: Callable[[], int | None]) -> Sender:
+def _connect(
+    settings: Settings,
+    target: Target,
+    memory: Callable[[], int | None],
+    take_gpu_page: Callable[[int | None], None],
+) -> Sender:
     introduction = _introduction(settings, target)
     if host_sender is not None and may_hand_over(settings):
         try:
-            return host_sender.HostSender.open(introduction, memory(), _agent_of(settings))
+            sender = host_sender.HostSender.open(introduction, memory(), _agent_of(settings))
         except NoDirectory as error:
+            take_gpu_page(None)
             _tell_of_own(error)
+        except OSError:
+            take_gpu_page(None)
+            raise
+        else:
+            take_gpu_page(sender.gpu_page)
+            return sender
     return launcher.start_sender(introduction)

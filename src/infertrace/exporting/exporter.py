@@ -109,7 +109,11 @@ class Exporter:
             self.recorder,
             interval_s=self._settings.resource_interval_s,
             gpu_device_index=self._settings.gpu_device_index,
+            awaits_sender=self._diversion is None and choice.may_hand_over(self._settings),
         )
+
+    def _take_gpu_page(self, descriptor: int | None) -> None:
+        self._sampler.take_gpu_page(descriptor)
 
     def start_sampler(self) -> None:
         """Begin to read GPU and process, where a tracer that is switched on wants it."""
@@ -145,6 +149,9 @@ class Exporter:
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next batch on."""
         self._settings = settings
+        self._sampler.stop()
+        self._past_sampler_failures += self._sampler.failures
+        self._make_sampler()  # before the next connection, which tells it of the GPUs
         self._connection.use(settings.endpoint, *self._choose_transports())
         self._delivery.send_timeout_s = settings.timeout_s
         self._delivery.resource = envelope.encode_resource(settings)
@@ -154,14 +161,13 @@ class Exporter:
         self._share_memory()
         self._choose_encoder()
         self._connection.disconnect()
-        self._sampler.stop()
-        self._past_sampler_failures += self._sampler.failures
-        self._make_sampler()
 
     def divert(self, open_transport: Callable[[], Transport] | None) -> None:
         """Send by this from the next batch on, whatever the endpoint; None: to the endpoint."""
         with self.configuring:
             self._diversion = open_transport
+            if open_transport is not None:
+                self._sampler.take_gpu_page(None)
             self._rounds.delivers_leftovers = open_transport is None
             self._connection.use(self._settings.endpoint, *self._choose_transports())
             self._choose_encoder()
@@ -183,7 +189,13 @@ class Exporter:
         """What opens a transport, and what opens another where the endpoint takes OTLP."""
         if self._diversion is not None:
             return self._diversion, None
-        what = (self._settings, self._backend, self._use_idle_time, self._memory)
+        what = (
+            self._settings,
+            self._backend,
+            self._use_idle_time,
+            self._memory,
+            self._take_gpu_page,
+        )
         return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
 
     def _use_idle_time(self) -> bool:

@@ -26,6 +26,7 @@ from infertrace.exporting.detached_process import reap, start_detached
 from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.peer import peer_user
 from infertrace.exporting.sender_directory import NoDirectory, find_directory, sender_name
+from infertrace.green_threads import threads_are_green
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,9 +97,18 @@ def find_place(agent: str | None = None) -> Place:
 class HostSender:
     """A connection to the common sender. `open` makes one."""
 
-    def __init__(self, connection: socket.socket, pid: int, *, is_agents: bool = False) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        pid: int,
+        gpu_page: int | None = None,
+        *,
+        is_agents: bool = False,
+    ) -> None:
         self.socket = connection
         self.pid: int | None = pid
+        self.gpu_page = gpu_page
+        """A descriptor as of `link.read_greeting_with_page`."""
         self._is_agents = is_agents
         connection.settimeout(None)
 
@@ -129,9 +139,9 @@ class HostSender:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
                 is_known = waiting.memory == _inode_of(memory)
                 _introduce(connection, introduction, None if is_known else memory)
-                pid = _wait_for_greeting(waiting, deadline)
-                if pid is not None:
-                    return cls(connection, pid, is_agents=place.is_agents)
+                greeting = _wait_for_greeting(waiting, deadline)
+                if greeting is not None:
+                    return cls(connection, *greeting, is_agents=place.is_agents)
                 _move(waiting, introduction, memory, deadline)
             except TimeoutError:
                 _waiting.append(waiting._replace(memory=_inode_of(memory)))
@@ -162,14 +172,16 @@ def _introduce(connection: socket.socket, introduction: Introduction, memory: in
         link.send_with_descriptor(connection, link.pack_frame(link.Kind.MEMORY), memory)
 
 
-def _wait_for_greeting(waiting: Waiting, deadline: float) -> int | None:
-    """The sender's process id; None where it has made way for another one before it got to this
-    connection. Raises TimeoutError at the deadline, and another OSError."""
+def _wait_for_greeting(waiting: Waiting, deadline: float) -> tuple[int, int | None] | None:
+    """The sender's process id and its page of GPUs; None where it has made way for another one
+    before it got to this connection. Raises TimeoutError at the deadline, and another OSError."""
     while True:
         left_s = max(deadline - time.monotonic(), 0.001)
         waiting.connection.settimeout(min(left_s, _LOOK_INTERVAL_S))
         try:
-            return link.read_greeting(waiting.connection)
+            if threads_are_green():  # they read no GPU, and not every one can receive a descriptor
+                return link.read_greeting(waiting.connection), None
+            return link.read_greeting_with_page(waiting.connection)
         except TimeoutError:
             if time.monotonic() >= deadline:
                 raise

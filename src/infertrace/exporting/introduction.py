@@ -17,6 +17,8 @@ class Introduction(NamedTuple):
     """How large a batch of spans may be that the sender makes itself, of what was left to it."""
     spool_dir: str | None = None
     """Where the process keeps its spans too, for whoever comes after it."""
+    gpu_interval_s: float = 0.0
+    """How often it wants the host's GPUs read; 0 for never."""
 
     def encode(self) -> bytes:
         """As the body of a frame."""
@@ -31,4 +33,5 @@ class Introduction(NamedTuple):
         members = json.loads(body)
         known = {name: value for name, value in dict(members).items() if name in cls._fields}
         target = {k: v for k, v in dict(members["target"]).items() if k in Target._fields}
+        known["gpu_interval_s"] = float(known.get("gpu_interval_s", 0))
         return cls(**{**known, "target": Target(**target)})

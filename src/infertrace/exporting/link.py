@@ -117,9 +117,36 @@ def read_greeting(connection: socket.socket) -> int:
 
     ConnectionError: it ended before it said anything. BlockingIOError: it has no room.
     """
+    return _read_greeting(connection.recv)
+
+
+def read_greeting_with_page(connection: socket.socket) -> tuple[int, int | None]:
+    """The same, and the descriptor of the page in which the sender's readings of the GPUs are;
+    None where none came. It is the caller's to close."""
+    descriptors = array.array("i")
+
+    def receive_some(size: int) -> bytes:
+        room = socket.CMSG_SPACE(descriptors.itemsize)
+        more, rights, _, _ = connection.recvmsg(size, room, _CLOSE_ON_EXEC)
+        for level, kind, numbers in rights:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(numbers) - len(numbers) % descriptors.itemsize
+                descriptors.frombytes(numbers[:whole])
+        return more
+
+    try:
+        pid = _read_greeting(receive_some)
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return pid, descriptors[0] if descriptors else None
+
+
+def _read_greeting(receive_some: Callable[[int], bytes]) -> int:
     said = b""
     while len(said) < _GREETING.size:
-        more = connection.recv(_GREETING.size - len(said))
+        more = receive_some(_GREETING.size - len(said))
         if not more:
             raise ConnectionResetError("it has ended")
         said += more

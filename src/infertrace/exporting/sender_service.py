@@ -22,6 +22,7 @@ from infertrace.exporting import link
 from infertrace.exporting.choice import load_transport
 from infertrace.exporting.descriptor_room import has_room, raise_limit
 from infertrace.exporting.directory_lock import DirectoryLock
+from infertrace.exporting.gpu_readings import GpuReadings
 from infertrace.exporting.held_spans import HeldSpans
 from infertrace.exporting.host_sender import READY_MODE
 from infertrace.exporting.peer import peer_pid, peer_user
@@ -109,6 +110,7 @@ class SenderService:
         self._held = HeldSpans(self._transports, raise_limit() // 4, keep)
         self._admit = admit
         self._memories = SharedMemories()
+        self._gpus = GpuReadings()
         self._lock = threading.Lock()
         self._clients: dict[Session, tuple[int, float]] = {}
         self._last_used = self._last_chores = time.monotonic()
@@ -194,6 +196,7 @@ class SenderService:
             sent=self._sent,
             held=self._held,
             memories=self._memories,
+            gpus=self._gpus,
             describe=self.describe,
             admit=self._admit,
             takes_packed=self._takes_packed,
@@ -218,10 +221,17 @@ class SenderService:
             self._is_ready.wait()
             with connection, contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 with contextlib.suppress(ConnectionError):  # it may have left something
-                    connection.sendall(link.greeting())
+                    self._greet(connection)
                 session.run()
         finally:
             self._forget(session)
+
+    def _greet(self, connection: socket.socket) -> None:
+        page = self._gpus.descriptor
+        if page is None:
+            connection.sendall(link.greeting())
+        else:
+            link.send_with_descriptor(connection, link.greeting(), page)
 
     def _forget(self, session: Session) -> None:
         with self._lock:
@@ -312,6 +322,7 @@ class SenderService:
             "delivered_for_the_gone": self._held.delivered,
             "rejected_for_the_gone": self._held.rejected,
             "unreadable": self._held.unreadable,
+            "gpus": self._gpus.status(),
         }
 
 

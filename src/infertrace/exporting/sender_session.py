@@ -21,6 +21,7 @@ from infertrace.exporting.answer import (
     SendError,
 )
 from infertrace.exporting.envelope import read_sender
+from infertrace.exporting.gpu_readings import GpuReadings
 from infertrace.exporting.held_spans import HeldMemory, HeldSpans
 from infertrace.exporting.introduction import Introduction
 from infertrace.exporting.process_end import ProcessEnd
@@ -56,11 +57,13 @@ class Session:
         sent: SentBatches | None = None,
         held: HeldSpans | None = None,
         memories: SharedMemories | None = None,
+        gpus: GpuReadings | None = None,
         describe: Callable[[], str] = str,
         admit: Callable[[Introduction], Introduction] = lambda introduction: introduction,
         takes_packed: bool = False,
     ) -> None:
-        """held: None where nothing is held for those who have gone. name: for messages.
+        """held: None where nothing is held for those who have gone. gpus: None where this process
+        reads none. name: for messages.
         admit: what an introduction means here; raises SendError where nothing is sent for it.
         takes_packed: whether packed spans are read; only where the other end is the same user."""
         self._connection = connection
@@ -68,6 +71,7 @@ class Session:
         self._sent = sent or SentBatches()
         self._held = held
         self._memories = memories
+        self._gpus = gpus
         self._describe = describe
         self._admit = admit
         self._takes_packed = takes_packed
@@ -129,6 +133,8 @@ class Session:
             self._why_not = error
             return
         self._transport = self._transports.acquire(self.introduction.target)
+        if self._gpus is not None:
+            self._gpus.want(self, self.introduction.gpu_interval_s)
 
     def _send_packed(self, received: link.Received) -> Answer | Exception:
         if not self._takes_packed:
@@ -201,6 +207,8 @@ class Session:
 
     def _leave(self) -> None:
         """What the process does not deliver itself any more."""
+        if self._gpus is not None:
+            self._gpus.leave(self)
         memory, self._memory = self._memory, None
         if memory is not None and self._is_ending and not has_hung_up(self._connection):
             memory.close()  # it has not gone, and shares it with the next one

@@ -7,9 +7,10 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
-from infertrace.gpu import probe
+from infertrace.gpu import GpuProbe
 from infertrace.green_threads import threads_are_green
 from infertrace.recording.encoder import resource_metrics
+from infertrace.resources.gpu_source import GpuSlot, GpuSource
 from infertrace.resources.process import ProcessMeter
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ logger = logging.getLogger("infertrace")
 
 _STOP_TIMEOUT_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 30.0
+# While the sender process is about to read the GPU for the first time.
+_LOOK_FOR_READING_S: Final = 0.25
 _GPU_LOOKS_SOONER_S: Final = 0.25  # so that its thread has ended before the next one starts
 
 
@@ -26,14 +29,22 @@ class ResourceSampler:
     """Reads every `interval_s` seconds and hands the encoded snapshot to the recorder."""
 
     def __init__(
-        self, backend: Backend, recorder: Recorder, *, interval_s: float, gpu_device_index: int
+        self,
+        backend: Backend,
+        recorder: Recorder,
+        *,
+        interval_s: float,
+        gpu_device_index: int | None,
+        awaits_sender: bool = False,
     ) -> None:
+        """gpu_device_index, awaits_sender: as of `GpuSource`."""
         self._monotonic_ns = backend.monotonic_ns
         self._recorder = recorder
         self._interval_s = interval_s
-        self._gpu_device_index = gpu_device_index
+        self._gpu = GpuSource(gpu_device_index, interval_s=interval_s, awaits_sender=awaits_sender)
         self._process = ProcessMeter()
-        self._stopped = threading.Event()
+        self._is_stopped = False
+        self._woken = threading.Event()
         self._thread: threading.Thread | None = None
         self._gpu_thread: threading.Thread | None = None
         self._retired = False
@@ -43,12 +54,12 @@ class ResourceSampler:
     def start(self) -> None:
         """Begin to sample; nothing happens when the interval is 0 or it samples already."""
         if self._interval_s > 0 and self._thread is None and not self._retired:
-            probe(self._gpu_device_index).prepare()
+            self._gpu.prepare()
             if self._recorder.sample_process is not None:
                 self._recorder.stop_sampling(False)
             if threads_are_green():
                 # One made before `threading` was patched stops all green threads.
-                self._stopped = threading.Event()
+                self._woken = threading.Event()
             # Set before start(): a signal handler may raise while start() waits for the new thread.
             self._thread = threading.Thread(
                 target=self._run, name="infertrace-sampler", daemon=True
@@ -60,13 +71,29 @@ class ResourceSampler:
 
     def stop(self) -> None:
         """End sampling; spans that end from now on carry no snapshot."""
-        self._stopped.set()
-        if self._recorder.sample_process is not None:
-            self._recorder.stop_sampling()
+        self._is_stopped = True
+        self._wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             with contextlib.suppress(RuntimeError):  # its start was interrupted
                 self._thread.join(_STOP_TIMEOUT_S)
+        if self._thread is None or not self._thread.is_alive():
+            self._gpu.close()
         self._recorder.sample = None
+
+    def _wake(self) -> None:
+        self._woken.set()
+        if self._recorder.sample_process is not None:
+            self._recorder.stop_sampling()
+
+    def take_gpu_page(self, descriptor: int | None) -> None:
+        """What the sender process reads of the GPUs, as of `GpuSource.offer`."""
+        self._gpu.offer(descriptor)
+        if self._is_stopped or self._retired or not self._interval_s:
+            self._gpu.close()
+        elif self._thread is not None:
+            self._wake()
+        else:
+            self._gpu.take_offers()
 
     def retire(self) -> None:
         """End sampling soon; for a finalizer: takes no lock and waits for nothing."""
@@ -76,30 +103,54 @@ class ResourceSampler:
 
     def sample(self) -> None:
         """Read once, now."""
-        metrics = {**self._process.read(), **probe(self._gpu_device_index).read()}
-        if not self._stopped.is_set():
-            self._recorder.sample = (resource_metrics(metrics), self._monotonic_ns())
+        self._sample_with(self._gpu.choose())
+
+    def _sample_with(self, gpu: GpuSlot | GpuProbe | None) -> None:
+        process = self._process.read()
+        now_ns = self._monotonic_ns()
+        if isinstance(gpu, GpuSlot):
+            reading = gpu.read(now_ns)
+            metrics = resource_metrics(process)
+            if reading is not None:
+                metrics = reading.before + metrics + reading.after
+        else:
+            metrics = resource_metrics({**process, **(gpu.read() if gpu else {})})
+            now_ns = self._monotonic_ns()
+        if not self._is_stopped:
+            self._recorder.sample = (metrics, now_ns)
 
     def _run(self) -> None:
-        look_again_s = max(_LOOK_AGAIN_S, self._interval_s)
-        while not (self._stopped.is_set() or self._retired):
+        look_s = look_again_s = max(_LOOK_AGAIN_S, self._interval_s)
+        while not (self._is_stopped or self._retired):
             try:
-                self.sample()
-                if self._samples_without_gil(look_again_s):
+                gpu = self._gpu.choose()
+                self._sample_with(gpu)
+                look_s = _LOOK_FOR_READING_S if self._gpu.is_pending else look_again_s
+                if self._samples_without_gil(gpu, look_s):
+                    self._listen_again()
                     continue
             except Exception as error:
                 self._tell_of_failure(error)
-            self._stopped.wait(self._interval_s)
+            self._woken.wait(min(self._interval_s, look_s))
+            self._woken.clear()
         self.forget()
 
-    def _samples_without_gil(self, duration_s: float) -> bool:
+    def _listen_again(self) -> None:
+        """Once woken; before it is looked whether that was to stop."""
+        self._woken.clear()
+        self._recorder.stop_sampling(False)
+
+    def _samples_without_gil(self, gpu: GpuSlot | GpuProbe | None, duration_s: float) -> bool:
         """Sample in C for that time where the backend can; else return at once."""
         sample_process = self._recorder.sample_process
         if sample_process is None or threads_are_green():
             return False
         # Take the GIL only to re-check which devices exist.
-        self._watch_gpu(duration_s - _GPU_LOOKS_SOONER_S)
-        return sample_process(self._interval_s, duration_s)
+        if isinstance(gpu, GpuSlot):
+            return bool(sample_process(self._interval_s, duration_s, gpu.address))
+        if gpu is not None:
+            self._watch_gpu(gpu, duration_s - _GPU_LOOKS_SOONER_S)
+        return bool(sample_process(self._interval_s, duration_s))
 
     def _tell_of_failure(self, error: Exception) -> None:
         self.failures += 1
@@ -109,12 +160,11 @@ class ResourceSampler:
                 exc_info=error,
             )
 
-    def _watch_gpu(self, duration_s: float) -> None:
+    def _watch_gpu(self, gpu: GpuProbe, duration_s: float) -> None:
         """On its own thread: a call into a driver can hang."""
         sample_gpu = self._recorder.sample_gpu
         if sample_gpu is None or (self._gpu_thread is not None and self._gpu_thread.is_alive()):
             return
-        gpu = probe(self._gpu_device_index)
         addresses = gpu.addresses()
         if addresses is not None:
             identity = resource_metrics({"gpu_device_id": gpu.identity})
@@ -130,3 +180,4 @@ class ResourceSampler:
     def forget(self) -> None:
         """Close files and handles; at once in a forked child, which has no sampling thread."""
         self._process.close()
+        self._gpu.close()
