@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from infertrace.collector.diagnosis.usual import MIN_REQUESTS
 from infertrace.collector.options import DEFAULT_GRPC_ADDRESS, DEFAULT_HTTP_ADDRESS
 from infertrace.commands.collector import USAGE_ERROR
 from infertrace.commands.collector_answers import CollectorError
@@ -34,6 +35,8 @@ _FLUSH_TIMEOUT_S: Final = 30.0
 _HTTP_TIMEOUT_S: Final = 10.0
 _SEED: Final = 20_260_101
 _MAX_SECONDS: Final = 86_400.0
+# Of the requests that are asked about: those that began before enough of them had ended.
+_MAX_EARLY: Final = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,21 +197,32 @@ def _print_report(http: str, tracer: Tracer) -> None:
 
 
 def _print_slowest(http: str, model: str, since_s: float) -> None:
-    """Say why the slowest request since a time, seconds since 1970, took so long."""
+    """Say why the slowest request since a time, seconds since 1970, took so long.
+
+    Not of the first ones, unless there are no others: nothing is usual before them.
+    """
     try:
         query = urllib.parse.urlencode(
             {"model": model, "operation": "inference", "since": f"{since_s:.3f}", "limit": 10_000}
         )
         requests = _get(http, f"/spans?{query}")
-        slowest = max(requests, key=lambda span: span["duration_ms"], default=None)
-        if slowest is None:
+        requests.sort(key=lambda span: span["duration_ms"], reverse=True)
+        answers = []
+        for span in requests[:_MAX_EARLY]:
+            answers.append(ask(http, span["trace_id"]))
+            if answers[-1]["baseline"]["request_count"] >= MIN_REQUESTS:
+                break
+        else:
+            answers = answers[:1]
+        if not answers:
             return
-        answer = ask(http, slowest["trace_id"])
     except (OSError, CollectorError) as error:
         print(f"\nWhy the slowest one was slow is not known: {error}")
         return
-    print(f"\nThe slowest of {len(requests)} requests, as `infertrace why` tells of it:\n")
-    print("\n".join(sentences(answer)))
+    early = len(answers) - 1
+    but = f", but for {early} that came before anything was usual" if early else ""
+    print(f"\nThe slowest of {len(requests)} requests{but}, as `infertrace why` tells of it:\n")
+    print("\n".join(sentences(answers[early])))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
