@@ -1,10 +1,10 @@
 """Packed spans: finished spans of the pure backend, as bytes that a few calls into C make.
 
-To encode a span in Python takes the GIL for some 10 µs; to pack one, less than 1 µs. The sender, or
-this process where it has to, encodes what was packed. Packed spans are columns, one for each
-attribute that the encoder reads, by `marshal`: that is neither stable between versions of Python
-nor safe with bytes of somebody else, so `DIALECT` goes with them, and only a process of the same
-user reads them.
+To encode a span in Python takes the GIL for many times as long as to pack it. The sender, or this
+process where it has to, encodes what was packed. Packed spans are columns, one for each attribute
+that the encoder reads, by `marshal`: that is neither stable between versions of Python nor safe
+with bytes of somebody else, so `DIALECT` goes with them, and only a process of the same user reads
+them.
 """
 
 from __future__ import annotations
