@@ -169,7 +169,8 @@ def test_requests_that_do_not_come_to_their_end(
         calls = [half_sent(client) for _ in range(2 * service.READING_PLACES)]
         assert client.send(new_span()).accepted_count == 1
         refused = {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-        assert {call.code() for call in calls} == refused
+        # Which of the two a call meets depends on how fast they come.
+        assert {call.code() for call in calls} <= refused
 
 
 def test_without_the_token_no_body_is_read(
