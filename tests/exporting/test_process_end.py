@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import resource
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infertrace.exporting.process_end import ProcessEnd
-from traced_program import wait_until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere nobody can tell that a process has ended"
@@ -25,6 +20,32 @@ import socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(sys.argv[1])
 sys.stdin.read()
+"""
+# In a process of its own, where no other thread opens or closes anything.
+WITHOUT_DESCRIPTORS = """
+import contextlib, os, resource, socket, sys, threading
+from infertrace.exporting.process_end import ProcessEnd
+
+connection = socket.socket(fileno=int(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+with contextlib.suppress(OSError):
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+end = ProcessEnd(connection)
+assert end.has_come()  # nobody can tell
+waiting = threading.Thread(target=end.ensure)
+waiting.start()
+waiting.join(0.2)
+assert waiting.is_alive()
+for descriptor in taken:
+    os.close(descriptor)
+waiting.join()
+assert not end.has_come()
+print("lives", flush=True)
+while not end.has_come(1):
+    pass
+print("has ended")
 """
 
 
@@ -52,24 +73,6 @@ def other(tmp_path: Path) -> Iterator[Other]:
     started.end()
 
 
-@contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    """None is free, within the block."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    try:
-        used = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, limits[1]))
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        yield
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
 def test_it_tells_when_the_process_ends(other: Other) -> None:
     end = ProcessEnd(other.connection)
     other.connection.close()
@@ -80,16 +83,11 @@ def test_it_tells_when_the_process_ends(other: Other) -> None:
 
 
 def test_one_that_lives_is_not_taken_for_ended_once_a_descriptor_is_free(other: Other) -> None:
-    with no_descriptors():
-        end = ProcessEnd(other.connection)
-        assert end.has_come()  # nobody can tell
-        waiting = threading.Thread(target=end.ensure)
-        waiting.start()
-        waiting.join(0.2)
-        assert waiting.is_alive()
-    waiting.join(60)
-    assert not waiting.is_alive()
-    assert not end.has_come()
-    other.end()
-    wait_until(end.has_come)
-    end.close()
+    number = other.connection.fileno()
+    command = [sys.executable, "-c", WITHOUT_DESCRIPTORS, str(number)]
+    with subprocess.Popen(command, pass_fds=[number], stdout=subprocess.PIPE, text=True) as looking:
+        assert looking.stdout is not None
+        assert looking.stdout.readline() == "lives\n"
+        other.end()
+        assert looking.communicate(timeout=60)[0] == "has ended\n"
+    assert looking.returncode == 0
