@@ -1,4 +1,4 @@
-"""Finds out which GPUs there are, which one is a traced process's own, and who reads it."""
+"""Finds out which GPUs there are, which one a traced process reports, and who reads them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_SHOWN: Final = 16
 
 
 def check_gpus(settings: Settings) -> Iterator[Finding]:
-    """The process's own device, all of them, and who reads them."""
+    """The device that the process reports, all devices, and who reads them."""
     yield _own(settings)
     yield _devices()
     yield Finding("GPU, read by", *_reader(settings))
