@@ -102,7 +102,7 @@ def find_device(wanted: WantedDevice, devices: Sequence[DeviceT]) -> DeviceT:
         if len({gpu.name for gpu in gpus}) > 1:
             raise NoSuchDevice(
                 f"{VISIBLE_VARIABLE} names a GPU by its number, and CUDA counts GPUs of different "
-                f"models in an order that only CUDA knows: expected {ORDER_VARIABLE}=PCI_BUS_ID, or a UUID"
+                f"models in an unknown order: expected {ORDER_VARIABLE}=PCI_BUS_ID, or a UUID"
             )
         index = wanted.ordinal
     for gpu in gpus:
