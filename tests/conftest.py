@@ -212,18 +212,26 @@ def tracer(new_tracer: Callable[..., infertrace.Tracer], receiver: Receiver) -> 
 
 
 @pytest.fixture(scope="session")
-def cluster_of() -> Iterator[Callable[[str], Cluster]]:
-    """The server of a kind, started on first use."""
+def started_clusters() -> Iterator[dict[str, Cluster]]:
+    """The servers by their kind."""
     started: dict[str, Cluster] = {}
-
-    def cluster(kind: str) -> Cluster:
-        if kind not in started:
-            started[kind] = Cluster(kind)
-        return started[kind]
-
-    yield cluster
+    yield started
     for server in started.values():
         server.close()
+
+
+@pytest.fixture
+def cluster_of(started_clusters: dict[str, Cluster]) -> Iterator[Callable[[str], Cluster]]:
+    """The server of a kind, started on first use; the test's databases go with the test."""
+
+    def cluster(kind: str) -> Cluster:
+        if kind not in started_clusters:
+            started_clusters[kind] = Cluster(kind)
+        return started_clusters[kind]
+
+    yield cluster
+    for server in started_clusters.values():
+        server.drop_databases()
 
 
 @pytest.fixture(params=kinds())

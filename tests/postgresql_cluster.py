@@ -56,6 +56,7 @@ class Cluster:
         self.kind = kind
         # The tests kill processes, never the machine: no fsync is needed to survive that.
         self._options = f"-c fsync={fsync} -c max_connections=100"
+        self._options += " -c min_wal_size=32MB -c max_wal_size=64MB"  # CI's disk is small
         if kind == TIMESCALEDB:
             self._options += " -c shared_preload_libraries=timescaledb"
             self._options += " -c timescaledb.telemetry_level=off"
@@ -78,6 +79,7 @@ class Cluster:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         self._names = itertools.count()
+        self._databases: list[str] = []
         self._run(
             "initdb", "-D", self._data, "-U", "tests", "--auth=trust", "--no-sync", "-E", "UTF8"
         )
@@ -131,7 +133,18 @@ class Cluster:
         name = f"spans{next(self._names)}"
         with psycopg.connect(self._admin, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+        self._databases.append(name)
         return self.url(name)
+
+    def drop_databases(self) -> None:
+        """Each takes megabytes, and hundreds of tests have one."""
+        if not self._databases:
+            return
+        import psycopg
+
+        with psycopg.connect(self._admin, autocommit=True) as connection:
+            while self._databases:
+                connection.execute(f"DROP DATABASE {self._databases.pop()} WITH (FORCE)")
 
     def close(self) -> None:
         self._keeper.communicate()
