@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import perf_counter
+from typing import TypeVar
+
+Timed = TypeVar("Timed")
 
 CALIBRATION_S = 3.0
 TURNS = 10_000  # of the fixed loop: a tenth of a millisecond or two
@@ -29,8 +32,8 @@ def variables() -> dict[str, str]:
     return {VARIABLE: repr(fastest)}
 
 
-def timed(work: Callable[[], float], between: Callable[[], None]) -> float:
-    """The seconds that `work` says it took, from a try at full speed; `between` ends each try.
+def timed(work: Callable[[], Timed], between: Callable[[], object] = lambda: None) -> Timed:
+    """What `work` says it took, from a try at full speed; `between` ends each try.
 
     Where none is within LONGEST_WAIT_S, the last one counts: a machine that is always slow, and
     a loop that takes longer than full speed lasts, are measured as they are.
@@ -39,11 +42,11 @@ def timed(work: Callable[[], float], between: Callable[[], None]) -> float:
     end = perf_counter() + LONGEST_WAIT_S
     while True:
         before_s = _fixed_loop_s()
-        seconds = work()
+        took = work()
         after_s = _fixed_loop_s()
         between()
         if max(before_s, after_s) <= limit_s or perf_counter() >= end:
-            return seconds
+            return took
 
 
 def _fixed_loop_s() -> float:

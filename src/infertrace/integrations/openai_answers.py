@@ -91,15 +91,18 @@ def is_text_only(chunk: Any) -> bool:
         return False
 
 
-def is_usage_only(chunk: Any) -> bool:
-    """Whether it is the chunk that a stream has because its usage was asked for."""
-    said = _said(chunk)
-    return not said.get("choices", True) and said.get("usage") is not None
+def usage_only(chunk: Any) -> Any:
+    """The usage where that is all a chunk brings: a stream has one because it was asked for."""
+    said = getattr(chunk, "__dict__", _NOTHING)
+    return None if said.get("choices", True) else said.get("usage")
 
 
-def read_usage_only(span: Span, chunk: Any) -> None:
+def read_usage_only(span: Span, usage: Any, chunk: Any) -> None:
     """The same as `read` of such a chunk, which is not the first."""
-    _read_numbers(span, chunk.usage, _extra(chunk))
+    if chunk.__pydantic_extra__:
+        _read_numbers(span, usage, chunk.__pydantic_extra__)
+    else:
+        _read_usage(span, usage)
 
 
 def add_extra(chunk: Any, hidden: Any) -> None:
@@ -162,14 +165,18 @@ def _finish_reason(said: Mapping[str, Any]) -> str:
 
 
 def _read_usage(span: Span, usage: Any) -> None:
-    said = _said(usage)
+    said = getattr(usage, "__dict__", _NOTHING)
     read, written = said.get("prompt_tokens"), said.get("completion_tokens")
-    details = "prompt_tokens_details", "completion_tokens_details"
+    read_details = said.get("prompt_tokens_details")
+    written_details = said.get("completion_tokens_details")
     if read is None and written is None:
         read, written = said.get("input_tokens"), said.get("output_tokens")
-        details = "input_tokens_details", "output_tokens_details"
-    span.set_tokens(input=_count(read), output=_count(written))
-    read_details, written_details = map(said.get, details)
+        read_details = said.get("input_tokens_details")
+        written_details = said.get("output_tokens_details")
+    span.set_tokens(
+        input=read if isinstance(read, int) else None,
+        output=written if isinstance(written, int) else None,
+    )
     if read_details is not None or written_details is not None:
         span.set_token_details(
             cached_input=_count(_said(read_details).get("cached_tokens")),

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from infertrace.integrations.openai_answers import (
     add_extra,
     has_tokens,
     is_text_only,
-    is_usage_only,
     read,
     read_names,
     read_usage_only,
     type_of_chat,
+    usage_only,
 )
 
 if TYPE_CHECKING:
@@ -32,12 +31,16 @@ class OpenAICall:
     """`true` or `stream` where the program wants the HTTP response."""
     body_before: Mapping[str, Any] | None = None
     """The request without what we have added, if we have."""
-    is_reading: Callable[[], bool] | None = None
+    is_reading = False
     """Whether the client is getting a chunk, and may close the response meanwhile."""
+    reader: Callable[[], Any] | None = None
+    """Gives the generator that gets them, where one does: it runs meanwhile."""
     text_type: type | None = None
     """Of chunks whose text changes nothing but the count of tokens: one has come, none waits."""
-    at_end: Callable[[], object] | None = None
-    """Called once, when it ends."""
+    response: Any = None
+    """That of a stream, whose method `closer` calls this too until it ends."""
+    closer = ""
+    _close_response: Any = None
     _has_begun = _has_finished = False
     _waiting: Any = None
 
@@ -65,11 +68,11 @@ class OpenAICall:
         Where the usage was asked for by us, the last chunk waits for the one with the usage, which
         the program does not see. llama.cpp says in that what it would have said in the last.
         """
-        is_usage, says_end = is_usage_only(chunk), False
+        usage, says_end = usage_only(chunk), False
         try:
-            if is_usage and self._has_begun:
+            if usage is not None and self._has_begun:
                 self.text_type = None
-                read_usage_only(self.span, chunk)
+                read_usage_only(self.span, usage, chunk)
             else:
                 says_end = self._read_chunk(chunk)
         except Exception as error:
@@ -77,7 +80,7 @@ class OpenAICall:
         if self.body_before is None:
             return [chunk]
         waiting = self.take_waiting()
-        if is_usage:
+        if usage is not None:
             if waiting:
                 with self.switch.guarded():
                     add_extra(waiting[0], chunk)
@@ -106,8 +109,8 @@ class OpenAICall:
         return waiting or []
 
     def end(self, error: BaseException | None = None) -> None:
-        if self.at_end is not None:
-            self.at_end()
+        if self.response is not None:  # with what it has got it keeps itself, until now
+            vars(self.response).pop(self.closer, None)
         if error is None:
             self.span.end()
         else:  # the span was never entered, so this only ends it, with the error's status
@@ -115,14 +118,33 @@ class OpenAICall:
 
     def close(self) -> None:
         """The program wants no more of it."""
-        if not self.span.is_recording or (self.is_reading is not None and self.is_reading()):
+        if not self.span.is_recording or self.is_reading:
+            return
+        if self.reader is not None and getattr(self.reader(), "gi_running", False):
             return
         if not self._has_finished:
             self.span.set_status("CANCELLED", "the stream was closed")
         self.end()
 
     def __del__(self) -> None:
-        self.is_reading = None
+        if self.span.is_recording:
+            self.is_reading, self.reader = False, None
+            self.close()
+
+    def close_with(self, response: Any, closer: str) -> None:
+        """Close this whenever the response is closed, by its method of that name."""
+        # The response, and not the stream: the helpers of the client close that.
+        self.response, self.closer = response, closer
+        self._close_response = getattr(response, closer)
+        is_async = closer == "aclose"
+        setattr(response, closer, self._close_both_async if is_async else self._close_both)
+
+    def _close_both(self) -> None:
+        self._close_response()
+        self.close()
+
+    async def _close_both_async(self) -> None:
+        await self._close_response()
         self.close()
 
 
@@ -172,46 +194,15 @@ def _follow_raw(call: OpenAICall, raw: Any, chunks: Callable[..., Any], close: s
 
 
 def _follow_stream(call: OpenAICall, stream: Any, chunks: Callable[..., Any], close: str) -> None:
-    # The response, and not the stream: the helpers of the client close that.
-    response = stream.response
-    original = getattr(response, close)
-    # With what it has got the response keeps itself, until the end.
-    call.at_end = partial(vars(response).pop, close, None)
-    setattr(response, close, _CLOSED[close](original, call))
+    call.close_with(stream.response, close)
     stream._iterator = chunks(stream._iterator, call)
-
-
-def _closed(original: Callable[[], object], call: OpenAICall) -> Callable[[], None]:
-    def close_response() -> None:
-        original()
-        call.close()
-
-    return close_response
-
-
-def _closed_async(
-    original: Callable[[], Awaitable[object]], call: OpenAICall
-) -> Callable[[], Awaitable[None]]:
-    async def aclose_response() -> None:
-        await original()
-        call.close()
-
-    return aclose_response
-
-
-_CLOSED: Final[Mapping[str, Callable[..., Any]]] = {"close": _closed, "aclose": _closed_async}
 
 
 def _follow_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
     """The chunks of a stream, counted."""
     reader = _read_chunks(chunks, call)
     # By a weak reference: the reader has the call.
-    owner = weakref.ref(reader)
-
-    def is_reading() -> bool:
-        return getattr(owner(), "gi_running", False)
-
-    call.is_reading = is_reading
+    call.reader = weakref.ref(reader)
     return reader
 
 
@@ -245,16 +236,16 @@ def _read_chunks(chunks: Any, call: OpenAICall) -> Iterator[Any]:
                 yield from taken
             is_outside = False
     except BaseException as error:
-        call.is_reading = None
+        call.reader = None
         if is_outside:
             call.close()
         else:
             call.end(error)
             yield from call.take_waiting()
         raise
-    call.is_reading = None
     call.end()
-    yield from call.take_waiting()
+    if call.body_before is not None:
+        yield from call.take_waiting()
 
 
 class _AsyncChunks:
@@ -275,13 +266,13 @@ class _AsyncChunks:
         while not self._ready:
             if self._is_over:
                 self._raise()
-            call.is_reading = _is_reading
+            call.is_reading = True
             try:
                 chunk = await self._chunks.__anext__()
             except BaseException as error:
                 self._end(error)
             else:
-                call.is_reading = None
+                call.is_reading = False
                 if type(chunk) is call.text_type and is_text_only(chunk):
                     call.span.token()
                     return chunk
@@ -299,7 +290,7 @@ class _AsyncChunks:
     def _end(self, error: BaseException) -> None:
         """After what the program has not seen yet, it gets this."""
         is_failure = not isinstance(error, StopAsyncIteration)
-        self._call.is_reading = None
+        self._call.is_reading = False
         self._call.end(error if is_failure else None)
         self._ready, self._is_over = self._call.take_waiting(), True
         self._error = error if is_failure else None
@@ -312,7 +303,3 @@ def _is_followed(iterator: Any) -> bool:
     return isinstance(iterator, _AsyncChunks) or (
         isinstance(iterator, GeneratorType) and iterator.gi_code is _read_chunks.__code__
     )
-
-
-def _is_reading() -> bool:
-    return True

@@ -57,15 +57,11 @@ class Switch:
         self._lock = threading.RLock()
         self._tracer: Tracer | None = None
         self._callbacks: list[Callable[[], None]] = []
-        self._is_on = False
+        self.is_on = False
+        """For what outlives `off()`: a function that somebody else has wrapped."""
         self._has_warned = False
         self._failed: set[str] = set()
         self._guard = Guard(self)
-
-    @property
-    def is_on(self) -> bool:
-        """For what outlives `off()`: a function that somebody else has wrapped."""
-        return self._is_on
 
     @property
     def tracer(self) -> Tracer:
@@ -74,7 +70,7 @@ class Switch:
     def start_span(self, *arguments: Any, **keywords: Any) -> Span:
         """A span of this integration, as `Tracer.start_span` makes it."""
         _used.add(self.name)
-        return self.tracer.start_span(*arguments, **keywords)
+        return (self._tracer or default_tracer()).start_span(*arguments, **keywords)
 
     def count_use(self) -> None:
         """For an integration that works without spans of its own."""
@@ -92,9 +88,9 @@ class Switch:
         with self._lock:
             self._tracer = tracer
             self.options = {**self._defaults, **options}
-            if self._is_on:
+            if self.is_on:
                 return
-            self._is_on = True
+            self.is_on = True
             libraries = INTEGRATIONS[self.name].libraries
             if not any(library.is_installed() for library in libraries):
                 self._warn(libraries[0], "not installed")
@@ -106,7 +102,7 @@ class Switch:
     def off(self) -> None:
         """Leave the library as it was."""
         with self._lock:
-            self._is_on = False
+            self.is_on = False
             for callback in self._callbacks:
                 forget(callback)
             self._callbacks.clear()
@@ -126,7 +122,7 @@ class Switch:
 
     def _begin(self, library: Library) -> None:
         with self._lock:
-            if not self._is_on:
+            if not self.is_on:
                 return
             installed = _version(library)
             if installed and _release(installed) < _release(library.lowest):
