@@ -43,6 +43,10 @@ class SpeaksOtlp(Retryable):
     """Worth another try in OTLP: the other end does not know our protocol, and takes that."""
 
 
+class CannotEncode(SendError):
+    """Packed spans that nobody there can, or may, encode: worth another try once they are."""
+
+
 class TooLarge(SendError):
     """Worth another try in smaller parts."""
 

@@ -179,6 +179,16 @@ def _miss_grpc() -> Transport:
     raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
 
 
+def may_leave_encoding(settings: Settings) -> bool:
+    """Whether batches go by a sender process of this user, which can encode spans itself."""
+    return (
+        settings.sender_process != "none"
+        and not settings.endpoint.startswith("file:")
+        and launcher.is_possible()
+        and _agent_of(settings) is None
+    )
+
+
 def may_hand_over(settings: Settings) -> bool:
     """Whether a sender may outlive this process, and hold what it leaves."""
     return (

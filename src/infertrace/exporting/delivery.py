@@ -13,16 +13,25 @@ import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
-from infertrace.buffering.batch import halves
+from infertrace.buffering.batch import PackedBatch, halves
 from infertrace.buffering.ledger import dropped_by_reason
 from infertrace.exporting import envelope
-from infertrace.exporting.answer import Disconnected, Overloaded, Refused, Stumbled, TooLarge
+from infertrace.exporting.answer import (
+    CannotEncode,
+    Disconnected,
+    Overloaded,
+    Refused,
+    Stumbled,
+    TooLarge,
+)
 from infertrace.exporting.connection import State
 from infertrace.exporting.log_text import one_line
+from infertrace.exporting.packed_request import PackedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from infertrace.backend import Packing
     from infertrace.buffering.batch import Batch
     from infertrace.buffering.ledger import DropReason
     from infertrace.exporting.answer import Answer
@@ -101,6 +110,8 @@ class _Unacknowledged(Enum):
     not even then, it is that span's fault."""
     GIVEN_UP = auto()
     """The end of a shutdown found it on its way."""
+    ENCODED = auto()
+    """Nobody but this process encodes it."""
 
 
 class Delivery:
@@ -118,6 +129,7 @@ class Delivery:
         producer_id: bytes,
         resource: bytes,
         clock: Clock,
+        packing: Packing | None = None,
         send_timeout_s: float = _SEND_TIMEOUT_S,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -125,6 +137,7 @@ class Delivery:
         self._connection = connection
         self._spool = spool
         self._clock = clock
+        self._packing = packing
         self._jitter = jitter
         self.send_timeout_s = send_timeout_s
         """How long a request may take."""
@@ -221,6 +234,9 @@ class Delivery:
             part = unacknowledged[0]
             outcome = self._send_until_acknowledged(part, first_outcome)
             first_outcome = None
+            encoded = None
+            if outcome is _Unacknowledged.ENCODED or outcome is _Unacknowledged.SPLIT:
+                encoded = self._encoded(part)
             with self.progress:
                 if part not in self.unacknowledged:  # a shutdown has counted it already
                     return
@@ -230,16 +246,36 @@ class Delivery:
                     del self.unacknowledged[0]
                     self._recorder.settle(part, 0, "shutdown")
                     self.progress.notify_all()
+                elif encoded is not None:
+                    self.unacknowledged[:1] = self._replaced(part, encoded, outcome)
                 elif outcome is _Unacknowledged.LATER:
                     self.unacknowledged.append(self.unacknowledged.pop(0))
                     if len(self.unacknowledged) == 1:
                         self._take_more()
-                elif outcome is _Unacknowledged.SPLIT:
-                    self.unacknowledged[:1] = halves(part)
-                else:
+                elif isinstance(outcome, tuple):
                     del self.unacknowledged[0]
                     self._recorder.settle(part, *outcome)
                     self.progress.notify_all()
+
+    def _encoded(self, batch: Batch) -> Batch:
+        if self._packing is not None and isinstance(batch, PackedBatch):
+            return self._packing.encode(batch)
+        return batch
+
+    def _replaced(
+        self, batch: Batch, encoded: Batch, outcome: object = _Unacknowledged.ENCODED
+    ) -> list[Batch]:
+        """What is to be delivered in place of a batch; `progress` is held."""
+        if self._packing is not None and isinstance(batch, PackedBatch):
+            self._packing.replace(batch, encoded)
+            # Where this process could encode it, others of it would come back as well.
+            if outcome is _Unacknowledged.ENCODED and encoded.span_count == batch.span_count:
+                self._packing.pack(False)
+        if not encoded.span_count:
+            return []
+        if outcome is _Unacknowledged.SPLIT and encoded.span_count > 1:
+            return [*halves(encoded)]
+        return [encoded]
 
     def stop_for_another(self) -> None:
         """Begin nothing any more, and drop nothing: a sender will deliver what is left."""
@@ -258,6 +294,7 @@ class Delivery:
                     held += batch.span_count
                 if self._recorder.counts()[2] <= held or self._clock.now() >= self.deadline:
                     break
+            left = [it for batch in left for it in self._replaced(batch, self._encoded(batch))]
         return sorted(left, key=lambda batch: batch.first_span_sequence)
 
     def give_up(self, left: list[Batch]) -> None:
@@ -287,6 +324,8 @@ class Delivery:
             outcome, first_outcome = first_outcome, None
             try:
                 answer = outcome() if outcome is not None else self.send(request, batch.span_count)
+            except CannotEncode:
+                return _Unacknowledged.ENCODED
             except TooLarge as error:
                 if batch.span_count > 1:
                     return _Unacknowledged.SPLIT
@@ -327,8 +366,11 @@ class Delivery:
             else:
                 return self._accept(batch, answer)
 
-    def encode(self, batch: Batch) -> Request:
+    def encode(self, batch: Batch) -> Request | PackedRequest:
         """What to send for a batch."""
+        if isinstance(batch, PackedBatch):
+            rest = envelope.rest(batch.first_span_sequence, self.producer())
+            return PackedRequest(batch.payload, rest)
         return envelope.encode(batch.payload, batch.first_span_sequence, self.producer())
 
     def _accept(self, batch: Batch, answer: Answer) -> tuple[int, DropReason]:
@@ -361,7 +403,7 @@ class Delivery:
                 one_line(reason) or "no reason given",
             )
 
-    def send(self, request: Request, span_count: int) -> Answer:
+    def send(self, request: Request | PackedRequest, span_count: int) -> Answer:
         """Send one request, once; raises what `Transport.send` raises."""
         left_s = min(self.deadline, self.caller_deadline) - self._clock.now()
         timeout_s = max(min(self.send_timeout_s, left_s), _MIN_SEND_TIMEOUT_S)

@@ -43,7 +43,12 @@ class Producer(NamedTuple):
 
 def encode(spans: bytes, first_span_sequence: int, producer: Producer) -> Request:
     """The envelope of encoded spans, the first of which has that number."""
-    return spans, _encode_producer(producer, first_span_sequence) + producer.resource
+    return spans, rest(first_span_sequence, producer)
+
+
+def rest(first_span_sequence: int, producer: Producer) -> bytes:
+    """What follows the spans in such an envelope."""
+    return _encode_producer(producer, first_span_sequence) + producer.resource
 
 
 def goodbye(producer: Producer) -> Request:

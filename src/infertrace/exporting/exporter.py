@@ -69,6 +69,7 @@ class Exporter:
             producer_id=producer_id,
             resource=envelope.encode_resource(settings),
             clock=SystemClock(self._thread.wait),
+            packing=self.recorder.packing,
             send_timeout_s=settings.timeout_s,
         )
         self._rounds = rounds.Rounds(
@@ -83,6 +84,7 @@ class Exporter:
         self._start_life()
         self._spool.open_if_wanted(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._make_sampler()
         lifecycle.register(self)
         lifecycle.keep_open(self)
@@ -137,6 +139,7 @@ class Exporter:
         self._delivery.start_anew(producer_id)
         self._delivery.resource = envelope.encode_resource(self._settings)  # its process id
         self._share_memory()
+        self._choose_encoder()
         self._start_life()
         if self._rounds.is_retired:
             lifecycle.let_go(self)
@@ -156,6 +159,7 @@ class Exporter:
         self._connection.state = State.UNKNOWN
         self._spool.set_resource(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._connection.disconnect()
 
     def divert(self, open_transport: Callable[[], Transport] | None) -> None:
@@ -166,8 +170,18 @@ class Exporter:
                 self._sampler.take_gpu_page(None)
             self._rounds.delivers_leftovers = open_transport is None
             self._connection.use(self._settings.endpoint, *self._choose_transports())
+            self._choose_encoder()
             self._connection.state = State.UNKNOWN
             self._connection.disconnect()
+
+    def _choose_encoder(self) -> None:
+        """Have spans encoded in the sender, where that can be."""
+        if self.recorder.packing is not None:
+            self.recorder.packing.pack(
+                self._diversion is None
+                and self._settings.spool_dir is None
+                and choice.may_leave_encoding(self._settings)
+            )
 
     def _choose_transports(
         self,
@@ -178,11 +192,18 @@ class Exporter:
         what = (
             self._settings,
             self._backend,
-            self.recorder.encode_some,
+            self._use_idle_time,
             self._memory,
             self._take_gpu_page,
         )
         return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
+
+    def _use_idle_time(self) -> bool:
+        packing = self.recorder.packing
+        if packing is None or not packing.is_packing:
+            return self.recorder.encode_some()
+        # Not a few: that would take the GIL from the traced loop once more.
+        return packing.pack_crowd()
 
     def _memory(self) -> int | None:
         return self.recorder.memory_descriptor

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace.exporting.answer import (
     Answer,
+    CannotEncode,
     Overloaded,
     Refused,
     Retryable,
@@ -50,6 +51,9 @@ class Kind(enum.IntEnum):
     """With a descriptor: a memory in which the spans of this process lie. Not answered."""
     STATUS = 4
     """Answered with what the sender says of itself, in JSON."""
+    PACKED = 5
+    """A request whose spans are yet to be encoded, as `packed_request.py` has it. Answered as
+    SEND."""
 
 
 # A frame: the size of its body; how long the collector may take for it, seconds; its spans; its
@@ -63,6 +67,7 @@ _ANSWER: Final = struct.Struct("=BqqdI")
 ANSWER_HEAD_BYTES: Final = _ANSWER.size
 ANSWER_SIZE_AT: Final = _ANSWER.size - 4
 _ACCEPTED, _RETRYABLE, _TOO_LARGE, _REFUSED, _OVERLOADED, _STUMBLED, _SPEAKS_OTLP = range(7)
+_CANNOT_ENCODE: Final = 7
 _MAX_TEXT_BYTES: Final = 4096
 _MAX_ANSWER_BYTES: Final = _ANSWER.size + _MAX_TEXT_BYTES
 # More than the largest batch, or the largest span: another number is of somebody else's protocol.
@@ -74,6 +79,7 @@ _ERRORS: Final[Mapping[int, type[SendError]]] = {
     _OVERLOADED: Overloaded,
     _STUMBLED: Stumbled,
     _SPEAKS_OTLP: SpeaksOtlp,
+    _CANNOT_ENCODE: CannotEncode,
 }
 
 # Between two looks for an answer, when there is nothing else to do, and when there is.
@@ -159,9 +165,11 @@ def pack_frame(
     return _REQUEST.pack(len(body), timeout_s, span_count, kind, 0) + body
 
 
-def frame(request: Request, span_count: int, timeout_s: float) -> tuple[bytes, ...]:
+def frame(
+    request: Request, span_count: int, timeout_s: float, kind: Kind = Kind.SEND
+) -> tuple[bytes, ...]:
     """A request with its head, in parts."""
-    head = _REQUEST.pack(sum(map(len, request)), timeout_s, span_count, Kind.SEND, 0)
+    head = _REQUEST.pack(sum(map(len, request)), timeout_s, span_count, kind, 0)
     return head, *request
 
 
