@@ -422,6 +422,11 @@ class Delivery:
                 self._has_said_goodbye = True
 
     @property
+    def has_put_off_spans(self) -> bool:
+        """Whether a span waits that others, which ended later, went before."""
+        return bool(self._suspects)
+
+    @property
     def owes_goodbye(self) -> bool:
         """Whether the collector knows this producer, and not that it is complete."""
         return (

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from infertrace import lifecycle
-from infertrace.buffering.ledger import dropped_by_reason
+from infertrace.buffering.ledger import DROP_REASONS, dropped_by_reason
 from infertrace.exporting import choice, envelope, rounds
 from infertrace.exporting.connection import Connection, State
 from infertrace.exporting.delivery import Delivery, OutOfTimeError, SystemClock
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("infertrace")
 
 _PRODUCER_ID_BYTES: Final = 16
+_REJECTED: Final = DROP_REASONS.index("rejected")
 # While the end of a process waits for the collector, how often it looks whether to wait longer.
 _LOOK_S: Final = 0.02
 # For a sender that takes over the goodbye: to write it to the socket is enough.
@@ -260,14 +261,17 @@ class Exporter:
     def flush(
         self, timeout_s: float, *, until: Callable[[], bool] = lambda: False, look_s: float = 1e9
     ) -> bool:
-        """Wait until nothing is pending, `timeout_s` at most; True when nothing is.
+        """Wait until nothing is pending that ended before, `timeout_s` at most; True when nothing
+        is.
 
         until: ends the wait as well; looked at every `look_s`.
         """
         deadline = time.monotonic() + timeout_s
         self._delivery.request_flush()
         try:
-            while self._pending():
+            counts = self.recorder.counts()
+            target = _settled(counts) + counts[2]
+            while not self._has_settled(target):
                 remaining_s = deadline - time.monotonic()
                 if (
                     remaining_s <= 0
@@ -283,7 +287,7 @@ class Exporter:
                     continue
                 progress = self._delivery.progress
                 with progress:
-                    if self._pending():
+                    if not self._has_settled(target):
                         progress.wait(min(remaining_s, self._settings.export_interval_s, look_s))
             return True
         finally:
@@ -438,6 +442,22 @@ class Exporter:
 
     def _pending(self) -> int:
         return self.recorder.counts()[2]
+
+    def _has_settled(self, target: int) -> bool:
+        """Whether nothing is pending, or `_settled` has reached this.
+
+        Where threads or signal handlers go on recording, something always is.
+        """
+        counts = self.recorder.counts()
+        return not counts[2] or (
+            _settled(counts) >= target and not self._delivery.has_put_off_spans
+        )
+
+
+def _settled(counts: tuple[int, int, int, tuple[int, ...], int]) -> int:
+    """How many of the spans that were held the collector has answered: the oldest, mostly."""
+    _, delivered, _, dropped, _ = counts
+    return delivered + dropped[_REJECTED]
 
 
 class _Work(Work):
