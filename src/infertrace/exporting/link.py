@@ -316,8 +316,13 @@ def _roundtrip_in_python(
     deadline = time.monotonic() + timeout_s
     _set_timeout(connection, socket.SO_SNDTIMEO, timeout_s)
     _set_timeout(connection, socket.SO_RCVTIMEO, min(timeout_s, _LOOK_INTERVAL_S))
-    if connection.sendmsg(parts, (), _NO_SIGNAL) < sum(map(len, parts)):
-        raise TimeoutError("it does not read")
+    sent = connection.sendmsg(parts, (), _NO_SIGNAL)
+    if sent < sum(map(len, parts)):  # a signal came to this thread, or the time is over
+        left = memoryview(b"".join(parts))[sent:]
+        while left:
+            if time.monotonic() >= deadline:
+                raise TimeoutError("it does not read")
+            left = left[connection.send(left, _NO_SIGNAL) :]
     is_busy = False
 
     def receive_some() -> bytes:
