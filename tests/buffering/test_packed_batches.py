@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from backend_recording import KIB, Recording
 from infertrace import backend as backends
+from infertrace.buffering import pure
 from infertrace.buffering.batch import Batch, PackedBatch
 from infertrace.buffering.ledger import dropped_by_reason
 from infertrace.generated import span_pb2
@@ -258,3 +261,70 @@ def test_few_spans_are_packed_in_vain(
     produced, delivered, pending, dropped, _ = recording.recorder.counts()
     assert produced == 100_000 == delivered + pending + sum(dropped)
     assert sum(packed) < 3 * produced
+
+
+def at_step(step: int, act: Callable[[], object], work: Callable[[], object]) -> int:
+    """How many bytecodes of packing `work` took, and `act` came in before that one."""
+    done = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal done
+        if event == "call":
+            if frame.f_code.co_filename not in (pure.__file__, packing.__file__):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            if done == step:
+                act()
+            done += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return done
+
+
+def test_a_span_from_a_signal_handler_amid_any_step_of_packing() -> None:
+    """The interpreter runs handlers between bytecodes; some of them on the thread that packs."""
+
+    def record(step: int) -> int:
+        recording = new_recording()
+        batches: list[PackedBatch] = []
+
+        def handler() -> None:
+            recording.start_span("m", "handler").end()
+
+        def take() -> None:
+            batch = recording.recorder.take()
+            assert isinstance(batch, PackedBatch)
+            batches.append(batch)
+            recording.recorder.settle(batch, batch.span_count, "rejected")
+
+        def work() -> None:
+            recording.recorder.counts()
+            end_some(recording, HEAVY, 2, 10)
+            recording.recorder.encode_some()
+            end_some(recording, HEAVY, 1, 12)
+            take()
+
+        end_some(recording, LIGHT, 10, 0)
+        steps = at_step(step, handler, work)
+        while recording.recorder.counts()[2]:
+            take()
+        names = [
+            name for batch in batches for name in names_of(recording.recorder.packing.encode(batch))
+        ]
+        expected = [*map(str, range(13)), *["handler"] * (step < steps)]
+        assert sorted(names) == sorted(expected), step
+        produced, delivered, _, dropped, _ = recording.recorder.counts()
+        assert (produced, delivered, sum(dropped)) == (len(expected), len(expected), 0), step
+        return steps
+
+    step = 0
+    while step < record(step):
+        step += 1
+    assert step > 1000

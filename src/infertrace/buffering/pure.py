@@ -352,8 +352,10 @@ class SpanBuffer:
             run = packer.pack_light(spans[:fitting], self._max_batch_bytes) if fitting else None
             if run is None or len(run.packed) > room:
                 return self._refuse_run(spans)
+        # Before any of them is popped: there may be no memory for it.
+        piece = _Piece(run.packed, run.span_count, run.encoded_bytes, True)
         self._pop_run(run.span_count, run.invalid_fields)
-        self._pieces.append(_Piece(run.packed, run.span_count, run.encoded_bytes, True))
+        self._pieces.append(piece)
         self._held_bytes += len(run.packed)
         self._queued_bytes += len(run.packed)
         self.pending += run.span_count
