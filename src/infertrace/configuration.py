@@ -12,10 +12,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
 
+from infertrace.named_tuple import NamedTuple
 from infertrace.otlp import exporter_variables
 from infertrace.otlp.endpoint import TRACES_PATH, parse, with_traces_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 logger = logging.getLogger("infertrace")
 

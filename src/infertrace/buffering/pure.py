@@ -6,14 +6,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from itertools import islice, repeat, starmap
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from infertrace.buffering.batch import Batch, PackedBatch, halves
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.limits import MAX_SPAN_BYTES
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
 
     from infertrace.buffering.ledger import DropReason
     from infertrace.buffering.spool_writer import SpoolWriter
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
         def pack_light(self, spans: list[Any], max_encoded_bytes: int) -> Run | None: ...
         def pack(self, spans: list[Any]) -> bytes | None: ...
         def encode(self, packed: bytes) -> tuple[bytes, int]: ...
+else:
+    Protocol = object
 
 
 # Upper bound on waiting for a lock whose owner may be suspended below us, for example because

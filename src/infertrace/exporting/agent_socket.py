@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Final
 
 _ROOT: Final = 0
 _OF_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH

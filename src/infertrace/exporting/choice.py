@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import launcher
 from infertrace.exporting.answer import Retryable
@@ -18,7 +17,10 @@ from infertrace.exporting.sender_directory import NoDirectory
 from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
     from infertrace.exporting.host_sender import Holding

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from infertrace.exporting.answer import Retryable, SpeaksOtlp
 from infertrace.exporting.log_text import one_line
 from infertrace.exporting.packed_request import PackedRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

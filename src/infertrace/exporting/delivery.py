@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.buffering.batch import PackedBatch, halves
 from infertrace.buffering.ledger import dropped_by_reason
@@ -28,8 +27,10 @@ from infertrace.exporting.connection import State
 from infertrace.exporting.log_text import one_line
 from infertrace.exporting.packed_request import PackedRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
 
     from infertrace.backend import Packing
     from infertrace.buffering.batch import Batch
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.connection import Connection
     from infertrace.exporting.envelope import Producer, Request
+else:
+    Protocol = object
 
 logger = logging.getLogger("infertrace")
 

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, ClassVar, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+    from typing import ClassVar, Final
 
 # A wait in the kernel would stop green threads, and know no deadline.
 _POLL_S: Final = 0.002

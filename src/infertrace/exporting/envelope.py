@@ -9,12 +9,13 @@ numbers: proto/span.proto; of the format: Protocol Buffers, "Encoding".
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
 
+from infertrace.named_tuple import NamedTuple
 from infertrace.recording.encoder import attribute_entries
 from infertrace.resources.resource import describe_resource
 from infertrace.wire.protobuf import delimited, read_varint, varint
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final
 
 from infertrace import lifecycle
 from infertrace.buffering.ledger import DROP_REASONS, dropped_by_reason
@@ -25,8 +24,10 @@ from infertrace.exporting.own_spool import OwnSpool
 from infertrace.green_threads import threads_are_green
 from infertrace.resources.sampler import ResourceSampler
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from infertrace.backend import Backend, Recorder
     from infertrace.buffering.ledger import Ledger

@@ -6,13 +6,16 @@ import contextlib
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.exporting.log_text import one_line
 from infertrace.green_threads import threads_are_green
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
+else:
+    Protocol = object
 
 logger = logging.getLogger("infertrace")
 

@@ -17,7 +17,6 @@ import time
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace import backend
 from infertrace.exporting import link
@@ -27,9 +26,12 @@ from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.peer import peer_user
 from infertrace.exporting.sender_directory import NoDirectory, find_directory, sender_name
 from infertrace.green_threads import threads_are_green
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.introduction import Introduction

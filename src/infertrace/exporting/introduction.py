@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
 
 from infertrace.exporting.target import Target
+from infertrace.named_tuple import NamedTuple
 
 
 class Introduction(NamedTuple):

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import link
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.exporting.introduction import Introduction
 
 _START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting

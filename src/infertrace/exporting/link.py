@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace.exporting.answer import (
     Answer,
@@ -31,8 +30,12 @@ from infertrace.exporting.answer import (
     TooLarge,
 )
 from infertrace.green_threads import threads_are_green
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.backend import Roundtrip
     from infertrace.exporting.envelope import Request
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.exporting import link
 from infertrace.exporting.answer import Answer, Disconnected
 from infertrace.exporting.transport import LoopResult, Transport
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
 
     from infertrace.backend import Roundtrip, RunDeliveryLoop
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.packed_request import PackedRequest
+else:
+    Protocol = object
 
 # What the way to the sender and back may take on top of the request itself.
 _GRACE_S: Final = 1.0

@@ -8,12 +8,14 @@ none.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting.answer import CannotEncode
 from infertrace.recording import packing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.exporting.envelope import Request
 
 # The dialect of the packed spans, padded; their size.

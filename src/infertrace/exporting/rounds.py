@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import envelope
 from infertrace.exporting.answer import Retryable
@@ -12,8 +11,10 @@ from infertrace.exporting.connection import State
 from infertrace.green_threads import threads_are_green
 from infertrace.recording.invalid_values import take_notices
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from infertrace.backend import Backend, Recorder
     from infertrace.exporting.answer import Answer

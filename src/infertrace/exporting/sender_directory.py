@@ -11,14 +11,15 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from infertrace import backend
 from infertrace.version import VERSION
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
 _FOLDER: Final = "infertrace"
 _NAME_CHARACTERS: Final = 16

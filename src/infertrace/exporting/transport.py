@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from infertrace.exporting.answer import CannotEncode
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from infertrace.backend import RunDeliveryLoop
     from infertrace.buffering.batch import Batch
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.packed_request import PackedRequest
+else:
+    Protocol = object
 
 
 class LoopResult(NamedTuple):

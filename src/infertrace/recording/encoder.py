@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from infertrace.generated.pure_fields import (
     ATTRIBUTES_TAG,
@@ -39,6 +38,7 @@ from infertrace.generated.pure_fields import (
 from infertrace.wire import token_intervals
 from infertrace.wire.protobuf import delimited, varint
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from infertrace.recording.pure import Span
     from infertrace.recording.values import Scalar

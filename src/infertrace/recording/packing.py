@@ -13,13 +13,15 @@ import marshal
 import sys
 from itertools import repeat
 from operator import attrgetter, sub
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from infertrace.named_tuple import NamedTuple
 from infertrace.recording import encoder
 from infertrace.version import VERSION
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any, Final
 
     from infertrace.recording.pure import Span
 

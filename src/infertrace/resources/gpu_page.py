@@ -16,12 +16,15 @@ import json
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
+from infertrace.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Sequence
+    from typing import Final
 
     from infertrace.visible_devices import Device
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Final
 
 from infertrace.configuration import Settings
 from infertrace.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _SDK_NAME: Final = "infertrace"
 
