@@ -6,13 +6,13 @@ where it is told to, and where they name the only endpoint.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infertrace.log import logger
 from infertrace.named_tuple import NamedTuple
 from infertrace.otlp import exporter_variables
 from infertrace.otlp.endpoint import TRACES_PATH, parse, with_traces_path
@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-logger = logging.getLogger("infertrace")
 
 # Each problem is logged once, although a process may make many tracers.
 _logged_problems: set[str] = set()

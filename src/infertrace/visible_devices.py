@@ -6,8 +6,6 @@ entry of CUDA_VISIBLE_DEVICES; one that is not valid hides all that follow.
 
 from __future__ import annotations
 
-import re
-
 from infertrace.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -83,6 +81,8 @@ def own_device(given_index: int | None, environ: Mapping[str, str]) -> WantedDev
 
 
 def _first(visible: str) -> WantedDevice:
+    import re  # slow to load, and for few programs
+
     entry = visible.partition(",")[0].strip().lower()
     if re.fullmatch(r"[0-9]{1,4}", entry) and int(entry) <= _MAX_INDEX:
         return WantedDevice(ordinal=int(entry))

@@ -29,6 +29,7 @@ from infertrace.exporting.shared_transports import SharedTransports
 from infertrace.exporting.target import Target
 from infertrace.exporting.transport import Transport
 from infertrace.generated.span_pb2 import SendSpanBatchRequest
+from infertrace.recording import packing
 from lasting_address import lasting_address
 from traced_program import run_program, sender_of, wait_until
 
@@ -202,7 +203,7 @@ def test_a_sender_that_cannot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """This process encodes, what it has packed and what comes later; the ledger says the same."""
-    monkeypatch.setattr(packed_request, "_DIALECT", b"another".ljust(64, b"\0"))
+    monkeypatch.setattr(packing, "DIALECT", b"another")
     for _ in range(2):
         record(quiet_tracer, 300)
         assert quiet_tracer.flush(60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from infertrace.exporting.link_transport import LinkTransport
 from infertrace.exporting.sender_directory import NoDirectory
 from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ try:
 except ImportError:  # there are no locks of files, or no such sockets (Windows, Pyodide)
     host_sender = None  # type: ignore[assignment]
 
-logger = logging.getLogger("infertrace")
 
 OTLP_INSTEAD: Final = "otlp/grpc"
 """What is spoken where our own endpoint turns out to take OTLP."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from enum import Enum, auto
 
 from infertrace.exporting.answer import Retryable, SpeaksOtlp
 from infertrace.exporting.log_text import one_line
 from infertrace.exporting.packed_request import PackedRequest
+from infertrace.log import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.transport import Transport
-
-logger = logging.getLogger("infertrace")
 
 
 class State(Enum):

@@ -6,8 +6,6 @@ Knows no thread, no socket and no clock but those that it is given.
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
 import threading
 import time
 from enum import Enum, auto
@@ -26,6 +24,7 @@ from infertrace.exporting.answer import (
 from infertrace.exporting.connection import State
 from infertrace.exporting.log_text import one_line
 from infertrace.exporting.packed_request import PackedRequest
+from infertrace.log import INFO, WARNING, logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-logger = logging.getLogger("infertrace")
 
 _SEND_TIMEOUT_S: Final = 10.0
 _MIN_SEND_TIMEOUT_S: Final = 0.05
@@ -117,6 +115,12 @@ class _Unacknowledged(Enum):
     """Nobody but this process encodes it."""
 
 
+def _any_between(least: float, most: float) -> float:
+    import random  # for few programs, and slow to load
+
+    return random.uniform(least, most)
+
+
 class Delivery:
     """Takes batches from the recorder, and has each of them acknowledged or dropped.
 
@@ -134,7 +138,7 @@ class Delivery:
         clock: Clock,
         packing: Packing | None = None,
         send_timeout_s: float = _SEND_TIMEOUT_S,
-        jitter: Callable[[float, float], float] = random.uniform,
+        jitter: Callable[[float, float], float] = _any_between,
     ) -> None:
         self._recorder = recorder
         self._connection = connection
@@ -345,7 +349,7 @@ class Delivery:
                     self._connection.disconnect()
                 self._connection.change_state(
                     State.DOWN,
-                    logging.WARNING,
+                    WARNING,
                     f"cannot deliver spans, will keep trying: {error}",
                 )
                 if self._clock.now() >= self.caller_deadline:
@@ -377,7 +381,7 @@ class Delivery:
         return envelope.encode(batch.payload, batch.first_span_sequence, self.producer())
 
     def _accept(self, batch: Batch, answer: Answer) -> tuple[int, DropReason]:
-        self._connection.change_state(State.UP, logging.INFO, "spans are being delivered")
+        self._connection.change_state(State.UP, INFO, "spans are being delivered")
         self._accepted_requests += 1
         self._suspects.pop(batch.first_span_sequence, None)
         accepted = max(0, min(answer.accepted_count, batch.span_count))
@@ -393,7 +397,7 @@ class Delivery:
         return accepted, "rejected"
 
     def _refuse(self, error: Exception) -> tuple[int, DropReason]:
-        self._connection.change_state(State.REFUSED, logging.WARNING, f"spans are refused: {error}")
+        self._connection.change_state(State.REFUSED, WARNING, f"spans are refused: {error}")
         return 0, "rejected"
 
     def _tell_of_rejection(self, spans: int, reason: str) -> None:

@@ -8,7 +8,6 @@ overflows.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from infertrace.exporting.exporter_thread import ExporterThread, Work
 from infertrace.exporting.hand_over import HandOver
 from infertrace.exporting.own_spool import OwnSpool
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.resources.sampler import ResourceSampler
 
 TYPE_CHECKING = False
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from infertrace.exporting.hand_over import Holding
     from infertrace.exporting.transport import Transport
 
-logger = logging.getLogger("infertrace")
 
 _PRODUCER_ID_BYTES: Final = 16
 _REJECTED: Final = DROP_REASONS.index("rejected")

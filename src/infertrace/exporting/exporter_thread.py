@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import threading
 
 from infertrace.exporting.log_text import one_line
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-logger = logging.getLogger("infertrace")
 
 # The wait after an unforeseen error of infertrace's own; it doubles with each further error.
 _FIRST_RESTART_S: Final = 0.1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+
+from infertrace.log import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.configuration import Settings
     from infertrace.exporting.spool_drain import Leftovers, Send
-
-logger = logging.getLogger("infertrace")
 
 
 class OwnSpool:

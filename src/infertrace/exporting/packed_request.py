@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 
 from infertrace.exporting.answer import CannotEncode
-from infertrace.recording import packing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 # The dialect of the packed spans, padded; their size.
 _HEAD: Final = struct.Struct("=64sQ")
-_DIALECT: Final = packing.DIALECT.ljust(64, b"\0")[:64]
 
 
 class PackedRequest:
@@ -35,15 +33,17 @@ class PackedRequest:
 
     def body(self) -> tuple[bytes, ...]:
         """The body of a frame, in parts."""
-        return _HEAD.pack(_DIALECT, len(self.packed)), self.packed, self.rest
+        return _HEAD.pack(_dialect(), len(self.packed)), self.packed, self.rest
 
 
 def read(body: bytes, span_count: int) -> Request:
     """The envelope, encoded, of the body of a frame; raises CannotEncode."""
+    from infertrace.recording import packing
+
     if len(body) < _HEAD.size:
         raise CannotEncode("a frame that was cut short")
     dialect, size = _HEAD.unpack_from(body)
-    if dialect != _DIALECT:
+    if dialect != _dialect():
         raise CannotEncode("the spans were packed by another version of infertrace or of Python")
     end = _HEAD.size + size
     if end > len(body):
@@ -55,3 +55,9 @@ def read(body: bytes, span_count: int) -> Request:
     if encoded.span_count != span_count:
         raise CannotEncode(f"expected {span_count} spans, got {encoded.span_count}")
     return encoded.payload, body[end:]
+
+
+def _dialect() -> bytes:
+    from infertrace.recording import packing  # not at the top: the compiled backend packs nothing
+
+    return packing.DIALECT.ljust(64, b"\0")[:64]

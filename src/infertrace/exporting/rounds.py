@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from infertrace.exporting import envelope
 from infertrace.exporting.answer import Retryable
 from infertrace.exporting.connection import State
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.recording.invalid_values import take_notices
 
 TYPE_CHECKING = False
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.own_spool import OwnSpool
 
-logger = logging.getLogger("infertrace")
 
 _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9

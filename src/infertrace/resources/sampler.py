@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 
 from infertrace.gpu import GpuProbe
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.recording.encoder import resource_metrics
 from infertrace.resources.gpu_source import GpuSlot, GpuSource
 from infertrace.resources.process import ProcessMeter
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from infertrace.backend import Backend, Recorder
 
-logger = logging.getLogger("infertrace")
 
 _STOP_TIMEOUT_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 30.0
