@@ -69,7 +69,7 @@ class Exporter:
             self._spool,
             producer_id=producer_id,
             resource=envelope.encode_resource(settings),
-            clock=SystemClock(self._thread.wait),
+            clock=SystemClock(self._pause),
             packing=self.recorder.packing,
             send_timeout_s=settings.timeout_s,
         )
@@ -80,6 +80,7 @@ class Exporter:
             self._delivery,
             self._spool,
             wait=self._thread.wait,
+            after_round=self.start_sampler,
             export_interval_s=settings.export_interval_s,
         )
         self._start_life()
@@ -120,6 +121,10 @@ class Exporter:
         """Begin to read GPU and process, where a tracer that is switched on wants it."""
         if self._settings.enabled:
             self._sampler.start()
+
+    def _pause(self, timeout_s: float) -> None:
+        self.start_sampler()
+        self._thread.wait(timeout_s)
 
     def _start_life(self) -> None:
         self.configuring = threading.RLock()  # a finalizer may interrupt the thread that holds it
@@ -480,10 +485,6 @@ class _Work(Work):
         if threads_are_green():
             exporter._delivery.renew_locks()
         lifecycle.keep_open(exporter)
-
-    def after_start(self) -> None:
-        if not self._exporter._rounds.is_retired:
-            self._exporter.start_sampler()
 
     def run(self) -> None:
         exporter = self._exporter

@@ -36,8 +36,6 @@ class Work(Protocol):
     def before_start(self) -> None:
         """Called by the thread that starts another, while nobody else can."""
 
-    def after_start(self) -> None: ...
-
     def run(self) -> None:
         """Work until a shutdown, or until there is nothing left to do for good.
 
@@ -134,7 +132,6 @@ class ExporterThread:
                 raise
         finally:
             self._starting.release()
-        self._work.after_start()
 
     def borrow_caller(self, work: Callable[[], None]) -> None:
         """Do this work on the calling thread, and let no thread start until it is done.

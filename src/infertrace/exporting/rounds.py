@@ -41,6 +41,7 @@ class Rounds:
         spool: OwnSpool,
         *,
         wait: Callable[[float], None],
+        after_round: Callable[[], None],
         export_interval_s: float,
     ) -> None:
         self._monotonic_ns = backend.monotonic_ns
@@ -49,6 +50,7 @@ class Rounds:
         self._delivery = delivery
         self._spool = spool
         self._wait = wait
+        self._after_round = after_round
         self.export_interval_s = export_interval_s
         self.delivers_leftovers = True
         """Whether what dead processes left is delivered too."""
@@ -75,6 +77,7 @@ class Rounds:
                 self._deliver_leftovers()
                 due = time.monotonic() + self.export_interval_s
             delivery.tell_of_progress()
+            self._after_round()  # what the first spans of a forked child need not wait for
             if self.is_retired and not self._recorder.counts()[2]:
                 return
 
