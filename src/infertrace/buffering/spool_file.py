@@ -20,10 +20,10 @@ import fcntl
 import os
 import struct
 import threading
-from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Final
 
 MAGIC: Final = b"ITSPOOL\x01"

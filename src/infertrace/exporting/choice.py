@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from infertrace.exporting import launcher
 from infertrace.exporting.answer import Retryable
@@ -99,6 +98,7 @@ def choose_transport(
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
+        from pathlib import Path
         from urllib.parse import unquote
 
         from infertrace.exporting.file_transport import FileTransport

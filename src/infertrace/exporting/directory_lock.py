@@ -22,7 +22,7 @@ class DirectoryLock:
 
     _open: ClassVar[set[int]] = set()
 
-    def __init__(self, path: Path, deadline: float) -> None:
+    def __init__(self, path: str | Path, deadline: float) -> None:
         self._path = path
         self._deadline = deadline
         self._descriptor = -1
