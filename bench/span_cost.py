@@ -99,7 +99,7 @@ ROWS = (
     ),
     Row(
         PURE,
-        "the same on the pure backend; encoded by the exporter between bursts",
+        "the same on the pure backend; packed by the exporter between bursts",
         contenders.pure,
         SPAN,
     ),

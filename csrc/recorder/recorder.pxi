@@ -320,6 +320,11 @@ cdef class Recorder:
         cdef int descriptor = self.buffer.memory.descriptor
         return None if descriptor < 0 else descriptor
 
+    @property
+    def packing(self):
+        """None: what is here is encoded already."""
+        return None
+
     def sleep(self):
         """Have the next span that ends wake the exporter again."""
         self.awake = False

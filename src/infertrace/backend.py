@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final, Protocol, TypeVar
 
-    from infertrace.buffering.batch import Batch
+    from infertrace.buffering.batch import Batch, PackedBatch
     from infertrace.buffering.ledger import DropReason
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.span import Span
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
     # The number of the last batch; a batch that was not delivered, and the answer to it.
     LoopResult = tuple[int, Batch | None, bytes | OSError | None]
     RunDeliveryLoop = Callable[..., LoopResult | None]
+
+    class Packing(Protocol):
+        """Leaves the encoding of spans to somebody else."""
+
+        @property
+        def is_packing(self) -> bool:
+            """Whether it does so now."""
+
+        def pack(self, wanted: bool) -> None:
+            """From now on give batches of packed spans, or of encoded ones."""
+
+        def pack_crowd(self) -> bool:
+            """Pack the spans that wait, where these are many; returns whether they were."""
+
+        def encode(self, batch: PackedBatch) -> Batch:
+            """The same, encoded here after all, without spans that cannot be."""
+
+        def replace(self, batch: PackedBatch, encoded: Batch) -> None:
+            """Count what `encode` gave in place of that batch."""
 
     class Recorder(Protocol):
         """What a backend does for one tracer: makes spans, and holds the finished ones."""
@@ -84,6 +103,10 @@ if TYPE_CHECKING:
         @property
         def memory_descriptor(self) -> int | None:
             """The file descriptor of that memory, while there is one."""
+
+        @property
+        def packing(self) -> Packing | None:
+            """What packs finished spans, for somebody else to encode them, if it can."""
 
         def discard(self) -> None: ...
         def reset(self) -> None: ...

@@ -6,18 +6,19 @@ where it is told to, and where they name the only endpoint.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, NamedTuple
 
+from infertrace.log import logger
+from infertrace.named_tuple import NamedTuple
 from infertrace.otlp import exporter_variables
 from infertrace.otlp.endpoint import TRACES_PATH, parse, with_traces_path
 
-logger = logging.getLogger("infertrace")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
 
 # Each problem is logged once, although a process may make many tracers.
 _logged_problems: set[str] = set()
@@ -337,9 +338,11 @@ def _headers(value: Any) -> Mapping[str, str]:
 
 def _checked_headers(pairs: Mapping[str, str]) -> Mapping[str, str]:
     """With names in lower case; what both may hold is what gRPC sends."""
+    import re
+
     found = {key.lower(): text for key, text in pairs.items()}
     for key, text in found.items():
-        if not (_HEADER_NAME.fullmatch(key) and text.isascii() and text.isprintable()):
+        if not (re.fullmatch(_HEADER_NAME, key) and text.isascii() and text.isprintable()):
             raise ValueError(
                 "expected names of letters, digits, '-', '_' and '.', and values of printable ASCII"
             )
@@ -348,6 +351,8 @@ def _checked_headers(pairs: Mapping[str, str]) -> Mapping[str, str]:
 
 def _file(value: Any) -> str:
     """Its absolute path, since the sender process may have another current directory."""
+    from pathlib import Path  # slow to load, as `re` is: for few tracers
+
     path = Path(value)
     try:
         with path.open("rb"):
@@ -359,6 +364,8 @@ def _file(value: Any) -> str:
 def _directory(value: Any) -> str:
     if os.name != "posix":
         raise ValueError("a spool needs a POSIX system")
+    from pathlib import Path
+
     path = Path(value)
     if path.exists() and not path.is_dir():
         raise ValueError("expected a directory, or a name for one")
@@ -430,7 +437,7 @@ def _of_otlp(
 # What fits into `sockaddr_un` with a zero at its end (104 bytes, more on Linux), less what a
 # socket's name ends with while it is made.
 _MAX_SOCKET_BYTES: Final = 103 - len(".new")
-_HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
+_HEADER_NAME: Final = r"[a-z0-9_.-]+"
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 _HOUR_S: Final = 3600

@@ -9,7 +9,6 @@ then die by the signal.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-logger = logging.getLogger("infertrace")
+from infertrace.log import logger
 
 _deliver: Callable[[bool], object] = bool
 _previous: Any = None

@@ -380,7 +380,10 @@ class Tracer(TracerBase):
         return self._exporter.ledger()
 
     def flush(self, timeout: float = _FLUSH_TIMEOUT_S) -> bool:
-        """Wait until nothing is pending, `timeout` seconds at most; True when nothing is."""
+        """Wait until no span that ended before is pending, `timeout` seconds at most.
+
+        True when none is. What ends meanwhile is not waited for.
+        """
         return self._exporter.flush(timeout)
 
     def shutdown(self, timeout: float = _SHUTDOWN_TIMEOUT_S) -> bool:

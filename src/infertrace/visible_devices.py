@@ -6,11 +6,16 @@ entry of CUDA_VISIBLE_DEVICES; one that is not valid hides all that follow.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final, Protocol, TypeVar
+
+    DeviceT = TypeVar("DeviceT", bound="Device")
+else:
+    Protocol = object
 
 VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE: Final = "CUDA_DEVICE_ORDER"
@@ -62,9 +67,6 @@ class NoSuchDevice(LookupError):
     """Why none of the devices, or not only one of them, can be meant."""
 
 
-DeviceT = TypeVar("DeviceT", bound=Device)
-
-
 def own_device(given_index: int | None, environ: Mapping[str, str]) -> WantedDevice:
     """The device of a process with these variables; `given_index` goes before them."""
     if given_index is not None:
@@ -79,6 +81,8 @@ def own_device(given_index: int | None, environ: Mapping[str, str]) -> WantedDev
 
 
 def _first(visible: str) -> WantedDevice:
+    import re  # slow to load, and for few programs
+
     entry = visible.partition(",")[0].strip().lower()
     if re.fullmatch(r"[0-9]{1,4}", entry) and int(entry) <= _MAX_INDEX:
         return WantedDevice(ordinal=int(entry))

@@ -89,6 +89,22 @@ def test_flush_from_many_threads(tracer: Any, receiver: Receiver) -> None:
     assert len(receiver.spans) == 160
 
 
+def test_flush_does_not_wait_for_what_ends_meanwhile(tracer: Any, receiver: Receiver) -> None:
+    """With a span that ends in each request something is always pending."""
+    enough = 500
+
+    def answer(request: Any, context: Any) -> Any:
+        if len(receiver.requests) < enough:
+            tracer.start_span("m", "meanwhile").end()
+        return receiver.accept(request, context)
+
+    receiver.answer = answer
+    tracer.start_span("m", "before").end()
+    assert tracer.flush(60)
+    assert receiver.spans[0].operation_name == "before"
+    assert len(receiver.requests) < enough
+
+
 def test_configure_moves_pending_spans_to_the_new_endpoint(
     new_tracer: Any, receiver: Receiver
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import resource
+import select
+import signal
 import socket
 import struct
 import sys
@@ -80,6 +82,33 @@ def test_an_answer_in_pieces(ends: Any, text: bytes) -> None:
     thread.start()
     assert roundtrip((b"abc",)) == whole
     thread.join()
+
+
+def test_a_signal_amid_a_request(ends: Any) -> None:
+    """The kernel then returns with a part of it written."""
+    roundtrip, theirs = ends
+    payload = random.Random(0).randbytes(4 * 1024 * 1024)
+    received = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def answer() -> None:
+        select.select([theirs], [], [])
+        for _ in range(100):
+            received.append(theirs.recv(1024))
+            signal.pthread_kill(main, signal.SIGUSR1)
+        received.append(theirs.recv(len(payload) - sum(map(len, received)), socket.MSG_WAITALL))
+        theirs.sendall(answer_of(b"text"))
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+    thread = threading.Thread(target=answer)
+    try:
+        thread.start()
+        assert roundtrip((payload,)) == answer_of(b"text")
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert b"".join(received) == payload
 
 
 def test_nobody_reads(ends: Any) -> None:

@@ -23,6 +23,12 @@ else:
     Batch = namedtuple("Batch", ["payload", "span_count", "first_span_sequence"])
 
 
+class PackedBatch(Batch):
+    """Finished spans of the pure backend, packed: `recording/packing.py` can encode them."""
+
+    __slots__ = ()
+
+
 def halves(batch: Batch) -> tuple[Batch, Batch]:
     """Two batches of at least one span each; for a batch of two spans or more."""
     payload, span_count, first = batch

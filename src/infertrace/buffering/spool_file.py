@@ -20,8 +20,11 @@ import fcntl
 import os
 import struct
 import threading
-from pathlib import Path
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Final
 
 MAGIC: Final = b"ITSPOOL\x01"
 COMMITTED: Final = 0x17F7ACE5

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from infertrace.buffering.ledger import DROP_REASONS
 from infertrace.buffering.spool_file import COMMITTED, HEADER, MAGIC, RECORD, RESOURCE_AT
 from infertrace.wire.protobuf import read_varint
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from infertrace.buffering.batch import Batch
 

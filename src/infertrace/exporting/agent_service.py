@@ -60,6 +60,8 @@ def listen(path: Path, mode: int) -> tuple[socket.socket, int]:
 class AgentService(SenderService):
     """Serves until it is told to stop."""
 
+    _takes_packed = False  # its clients may be anybody's
+
     def __init__(
         self,
         listener: socket.socket,

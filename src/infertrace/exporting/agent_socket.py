@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import Final
 
 _ROOT: Final = 0
 _OF_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def check_agents_socket(path: Path, socket: os.stat_result) -> None:
+def check_agents_socket(path: str, socket: os.stat_result) -> None:
     """Raises PermissionError where somebody else may have put this socket there.
 
     socket: what `lstat` says of the path.
     """
     if not stat.S_ISSOCK(socket.st_mode):
         raise PermissionError(f"{path}: expected a socket")
-    directory = path.parent.stat()
+    parent = os.path.dirname(path)
+    directory = os.stat(parent)
     if directory.st_uid not in (_ROOT, socket.st_uid, os.geteuid()):
-        raise PermissionError(f"{path.parent}: it is user {directory.st_uid}'s")
+        raise PermissionError(f"{parent}: it is user {directory.st_uid}'s")
     if directory.st_mode & _OF_OTHERS:
         raise PermissionError(
-            f"{path.parent}: expected a directory that only its owner may write to, got the mode "
+            f"{parent}: expected a directory that only its owner may write to, got the mode "
             f"{stat.S_IMODE(directory.st_mode):o}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from infertrace.named_tuple import NamedTuple
 
 
 class Answer(NamedTuple):
@@ -41,6 +41,10 @@ class Stumbled(Retryable):
 
 class SpeaksOtlp(Retryable):
     """Worth another try in OTLP: the other end does not know our protocol, and takes that."""
+
+
+class CannotEncode(SendError):
+    """Packed spans that nobody there can, or may, encode: worth another try once they are."""
 
 
 class TooLarge(SendError):

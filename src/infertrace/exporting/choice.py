@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import launcher
 from infertrace.exporting.answer import Retryable
@@ -17,8 +14,12 @@ from infertrace.exporting.link_transport import LinkTransport
 from infertrace.exporting.sender_directory import NoDirectory
 from infertrace.exporting.target import Target
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.backend import Backend, Roundtrip
     from infertrace.configuration import Settings
     from infertrace.exporting.host_sender import Holding
@@ -31,7 +32,6 @@ try:
 except ImportError:  # there are no locks of files, or no such sockets (Windows, Pyodide)
     host_sender = None  # type: ignore[assignment]
 
-logger = logging.getLogger("infertrace")
 
 OTLP_INSTEAD: Final = "otlp/grpc"
 """What is spoken where our own endpoint turns out to take OTLP."""
@@ -98,6 +98,7 @@ def choose_transport(
     """
     scheme, _, address = settings.endpoint.rpartition("://")
     if scheme == "file":
+        from pathlib import Path
         from urllib.parse import unquote
 
         from infertrace.exporting.file_transport import FileTransport
@@ -177,6 +178,16 @@ def _refuse_grpc() -> Transport:
 
 def _miss_grpc() -> Transport:
     raise Retryable("grpcio is not installed here; endpoint='file:///PATH' needs nothing else")
+
+
+def may_leave_encoding(settings: Settings) -> bool:
+    """Whether batches go by a sender process of this user, which can encode spans itself."""
+    return (
+        settings.sender_process != "none"
+        and not settings.endpoint.startswith("file:")
+        and launcher.is_possible()
+        and _agent_of(settings) is None
+    )
 
 
 def may_hand_over(settings: Settings) -> bool:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from infertrace.exporting.answer import Retryable, SpeaksOtlp
 from infertrace.exporting.log_text import one_line
+from infertrace.exporting.packed_request import PackedRequest
+from infertrace.log import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.transport import Transport
-
-logger = logging.getLogger("infertrace")
 
 
 class State(Enum):
@@ -62,14 +61,20 @@ class Connection:
         self._open_transport = open_transport
         self._open_for_otlp = open_for_otlp
 
-    def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
+    def send(self, request: Request | PackedRequest, span_count: int, timeout_s: float) -> Answer:
         try:
-            return self._connected().send(request, span_count, timeout_s)
+            return self._send(request, span_count, timeout_s)
         except SpeaksOtlp:
             if self._open_for_otlp is None:
                 raise
             self._switch_to_otlp(self._open_for_otlp)
-        return self._connected().send(request, span_count, timeout_s)
+        return self._send(request, span_count, timeout_s)
+
+    def _send(self, request: Request | PackedRequest, span_count: int, timeout_s: float) -> Answer:
+        transport = self._connected()
+        if isinstance(request, PackedRequest):
+            return transport.send_packed(request, span_count, timeout_s)
+        return transport.send(request, span_count, timeout_s)
 
     def prepare(self) -> None:
         """Open the transport before there is anything to send, if that is possible now."""

@@ -6,30 +6,40 @@ Knows no thread, no socket and no clock but those that it is given.
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
 import threading
 import time
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol
 
-from infertrace.buffering.batch import halves
+from infertrace.buffering.batch import PackedBatch, halves
 from infertrace.buffering.ledger import dropped_by_reason
 from infertrace.exporting import envelope
-from infertrace.exporting.answer import Disconnected, Overloaded, Refused, Stumbled, TooLarge
+from infertrace.exporting.answer import (
+    CannotEncode,
+    Disconnected,
+    Overloaded,
+    Refused,
+    Stumbled,
+    TooLarge,
+)
 from infertrace.exporting.connection import State
 from infertrace.exporting.log_text import one_line
+from infertrace.exporting.packed_request import PackedRequest
+from infertrace.log import INFO, WARNING, logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
 
+    from infertrace.backend import Packing
     from infertrace.buffering.batch import Batch
     from infertrace.buffering.ledger import DropReason
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.connection import Connection
     from infertrace.exporting.envelope import Producer, Request
+else:
+    Protocol = object
 
-logger = logging.getLogger("infertrace")
 
 _SEND_TIMEOUT_S: Final = 10.0
 _MIN_SEND_TIMEOUT_S: Final = 0.05
@@ -101,6 +111,14 @@ class _Unacknowledged(Enum):
     not even then, it is that span's fault."""
     GIVEN_UP = auto()
     """The end of a shutdown found it on its way."""
+    ENCODED = auto()
+    """Nobody but this process encodes it."""
+
+
+def _any_between(least: float, most: float) -> float:
+    import random  # for few programs, and slow to load
+
+    return random.uniform(least, most)
 
 
 class Delivery:
@@ -118,13 +136,15 @@ class Delivery:
         producer_id: bytes,
         resource: bytes,
         clock: Clock,
+        packing: Packing | None = None,
         send_timeout_s: float = _SEND_TIMEOUT_S,
-        jitter: Callable[[float, float], float] = random.uniform,
+        jitter: Callable[[float, float], float] = _any_between,
     ) -> None:
         self._recorder = recorder
         self._connection = connection
         self._spool = spool
         self._clock = clock
+        self._packing = packing
         self._jitter = jitter
         self.send_timeout_s = send_timeout_s
         """How long a request may take."""
@@ -221,6 +241,9 @@ class Delivery:
             part = unacknowledged[0]
             outcome = self._send_until_acknowledged(part, first_outcome)
             first_outcome = None
+            encoded = None
+            if outcome is _Unacknowledged.ENCODED or outcome is _Unacknowledged.SPLIT:
+                encoded = self._encoded(part)
             with self.progress:
                 if part not in self.unacknowledged:  # a shutdown has counted it already
                     return
@@ -230,16 +253,36 @@ class Delivery:
                     del self.unacknowledged[0]
                     self._recorder.settle(part, 0, "shutdown")
                     self.progress.notify_all()
+                elif encoded is not None:
+                    self.unacknowledged[:1] = self._replaced(part, encoded, outcome)
                 elif outcome is _Unacknowledged.LATER:
                     self.unacknowledged.append(self.unacknowledged.pop(0))
                     if len(self.unacknowledged) == 1:
                         self._take_more()
-                elif outcome is _Unacknowledged.SPLIT:
-                    self.unacknowledged[:1] = halves(part)
-                else:
+                elif isinstance(outcome, tuple):
                     del self.unacknowledged[0]
                     self._recorder.settle(part, *outcome)
                     self.progress.notify_all()
+
+    def _encoded(self, batch: Batch) -> Batch:
+        if self._packing is not None and isinstance(batch, PackedBatch):
+            return self._packing.encode(batch)
+        return batch
+
+    def _replaced(
+        self, batch: Batch, encoded: Batch, outcome: object = _Unacknowledged.ENCODED
+    ) -> list[Batch]:
+        """What is to be delivered in place of a batch; `progress` is held."""
+        if self._packing is not None and isinstance(batch, PackedBatch):
+            self._packing.replace(batch, encoded)
+            # Where this process could encode it, others of it would come back as well.
+            if outcome is _Unacknowledged.ENCODED and encoded.span_count == batch.span_count:
+                self._packing.pack(False)
+        if not encoded.span_count:
+            return []
+        if outcome is _Unacknowledged.SPLIT and encoded.span_count > 1:
+            return [*halves(encoded)]
+        return [encoded]
 
     def stop_for_another(self) -> None:
         """Begin nothing any more, and drop nothing: a sender will deliver what is left."""
@@ -258,6 +301,7 @@ class Delivery:
                     held += batch.span_count
                 if self._recorder.counts()[2] <= held or self._clock.now() >= self.deadline:
                     break
+            left = [it for batch in left for it in self._replaced(batch, self._encoded(batch))]
         return sorted(left, key=lambda batch: batch.first_span_sequence)
 
     def give_up(self, left: list[Batch]) -> None:
@@ -287,6 +331,8 @@ class Delivery:
             outcome, first_outcome = first_outcome, None
             try:
                 answer = outcome() if outcome is not None else self.send(request, batch.span_count)
+            except CannotEncode:
+                return _Unacknowledged.ENCODED
             except TooLarge as error:
                 if batch.span_count > 1:
                     return _Unacknowledged.SPLIT
@@ -303,7 +349,7 @@ class Delivery:
                     self._connection.disconnect()
                 self._connection.change_state(
                     State.DOWN,
-                    logging.WARNING,
+                    WARNING,
                     f"cannot deliver spans, will keep trying: {error}",
                 )
                 if self._clock.now() >= self.caller_deadline:
@@ -327,12 +373,15 @@ class Delivery:
             else:
                 return self._accept(batch, answer)
 
-    def encode(self, batch: Batch) -> Request:
+    def encode(self, batch: Batch) -> Request | PackedRequest:
         """What to send for a batch."""
+        if isinstance(batch, PackedBatch):
+            rest = envelope.rest(batch.first_span_sequence, self.producer())
+            return PackedRequest(batch.payload, rest)
         return envelope.encode(batch.payload, batch.first_span_sequence, self.producer())
 
     def _accept(self, batch: Batch, answer: Answer) -> tuple[int, DropReason]:
-        self._connection.change_state(State.UP, logging.INFO, "spans are being delivered")
+        self._connection.change_state(State.UP, INFO, "spans are being delivered")
         self._accepted_requests += 1
         self._suspects.pop(batch.first_span_sequence, None)
         accepted = max(0, min(answer.accepted_count, batch.span_count))
@@ -348,7 +397,7 @@ class Delivery:
         return accepted, "rejected"
 
     def _refuse(self, error: Exception) -> tuple[int, DropReason]:
-        self._connection.change_state(State.REFUSED, logging.WARNING, f"spans are refused: {error}")
+        self._connection.change_state(State.REFUSED, WARNING, f"spans are refused: {error}")
         return 0, "rejected"
 
     def _tell_of_rejection(self, spans: int, reason: str) -> None:
@@ -361,7 +410,7 @@ class Delivery:
                 one_line(reason) or "no reason given",
             )
 
-    def send(self, request: Request, span_count: int) -> Answer:
+    def send(self, request: Request | PackedRequest, span_count: int) -> Answer:
         """Send one request, once; raises what `Transport.send` raises."""
         left_s = min(self.deadline, self.caller_deadline) - self._clock.now()
         timeout_s = max(min(self.send_timeout_s, left_s), _MIN_SEND_TIMEOUT_S)
@@ -378,6 +427,11 @@ class Delivery:
             with contextlib.suppress(Exception):
                 self.send(envelope.goodbye(self.producer()), 0)
                 self._has_said_goodbye = True
+
+    @property
+    def has_put_off_spans(self) -> bool:
+        """Whether a span waits that others, which ended later, went before."""
+        return bool(self._suspects)
 
     @property
     def owes_goodbye(self) -> bool:

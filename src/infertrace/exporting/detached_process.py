@@ -7,13 +7,12 @@ own, so that neither a terminal nor a signal to the starter's process group reac
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
 _SHELL: Final = "/bin/sh"
 _SHELL_PROGRAM: Final = '"$@" &'
@@ -31,8 +30,10 @@ def start_detached(
     program: Python; `os.setsid()` is its part. descriptor: the only one that it inherits, beside
     the standard ones, which are /dev/null.
     """
+    import subprocess  # slow to load, and for few processes
+
     command = [sys.executable, *_PYTHON, program, *arguments]
-    if Path(_SHELL).exists():
+    if os.path.exists(_SHELL):
         between = [_SHELL, "-c", _SHELL_PROGRAM, "sh"]
     else:
         between = [sys.executable, "-S", *_PYTHON, _FORK_PROGRAM]

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, ClassVar, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+    from typing import ClassVar, Final
 
 # A wait in the kernel would stop green threads, and know no deadline.
 _POLL_S: Final = 0.002
@@ -21,7 +22,7 @@ class DirectoryLock:
 
     _open: ClassVar[set[int]] = set()
 
-    def __init__(self, path: Path, deadline: float) -> None:
+    def __init__(self, path: str | Path, deadline: float) -> None:
         self._path = path
         self._deadline = deadline
         self._descriptor = -1

@@ -9,12 +9,13 @@ numbers: proto/span.proto; of the format: Protocol Buffers, "Encoding".
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
 
+from infertrace.named_tuple import NamedTuple
 from infertrace.recording.encoder import attribute_entries
 from infertrace.resources.resource import describe_resource
 from infertrace.wire.protobuf import delimited, read_varint, varint
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -43,7 +44,12 @@ class Producer(NamedTuple):
 
 def encode(spans: bytes, first_span_sequence: int, producer: Producer) -> Request:
     """The envelope of encoded spans, the first of which has that number."""
-    return spans, _encode_producer(producer, first_span_sequence) + producer.resource
+    return spans, rest(first_span_sequence, producer)
+
+
+def rest(first_span_sequence: int, producer: Producer) -> bytes:
+    """What follows the spans in such an envelope."""
+    return _encode_producer(producer, first_span_sequence) + producer.resource
 
 
 def goodbye(producer: Producer) -> Request:

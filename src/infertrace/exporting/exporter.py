@@ -8,14 +8,12 @@ overflows.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final
 
 from infertrace import lifecycle
-from infertrace.buffering.ledger import dropped_by_reason
+from infertrace.buffering.ledger import DROP_REASONS, dropped_by_reason
 from infertrace.exporting import choice, envelope, rounds
 from infertrace.exporting.connection import Connection, State
 from infertrace.exporting.delivery import Delivery, OutOfTimeError, SystemClock
@@ -23,10 +21,13 @@ from infertrace.exporting.exporter_thread import ExporterThread, Work
 from infertrace.exporting.hand_over import HandOver
 from infertrace.exporting.own_spool import OwnSpool
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.resources.sampler import ResourceSampler
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from infertrace.backend import Backend, Recorder
     from infertrace.buffering.ledger import Ledger
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from infertrace.exporting.hand_over import Holding
     from infertrace.exporting.transport import Transport
 
-logger = logging.getLogger("infertrace")
 
 _PRODUCER_ID_BYTES: Final = 16
+_REJECTED: Final = DROP_REASONS.index("rejected")
 # While the end of a process waits for the collector, how often it looks whether to wait longer.
 _LOOK_S: Final = 0.02
 # For a sender that takes over the goodbye: to write it to the socket is enough.
@@ -68,7 +69,8 @@ class Exporter:
             self._spool,
             producer_id=producer_id,
             resource=envelope.encode_resource(settings),
-            clock=SystemClock(self._thread.wait),
+            clock=SystemClock(self._pause),
+            packing=self.recorder.packing,
             send_timeout_s=settings.timeout_s,
         )
         self._rounds = rounds.Rounds(
@@ -78,11 +80,13 @@ class Exporter:
             self._delivery,
             self._spool,
             wait=self._thread.wait,
+            after_round=self.start_sampler,
             export_interval_s=settings.export_interval_s,
         )
         self._start_life()
         self._spool.open_if_wanted(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._make_sampler()
         lifecycle.register(self)
         lifecycle.keep_open(self)
@@ -118,6 +122,10 @@ class Exporter:
         if self._settings.enabled:
             self._sampler.start()
 
+    def _pause(self, timeout_s: float) -> None:
+        self.start_sampler()
+        self._thread.wait(timeout_s)
+
     def _start_life(self) -> None:
         self.configuring = threading.RLock()  # a finalizer may interrupt the thread that holds it
         self._shutting_down_on: threading.Thread | None = None
@@ -137,6 +145,7 @@ class Exporter:
         self._delivery.start_anew(producer_id)
         self._delivery.resource = envelope.encode_resource(self._settings)  # its process id
         self._share_memory()
+        self._choose_encoder()
         self._start_life()
         if self._rounds.is_retired:
             lifecycle.let_go(self)
@@ -156,6 +165,7 @@ class Exporter:
         self._connection.state = State.UNKNOWN
         self._spool.set_resource(self._delivery.resource)
         self._share_memory()
+        self._choose_encoder()
         self._connection.disconnect()
 
     def divert(self, open_transport: Callable[[], Transport] | None) -> None:
@@ -166,8 +176,18 @@ class Exporter:
                 self._sampler.take_gpu_page(None)
             self._rounds.delivers_leftovers = open_transport is None
             self._connection.use(self._settings.endpoint, *self._choose_transports())
+            self._choose_encoder()
             self._connection.state = State.UNKNOWN
             self._connection.disconnect()
+
+    def _choose_encoder(self) -> None:
+        """Have spans encoded in the sender, where that can be."""
+        if self.recorder.packing is not None:
+            self.recorder.packing.pack(
+                self._diversion is None
+                and self._settings.spool_dir is None
+                and choice.may_leave_encoding(self._settings)
+            )
 
     def _choose_transports(
         self,
@@ -178,11 +198,18 @@ class Exporter:
         what = (
             self._settings,
             self._backend,
-            self.recorder.encode_some,
+            self._use_idle_time,
             self._memory,
             self._take_gpu_page,
         )
         return choice.choose_transport(*what), choice.choose_otlp_instead(*what)
+
+    def _use_idle_time(self) -> bool:
+        packing = self.recorder.packing
+        if packing is None or not packing.is_packing:
+            return self.recorder.encode_some()
+        # Not a few: that would take the GIL from the traced loop once more.
+        return packing.pack_crowd()
 
     def _memory(self) -> int | None:
         return self.recorder.memory_descriptor
@@ -239,14 +266,17 @@ class Exporter:
     def flush(
         self, timeout_s: float, *, until: Callable[[], bool] = lambda: False, look_s: float = 1e9
     ) -> bool:
-        """Wait until nothing is pending, `timeout_s` at most; True when nothing is.
+        """Wait until nothing is pending that ended before, `timeout_s` at most; True when nothing
+        is.
 
         until: ends the wait as well; looked at every `look_s`.
         """
         deadline = time.monotonic() + timeout_s
         self._delivery.request_flush()
         try:
-            while self._pending():
+            counts = self.recorder.counts()
+            target = _settled(counts) + counts[2]
+            while not self._has_settled(target):
                 remaining_s = deadline - time.monotonic()
                 if (
                     remaining_s <= 0
@@ -262,7 +292,7 @@ class Exporter:
                     continue
                 progress = self._delivery.progress
                 with progress:
-                    if self._pending():
+                    if not self._has_settled(target):
                         progress.wait(min(remaining_s, self._settings.export_interval_s, look_s))
             return True
         finally:
@@ -418,6 +448,22 @@ class Exporter:
     def _pending(self) -> int:
         return self.recorder.counts()[2]
 
+    def _has_settled(self, target: int) -> bool:
+        """Whether nothing is pending, or `_settled` has reached this.
+
+        Where threads or signal handlers go on recording, something always is.
+        """
+        counts = self.recorder.counts()
+        return not counts[2] or (
+            _settled(counts) >= target and not self._delivery.has_put_off_spans
+        )
+
+
+def _settled(counts: tuple[int, int, int, tuple[int, ...], int]) -> int:
+    """How many of the spans that were held the collector has answered: the oldest, mostly."""
+    _, delivered, _, dropped, _ = counts
+    return delivered + dropped[_REJECTED]
+
 
 class _Work(Work):
     """What an exporter's thread does, and what goes with its start and its end."""
@@ -439,10 +485,6 @@ class _Work(Work):
         if threads_are_green():
             exporter._delivery.renew_locks()
         lifecycle.keep_open(exporter)
-
-    def after_start(self) -> None:
-        if not self._exporter._rounds.is_retired:
-            self._exporter.start_sampler()
 
     def run(self) -> None:
         exporter = self._exporter

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.exporting.log_text import one_line
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
+else:
+    Protocol = object
 
-logger = logging.getLogger("infertrace")
 
 # The wait after an unforeseen error of infertrace's own; it doubles with each further error.
 _FIRST_RESTART_S: Final = 0.1
@@ -33,8 +35,6 @@ class Work(Protocol):
 
     def before_start(self) -> None:
         """Called by the thread that starts another, while nobody else can."""
-
-    def after_start(self) -> None: ...
 
     def run(self) -> None:
         """Work until a shutdown, or until there is nothing left to do for good.
@@ -132,7 +132,6 @@ class ExporterThread:
                 raise
         finally:
             self._starting.release()
-        self._work.after_start()
 
     def borrow_caller(self, work: Callable[[], None]) -> None:
         """Do this work on the calling thread, and let no thread start until it is done.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.exporting.answer import SendError
 from infertrace.exporting.connection import State
@@ -16,13 +15,17 @@ from infertrace.exporting.connection import State
 if os.name == "posix":  # not when it is needed: by then the process may have lost its rights
     from infertrace.buffering.spool_memory import write_memory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
 
     from infertrace.buffering.batch import Batch
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.connection import Connection
     from infertrace.exporting.delivery import Delivery
+else:
+    Protocol = object
 
 # How long the collector may take for what the process still has; not where it has just failed.
 _PATIENCE_S: Final = 0.5

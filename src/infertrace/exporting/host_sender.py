@@ -16,8 +16,6 @@ import sys
 import time
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace import backend
 from infertrace.exporting import link
@@ -27,9 +25,12 @@ from infertrace.exporting.directory_lock import DirectoryLock
 from infertrace.exporting.peer import peer_user
 from infertrace.exporting.sender_directory import NoDirectory, find_directory, sender_name
 from infertrace.green_threads import threads_are_green
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.introduction import Introduction
@@ -64,23 +65,23 @@ _VARIABLES_OF_TRACERS: Final = ("INFERTRACE_", "OTEL_")
 class Place(NamedTuple):
     """Where a sender for processes like this one listens."""
 
-    directory: Path
+    directory: str
     name: str
     is_agents: bool = False
     """Whether it is that of an agent, which nobody starts, ends or replaces from here."""
 
     @property
-    def socket(self) -> Path:
-        return self.directory / self.name
+    def socket(self) -> str:
+        return os.path.join(self.directory, self.name)
 
     @property
-    def lock(self) -> Path:
-        return self.directory / f"{self.name}.lock"
+    def lock(self) -> str:
+        return f"{self.socket}.lock"
 
     @property
-    def unfinished(self) -> Path:
+    def unfinished(self) -> str:
         """Where a socket is made."""
-        return self.directory / f"{self.name}.new"
+        return f"{self.socket}.new"
 
 
 def find_place(agent: str | None = None) -> Place:
@@ -89,8 +90,8 @@ def find_place(agent: str | None = None) -> Place:
     agent: `unix:///PATH`; then its place.
     """
     if agent is not None:
-        path = Path(agent.removeprefix("unix://"))
-        return Place(path.parent, path.name, is_agents=True)
+        path = agent.removeprefix("unix://")
+        return Place(os.path.dirname(path), os.path.basename(path), is_agents=True)
     return Place(find_directory(os.environ), sender_name(_module_paths(), os.environ))
 
 
@@ -272,7 +273,7 @@ class Waiting(NamedTuple):
 def connect(place: Place, deadline: float) -> Waiting | None:
     """A connection to whoever listens there; None where nobody does. Raises OSError."""
     try:
-        found = place.socket.lstat()
+        found = os.lstat(place.socket)
     except FileNotFoundError:
         return None
     if place.is_agents:
@@ -284,7 +285,7 @@ def connect(place: Place, deadline: float) -> Waiting | None:
         try:
             # Not blocking: one that listens but takes nobody, and whose backlog is full, blocks.
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            connection.connect(str(place.socket))
+            connection.connect(place.socket)
             if peer_user(connection) not in (found.st_uid, None):
                 raise _refusal(place, f"{place.socket}: another user listens there")
             return Waiting(place, connection, found.st_ino, time.monotonic())
@@ -329,15 +330,23 @@ def _replace_if_it_hangs(waiting: Waiting) -> None:
     if waiting.place.is_agents or time.monotonic() - waiting.since_s < _START_TIMEOUT_S:
         return
     with contextlib.suppress(OSError), DirectoryLock(waiting.place.lock, time.monotonic()):
-        found = path.lstat()
+        found = os.lstat(path)
         if found.st_ino == waiting.inode and found.st_mode & READY_MODE == READY_MODE:
-            path.unlink()
+            os.unlink(path)
 
 
 def find_senders() -> list[Place]:
     """The senders of this user, for whatever processes; raises NoDirectory."""
     directory = find_directory(os.environ)
-    return [Place(directory, path.name) for path in sorted(directory.iterdir()) if path.is_socket()]
+    places = [Place(directory, name) for name in sorted(os.listdir(directory))]
+    return [place for place in places if _is_socket(place.socket)]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:  # it was removed meanwhile
+        return False
 
 
 def ask_status(place: Place, timeout_s: float = 5.0) -> str | None:
@@ -360,18 +369,18 @@ def start(place: Place, wire: str) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
-            place.unfinished.unlink()
-        listener.bind(str(place.unfinished))
+            os.unlink(place.unfinished)
+        listener.bind(place.unfinished)
         listener.listen(_BACKLOG)
-        place.unfinished.chmod(_STARTING_MODE)
-        inode = place.unfinished.lstat().st_ino
+        os.chmod(place.unfinished, _STARTING_MODE)
+        inode = os.lstat(place.unfinished).st_ino
         start_detached(
             _PROGRAM,
-            [str(listener.fileno()), str(place.socket), str(inode), wire, *_module_paths()],
+            [str(listener.fileno()), place.socket, str(inode), wire, *_module_paths()],
             descriptor=listener.fileno(),
             environ=_environment(os.environ),
         )
-        place.unfinished.rename(place.socket)
+        os.rename(place.unfinished, place.socket)
     finally:
         listener.close()
 
@@ -394,14 +403,14 @@ def _module_paths() -> list[str]:
 
 @lru_cache(maxsize=4)  # a forked child, which is new to all that, looks here first
 def _needed_of(module_paths: tuple[str, ...]) -> list[str]:
-    kept = [str(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
-    needed = {str(Path(__file__).parents[2])}
+    kept = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    needed = {os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))}
     for name in ("grpc", "google"):
         with contextlib.suppress(ImportError, ValueError):
             found = find_spec(name)
             for folder in (found.submodule_search_locations or ()) if found else ():
-                needed.add(str(Path(folder).parent))
-    paths = [str(Path(path).absolute()) for path in module_paths]
+                needed.add(os.path.dirname(folder))
+    paths = [os.path.abspath(path) for path in module_paths]
     return [
         path
         for path in dict.fromkeys(paths)
@@ -470,7 +479,7 @@ def _take_waiting(place: Place, memory: int | None) -> Waiting | None:
 
 def _is_there(waiting: Waiting) -> bool:
     try:
-        return waiting.place.socket.lstat().st_ino == waiting.inode
+        return os.lstat(waiting.place.socket).st_ino == waiting.inode
     except OSError:
         return False
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import NamedTuple
-
 from infertrace.exporting.target import Target
+from infertrace.named_tuple import NamedTuple
 
 
 class Introduction(NamedTuple):
@@ -22,6 +20,8 @@ class Introduction(NamedTuple):
 
     def encode(self) -> bytes:
         """As the body of a frame."""
+        import json  # not where a tracer is made
+
         return json.dumps(self._asdict() | {"target": self.target._asdict()}).encode()
 
     @classmethod
@@ -30,6 +30,8 @@ class Introduction(NamedTuple):
 
         Leaves out what it does not know: an agent may be older than the processes that it serves.
         """
+        import json
+
         members = json.loads(body)
         known = {name: value for name, value in dict(members).items() if name in cls._fields}
         target = {k: v for k, v in dict(members["target"]).items() if k in Target._fields}

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import link
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
+    from typing import Final
+
     from infertrace.exporting.introduction import Introduction
 
 _START_TIMEOUT_S: Final = 20.0  # for one attempt to connect; the next one goes on waiting
@@ -47,7 +48,7 @@ _PROGRAM: Final = (
 
 def is_possible() -> bool:
     """Whether a Python like this one can be started: not from a frozen or embedded one."""
-    name = Path(sys.executable or "").name
+    name = os.path.basename(sys.executable or "")
     frozen = getattr(sys, "frozen", False)
     return os.name == "posix" and name.startswith(("python", "pypy")) and not frozen
 
@@ -173,7 +174,9 @@ def after_fork_in_child() -> None:
 
 
 def _start(theirs: socket.socket, wire: str) -> subprocess.Popen[bytes]:
-    paths = [str(Path(path).absolute()) for path in sys.path]
+    import subprocess  # slow to load, and for few tracers
+
+    paths = [os.path.join(os.getcwd(), path) for path in sys.path]
     return subprocess.Popen(
         [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), wire, *paths],
         stdin=subprocess.DEVNULL,

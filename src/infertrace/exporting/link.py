@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace.exporting.answer import (
     Answer,
+    CannotEncode,
     Overloaded,
     Refused,
     Retryable,
@@ -30,8 +30,12 @@ from infertrace.exporting.answer import (
     TooLarge,
 )
 from infertrace.green_threads import threads_are_green
+from infertrace.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.backend import Roundtrip
     from infertrace.exporting.envelope import Request
 
@@ -50,6 +54,9 @@ class Kind(enum.IntEnum):
     """With a descriptor: a memory in which the spans of this process lie. Not answered."""
     STATUS = 4
     """Answered with what the sender says of itself, in JSON."""
+    PACKED = 5
+    """A request whose spans are yet to be encoded, as `packed_request.py` has it. Answered as
+    SEND."""
 
 
 # A frame: the size of its body; how long the collector may take for it, seconds; its spans; its
@@ -63,6 +70,7 @@ _ANSWER: Final = struct.Struct("=BqqdI")
 ANSWER_HEAD_BYTES: Final = _ANSWER.size
 ANSWER_SIZE_AT: Final = _ANSWER.size - 4
 _ACCEPTED, _RETRYABLE, _TOO_LARGE, _REFUSED, _OVERLOADED, _STUMBLED, _SPEAKS_OTLP = range(7)
+_CANNOT_ENCODE: Final = 7
 _MAX_TEXT_BYTES: Final = 4096
 _MAX_ANSWER_BYTES: Final = _ANSWER.size + _MAX_TEXT_BYTES
 # More than the largest batch, or the largest span: another number is of somebody else's protocol.
@@ -74,6 +82,7 @@ _ERRORS: Final[Mapping[int, type[SendError]]] = {
     _OVERLOADED: Overloaded,
     _STUMBLED: Stumbled,
     _SPEAKS_OTLP: SpeaksOtlp,
+    _CANNOT_ENCODE: CannotEncode,
 }
 
 # Between two looks for an answer, when there is nothing else to do, and when there is.
@@ -159,9 +168,11 @@ def pack_frame(
     return _REQUEST.pack(len(body), timeout_s, span_count, kind, 0) + body
 
 
-def frame(request: Request, span_count: int, timeout_s: float) -> tuple[bytes, ...]:
+def frame(
+    request: Request, span_count: int, timeout_s: float, kind: Kind = Kind.SEND
+) -> tuple[bytes, ...]:
     """A request with its head, in parts."""
-    head = _REQUEST.pack(sum(map(len, request)), timeout_s, span_count, Kind.SEND, 0)
+    head = _REQUEST.pack(sum(map(len, request)), timeout_s, span_count, kind, 0)
     return head, *request
 
 
@@ -308,8 +319,13 @@ def _roundtrip_in_python(
     deadline = time.monotonic() + timeout_s
     _set_timeout(connection, socket.SO_SNDTIMEO, timeout_s)
     _set_timeout(connection, socket.SO_RCVTIMEO, min(timeout_s, _LOOK_INTERVAL_S))
-    if connection.sendmsg(parts, (), _NO_SIGNAL) < sum(map(len, parts)):
-        raise TimeoutError("it does not read")
+    sent = connection.sendmsg(parts, (), _NO_SIGNAL)
+    if sent < sum(map(len, parts)):  # a signal came to this thread, or the time is over
+        left = memoryview(b"".join(parts))[sent:]
+        while left:
+            if time.monotonic() >= deadline:
+                raise TimeoutError("it does not read")
+            left = left[connection.send(left, _NO_SIGNAL) :]
     is_busy = False
 
     def receive_some() -> bytes:

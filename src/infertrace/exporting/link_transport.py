@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
 
 from infertrace.exporting import link
 from infertrace.exporting.answer import Answer, Disconnected
 from infertrace.exporting.transport import LoopResult, Transport
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Protocol
 
     from infertrace.backend import Roundtrip, RunDeliveryLoop
     from infertrace.exporting.envelope import Request
+    from infertrace.exporting.packed_request import PackedRequest
+else:
+    Protocol = object
 
 # What the way to the sender and back may take on top of the request itself.
 _GRACE_S: Final = 1.0
@@ -50,7 +54,13 @@ class LinkTransport(Transport):
         self._is_in_use = self._is_closed = False
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
-        parts = link.frame(request, span_count, timeout_s)
+        return self._exchange(link.frame(request, span_count, timeout_s), timeout_s)
+
+    def send_packed(self, request: PackedRequest, span_count: int, timeout_s: float) -> Answer:
+        parts = link.frame(request.body(), span_count, timeout_s, link.Kind.PACKED)
+        return self._exchange(parts, timeout_s)
+
+    def _exchange(self, parts: tuple[bytes, ...], timeout_s: float) -> Answer:
         self._is_in_use = True
         try:
             if self._is_closed:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
+from infertrace.log import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from infertrace.backend import Recorder
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.configuration import Settings
     from infertrace.exporting.spool_drain import Leftovers, Send
-
-logger = logging.getLogger("infertrace")
 
 
 class OwnSpool:
@@ -20,7 +19,7 @@ class OwnSpool:
 
     def __init__(self, recorder: Recorder, settings: Settings, producer_id: bytes) -> None:
         self._recorder = recorder
-        self._directory = None if settings.spool_dir is None else Path(settings.spool_dir)
+        self._directory = None if settings.spool_dir is None else settings.spool_dir
         self._max_buffer_bytes = settings.max_buffer_bytes
         self._max_batch_bytes = settings.max_batch_bytes
         self._file: SpoolFile | None = None
@@ -51,12 +50,15 @@ class OwnSpool:
         self._is_wanted = False
         if self._directory is None:
             return
+        from pathlib import Path
+
         from infertrace.buffering.spool_file import SpoolFile
         from infertrace.exporting.spool_drain import Leftovers
 
+        directory = Path(self._directory)
         try:
             file = SpoolFile(
-                self._directory,
+                directory,
                 producer_id=self._producer_id,
                 resource=resource,
                 max_buffer_bytes=self._max_buffer_bytes,
@@ -70,7 +72,7 @@ class OwnSpool:
             logger.warning("no spool in %s (%s): spans are held in memory", self._directory, error)
             return
         self._file = file
-        self._leftovers = Leftovers(self._directory, self._max_batch_bytes)
+        self._leftovers = Leftovers(directory, self._max_batch_bytes)
 
     def set_resource(self, resource: bytes) -> None:
         if (file := self._file) is not None:

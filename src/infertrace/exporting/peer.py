@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _UCRED: Final = struct.Struct("=iII")  # process id, user, group. Source: unix(7)
 _XUCRED: Final = struct.Struct("=IIh")  # version, user, number of groups. Source: unix(4) of macOS

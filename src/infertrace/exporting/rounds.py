@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import TYPE_CHECKING, Final
 
 from infertrace.exporting import envelope
 from infertrace.exporting.answer import Retryable
 from infertrace.exporting.connection import State
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.recording.invalid_values import take_notices
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from infertrace.backend import Backend, Recorder
     from infertrace.exporting.answer import Answer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from infertrace.exporting.envelope import Request
     from infertrace.exporting.own_spool import OwnSpool
 
-logger = logging.getLogger("infertrace")
 
 _CLOCK_STEP_NS: Final = 50_000_000
 _FOREVER_S: Final = 1e9
@@ -41,6 +41,7 @@ class Rounds:
         spool: OwnSpool,
         *,
         wait: Callable[[float], None],
+        after_round: Callable[[], None],
         export_interval_s: float,
     ) -> None:
         self._monotonic_ns = backend.monotonic_ns
@@ -49,6 +50,7 @@ class Rounds:
         self._delivery = delivery
         self._spool = spool
         self._wait = wait
+        self._after_round = after_round
         self.export_interval_s = export_interval_s
         self.delivers_leftovers = True
         """Whether what dead processes left is delivered too."""
@@ -75,6 +77,7 @@ class Rounds:
                 self._deliver_leftovers()
                 due = time.monotonic() + self.export_interval_s
             delivery.tell_of_progress()
+            self._after_round()  # what the first spans of a forked child need not wait for
             if self.is_retired and not self._recorder.counts()[2]:
                 return
 

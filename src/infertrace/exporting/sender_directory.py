@@ -10,15 +10,15 @@ import contextlib
 import os
 import stat
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from infertrace import backend
 from infertrace.version import VERSION
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
 _FOLDER: Final = "infertrace"
 _NAME_CHARACTERS: Final = 16
@@ -47,7 +47,7 @@ class NoDirectory(OSError):
     """There is no place in which processes of this user could find one another, and why."""
 
 
-def find_directory(environ: Mapping[str, str]) -> Path:
+def find_directory(environ: Mapping[str, str]) -> str:
     """The directory of this user, made if it is not there; raises NoDirectory.
 
     In `XDG_RUNTIME_DIR`, where that is this user's, or in the directory for temporary files.
@@ -56,16 +56,16 @@ def find_directory(environ: Mapping[str, str]) -> Path:
     if not hasattr(os, "geteuid"):
         raise NoDirectory("there are no users here")
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    path = Path(environ.get("TMPDIR") or "/tmp") / f"{_FOLDER}-{os.geteuid()}"
-    if runtime and _is_ours(Path(runtime)):
-        path = Path(runtime) / _FOLDER
-    if not path.is_absolute():
+    path = os.path.join(environ.get("TMPDIR") or "/tmp", f"{_FOLDER}-{os.geteuid()}")
+    if runtime and _is_ours(runtime):
+        path = os.path.join(runtime, _FOLDER)
+    if not os.path.isabs(path):
         raise NoDirectory(f"{path}: expected an absolute path")
     if len(os.fsencode(path)) + _NAME_CHARACTERS + len("/") > _MAX_PATH_BYTES:
         raise NoDirectory(f"{path}: too long for the path of a socket")
     try:
         with contextlib.suppress(FileExistsError):
-            path.mkdir(_MODE)
+            os.mkdir(path, _MODE)
         _check(path)
     except OSError as error:
         if isinstance(error, NoDirectory):
@@ -74,16 +74,16 @@ def find_directory(environ: Mapping[str, str]) -> Path:
     return path
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: str) -> bool:
     try:
-        return path.stat().st_uid == os.geteuid()
+        return os.stat(path).st_uid == os.geteuid()
     except OSError:
         return False
 
 
-def _check(path: Path) -> None:
+def _check(path: str) -> None:
     """What another user could have put there leads to that user."""
-    found = path.lstat()
+    found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise NoDirectory(f"{path}: expected a directory")
     if found.st_uid != os.geteuid():
@@ -109,8 +109,8 @@ def sender_name(paths: Sequence[str], environ: Mapping[str, str]) -> str:
     )
     for namespace in _NAMESPACES:
         with contextlib.suppress(OSError):
-            parts.append(os.readlink(f"/proc/self/ns/{namespace}"))  # noqa: PTH115 - no such file
-    root = os.stat("/")  # noqa: PTH116
+            parts.append(os.readlink(f"/proc/self/ns/{namespace}"))
+    root = os.stat("/")
     parts.append(f"{root.st_dev}:{root.st_ino}")
     # Not a hash of `hashlib`, which loads OpenSSL: nobody but this user makes these names.
     text = "\0".join(parts).encode(errors="surrogateescape")

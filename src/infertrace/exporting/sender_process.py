@@ -36,7 +36,7 @@ def main(descriptor: int, wire: str) -> None:
     connection.sendall(link.greeting())
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
     with contextlib.suppress(OSError):
-        Session(connection, SharedTransports()).run()
+        Session(connection, SharedTransports(), takes_packed=True).run()
     os._exit(0)  # the traced process is gone
 
 

@@ -83,6 +83,8 @@ def _lower_priority() -> None:
 class SenderService:
     """Accepts connections, and goes when it is not needed."""
 
+    _takes_packed = True  # all its clients are of one user: `_is_welcome`
+
     def __init__(
         self,
         listener: socket.socket,
@@ -197,6 +199,7 @@ class SenderService:
             gpus=self._gpus,
             describe=self.describe,
             admit=self._admit,
+            takes_packed=self._takes_packed,
         )
         with self._lock:
             self._clients[session] = (pid, time.time())

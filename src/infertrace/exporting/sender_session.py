@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Final
 from infertrace.buffering.left_memory import producer_of
 from infertrace.buffering.left_spans import DamagedSpansError
 from infertrace.buffering.memory_reader import read_memory
-from infertrace.exporting import link
-from infertrace.exporting.answer import Answer, Overloaded, Refused, Retryable, SendError
+from infertrace.exporting import link, packed_request
+from infertrace.exporting.answer import (
+    Answer,
+    CannotEncode,
+    Overloaded,
+    Refused,
+    Retryable,
+    SendError,
+)
 from infertrace.exporting.envelope import read_sender
 from infertrace.exporting.gpu_readings import GpuReadings
 from infertrace.exporting.held_spans import HeldMemory, HeldSpans
@@ -24,6 +31,8 @@ from infertrace.exporting.shared_transports import SharedTransport, SharedTransp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from infertrace.exporting.envelope import Request
 
 _BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
 _WITH_DESCRIPTOR: Final = (link.Kind.HOLD, link.Kind.MEMORY)
@@ -51,10 +60,12 @@ class Session:
         gpus: GpuReadings | None = None,
         describe: Callable[[], str] = str,
         admit: Callable[[Introduction], Introduction] = lambda introduction: introduction,
+        takes_packed: bool = False,
     ) -> None:
         """held: None where nothing is held for those who have gone. gpus: None where this process
         reads none. name: for messages.
-        admit: what an introduction means here; raises SendError where nothing is sent for it."""
+        admit: what an introduction means here; raises SendError where nothing is sent for it.
+        takes_packed: whether packed spans are read; only where the other end is the same user."""
         self._connection = connection
         self._transports = transports
         self._sent = sent or SentBatches()
@@ -63,6 +74,7 @@ class Session:
         self._gpus = gpus
         self._describe = describe
         self._admit = admit
+        self._takes_packed = takes_packed
         self._why_not: SendError = Retryable("expected a target before a batch")
         self._name = name
         self.introduction: Introduction | None = None
@@ -93,7 +105,9 @@ class Session:
         if received.kind not in _WITH_DESCRIPTOR and received.descriptor is not None:
             os.close(received.descriptor)
         if received.kind == link.Kind.SEND:
-            self._answer(link.pack_answer(self._send(received)))
+            self._answer(link.pack_answer(self._send(received, (received.body,))))
+        elif received.kind == link.Kind.PACKED:
+            self._answer(link.pack_answer(self._send_packed(received)))
         elif received.kind == link.Kind.TARGET:
             self._introduce(received.body)
         elif received.kind == link.Kind.HOLD:
@@ -122,16 +136,25 @@ class Session:
         if self._gpus is not None:
             self._gpus.want(self, self.introduction.gpu_interval_s)
 
-    def _send(self, received: link.Received) -> Answer | Exception:
+    def _send_packed(self, received: link.Received) -> Answer | Exception:
+        if not self._takes_packed:
+            return CannotEncode("this sender encodes for nobody")
+        try:
+            request = packed_request.read(received.body, received.span_count)
+        except CannotEncode as error:
+            return error
+        return self._send(received, request)
+
+    def _send(self, received: link.Received, request: Request) -> Answer | Exception:
         if self._transport is None:
             return self._why_not
-        sent = read_sender(received.body, self._producer_id)
+        sent = read_sender(request[-1], self._producer_id)
         if sent is not None:
             self._producer_id = sent.producer_id
             self._sent.begin(sent)
         answer = None
         try:
-            answer = self._transport.send((received.body,), received.span_count, received.timeout_s)
+            answer = self._transport.send(request, received.span_count, received.timeout_s)
         except Exception as error:
             return error
         finally:

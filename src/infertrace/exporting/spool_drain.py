@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,8 +13,7 @@ from infertrace.exporting import envelope
 from infertrace.exporting.answer import Answer, Refused, Retryable, TooLarge
 from infertrace.exporting.envelope import Producer, Request
 from infertrace.exporting.log_text import one_line
-
-logger = logging.getLogger("infertrace")
+from infertrace.log import logger
 
 Send = Callable[[Request, int], Answer]
 """Sends an envelope with that many spans, as `Transport.send` does."""

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from infertrace.exporting.answer import CannotEncode
+from infertrace.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from infertrace.backend import RunDeliveryLoop
     from infertrace.buffering.batch import Batch
     from infertrace.exporting.answer import Answer
     from infertrace.exporting.envelope import Request
+    from infertrace.exporting.packed_request import PackedRequest
+else:
+    Protocol = object
 
 
 class LoopResult(NamedTuple):
@@ -33,6 +41,10 @@ class Transport(Protocol):
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         """Deliver an envelope with that many spans, or raise an error of `answer.py`."""
+
+    def send_packed(self, request: PackedRequest, span_count: int, timeout_s: float) -> Answer:
+        """Optional: the same for spans that the other end encodes; raises CannotEncode too."""
+        raise CannotEncode("spans are encoded before they are sent by this transport")
 
     def close(self) -> None:
         """Give up what is in flight; any thread may ask."""

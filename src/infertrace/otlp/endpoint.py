@@ -6,7 +6,12 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from infertrace.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 TRACES_PATH: Final = "/v1/traces"
 

@@ -7,9 +7,12 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from infertrace.otlp.endpoint import parse, with_traces_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _TRACES: Final = "OTEL_EXPORTER_OTLP_TRACES_"
 _ALL: Final = "OTEL_EXPORTER_OTLP_"

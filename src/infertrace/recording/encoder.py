@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from infertrace.generated.pure_fields import (
     ATTRIBUTES_TAG,
@@ -38,6 +38,7 @@ from infertrace.generated.pure_fields import (
 from infertrace.wire import token_intervals
 from infertrace.wire.protobuf import delimited, varint
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from infertrace.recording.pure import Span
     from infertrace.recording.values import Scalar
@@ -85,20 +86,19 @@ def span(span: Span) -> bytes:
     if span._parent_id:
         add(PARENT_SPAN_ID_TAG + b"\x08")
         add(span._parent_id.to_bytes(8, "big"))
-    if span._recorder.service_name:
-        add(delimited(SERVICE_NAME_TAG, span._recorder.service_name.encode()))
-    add(delimited(OPERATION_NAME_TAG, span._operation.encode()))
-    add(START_TIME_UNIX_NANO_TAG + varint(span._start + span._recorder.anchor))
+    recorder = span._recorder
+    add(_names(recorder.service_name, span._operation))
+    add(START_TIME_UNIX_NANO_TAG)
+    add(varint(span._start + recorder.anchor))
     duration = span._ended - span._start
     if duration:
-        add(DURATION_NANOS_TAG + varint(duration))
+        add(DURATION_NANOS_TAG)
+        add(varint(duration))
     add(delimited(STATUS_TAG, span._status.encode()))
-    for key, tag_text in (span._tags or {}).items():
-        add(
-            delimited(
-                TAGS_TAG, delimited(b"\x0a", key.encode()) + delimited(b"\x12", tag_text.encode())
-            )
-        )
+    if span._tags:
+        for key, tag_text in span._tags.items():
+            text = delimited(b"\x0a", key.encode()) + delimited(b"\x12", tag_text.encode())
+            add(delimited(TAGS_TAG, text))
     inference = _inference(span)
     if inference:
         add(delimited(INFERENCE_TAG, inference))
@@ -125,23 +125,33 @@ def span(span: Span) -> bytes:
     return delimited(b"\x0a", b"".join(out))
 
 
+@lru_cache(maxsize=16)
+def _names(service_name: str, operation: str) -> bytes:
+    service = delimited(SERVICE_NAME_TAG, service_name.encode()) if service_name else b""
+    return service + delimited(OPERATION_NAME_TAG, operation.encode())
+
+
 def _inference(span: Span) -> bytes:
     fields = span._fields
     out = delimited(MODEL_NAME_TAG, span._model.encode()) if span._model else b""
-    for name, tag, kind in INFERENCE_FIELDS:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if kind is str:
+    for name, tag, kind in _in_order(tuple(fields)):
+        value = fields[name]
+        if kind is int:
+            out += tag + varint(value)
+        elif kind is str:
             if value:
                 out += delimited(tag, value.encode())
-        elif kind is int:
-            out += tag + varint(value)
         elif kind is bytes:
             out += delimited(tag, token_intervals.encode(value[0], value[1:]))
         else:
             out += tag + _FLOAT(value)
     return out
+
+
+@lru_cache(maxsize=64)
+def _in_order(names: tuple[str, ...]) -> list[tuple[str, bytes, type]]:
+    """The fields of these names, in the order of their numbers."""
+    return [field for field in INFERENCE_FIELDS if field[0] in names]
 
 
 def _value(value: Scalar) -> bytes:

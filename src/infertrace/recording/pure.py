@@ -31,6 +31,7 @@ from infertrace.recording import columns as batch_columns
 from infertrace.recording import encoder, failure, invalid_values, serving_defaults, values
 from infertrace.recording.activation import Activation
 from infertrace.recording.initial import fill
+from infertrace.recording.packing import Packer
 from infertrace.recording.pure_serving import Serving, TimesNothing, TimesTokens, next_step
 from infertrace.trace_context import ExternalSpan, TraceContext, parse_traceparent
 
@@ -753,7 +754,10 @@ class Recorder(_StartsSpans):
     ) -> None:
         self._wake = wake
         self._buffer = SpanBuffer(
-            encoder.span, max_buffer_bytes=max_buffer_bytes, max_batch_bytes=max_batch_bytes
+            encoder.span,
+            Packer(Span),
+            max_buffer_bytes=max_buffer_bytes,
+            max_batch_bytes=max_batch_bytes,
         )
         self._put_in_buffer = self._buffer.put
         self.enabled = True
@@ -968,6 +972,10 @@ class Recorder(_StartsSpans):
     @property
     def memory_descriptor(self) -> int | None:
         return None
+
+    @property
+    def packing(self) -> SpanBuffer:
+        return self._buffer
 
     def discard(self) -> None:
         self._buffer.discard()

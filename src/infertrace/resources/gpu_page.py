@@ -12,16 +12,18 @@ rest) and its size (both uint32), and JSON, which says what devices there are. A
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
+from infertrace.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Sequence
+    from typing import Final
 
     from infertrace.visible_devices import Device
 
@@ -85,6 +87,8 @@ class Directory(NamedTuple):
     @classmethod
     def decode(cls, body: bytes) -> Directory:
         """Raises ValueError, TypeError or KeyError for what is none."""
+        import json  # slow to load, and for hosts with GPUs
+
         members = dict(json.loads(body))
         devices = (dict(device) for device in members["devices"])
         return cls(
@@ -108,6 +112,8 @@ class Directory(NamedTuple):
 
     def encode(self) -> bytes:
         """As JSON."""
+        import json
+
         devices = [device._asdict() for device in self.devices]
         return json.dumps(self._asdict() | {"devices": devices}).encode()
 

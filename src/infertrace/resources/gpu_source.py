@@ -7,13 +7,16 @@ its own where there is no such sender, or one that sees other GPUs than this pro
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from infertrace.gpu import probe
+from infertrace.named_tuple import NamedTuple
 from infertrace.resources.gpu_page import GpuPage, device_scope
 from infertrace.visible_devices import NoSuchDevice, WantedDevice, find_device, own_device
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.gpu import GpuProbe
     from infertrace.resources.gpu_page import Directory, Reading
 

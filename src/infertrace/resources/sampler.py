@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-from typing import TYPE_CHECKING, Final
 
 from infertrace.gpu import GpuProbe
 from infertrace.green_threads import threads_are_green
+from infertrace.log import logger
 from infertrace.recording.encoder import resource_metrics
 from infertrace.resources.gpu_source import GpuSlot, GpuSource
 from infertrace.resources.process import ProcessMeter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from infertrace.backend import Backend, Recorder
 
-logger = logging.getLogger("infertrace")
 
 _STOP_TIMEOUT_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 30.0

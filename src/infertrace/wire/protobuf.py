@@ -5,6 +5,8 @@ Source: Protocol Buffers, "Encoding", https://protobuf.dev/programming-guides/en
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +18,9 @@ LENGTH_DELIMITED: Final = 2
 FIXED32: Final = 5
 
 _UINT64_MASK: Final = 2**64 - 1
+# Bytes of a varint, by their seven bits: the last one, and the others.
+_LAST: Final = [bytes((bits,)) for bits in range(0x80)]
+_MORE: Final = [bytes((bits | 0x80,)) for bits in range(0x80)]
 _MAX_SHIFT: Final = 63
 
 
@@ -29,20 +34,29 @@ class TruncatedError(WireError):
 
 def varint(value: int) -> bytes:
     """The bytes of an integer of 64 bits; a negative one as its two's complement."""
-    value &= _UINT64_MASK
+    if not 0 <= value <= _UINT64_MASK:
+        value &= _UINT64_MASK
     if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        return _LAST[value]
+    if value < 0x4000:
+        return _MORE[value & 0x7F] + _LAST[value >> 7]
+    if value < 0x20_0000:
+        return _MORE[value & 0x7F] + _MORE[value >> 7 & 0x7F] + _LAST[value >> 14]
+    low = _MORE[value & 0x7F] + _MORE[value >> 7 & 0x7F] + _MORE[value >> 14 & 0x7F]
+    if value < 0x1000_0000:
+        return low + _LAST[value >> 21]
+    return low + _MORE[value >> 21 & 0x7F] + _high_bytes(value >> 28)
+
+
+@lru_cache(maxsize=256)  # points in time, which are mostly close to one another
+def _high_bytes(value: int) -> bytes:
+    return varint(value)
 
 
 def delimited(tag: bytes, body: bytes) -> bytes:
     """A field of bytes: its tag, its length, and `body`."""
-    return b"%b%b%b" % (tag, varint(len(body)), body)
+    size = len(body)
+    return tag + (_LAST[size] if size < 0x80 else varint(size)) + body
 
 
 def read_varint(message: bytes, position: int) -> tuple[int, int]:
