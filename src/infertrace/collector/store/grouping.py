@@ -207,16 +207,18 @@ class GroupedQuery:
         keys = self.keys
         count = len(keys)
         told_end = 1 + count + 1 + len(self.aggregates)
-        masks = {}
+        if [list(wanted) for wanted in self.groupings] == [keys]:
+            return [[tuple(row[1:told_end]) for row in rows]]
+        lists = {}
         for number, wanted in enumerate(self.groupings):
             mask = sum(
                 1 << count - 1 - place for place, key in enumerate(keys) if key not in wanted
             )
-            masks[mask if len(self.groupings) > 1 else 0] = number
+            places = [1 + keys.index(key) for key in wanted]
+            lists[mask if len(self.groupings) > 1 else 0] = number, places
         found: list[list[tuple[Any, ...]]] = [[] for _ in self.groupings]
         for row in rows:
-            number = masks[row[0]]
-            places = [keys.index(key) for key in self.groupings[number]]
-            group = tuple(row[1 + place] for place in places)
+            number, places = lists[row[0]]
+            group = [row[place] for place in places]
             found[number].append((*group, *row[1 + count : told_end]))
         return found
