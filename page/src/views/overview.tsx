@@ -68,7 +68,7 @@ export function OverviewView(): JSX.Element {
           </div>
           <p class="notes">
             n = {plural(answer.total, answer.counted.spans === "requests" ? "request" : "span")} · {rangeText(range.value)} · {completeness.value} ·
-            between tokens ±4.4 % · changes against the {durationText(range.value.untilMs - range.value.sinceMs)} before
+            percentiles ±4.4 % · changes against the {durationText(range.value.untilMs - range.value.sinceMs)} before
             {answer.truncated ? ` · ${answer.model_count - answer.models.length} more models are not shown` : ""}
             <span class="take">
               <button type="button" onClick={() => copy(csv(tableOf(models)))}>Copy CSV</button>

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 FIRST_DELAY_S = 0.1  # before the next thread; doubles until one succeeds
 MAX_DELAY_S = 10.0
+NICENESS_STEP = 5  # of a thread that no request waits for: it yields the CPU to those that answer
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +24,14 @@ class ThreadState:
     name: str
     restarts: int
     error: str | None
+
+
+def lower_priority() -> None:
+    """Have this thread yield the CPU to the others, where a priority can be a thread's own."""
+    if sys.platform == "linux":  # elsewhere it is that of the whole process
+        with suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS_STEP
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 class BackgroundThread:

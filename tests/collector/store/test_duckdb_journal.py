@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from infertrace.collector.background_thread import NICENESS_STEP
 from infertrace.collector.store import duplicates
 from infertrace.collector.store.duckdb.database import DuckDBDatabase
 from infertrace.collector.store.duckdb.store import open_duckdb
@@ -116,7 +117,7 @@ def test_queries_come_before_the_database(open_store: Any) -> None:
     store.checkpoint()  # so that the thread is running
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     theirs = os.getpriority(os.PRIO_PROCESS, store.threads[0].native_id)
-    assert theirs == min(own + applier.NICENESS_STEP, 19)
+    assert theirs == min(own + NICENESS_STEP, 19)
 
 
 def test_an_end_in_order_leaves_one_file(open_store: Any, path: Path) -> None:

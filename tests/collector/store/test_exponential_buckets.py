@@ -5,13 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from statistics import quantiles
+from statistics import quantiles as exact_quantiles
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertrace.collector.store.exponential_buckets import ZERO_BUCKET, quantile, upper_bound
+from infertrace.collector.store.exponential_buckets import (
+    ZERO_BUCKET,
+    quantile,
+    quantiles,
+    upper_bound,
+)
 from infertrace.collector.store.grouping import BucketKey, GroupedQuery
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import Store
@@ -58,11 +63,22 @@ def test_a_quantile_is_within_a_bucket(values: list[int], fraction: float) -> No
 def test_quantiles_are_those_of_the_values() -> None:
     draw = random.Random(2)
     values = [round(draw.lognormvariate(18, 1)) for _ in range(20_000)]
-    exact = quantiles(values, n=100)
+    exact = exact_quantiles(values, n=100)
     counts = Counter(map(bucket_of, values))
     for percent in (50, 95, 99):
         found = quantile(counts, percent / 100)
         assert found == pytest.approx(exact[percent - 1], rel=ERROR / 2)
+
+
+@given(
+    st.dictionaries(st.integers(-2, 400), st.integers(0, 2**40)),
+    st.lists(st.floats(0, 1)).map(sorted),
+)
+def test_several_quantiles_are_those_one_by_one(
+    counts: dict[int, int], fractions: list[float]
+) -> None:
+    one_by_one = [quantile(counts, fraction) for fraction in fractions]
+    assert quantiles(counts, fractions) == [it for it in one_by_one if it is not None]
 
 
 def test_nothing_has_no_quantile() -> None:

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backend_recording import available_backends
-from infertrace.collector.store.interval_quantiles import interval_quantile_ms, select
+from infertrace.collector.store.interval_quantiles import interval_quantile_ms
+from infertrace.collector.store.interval_sums import select
 from infertrace.wire.token_intervals import (
     HIGHEST_BUCKET,
     LOWEST_BUCKET,

@@ -9,7 +9,7 @@ Source: OpenTelemetry, "Metrics Data Model", ExponentialHistogram with scale 3 a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from infertrace.wire.token_intervals import (
     BUCKETS_PER_DOUBLING,
@@ -52,16 +52,28 @@ def quantile(counts: Mapping[int, int], fraction: float) -> float | None:
 
     Within a bucket it is interpolated on the logarithmic scale of the buckets.
     """
-    wanted = fraction * sum(counts.values())
-    below = 0
-    found = None
-    for bucket in sorted(bucket for bucket, count in counts.items() if count):
-        if below + counts[bucket] >= wanted:
-            share = (wanted - below) / counts[bucket]
-            return _inside(bucket, share)
-        below += counts[bucket]
-        found = bucket
-    return None if found is None else upper_bound(found)
+    return next(iter(quantiles(counts, [fraction])), None)
+
+
+def quantiles(counts: Mapping[int, int], fractions: Iterable[float]) -> list[float]:
+    """The same for several shares, in ascending order; none without any value."""
+    ordered = sorted(item for item in counts.items() if item[1])
+    if not ordered:
+        return []
+    total = sum(count for _, count in ordered)
+    found = []
+    at = below = 0
+    for fraction in fractions:
+        wanted = fraction * total
+        while at < len(ordered) and below + ordered[at][1] < wanted:
+            below += ordered[at][1]
+            at += 1
+        if at < len(ordered):
+            bucket, count = ordered[at]
+            found.append(_inside(bucket, (wanted - below) / count))
+        else:  # by rounding
+            found.append(upper_bound(ordered[-1][0]))
+    return found
 
 
 def _inside(bucket: int, share: float) -> float:

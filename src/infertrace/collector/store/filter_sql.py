@@ -21,8 +21,7 @@ Condition = tuple[str, list[Any]]
 class Dialect:
     """How a database says it.
 
-    `text` converts a text to its stored form, `contains` has {column}, `log2` {value} and
-    `quantiles` {value} as well: the 50th, 95th and 99th percentile.
+    `text` converts a text to its stored form, `contains` has {column}, `log2` {value}.
     `quotient` is the operator of whole numbers. `among` and `has_value` make conditions: that a
     column is one of some ids, and that a column of JSON texts has the value of a KeyedText.
     """
@@ -31,7 +30,6 @@ class Dialect:
     text: Callable[[str], str]
     contains: str
     log2: str
-    quantiles: str
     quotient: str
     among: Callable[[str, Collection[uuid.UUID]], Condition]
     has_value: Callable[[str, KeyedText], Condition]

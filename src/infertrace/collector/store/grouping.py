@@ -36,11 +36,16 @@ class ColumnKey:
 
 @dataclass(frozen=True)
 class TimeKey:
-    """The part of the time, 0 and up, in which a span started, or ended."""
+    """The part of the time, 0 and up, in which a span started, or ended.
+
+    With a grain, a span counts where its grain ends, so that a whole grain is in one part: all
+    multiples of `grain_ns` are since 1970.
+    """
 
     since_ns: int
     length_ns: int
     of: Literal["start", "end"] = "start"
+    grain_ns: int = 1
 
     @property
     def columns(self) -> set[str]:
@@ -48,7 +53,15 @@ class TimeKey:
 
     def sql(self, dialect: Dialect) -> Condition:
         moment = "start_time" if self.of == "start" else "start_time + duration_nanos"
-        return f"({moment} - {self.since_ns:d}) {dialect.quotient} {self.length_ns:d}", []
+        if self.grain_ns > 1:
+            moment = f"(({moment}) {dialect.quotient} {self.grain_ns:d}) * {self.grain_ns:d}"
+        since_ns = self.since_ns - (self.grain_ns - 1)
+        return f"({moment} - {since_ns:d}) {dialect.quotient} {self.length_ns:d}", []
+
+    def part(self, moment_ns: int) -> int:
+        """The part of one moment."""
+        end_ns = moment_ns // self.grain_ns * self.grain_ns + self.grain_ns - 1
+        return (end_ns - self.since_ns) // self.length_ns
 
 
 @dataclass(frozen=True)
@@ -87,27 +100,23 @@ Key = ColumnKey | TimeKey | BucketKey | MatchKey
 class Aggregate:
     """What is told of a group beside its count.
 
-    `own_tokens` are those of spans that came over our own wire, `foreign` how many others say
-    theirs, of which several may tell of one call. `intervals` are all histograms of its spans.
-    `quantiles` are the 50th, 95th and 99th percentile of a measure, as it is stored; NULL without
-    a value. `mean`, `longest` and `present` are of a column: its mean, maximum, count of values.
+    `own_tokens` are those of spans that came over our own wire, `foreign_tokens` those that others
+    say, of which several may tell of one call; NULL where none does. `intervals` are all
+    histograms of its spans. `mean`, `longest` and `present` are of a column: its mean, maximum,
+    count of values.
     """
 
     function: Literal[
-        "errors", "own_tokens", "foreign", "first_start", "last_end", "intervals", "quantiles",
+        "errors", "own_tokens", "foreign_tokens", "first_start", "last_end", "intervals",
         "mean", "longest", "present",
     ]  # fmt: skip
     of: str = ""
 
     @property
     def columns(self) -> set[str]:
-        if self.function == "quantiles":
-            return set(MEASURES[self.of].columns)
         return {self.of} if self.of else set(_AGGREGATED[self.function][1])
 
-    def sql(self, dialect: Dialect) -> str:
-        if self.function == "quantiles":
-            return dialect.quantiles.format(value=MEASURES[self.of].sql)
+    def sql(self) -> str:
         return _AGGREGATED[self.function][0].format(column=self.of)
 
 
@@ -117,8 +126,8 @@ _AGGREGATED: dict[str, tuple[str, tuple[str, ...]]] = {
         "CAST(sum(output_tokens) FILTER (WHERE kind IS NULL) AS bigint)",
         ("output_tokens", "kind"),
     ),
-    "foreign": (
-        "count(output_tokens) FILTER (WHERE kind IS NOT NULL)",
+    "foreign_tokens": (
+        "CAST(sum(output_tokens) FILTER (WHERE kind IS NOT NULL) AS bigint)",
         ("output_tokens", "kind"),
     ),
     "first_start": ("min(start_time)", ("start_time",)),
@@ -178,9 +187,7 @@ class GroupedQuery:
         names = [f'"{name}"' for name in inner]
         chosen = ", ".join([*shown, *names]) or "1"
         rows = f"(SELECT {chosen} FROM {source} WHERE {condition}) AS chosen"
-        told = ", ".join(
-            ["count(*) AS group_size", *(each.sql(dialect) for each in self.aggregates)]
-        )
+        told = ", ".join(["count(*) AS group_size", *(each.sql() for each in self.aggregates)])
         columns = [f"key_{place}" for place in range(len(self.keys))]
         lists = [
             ", ".join(f"key_{self.keys.index(key)}" for key in keys) for keys in self.groupings
@@ -207,16 +214,18 @@ class GroupedQuery:
         keys = self.keys
         count = len(keys)
         told_end = 1 + count + 1 + len(self.aggregates)
-        masks = {}
+        if [list(wanted) for wanted in self.groupings] == [keys]:
+            return [[tuple(row[1:told_end]) for row in rows]]
+        lists = {}
         for number, wanted in enumerate(self.groupings):
             mask = sum(
                 1 << count - 1 - place for place, key in enumerate(keys) if key not in wanted
             )
-            masks[mask if len(self.groupings) > 1 else 0] = number
+            places = [1 + keys.index(key) for key in wanted]
+            lists[mask if len(self.groupings) > 1 else 0] = number, places
         found: list[list[tuple[Any, ...]]] = [[] for _ in self.groupings]
         for row in rows:
-            number = masks[row[0]]
-            places = [keys.index(key) for key in self.groupings[number]]
-            group = tuple(row[1 + place] for place in places)
+            number, places = lists[row[0]]
+            group = [row[place] for place in places]
             found[number].append((*group, *row[1 + count : told_end]))
         return found

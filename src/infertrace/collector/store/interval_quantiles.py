@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
-from infertrace import backend
 from infertrace.collector.store.exponential_buckets import quantile
+from infertrace.collector.store.interval_sums import selected
 from infertrace.collector.store.metrics import FRACTIONS, Metric
 from infertrace.collector.store.store import ModelStatistics, SeriesPoint
 from infertrace.collector.store.timestamps import NANOS_PER_MS
@@ -16,33 +15,6 @@ from infertrace.wire.token_intervals import LOWEST_BUCKET
 _INTERVALS = """
     SELECT {key}, array_agg(token_intervals) FROM {spans}
     WHERE {condition} AND token_intervals IS NOT NULL GROUP BY 1"""
-
-
-class IntervalSums(Protocol):
-    """A module that offers this adds up histograms."""
-
-    def interval_sums(self, messages: list[bytes]) -> list[int]:
-        """The sums of the counts of all buckets, the first of them LOWEST_BUCKET."""
-
-
-def _native() -> IntervalSums:
-    import infertrace.collector.store.native_interval_sums as native
-
-    return native
-
-
-def _pure() -> IntervalSums:
-    import infertrace.collector.store.pure_interval_sums as pure
-
-    return pure
-
-
-def select(name: str | None = None) -> IntervalSums:
-    """The part of that backend, `native` or `pure`, or of the selected one; raises ImportError."""
-    return backend.part(_native, _pure, ("interval_sums",), name)
-
-
-selected: IntervalSums = select()
 
 
 def intervals_sql(key: str, spans: str, condition: str) -> str:

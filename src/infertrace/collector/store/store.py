@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from infertrace.collector.background_thread import BackgroundThread
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
-from infertrace.collector.store.grouping import GroupedQuery
+from infertrace.collector.store.grouping import GroupedQuery, TimeKey
 from infertrace.collector.store.ledger import Producer, ProducerReport, SenderReport
 from infertrace.collector.store.metrics import Metric
+from infertrace.collector.store.model_sums import ModelSums
 from infertrace.collector.store.resource import Resource
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
@@ -167,6 +168,9 @@ class SpanReader(Protocol):
 
     def grouped(self, query: GroupedQuery) -> list[list[tuple[Any, ...]]]:
         """The groups of each list of keys, in no order: the keys, the count, the aggregates."""
+
+    def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
+        """The sums of the spans of each model, with counts by these parts of the filter's time."""
 
     def foreign_tokens(self, where: SpanFilter) -> Mapping[str, int]:
         """The output tokens of spans that came as OTLP, each call once, by the model."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,7 @@ from infertrace.collector.query.parameters import (
     VALUE,
     parts_of_time,
 )
-from infertrace.collector.store.exponential_buckets import quantile
+from infertrace.collector.store.exponential_buckets import quantiles
 from infertrace.collector.store.grouping import ERRORS, BucketKey, GroupedQuery, TimeKey
 from infertrace.collector.store.measures import MEASURES
 from infertrace.collector.store.metrics import FRACTIONS
@@ -54,23 +55,20 @@ def heatmap_routes(store: SpanReader) -> APIRouter:
         by = MEASURES[values["by"]] if "by" in values else None
         place = TimeKey(since_ns, length_ns) if by is None else BucketKey(by.name)
         (rows,) = store.grouped(GroupedQuery(where, [[place, BucketKey(measure.name)]], [ERRORS]))
-        cells: dict[int, list[tuple[int, int, int]]] = {}
-        all_counts: Counter[int] = Counter()
-        errors = without_value = 0
-        for part, bucket, count, error_count in sorted(
-            rows, key=lambda row: (row[0] is None, row[0] or 0, row[1] is None, row[1] or 0)
-        ):
-            if bucket is None or part is None:
-                without_value += count
-                continue
-            cells.setdefault(part, []).append((bucket, count, error_count))
-            all_counts[bucket] += count
-            errors += error_count
+        told = sorted(row for row in rows if row[0] is not None and row[1] is not None)
+        cells = {
+            part: [row[1:] for row in of_part] for part, of_part in groupby(told, itemgetter(0))
+        }
+        all_counts: dict[int, int] = {}
+        for _, bucket, count, _ in told:
+            all_counts[bucket] = all_counts.get(bucket, 0) + count
+        total = sum(all_counts.values())
 
         def percentiles(counts: dict[int, int]) -> dict[str, float]:
-            found = {name: quantile(counts, share) for name, share in FRACTIONS.items()}
+            found = quantiles(counts, FRACTIONS.values())
             return {
-                name: value / measure.per_unit for name, value in found.items() if value is not None
+                name: value / measure.per_unit
+                for name, value in zip(FRACTIONS, found, strict=False)
             }
 
         def named(part: int) -> dict[str, Any]:
@@ -84,9 +82,9 @@ def heatmap_routes(store: SpanReader) -> APIRouter:
             "scale": SCALE,
             "per_unit": measure.per_unit,
             "counted": counted(where),
-            "total": sum(all_counts.values()),
-            "error_count": errors,
-            "without_value": without_value,
+            "total": total,
+            "error_count": sum(row[3] for row in told),
+            "without_value": sum(row[2] for row in rows) - total,
             **percentiles(all_counts),
         }
         if by is None:

@@ -239,11 +239,17 @@ class DuckDBDatabase:
             with limit:
                 yield DuckDBSnapshot(cursor, self._blocks)
 
-    def retain(self, retention: Retention) -> int:
-        deleted = 0
+    def retain(self, retention: Retention) -> tuple[int, int]:
+        deleted, before_ns = 0, 0
+
+        def delete(bound_ns: int) -> None:
+            nonlocal deleted, before_ns
+            if count := _delete_before(cursor, bound_ns):
+                deleted, before_ns = deleted + count, max(before_ns, bound_ns)
+
         with self._deleting, private_files(), self._cursor() as cursor:
             if retention.max_age_ns is not None:
-                deleted += _delete_before(cursor, time.time_ns() - retention.max_age_ns)
+                delete(time.time_ns() - retention.max_age_ns)
             if retention.max_bytes is not None:
                 sizes = "SELECT used_blocks * block_size FROM pragma_database_size()"
                 used = cursor.execute(sizes).fetchall()[0][0]
@@ -252,13 +258,14 @@ class DuckDBDatabase:
                     bound_ns = cursor.execute(
                         f"SELECT quantile_disc(start_time, {share}) FROM spans"
                     ).fetchall()[0][0]
-                    deleted += 0 if bound_ns is None else _delete_before(cursor, bound_ns)
+                    if bound_ns is not None:
+                        delete(bound_ns)
             if deleted:
                 # A checkpoint gives the room back; where it cannot be made now, DuckDB makes one
                 # later.
                 with suppress(duckdb.Error):
                     cursor.execute("CHECKPOINT")
-        return deleted
+        return deleted, before_ns
 
     def checkpoint(self) -> None:
         with self._deleting:  # DuckDB makes none beside another transaction that writes

@@ -33,7 +33,6 @@ DIALECT = Dialect(
     text=str,
     contains="contains({column}, ?)",
     log2="log2({value})",
-    quantiles="quantile_cont({value}, [0.5, 0.95, 0.99])",
     quotient="//",
     among=_among,
     has_value=_has_value,

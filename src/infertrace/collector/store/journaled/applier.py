@@ -7,14 +7,11 @@ them, entries stay in memory, within a bound.
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from infertrace.collector.background_thread import BackgroundThread
+from infertrace.collector.background_thread import BackgroundThread, lower_priority
 from infertrace.collector.store.accounts import RecentAccounts
 from infertrace.collector.store.journaled.journal import Entry
 from infertrace.collector.store.journaled.span_database import SpanDatabase
@@ -27,7 +24,6 @@ APPLY_ROWS = 200_000
 MAX_UNAPPLIED_BYTES = 128 * 1024 * 1024  # of rows in memory that wait for the database
 ROOM_TIMEOUT_S = 5.0  # for a batch to wait until there are fewer
 RETRY_DELAY_S = 0.5  # after a write that failed
-NICENESS_STEP = 5  # no request waits for this thread: it yields the CPU to those that answer
 
 _log = logging.getLogger(__name__)
 
@@ -104,10 +100,7 @@ class Applier:
         return not self._unapplied
 
     def _run(self, thread: BackgroundThread) -> None:
-        if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-            with suppress(OSError):
-                niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS_STEP
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        lower_priority()
         try:
             self._apply_until_stopped(thread)
         except BaseException as error:

@@ -8,7 +8,7 @@ of the database does not hold. docs/collector.md has the measurements behind thi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from infertrace.collector.store.accounts import RecentAccounts, updated_accounts
 from infertrace.collector.store.arrivals import Arrivals, arrival
 from infertrace.collector.store.duplicates import look_back, may_repeat, positions_by_batch
 from infertrace.collector.store.engine_filter import EngineFilter, StepColumn
-from infertrace.collector.store.grouping import GroupedQuery
+from infertrace.collector.store.grouping import GroupedQuery, TimeKey
 from infertrace.collector.store.id_filters import add_rows, id_pairs, new_duplicate_filter
 from infertrace.collector.store.journaled import applier
 from infertrace.collector.store.journaled.applier import Applier
@@ -36,8 +36,10 @@ from infertrace.collector.store.journaled.span_database import Snapshot, SpanDat
 from infertrace.collector.store.keyed_filter import KeyedText, are_in
 from infertrace.collector.store.ledger import Producer
 from infertrace.collector.store.metrics import Metric
+from infertrace.collector.store.model_sums import ModelSums
 from infertrace.collector.store.producer_rows import PRODUCER_COLUMNS, producer_row
 from infertrace.collector.store.resource import KnownResources
+from infertrace.collector.store.rollup import Rollup
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter, filtered_spans
 from infertrace.collector.store.span_rows import merged_rows, without
@@ -77,12 +79,14 @@ class JournaledStore:
         for rows in database.newest_ids(duplicates.REMEMBERED_SPANS):
             add_rows(self._seen, rows)
         self._applier = Applier(database, self._accounts, self._number)
+        self._rollup = Rollup(self.grouped)
         if journal is not None:
             self._applier.thread.start()
+        self._rollup.start()
 
     @property
     def threads(self) -> Sequence[BackgroundThread]:
-        return self._applier.thread, *self._database.threads
+        return self._applier.thread, self._rollup.thread, *self._database.threads
 
     def _replay(self, journal: Journal, applied: int) -> None:
         """Move into the database what only the journal has."""
@@ -125,6 +129,16 @@ class JournaledStore:
         resources = self._resources.missing(each for batch in batches for each in batch.resources)
         attributes = {key.hex: resource.attributes for key, resource in resources.items()}
         entry = Entry(self._number + 1, kept, accounts, attributes)
+        try:
+            self._make_durable(entry)
+        finally:  # what reports failure may have succeeded
+            self._rollup.touch(kept)
+        self._accounts.update(changed)
+        self._resources.add(resources)
+        self._arrivals.add(kept)
+        return sum(map(len, repeated))
+
+    def _make_durable(self, entry: Entry) -> None:
         if self._journal is None:
             self._apply(entry)
             self._number = entry.number
@@ -132,10 +146,6 @@ class JournaledStore:
             self._journal.append(entry)
             self._number = entry.number
             self._journal.truncate_through(self._applier.add(entry))
-        self._accounts.update(changed)
-        self._resources.add(resources)
-        self._arrivals.add(kept)
-        return sum(map(len, repeated))
 
     def _new_rows(
         self, batches: Sequence[Batch]
@@ -251,6 +261,9 @@ class JournaledStore:
         with self._query() as (snapshot, unapplied):
             return snapshot.grouped(query, resource_ids, unapplied)
 
+    def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
+        return self._rollup.sums(where, parts)
+
     def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
         resource_ids = self._chosen_resources(where)
         with self._query() as (snapshot, unapplied):
@@ -317,7 +330,13 @@ class JournaledStore:
         return self._accounts.newest(limit)
 
     def retain(self, retention: Retention) -> int:
-        return self._database.retain(retention)
+        deleted, kept_from_ns = 0, MAX_UNIX_NANOS
+        try:
+            deleted, kept_from_ns = self._database.retain(retention)
+        finally:  # what reports failure may have succeeded
+            if kept_from_ns:
+                self._rollup.forget_before(kept_from_ns)
+        return deleted
 
     def check(self) -> None:
         if self._applier.failure is not None:
@@ -326,9 +345,11 @@ class JournaledStore:
 
     def checkpoint(self) -> None:
         self._applier.drain()
-        self._database.checkpoint()
+        with self._rollup.pause():
+            self._database.checkpoint()
 
     def close(self) -> None:
+        self._rollup.stop()
         is_applied = self._applier.stop()
         if self._journal is not None:
             self._journal.close()

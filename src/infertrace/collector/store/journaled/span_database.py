@@ -161,8 +161,11 @@ class SpanDatabase(Protocol):
         QueryTimeoutError.
         """
 
-    def retain(self, retention: Retention) -> int:
-        """Delete the oldest spans beyond an age or a size; returns how many."""
+    def retain(self, retention: Retention) -> tuple[int, int]:
+        """Delete the oldest spans beyond an age or a size.
+
+        Returns how many, and before which time they started, nanoseconds since 1970; 0: none did.
+        """
 
     def checkpoint(self) -> None:
         """Fold the database's own write-ahead log into it."""

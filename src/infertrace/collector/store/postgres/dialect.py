@@ -30,7 +30,6 @@ DIALECT = Dialect(
     text=escape,
     contains="strpos({column}, %s) > 0",
     log2=f"ln({{value}}) * {1 / log(2)!r}",
-    quantiles="percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {value})",
     quotient="/",
     among=_among,
     has_value=_has_value,

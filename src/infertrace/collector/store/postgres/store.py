@@ -37,7 +37,7 @@ from infertrace.collector.store.engine_filter import (
     step_columns_sql,
 )
 from infertrace.collector.store.filter_sql import filter_condition
-from infertrace.collector.store.grouping import ColumnKey, GroupedQuery
+from infertrace.collector.store.grouping import ColumnKey, GroupedQuery, TimeKey
 from infertrace.collector.store.id_filters import add_rows, new_duplicate_filter
 from infertrace.collector.store.interval_quantiles import (
     intervals_sql,
@@ -55,6 +55,7 @@ from infertrace.collector.store.metrics import (
     aggregate_sql,
     series_source,
 )
+from infertrace.collector.store.model_sums import ModelSums, model_sums
 from infertrace.collector.store.postgres.copy_rows import copy_rows, escape, unescape
 from infertrace.collector.store.postgres.dialect import DIALECT
 from infertrace.collector.store.postgres.schema import ensure_schema
@@ -434,6 +435,9 @@ class PostgresStore:
             conversions += [None] * (1 + len(query.aggregates))
             found.append([_converted(group, conversions) for group in groups])
         return found
+
+    def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
+        return model_sums(self.grouped, where, parts).get(0, {})
 
     def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
         condition, values = filter_condition(
