@@ -197,14 +197,20 @@ def test_why_is_right(serve: Callable[..., Served]) -> None:
     for seed in range(14):  # what a token of a prompt costs is learned from some that have many
         served.complete(FEW_TOKENS if seed % 2 else 400, seed, 200)
     with ThreadPoolExecutor(BURST) as pool:
-        # Long prompts come while another request generates, and are read at once. That generates no
-        # longer than they need to come, or its own tokens are nearly all of why it took long.
+        # Long prompts come while another request generates, and are read at once. At times vLLM's
+        # server writes nothing, and takes nothing, until a request is over, traced or not.
         body = {"model": MODEL, "prompt": "a b c", "max_tokens": 500, "ignore_eos": True}
-        with served.vllm.http.stream("POST", COMPLETIONS, json={**body, "stream": True}) as stream:
-            lines = stream.iter_lines()
-            held_up = json.loads(next(lines).removeprefix("data: "))
-            long = list(pool.map(lambda seed: served.complete(1_900, seed, 1), range(100, 104)))
-            assert list(lines)[-2] == "data: [DONE]"
+        for seed in range(100, 140, 4):
+            post = served.vllm.http.stream("POST", COMPLETIONS, json={**body, "stream": True})
+            with post as stream:
+                lines = stream.iter_lines()
+                held_up = json.loads(next(lines).removeprefix("data: "))
+                prompts = range(seed, seed + 4)
+                long = list(pool.map(lambda seed: served.complete(1_900, seed, 1), prompts))
+                assert list(lines)[-2] == "data: [DONE]"
+            last_step = served.request(held_up)["last_step"]
+            if all(served.request(answer)["first_step"] <= last_step for answer in long):
+                break
         names = {served.request(answer)["request_id"] for answer in long}
         slow = served.request(held_up)
         why = served.stored.get(f"/traces/{slow['trace_id']}/why")
