@@ -10,9 +10,9 @@ would have the interpreter learn all paths anew. Each call and each place of a c
 itself, in processor time of the calling thread; what counts is the sum of the medians of the
 differences, the mean of both orders. The garbage collector, whose passes would always meet the same
 place, runs between the pairs, and each client asks once after it, untimed. A pair during which the
-machine was slowed is repeated (`full_speed.py`). Spans of the rival go through its SDK's batch
-processor to an exporter that only counts; for ONNX Runtime it has no instrumentation, so there a
-program makes its span by hand, with the same three attributes.
+machine was slowed is repeated (`bench/full_speed.py`). Spans of the rival go through its SDK's
+batch processor to an exporter that only counts; for ONNX Runtime it has no instrumentation, so
+there a program makes its span by hand, with the same three attributes.
 """
 
 from __future__ import annotations
