@@ -1,4 +1,4 @@
-"""Finds out which GPUs there are, which one a traced process reports, and who reads them."""
+"""Finds the host's GPUs, the one that a traced process reports, and the process that reads them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_SHOWN: Final = 16
 
 
 def check_gpus(settings: Settings) -> Iterator[Finding]:
-    """The device that the process reports, all devices, and who reads them."""
+    """Which device the process reports, which devices there are, and which process reads them."""
     yield _own(settings)
     yield _devices()
     yield Finding("GPU, read by", *_reader(settings))
