@@ -52,6 +52,13 @@ WSGI = """
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"answered"]
 """
+# A worker of gunicorn with gevent that SIGTERM meets while it starts does not end, untraced too.
+GUNICORN = """
+    from pathlib import Path
+    def post_worker_init(worker):
+        Path("workers", str(worker.pid)).touch()
+"""
+GUNICORN_WORKERS = 2
 SERVERS = {
     "uvicorn": "uvicorn asgi:app --lifespan off --port {port}",
     "uvicorn, workers": "uvicorn asgi:app --lifespan off --port {port} --workers 2",
@@ -73,7 +80,9 @@ SERVERS = {
 def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "asgi.py").write_text(textwrap.dedent(ASGI))
     (tmp_path / "wsgi.py").write_text(textwrap.dedent(WSGI))
+    (tmp_path / "gunicorn.conf.py").write_text(textwrap.dedent(GUNICORN))
     (tmp_path / "in-flight").mkdir()
+    (tmp_path / "workers").mkdir()
     yield tmp_path
     (tmp_path / "signalled").touch()  # lets requests end if the test has failed
 
@@ -108,6 +117,8 @@ def test_requests_in_flight_at_sigterm(
 
     try:
         wait_until(lambda: listens(port))
+        if module == "gunicorn":
+            wait_until(lambda: len(list((folder / "workers").iterdir())) == GUNICORN_WORKERS)
         clients = [threading.Thread(target=ask) for _ in range(REQUESTS)]
         for client in clients:
             client.start()

@@ -128,6 +128,9 @@ class HostSender:
         """
         timeout_s = _START_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
+        # Before anything can fail: a process that gives up its rights between two attempts may not
+        # read the modules any more that this loads.
+        introduced = introduction.encode()
         place = find_place(agent)
         attempt = 0
         while True:
@@ -139,11 +142,11 @@ class HostSender:
             try:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
                 is_known = waiting.memory == _inode_of(memory)
-                _introduce(connection, introduction, None if is_known else memory)
+                _introduce(connection, introduced, None if is_known else memory)
                 greeting = _wait_for_greeting(waiting, deadline)
                 if greeting is not None:
                     return cls(connection, *greeting, is_agents=place.is_agents)
-                _move(waiting, introduction, memory, deadline)
+                _move(waiting, introduction.target.wire, introduced, memory, deadline)
             except TimeoutError:
                 _waiting.append(waiting._replace(memory=_inode_of(memory)))
                 _replace_if_it_hangs(waiting)
@@ -166,9 +169,9 @@ class HostSender:
         self.socket.close()
 
 
-def _introduce(connection: socket.socket, introduction: Introduction, memory: int | None) -> None:
+def _introduce(connection: socket.socket, introduced: bytes, memory: int | None) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    connection.sendall(link.pack_frame(link.Kind.TARGET, introduction.encode()))
+    connection.sendall(link.pack_frame(link.Kind.TARGET, introduced))
     if memory is not None:
         link.send_with_descriptor(connection, link.pack_frame(link.Kind.MEMORY), memory)
 
@@ -191,12 +194,12 @@ def _wait_for_greeting(waiting: Waiting, deadline: float) -> tuple[int, int | No
 
 
 def _move(
-    waiting: Waiting, introduction: Introduction, memory: int | None, deadline: float
+    waiting: Waiting, wire: str, introduced: bytes, memory: int | None, deadline: float
 ) -> None:
     """Wait for the sender that others find now, instead of this one; raises OSError."""
-    found = connect_or_start(waiting.place, introduction.target.wire, deadline)
+    found = connect_or_start(waiting.place, wire, deadline)
     found.connection.settimeout(max(deadline - time.monotonic(), 0.001))
-    _introduce(found.connection, introduction, memory)
+    _introduce(found.connection, introduced, memory)
     _waiting.append(found._replace(memory=_inode_of(memory)))
     # Only now, so that one of them has the memory whenever this process dies; and so that only one
     # delivers what lies in it.
@@ -450,7 +453,7 @@ def announce(introduction: Introduction, memory: int, agent: str | None = None) 
         return
     try:
         waiting.connection.settimeout(_ANNOUNCEMENT_S)
-        _introduce(waiting.connection, introduction, memory)
+        _introduce(waiting.connection, introduction.encode(), memory)
         _waiting.append(waiting._replace(memory=_inode_of(memory)))
     except OSError:
         waiting.connection.close()
