@@ -23,6 +23,7 @@ from collector_process import CollectorProcess
 from grpc_receiver import Receiver
 from infertrace import backend as backends
 from lasting_address import lasting_address
+from otlp_receiver import GrpcOtlpReceiver
 from spoken_protocol import Spoken
 from traced_program import (
     NOBODY,
@@ -434,6 +435,18 @@ def test_all_goes_where_it_forwards(
     assert receiver.metadata[0]["authorization"] == "Bearer agents-s3cret"
     assert "x-of" not in receiver.metadata[0]
     assert agent.metrics()["infertrace_agent_spans_delivered_total"] == SPANS
+
+
+def test_where_it_forwards_turns_out_to_take_otlp(backend: Any, new_agent: Any) -> None:
+    """No tracer can switch for it: each names another target."""
+    receiver = GrpcOtlpReceiver()
+    try:
+        new_agent("--forward", receiver.endpoint)
+        all_spans(backend, NOBODY)
+        wait_until(lambda: len(receiver.span_ids) == SPANS)
+        assert len(receiver.spans) == SPANS
+    finally:
+        receiver.stop()
 
 
 def test_it_opens_no_files_for_others(

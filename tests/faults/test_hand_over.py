@@ -20,6 +20,7 @@ from collector_process import CollectorProcess
 from grpc_receiver import Receiver
 from infertrace.exporting import host_sender
 from lasting_address import lasting_address
+from otlp_receiver import GrpcOtlpReceiver
 from spoken_protocol import Spoken
 from traced_program import environment, run_program, start_program, wait_until
 
@@ -158,6 +159,25 @@ def test_a_collector_that_comes_after_the_process(
         wait_until(lambda: all(account["state"] == "finished" for account in collector.producers()))
         (account,) = collector.producers()
         assert account["stored"] == account["produced"] == SPANS
+
+
+def test_a_collector_that_turns_out_to_take_otlp_after_the_process(backend: Any) -> None:
+    address = lasting_address()
+    body = f"""
+        tracer = infertrace.Tracer("{address}")
+        for _ in range({SPANS}):
+            tracer.start_span("m").end()
+        assert tracer.shutdown(60)
+        assert tracer.stats()["handed_over"] == {SPANS}
+    """
+    done = run_program(backend, body)
+    assert done.returncode == 0, done.stderr
+    receiver = GrpcOtlpReceiver(address)
+    try:
+        wait_until(lambda: len(receiver.span_ids) == SPANS)
+        assert len(receiver.spans) == SPANS
+    finally:
+        receiver.stop()
 
 
 def test_a_batch_on_its_way_is_not_sent_twice(backend: Any, receiver: Receiver) -> None:

@@ -264,7 +264,7 @@ class _Queue:
 
     def _send(self, request: Request, span_count: int) -> Answer:
         try:
-            return self.transport.send(request, span_count, _SEND_TIMEOUT_S)
+            return self.transport.send_either_way(request, span_count, _SEND_TIMEOUT_S)
         except SendError:
             raise
         except Exception as error:  # what gRPC does not document

@@ -81,6 +81,7 @@ class Session:
         self.is_new = True
         """Whether its memory may be still to come."""
         self._transport: SharedTransport | None = None
+        self._is_tracers_target = True
         self._producer_id = b""
         self._memory: SharedMemory | None = None
         self._is_ending = False
@@ -128,10 +129,12 @@ class Session:
         self._release()
         self.introduction = None
         try:
-            self.introduction = self._admit(Introduction.decode(body))
+            introduced = Introduction.decode(body)
+            self.introduction = self._admit(introduced)
         except SendError as error:
             self._why_not = error
             return
+        self._is_tracers_target = self.introduction.target == introduced.target
         self._transport = self._transports.acquire(self.introduction.target)
         if self._gpus is not None:
             self._gpus.want(self, self.introduction.gpu_interval_s)
@@ -154,7 +157,10 @@ class Session:
             self._sent.begin(sent)
         answer = None
         try:
-            answer = self._transport.send(request, received.span_count, received.timeout_s)
+            # A tracer switches to OTLP itself, and says so to its user.
+            transport = self._transport
+            send = transport.send if self._is_tracers_target else transport.send_either_way
+            answer = send(request, received.span_count, received.timeout_s)
         except Exception as error:
             return error
         finally:

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from infertrace.exporting.answer import Retryable
-from infertrace.exporting.choice import open_here
+from infertrace.exporting.answer import Retryable, SpeaksOtlp
+from infertrace.exporting.choice import OTLP_INSTEAD, open_here
 from infertrace.exporting.transport import Transport
 
 if TYPE_CHECKING:
@@ -99,10 +99,29 @@ class SharedTransport(Transport):
         self._is_concurrent = target.wire != "otlp/http"
         self._turns = FairTurns(1 if self._is_concurrent else _HTTP_CONNECTIONS)
         self._idle: list[Transport] = []
+        self._switching = threading.Lock()
+        self._otlp_instead: SharedTransport | None = None
 
     def send(self, request: Request, span_count: int, timeout_s: float) -> Answer:
         """Also raises Retryable where no connection can be made, now."""
         answer = self._send(request, span_count, timeout_s)
+        self.delivered += answer.accepted_count
+        return answer
+
+    def send_either_way(self, request: Request, span_count: int, timeout_s: float) -> Answer:
+        """As `send`, and by OTLP from then on where the endpoint turns out to take only that.
+
+        For spans whose tracer cannot switch: it has gone, or names another target than this.
+        """
+        if self._otlp_instead is None:
+            try:
+                return self.send(request, span_count, timeout_s)
+            except SpeaksOtlp:
+                with self._switching:
+                    if self._otlp_instead is None:
+                        target = self.target._replace(wire=OTLP_INSTEAD)
+                        self._otlp_instead = SharedTransport(target)
+        answer = self._otlp_instead.send(request, span_count, timeout_s)
         self.delivered += answer.accepted_count
         return answer
 
@@ -130,6 +149,8 @@ class SharedTransport(Transport):
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+        if self._otlp_instead is not None:
+            self._otlp_instead.close()
 
     def after_fork_in_child(self) -> None:
         """A sender does not fork."""
