@@ -24,14 +24,14 @@ KINDS = ("SIGKILL", "SIGTERM", "SIGSEGV", "os._exit")
 RECORDING = """
     import os, signal, threading, time
     tracer = infertrace.Tracer("{endpoint}", export_interval_s={interval_s}, max_batch_bytes=4096)
-    if {leaves}:
-        threading.Timer({leaves}, os._exit, (3,)).start()
     number = 0
     while True:
         for _ in range(10):
             tracer.start_span("m", tags={{"number": str(number)}}).end()
             number += 1
         os.write(1, b"%d\\n" % number)
+        if {leaves} and number == 10:
+            threading.Timer({leaves}, os._exit, (3,)).start()
         time.sleep(0.001)
 """
 
