@@ -9,6 +9,7 @@ import time
 import weakref
 
 from infertrace.gpu import forget_probes
+from infertrace.imports_at_fork import wait_for_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,5 +134,5 @@ def _reset_after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+    os.register_at_fork(before=wait_for_imports, after_in_child=_reset_after_fork)
 atexit.register(_shut_down_at_exit)

@@ -61,6 +61,36 @@ def test_a_child_process_has_a_ledger_and_spans_of_its_own(
     assert len({request.producer_id for request in receiver.requests if request.spans}) == 4
 
 
+def test_a_fork_while_a_thread_of_ours_loads_a_module(backend: Any) -> None:
+    """The child can import it, and finds all of it."""
+    body = f"""
+        import os, signal, sys, threading, time
+
+        is_loading = threading.Event()
+
+        class SlowDisk:
+            def find_spec(self, name, path=None, target=None):
+                if name == "ctypes" and threading.current_thread().name.startswith("infertrace"):
+                    is_loading.set()
+                    time.sleep(0.5)
+
+        sys.meta_path.insert(0, SlowDisk())
+        tracer = infertrace.Tracer("{NOBODY}")
+        tracer.start_span("m").end()
+        assert is_loading.wait(30)
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            import ctypes
+            ctypes.CDLL
+            os._exit(0)
+        print(os.waitpid(child, 0)[1])
+        tracer.shutdown(0)
+    """
+    done = run_program(backend, body)
+    assert done.stdout == "0\n", done.stderr
+
+
 def test_a_killed_child_does_not_hang_the_parent(new_tracer: Any, receiver: Receiver) -> None:
     tracer = new_tracer(receiver.endpoint)
     tracer.start_span("m").end()
