@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from infertrace.collector.store.row_filter import matching_positions
 from infertrace.collector.store.span_filter import SpanFilter, holds_keyed
+from infertrace.collector.store.span_rows import byte_count
 from infertrace.collector.store.store import Arrival
 
 Listener = Callable[[Sequence[pa.RecordBatch]], None]
@@ -69,7 +70,7 @@ class Arrivals:
             for rows in batches:
                 if not len(rows):
                     continue
-                size = sum(column.nbytes for column in rows.columns)
+                size = byte_count(rows)
                 self._kept.append((self._next, rows, size))
                 self._next += len(rows)
                 self._rows += len(rows)

@@ -97,6 +97,11 @@ def _absent(kind: pa.DataType) -> pa.Array:
     return pa.nulls(_SHARED_ROWS, kind)
 
 
+def byte_count(rows: pa.RecordBatch) -> int:
+    """Roughly what rows take in memory: their columns without a value share theirs with others'."""
+    return sum(column.nbytes for column in rows.columns if column.null_count < len(column))
+
+
 def _repeated(value: uuid.UUID | None, count: int) -> pa.Array:
     if value is None:
         return absent(pa.uuid(), count)
