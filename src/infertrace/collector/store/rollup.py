@@ -35,7 +35,7 @@ PARTS = 60
 SECOND, MINUTE, HOUR = range(3)
 GRAINS_NS = {WIDTHS_NS[SECOND]: MINUTE, WIDTHS_NS[MINUTE]: HOUR}
 """The grains that questions may have, and the highest level that knows parts so fine."""
-MAX_SUMS = 32_768  # of a model in a slot, about 2 KiB each
+MAX_SUMS = 16_384  # of a model in a slot, about 5 KiB each
 MAX_GAPS = 8  # that one question reads one by one
 MAX_UNKNOWN_NS = 90 * NANOS_PER_SECOND  # of a time, for its values to be told
 SETTLING_NS = 2 * NANOS_PER_SECOND  # in a slot younger than that, spans are still arriving
