@@ -100,7 +100,7 @@ cdef uint8_t* put_trailer(uint8_t* p, SpanBuffer buffer, Segment segment) noexce
             p[0] = 0x32
             p[1] = <uint8_t>(size + 1 + wire_varint_size(dropped[reason]))
             memcpy(p + 2, PyBytes_AS_STRING(<object>field), size)
-            p = wire_uint(p + 2 + size, 0x10, <uint64_t>buffer.dropped[reason])
+            p = wire_uint(p + 2 + size, 0x10, dropped[reason])
     return p
 
 

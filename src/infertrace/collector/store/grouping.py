@@ -148,7 +148,8 @@ class GroupedQuery:
     """Spans counted by each of several lists of keys, at once.
 
     With a `limit`, the groups with most spans of each list. With `sample_parts` fewer than
-    SAMPLE_PARTS, that share of the spans, chosen evenly by their ids.
+    SAMPLE_PARTS, that share of the spans, chosen evenly by their ids. `others` let pass further
+    spans, each of which one filter lets pass; they choose the same resources.
     """
 
     where: SpanFilter
@@ -156,6 +157,7 @@ class GroupedQuery:
     aggregates: Sequence[Aggregate] = ()
     limit: int | None = None
     sample_parts: int = SAMPLE_PARTS
+    others: Sequence[SpanFilter] = ()
 
     @property
     def keys(self) -> list[Key]:
@@ -164,7 +166,9 @@ class GroupedQuery:
 
     def columns(self) -> list[str]:
         """All columns that the query reads."""
-        found = filtered_columns(self.where)
+        found = set[str]()
+        for where in (self.where, *self.others):
+            found |= filtered_columns(where)
         for part in (*self.keys, *self.aggregates):
             found |= part.columns
         return sorted(found)
@@ -173,20 +177,12 @@ class GroupedQuery:
         self, dialect: Dialect, source: str, resource_ids: Collection[uuid.UUID] | None
     ) -> Condition:
         """The query on a table; which list of keys a row is of comes first in it."""
-        values: list[Any] = []
-        shown = []
-        for place, key in enumerate(self.keys):
-            sql, given = key.sql(dialect)
-            shown.append(f"{sql} AS key_{place}")
+        parts, values = [], list[Any]()
+        for where in (self.where, *self.others):
+            sql, given = self._chosen_sql(where, dialect, source, resource_ids)
+            parts.append(sql)
             values += given
-        condition, given = filter_condition(dialect, self.where, resource_ids, is_exact=True)
-        values += given
-        if self.sample_parts < SAMPLE_PARTS:
-            condition += f" AND (((span_id & 65535) * 40503) & 65535) < {self.sample_parts:d}"
-        inner = sorted({name for each in self.aggregates for name in each.columns})
-        names = [f'"{name}"' for name in inner]
-        chosen = ", ".join([*shown, *names]) or "1"
-        rows = f"(SELECT {chosen} FROM {source} WHERE {condition}) AS chosen"
+        rows = f"({' UNION ALL '.join(parts)}) AS chosen"
         told = ", ".join(["count(*) AS group_size", *(each.sql() for each in self.aggregates)])
         columns = [f"key_{place}" for place in range(len(self.keys))]
         lists = [
@@ -208,6 +204,28 @@ class GroupedQuery:
             )
             return f"SELECT * FROM ({ranked}) AS ranked WHERE place <= {self.limit:d}", values
         return sql, values
+
+    def _chosen_sql(
+        self,
+        where: SpanFilter,
+        dialect: Dialect,
+        source: str,
+        resource_ids: Collection[uuid.UUID] | None,
+    ) -> Condition:
+        """The keys of the spans that a filter lets pass, and what is aggregated."""
+        values: list[Any] = []
+        shown = []
+        for place, key in enumerate(self.keys):
+            sql, given = key.sql(dialect)
+            shown.append(f"{sql} AS key_{place}")
+            values += given
+        condition, given = filter_condition(dialect, where, resource_ids, is_exact=True)
+        values += given
+        if self.sample_parts < SAMPLE_PARTS:
+            condition += f" AND (((span_id & 65535) * 40503) & 65535) < {self.sample_parts:d}"
+        inner = sorted({name for each in self.aggregates for name in each.columns})
+        chosen = ", ".join([*shown, *(f'"{name}"' for name in inner)]) or "1"
+        return f"SELECT {chosen} FROM {source} WHERE {condition}", values
 
     def sorted_out(self, rows: Sequence[Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
         """The rows of the query by the lists of keys: the keys of a list, the count, the rest."""

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ from infertrace.collector.store.model_sums import Grouped, ModelSums, model_sums
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import StoreError
 from infertrace.collector.store.timestamps import NANOS_PER_SECOND
+from infertrace.collector.store.value_counts import Counts, ValueCounts, value_counts
 
 WIDTHS_NS = (NANOS_PER_SECOND, 60 * NANOS_PER_SECOND, 3_600 * NANOS_PER_SECOND)
 """How long the slots of each level are."""
@@ -33,8 +35,9 @@ PARTS = 60
 SECOND, MINUTE, HOUR = range(3)
 GRAINS_NS = {WIDTHS_NS[SECOND]: MINUTE, WIDTHS_NS[MINUTE]: HOUR}
 """The grains that questions may have, and the highest level that knows parts so fine."""
-MAX_SUMS = 32_768  # of a model in a slot, about 2 KiB each
+MAX_SUMS = 16_384  # of a model in a slot, about 5 KiB each
 MAX_GAPS = 8  # that one question reads one by one
+MAX_UNKNOWN_NS = 90 * NANOS_PER_SECOND  # of a time, for its values to be told
 SETTLING_NS = 2 * NANOS_PER_SECOND  # in a slot younger than that, spans are still arriving
 WARMED_HOURS = 24  # when the store is opened
 FILLED_HOURS = 31 * 24  # at most, for one question
@@ -53,11 +56,15 @@ Range = tuple[int, int]
 
 @dataclass
 class _Slot:
-    """A whole hour, minute or second since 1970; `sums` are None while they are not known."""
+    """A whole hour, minute or second since 1970.
+
+    `sums` are None while they are not known; `counts` are of the same spans.
+    """
 
     level: int
     number: int
     sums: Sums | None = None
+    counts: Counts = field(default_factory=dict)
     parts: dict[int, _Slot] = field(default_factory=dict)
 
     @property
@@ -80,7 +87,7 @@ class _Slot:
             return
         is_inside = since_ns <= self.first_ns and self.end_ns <= until_ns
         if self.sums is not None and self.level <= top and is_inside:
-            yield _Slot(self.level, self.number, self.sums)
+            yield _Slot(self.level, self.number, self.sums, self.counts)
             return
         for number in sorted(self.parts):
             yield from self.parts[number].known(time_range, top)
@@ -138,14 +145,9 @@ class Rollup:
         assert since_ns is not None
         assert until_ns is not None
         top = GRAINS_NS.get(parts.grain_ns)
-        plain = SpanFilter(since_ns=since_ns, until_ns=until_ns, model=where.model, is_request=True)
-        if top is None or where != plain or parts.of != "start":
+        if top is None or where != _plain(where) or parts.of != "start":
             return model_sums(self._grouped, where, parts).get(0, {})
-        known = self._known((since_ns, until_ns), top)
-        gaps = _gaps(known, (since_ns, until_ns))
-        if len(gaps) > MAX_GAPS:
-            gaps = [(gaps[0][0], gaps[-1][1])]
-            known = [slot for slot in known if not gaps[0][0] <= slot.first_ns < gaps[0][1]]
+        known, gaps = self._known_and_gaps((since_ns, until_ns), top)
         found: dict[str, ModelSums] = {}
         for slot in known:
             places = _places(slot, parts)
@@ -156,9 +158,42 @@ class Rollup:
             inside = replace(where, since_ns=first_ns, until_ns=end_ns)
             for model, told in model_sums(self._grouped, inside, parts).get(0, {}).items():
                 _add(found, model, told)
-        if gaps:
-            self._want((since_ns, until_ns), top)
         return found
+
+    def value_counts(self, where: SpanFilter) -> tuple[Range, ValueCounts] | None:
+        """The longest time whose counts are known, in that of a filter, and these counts.
+
+        None where they are not known of nearly all of it, or never are of such a filter.
+        """
+        since_ns, until_ns = where.since_ns, where.until_ns
+        assert since_ns is not None
+        assert until_ns is not None
+        if where != _plain(where):
+            return None
+        known, gaps = self._known_and_gaps((since_ns, until_ns), HOUR)
+        between = [(since_ns, since_ns), *gaps, (until_ns, until_ns)]
+        stretches = [(one[1], other[0]) for one, other in pairwise(between)]
+        first_ns, end_ns = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
+        if until_ns - since_ns - (end_ns - first_ns) > MAX_UNKNOWN_NS or first_ns == end_ns:
+            return None
+        total = ValueCounts()
+        for slot in known:
+            if first_ns <= slot.first_ns < end_ns:
+                for model, told in slot.counts.items():
+                    if where.model in (None, model):
+                        total.add(told)
+        return (first_ns, end_ns), total
+
+    def _known_and_gaps(self, time_range: Range, top: int) -> tuple[list[_Slot], list[Range]]:
+        """The known slots to answer from, and what they leave, which will be filled."""
+        known = self._known(time_range, top)
+        gaps = _gaps(known, time_range)
+        if gaps:
+            self._want(time_range, top)
+        if len(gaps) > MAX_GAPS:
+            gaps = [(gaps[0][0], gaps[-1][1])]
+            known = [slot for slot in known if not gaps[0][0] <= slot.first_ns < gaps[0][1]]
+        return known, gaps
 
     def touch(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Empty the slots in which these spans start."""
@@ -192,7 +227,7 @@ class Rollup:
                 self._size -= removed.size
         for slot in slots:
             self._size -= len(slot.sums or ())
-            slot.sums = None
+            slot.sums, slot.counts = None, {}
 
     def _known(self, time_range: Range, top: int) -> list[_Slot]:
         """The largest known slots in a time, in order."""
@@ -256,7 +291,10 @@ class Rollup:
         parts, slots = TimeKey(0, WIDTHS_NS[max(SECOND, level - 1)]), TimeKey(0, width_ns)
         with self._filling() as keep:
             found = model_sums(self._grouped, where, parts, slots)
-            return keep([_Slot(level, number, found.get(number, {})) for number in numbers])
+            counts = value_counts(self._grouped, where, slots)
+            return keep(
+                [_Slot(level, each, found.get(each, {}), counts.get(each, {})) for each in numbers]
+            )
 
     def _fill_from_parts(self, level: int) -> None:
         """Make the sums of slots all of whose parts are known."""
@@ -271,7 +309,7 @@ class Rollup:
                 ]
             for number, parts in whole:
                 if all(part.sums is not None for part in parts):
-                    keep([_Slot(level, number, _added(level, parts))])
+                    keep([_Slot(level, number, _added(level, parts), _added_counts(parts))])
 
     @contextmanager
     def _filling(self) -> Iterator[Callable[[Sequence[_Slot]], bool]]:
@@ -321,7 +359,7 @@ class Rollup:
                 self._size += 1
             place = place.parts[number]
         self._size += len(slot.sums or ()) - len(place.sums or ())
-        place.sums = slot.sums
+        place.sums, place.counts = slot.sums, slot.counts
 
 
 def _add(
@@ -338,6 +376,13 @@ def _add(
     else:
         for part, count, error_count in told.told_parts():
             total.add_part(part if places is None else places[part], count, error_count)
+
+
+def _plain(where: SpanFilter) -> SpanFilter:
+    """What can be answered from sums, in the time of a filter."""
+    return SpanFilter(
+        since_ns=where.since_ns, until_ns=where.until_ns, model=where.model, is_request=True
+    )
 
 
 def _places(slot: _Slot, parts: TimeKey) -> int | Mapping[int, int]:
@@ -372,6 +417,17 @@ def _added(level: int, parts: Iterable[_Slot]) -> Sums:
     for slot in parts:
         for model, told in (slot.sums or {}).items():
             _add(found, model, told, slot.first_ns // width_ns)
+    for told in found.values():
+        told.compact()
+    return found
+
+
+def _added_counts(parts: Iterable[_Slot]) -> Counts:
+    """The counts of a slot from those of its parts."""
+    found: dict[str, ValueCounts] = {}
+    for slot in parts:
+        for model, told in slot.counts.items():
+            found.setdefault(model, ValueCounts()).add(told)
     for told in found.values():
         told.compact()
     return found

@@ -18,6 +18,7 @@ from infertrace.collector.store.model_sums import ModelSums
 from infertrace.collector.store.resource import Resource
 from infertrace.collector.store.selection import Selection
 from infertrace.collector.store.span_filter import Row, SpanFilter
+from infertrace.collector.store.value_counts import ValueCounts
 
 DEFAULT_QUERY_TIMEOUT_S = 30.0
 
@@ -171,6 +172,9 @@ class SpanReader(Protocol):
 
     def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
         """The sums of the spans of each model, with counts by these parts of the filter's time."""
+
+    def value_counts(self, where: SpanFilter) -> tuple[tuple[int, int], ValueCounts] | None:
+        """A time, nearly that of the filter, and what its spans say, where both are in memory."""
 
     def foreign_tokens(self, where: SpanFilter) -> Mapping[str, int]:
         """The output tokens of spans that came as OTLP, each call once, by the model."""

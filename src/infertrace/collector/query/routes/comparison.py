@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from infertrace.collector.query.chosen_spans import bounds, chosen_spans, counted
+from infertrace.collector.query.compared_sides import MAX_COMPARED, sides_of
 from infertrace.collector.query.comparison import (
     Counts,
     compared_dimension,
@@ -31,29 +32,21 @@ from infertrace.collector.query.parameters import (
     ParameterError,
 )
 from infertrace.collector.store.grouping import (
-    ERRORS,
     SAMPLE_PARTS,
-    Aggregate,
     BucketKey,
     ColumnKey,
     GroupedQuery,
-    Key,
-    MatchKey,
 )
 from infertrace.collector.store.measures import DIMENSIONS, MEASURES, MeasureRange
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import SpanReader
+from infertrace.collector.store.value_counts import COMPARED_KEYS, KEYED_COLUMNS
 
-MAX_COMPARED = 500_000  # spans; of more, an even sample
 MAX_KEYED_SPANS = 50_000  # whose tags and attributes are read
 MAX_VALUES = 10  # of one dimension in an answer
 MAX_GROUPS = 10_000  # of one dimension
 _TEXT_COLUMNS = (*DIMENSIONS, "producer_id")
-_COMPARED_COLUMNS = (*_TEXT_COLUMNS, "resource_id")
-_ALL_KEYS: tuple[ColumnKey | BucketKey, ...] = (
-    *(ColumnKey(name) for name in (*_COMPARED_COLUMNS, "tags", "attributes")),
-    *(BucketKey(name) for name in MEASURES),
-)
+_KEYED_KEYS = tuple(map(ColumnKey, KEYED_COLUMNS))
 _JSON_COLUMNS = {"tag": "tags", "attribute": "attributes"}
 
 
@@ -73,17 +66,15 @@ def comparison_routes(store: SpanReader) -> APIRouter:
         resources: of their values, the counts on both sides and the `difference` of their shares;
         `measures` are numbers: a histogram for each side, as `/heatmap` has them, and their largest
         `difference` of cumulated shares. Only what chance does not explain is told, at 99 %, the
-        largest difference first. More than 500,000 spans are compared by a sample, and tags and
-        attributes by one of 50,000: `sampled_share` and `keyed_sampled_share` say which part of the
-        spans that is."""
+        largest difference first. More than 500,000 spans are compared by a sample, unless sums in
+        memory tell the rest, and tags and attributes by one of 50,000: `sampled_share` and
+        `keyed_sampled_share` say which part of the spans that is."""
         where, values = chosen_spans(request.query_params, own)
         selected = _selection(values)
         where, baseline = _with_baseline(where, values)
-        sides = _Sides(store, where, (MatchKey(selected), MatchKey(baseline)))
-        parts = _sample_parts(MAX_COMPARED, sides.total)
-        found = sides.by([ColumnKey(name) for name in _COMPARED_COLUMNS], parts, MAX_GROUPS)
-        keyed_parts = _sample_parts(MAX_KEYED_SPANS, sides.total)
-        keyed = sides.by([ColumnKey("tags"), ColumnKey("attributes")], keyed_parts, MAX_KEYED_SPANS)
+        sides = sides_of(store, where, selected, baseline)
+        found, parts = sides.by(COMPARED_KEYS, MAX_COMPARED, MAX_GROUPS)
+        keyed, keyed_parts = sides.by(_KEYED_KEYS, MAX_KEYED_SPANS, MAX_KEYED_SPANS)
         texts = {name: Counts.of(found[ColumnKey(name)], scalar_text) for name in _TEXT_COLUMNS}
         texts |= _keyed("tag", keyed[ColumnKey("tags")], json.loads)
         texts |= _keyed("attribute", keyed[ColumnKey("attributes")], json.loads)
@@ -95,23 +86,22 @@ def comparison_routes(store: SpanReader) -> APIRouter:
             for name, counted_values in texts.items()
             if (told := compared_dimension(name, counted_values, MAX_VALUES)) is not None
         ]
-        histograms = sides.by([BucketKey(name) for name in MEASURES], parts)
         measures = [
             told
             for name, measure in MEASURES.items()
             if (
                 told := compared_measure(
-                    measure, Counts.of(histograms[BucketKey(name)], lambda bucket: bucket)
+                    measure, Counts.of(found[BucketKey(name)], lambda bucket: bucket)
                 )
             )
         ]
         answer: dict[str, Any] = {
             "counted": counted(where),
             "value": values.get("value", "duration_ms"),
-            "selected_total": sides.selected,
-            "baseline_total": sides.baseline,
-            "selected_errors": sides.selected_errors,
-            "baseline_errors": sides.baseline_errors,
+            "selected_total": sides.totals.selected,
+            "baseline_total": sides.totals.baseline,
+            "selected_errors": sides.totals.selected_errors,
+            "baseline_errors": sides.totals.baseline_errors,
             "sampled": parts < SAMPLE_PARTS,
             "sampled_share": parts / SAMPLE_PARTS,
             "keyed_sampled_share": keyed_parts / SAMPLE_PARTS,
@@ -168,56 +158,6 @@ def comparison_routes(store: SpanReader) -> APIRouter:
     return router
 
 
-class _Sides:
-    """The spans of both sides: how many there are, what any of them says, and counts by keys."""
-
-    def __init__(
-        self, store: SpanReader, where: SpanFilter, keys: tuple[MatchKey, MatchKey]
-    ) -> None:
-        self._store = store
-        self._where = where
-        self._keys = keys
-        columns = sorted({name for key in _ALL_KEYS for name in key.columns})
-        told = (ERRORS, *(Aggregate("present", name) for name in columns))
-        (rows,) = store.grouped(GroupedQuery(where, [keys], told))
-        chosen = [row for row in rows if row[0]]
-        rest = [row for row in rows if row[1] and not row[0]]
-        self.selected: int = sum(row[2] for row in chosen)
-        self.baseline: int = sum(row[2] for row in rest)
-        self.selected_errors: int = sum(row[3] for row in chosen)
-        self.baseline_errors: int = sum(row[3] for row in rest)
-        self._present = {
-            name
-            for place, name in enumerate(columns, 4)
-            if any(row[place] for row in (*chosen, *rest))
-        }
-
-    @property
-    def total(self) -> int:
-        return self.selected + self.baseline
-
-    def by(
-        self, keys: Sequence[ColumnKey | BucketKey], parts: int, limit: int | None = None
-    ) -> dict[Key, list[tuple[Any, bool, int]]]:
-        """Of each key its values, whether they are selected, and counts.
-
-        There are none where no span says it. `parts` is how large a sample is.
-        """
-        found: dict[Key, list[tuple[Any, bool, int]]] = {key: [] for key in keys}
-        asked = [key for key in keys if key.columns & self._present]
-        if not asked:
-            return found
-        groupings = [(*self._keys, key) for key in asked]
-        query = GroupedQuery(self._where, groupings, limit=limit, sample_parts=parts)
-        for key, rows in zip(asked, self._store.grouped(query), strict=True):
-            found[key] = [
-                (value, bool(is_selected), count)
-                for is_selected, is_base, value, count in rows
-                if is_selected or is_base
-            ]
-        return found
-
-
 def _selection(values: dict[str, Any]) -> SpanFilter:
     is_given = any(name.startswith("select_") for name in values)
     least, most = values.get("select_min"), values.get("select_max")
@@ -244,10 +184,6 @@ def _with_baseline(where: SpanFilter, values: dict[str, Any]) -> tuple[SpanFilte
         raise ParameterError("baseline_since: expected a time before baseline_until")
     both = replace(where, since_ns=min(first_ns, since_ns), until_ns=max(last_ns, until_ns))
     return both, SpanFilter(since_ns=since_ns, until_ns=until_ns)
-
-
-def _sample_parts(wanted: int, total: int) -> int:
-    return SAMPLE_PARTS if total <= wanted else max(1, SAMPLE_PARTS * wanted // total)
 
 
 def _keyed(kind: str, rows: list[Any], read: Callable[[Any], dict[str, Any]]) -> dict[str, Counts]:

@@ -83,13 +83,14 @@ def _source(
     names = sorted(set(columns))
     shown = _quoted(names)
     if not unapplied:
-        return f"WITH source AS (SELECT {shown} FROM all_spans)"
+        return f"WITH source AS NOT MATERIALIZED (SELECT {shown} FROM all_spans)"
     waiting = [rows.select(names) for rows in unapplied]
     cursor.register("unapplied", pa.Table.from_batches(waiting))
     # Copied first because DuckDB cannot push a filter on a UUID down into Arrow data.
     return (
         f"WITH waiting AS MATERIALIZED (SELECT {shown} FROM unapplied), "
-        f"source AS (SELECT {shown} FROM all_spans UNION ALL SELECT {shown} FROM waiting)"
+        "source AS NOT MATERIALIZED "
+        f"(SELECT {shown} FROM all_spans UNION ALL SELECT {shown} FROM waiting)"
     )
 
 

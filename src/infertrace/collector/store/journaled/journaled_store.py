@@ -52,6 +52,7 @@ from infertrace.collector.store.store import (
     StoreError,
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
+from infertrace.collector.store.value_counts import ValueCounts
 
 # Batches that each have this many rows are not merged: the copy would cost more than it saves.
 SEPARATE_ROWS = 2_048
@@ -263,6 +264,9 @@ class JournaledStore:
 
     def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
         return self._rollup.sums(where, parts)
+
+    def value_counts(self, where: SpanFilter) -> tuple[tuple[int, int], ValueCounts] | None:
+        return self._rollup.value_counts(where)
 
     def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
         resource_ids = self._chosen_resources(where)

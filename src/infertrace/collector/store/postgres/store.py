@@ -89,6 +89,7 @@ from infertrace.collector.store.store import (
     with_foreign_tokens,
 )
 from infertrace.collector.store.timestamps import MAX_UNIX_NANOS
+from infertrace.collector.store.value_counts import ValueCounts
 
 NANOS_PER_MINUTE = 60_000_000_000
 MAX_READERS = 8  # connections
@@ -438,6 +439,9 @@ class PostgresStore:
 
     def model_sums(self, where: SpanFilter, parts: TimeKey) -> Mapping[str, ModelSums]:
         return model_sums(self.grouped, where, parts).get(0, {})
+
+    def value_counts(self, where: SpanFilter) -> tuple[tuple[int, int], ValueCounts] | None:
+        return None  # other collectors write to it as well
 
     def foreign_tokens(self, where: SpanFilter) -> dict[str, int]:
         condition, values = filter_condition(
