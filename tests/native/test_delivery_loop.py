@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -160,6 +161,18 @@ def test_batches_at_each_interval(looping: Looping) -> None:
     looping.interrupt()
     assert running.result(PATIENCE_S) == (10, None, None)
     assert_ledger(looping.recorder, delivered=first_span - 1)
+
+
+def test_a_batch_says_how_many_were_dropped(looping: Looping) -> None:
+    while not (dropped := looping.recorder.counts()[3])[DROP_REASONS.index("buffer_full")]:
+        looping.record(SPANS)
+    looping.run_loop(interval_s=0.02, again=True)
+    assert select.select([looping.sender], [], [], PATIENCE_S)[0]
+    looping.sender.settimeout(None)  # the request is larger than what comes at once
+    request = looping.receive()
+    told = {reason: count for reason, count in zip(DROP_REASONS, dropped, strict=True) if count}
+    assert dict(request.dropped_counts) == told
+    assert request.produced_count == looping.recorder.counts()[0]
 
 
 def next_request(looping: Looping) -> span_pb2.SendSpanBatchRequest:
