@@ -8,9 +8,20 @@ do not wait without the GIL, and do not call a GPU's driver.
 from __future__ import annotations
 
 import _thread
+import sys
 from types import BuiltinFunctionType
 
 
 def threads_are_green() -> bool:
     """Checked on each call: a program may patch `threading` after it made a tracer."""
     return type(_thread.start_new_thread) is not BuiltinFunctionType
+
+
+def is_in_event_loop() -> bool:
+    """Whether this runs in gevent's event loop, where nothing can wait.
+
+    The handler of a signal may: Python calls it wherever the main thread is just then. (Under
+    eventlet the main thread is not `threading`'s, so a tracer sets no handler there, and says so.)
+    """
+    hub = sys.modules.get("gevent.hub")
+    return threads_are_green() and hub is not None and isinstance(hub.getcurrent(), hub.Hub)

@@ -9,6 +9,7 @@ then die by the signal.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from infertrace.green_threads import is_in_event_loop
 from infertrace.log import logger
 
 _deliver: Callable[[bool], object] = bool
@@ -56,7 +58,11 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
         _on_last_sigterm(number, frame)
         return
     try:
-        if not _is_passing_on:
+        if _is_passing_on:
+            pass
+        elif is_in_event_loop():  # it cannot wait: what the server does next, it does meanwhile
+            _thread.start_new_thread(_deliver, (False,))
+        else:
             _deliver(False)
     finally:
         if callable(previous):  # SIG_IGN is not
@@ -78,6 +84,13 @@ def _keep_default_from_losing_spans(signalnum: int, handler: Any) -> Any:
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
     # A signal to the process group arrives twice where the server also forwards it.
     _set_handler(number, signal.SIG_IGN)
+    if is_in_event_loop():
+        _thread.start_new_thread(_deliver_and_end, (number,))
+    else:
+        _deliver_and_end(number)
+
+
+def _deliver_and_end(number: int) -> None:
     try:
         _deliver(True)
     finally:

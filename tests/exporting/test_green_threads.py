@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -142,3 +143,38 @@ def test_a_gpu_is_not_read_by_green_threads(backend: Any) -> None:
     """
     done = run_program(backend, program, first=PATCHES["gevent"])
     assert done.stdout == "{}\nTrue\n", done.stderr
+
+
+SIGTERM_IN_THE_LOOP = """
+    import gevent, os, signal
+    from threading import Event
+    handled = Event()
+    if {is_handled}:
+        signal.signal(signal.SIGTERM, lambda *_: handled.set())
+    tracer = infertrace.Tracer({endpoint!r}, flush_on_sigterm=True, export_interval_s=3600,
+                               exit_timeout_s=60)
+    tracer.start_span("m").end()
+    def send():
+        # The handler runs before the next line, in the event loop.
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("sent", flush=True)
+    gevent.get_hub().loop.run_callback(send)
+    while not (handled.is_set() and tracer.stats()["delivered"]):
+        gevent.sleep(0.01)
+    print("handled", flush=True)
+"""
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+def test_sigterm_in_the_event_loop(backend: Any, receiver: Receiver, is_handled: bool) -> None:
+    """Nothing can wait there, and an exception of ours would end the program's own handling."""
+    body = SIGTERM_IN_THE_LOOP.format(endpoint=receiver.endpoint, is_handled=is_handled)
+    done = run_program(backend, body, first=PATCHES["gevent"])
+    assert "Error" not in done.stderr
+    assert len(receiver.spans) == 1
+    if is_handled:
+        assert done.stdout == "sent\nhandled\n", done.stderr
+        assert done.returncode == 0
+    else:
+        assert done.stdout == "sent\n", done.stderr
+        assert done.returncode == -signal.SIGTERM
