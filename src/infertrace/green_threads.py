@@ -17,11 +17,12 @@ def threads_are_green() -> bool:
     return type(_thread.start_new_thread) is not BuiltinFunctionType
 
 
-def is_in_event_loop() -> bool:
-    """Whether this runs in gevent's event loop, where nothing can wait.
+def is_in_green_thread() -> bool:
+    """Whether this runs in a green thread of gevent or in its event loop, and not in the main one.
 
-    The handler of a signal may: Python calls it wherever the main thread is just then. (Under
-    eventlet the main thread is not `threading`'s, so a tracer sets no handler there, and says so.)
+    The handler of a signal may: Python calls it wherever the process is just then. In the loop
+    nothing can wait, and a thread of ours cannot wait for itself. (Under eventlet the main thread
+    is not `threading`'s, so a tracer sets no handler there, and says so.)
     """
     hub = sys.modules.get("gevent.hub")
-    return threads_are_green() and hub is not None and isinstance(hub.getcurrent(), hub.Hub)
+    return threads_are_green() and hub is not None and hub.getcurrent().parent is not None

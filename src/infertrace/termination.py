@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from infertrace.green_threads import is_in_event_loop
+from infertrace.green_threads import is_in_green_thread
 from infertrace.log import logger
 
 _deliver: Callable[[bool], object] = bool
@@ -60,7 +60,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     try:
         if _is_passing_on:
             pass
-        elif is_in_event_loop():  # it cannot wait: what the server does next, it does meanwhile
+        elif is_in_green_thread():  # which may be the one that delivers
             _thread.start_new_thread(_deliver, (False,))
         else:
             _deliver(False)
@@ -84,7 +84,7 @@ def _keep_default_from_losing_spans(signalnum: int, handler: Any) -> Any:
 def _on_last_sigterm(number: int, frame: FrameType | None) -> None:
     # A signal to the process group arrives twice where the server also forwards it.
     _set_handler(number, signal.SIG_IGN)
-    if is_in_event_loop():
+    if is_in_green_thread():
         _thread.start_new_thread(_deliver_and_end, (number,))
     else:
         _deliver_and_end(number)
