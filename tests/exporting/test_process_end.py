@@ -21,7 +21,7 @@ connection = socket.socket(socket.AF_UNIX)
 connection.connect(sys.argv[1])
 sys.stdin.read()
 """
-# The test runs it in a process of its own: there no other thread opens or closes descriptors.
+# It counts descriptors, so it runs in a process where no other thread opens or closes any.
 WITHOUT_DESCRIPTORS = """
 import contextlib, os, resource, socket, sys, threading
 from infertrace.exporting.process_end import ProcessEnd

@@ -197,41 +197,28 @@ def test_of_a_filled_time_the_selection_and_the_edges_are_read(beside: Beside) -
         assert 0 < read_ns < 2 * SECOND_NS
 
 
+@pytest.mark.parametrize(
+    ("limit", "values", "selected"),
+    [
+        ("MAX_VALUES", 2, SpanFilter(status="ERROR")),
+        ("MAX_GROUPS", 4, SpanFilter(ranges=(MeasureRange("duration_ms", 100, None),))),
+    ],
+)
 def test_a_text_with_too_many_values_is_read(
-    beside: Beside, monkeypatch: pytest.MonkeyPatch
+    beside: Beside,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    values: int,
+    selected: SpanFilter,
 ) -> None:
-    monkeypatch.setattr(counting, "MAX_VALUES", 2)
+    """Too many to keep for a model, or more than a query tells."""
+    monkeypatch.setattr(counting, limit, values)
     beside.commit(spans_of(random.Random(1), 400))
     where = SpanFilter(since_ns=START_NS, until_ns=END_NS, is_request=True)
     beside.fill()
     known = beside.value_counts(where)
     assert known is not None
     assert known[1].of(ColumnKey("service_name")) is None
-    assert known[1].of(ColumnKey("model_name"))
-    selected = SpanFilter(status="ERROR")
+    assert limit == "MAX_GROUPS" or known[1].of(ColumnKey("model_name"))
     summed = sides_of(beside, where, selected, SpanFilter())  # type: ignore[arg-type]
     assert told(summed) == told(sides_of(beside.store, where, selected, SpanFilter()))
-
-
-def test_a_text_with_more_values_than_a_query_tells_is_read(
-    beside: Beside, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(counting, "MAX_GROUPS", 4)
-    beside.commit(spans_of(random.Random(1), 400))
-    where = SpanFilter(since_ns=START_NS, until_ns=END_NS, is_request=True)
-    beside.fill()
-    known = beside.value_counts(where)
-    assert known is not None
-    assert known[1].of(ColumnKey("service_name")) is None
-    selected = SpanFilter(ranges=(MeasureRange("duration_ms", 100, None),))
-    summed = sides_of(beside, where, selected, SpanFilter())  # type: ignore[arg-type]
-    assert told(summed) == told(sides_of(beside.store, where, selected, SpanFilter()))
-
-
-@pytest.mark.parametrize("narrowed", [{"service": "a"}, {"is_request": False}])
-def test_other_filters_are_read(beside: Beside, narrowed: dict[str, Any]) -> None:
-    beside.commit(spans_of(random.Random(1), 100))
-    beside.fill()
-    chosen: dict[str, Any] = {"since_ns": START_NS, "until_ns": END_NS, "is_request": True}
-    assert beside.value_counts(SpanFilter(**chosen)) is not None
-    assert beside.value_counts(SpanFilter(**{**chosen, **narrowed})) is None

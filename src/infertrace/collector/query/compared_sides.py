@@ -59,7 +59,7 @@ class Totals:
         )
 
     def sample_parts(self, wanted: int) -> int:
-        """How many of SAMPLE_PARTS have about so many of the spans."""
+        """How many of SAMPLE_PARTS to read, so that they hold about `wanted` spans."""
         total = self.selected + self.baseline
         return SAMPLE_PARTS if total <= wanted else max(1, SAMPLE_PARTS * wanted // total)
 
