@@ -222,6 +222,17 @@ def test_memory_is_bounded(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> N
     assert beside.rollup.size == 0
 
 
+def test_more_models_than_have_room_are_not_added_up(
+    beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million of them would take minutes, which a shutdown waits for."""
+    monkeypatch.setattr(rolling, "MAX_SUMS", 1)
+    beside.commit(batch(random.Random(1), END_NS - SPREAD_NS, END_NS, 300))
+    beside.rollup.fill((END_NS - SPREAD_NS, END_NS), HOUR)
+    assert len(beside.asked) == 1
+    assert beside.rollup.size == 0
+
+
 def test_of_all_time_only_the_last_hours_are_filled(beside: Beside) -> None:
     beside.commit(batch(random.Random(1), 10**9, 2 * 10**9, 20))
     beside.commit(batch(random.Random(2), END_NS - SPREAD_NS, END_NS, 300))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.collector.background_thread import BackgroundThread, lower_priority
-from infertrace.collector.store.grouping import TimeKey
+from infertrace.collector.store.grouping import ColumnKey, GroupedQuery, TimeKey
 from infertrace.collector.store.model_sums import Grouped, ModelSums, model_sums
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import StoreError
@@ -290,6 +290,10 @@ class Rollup:
         )
         parts, slots = TimeKey(0, WIDTHS_NS[max(SECOND, level - 1)]), TimeKey(0, width_ns)
         with self._filling() as keep:
+            # Too many models to be kept would take minutes and gigabytes to add up.
+            models = GroupedQuery(where, [[slots, ColumnKey("model_name")]], limit=MAX_SUMS + 1)
+            if len(self._grouped(models)[0]) > MAX_SUMS:
+                return False
             found = model_sums(self._grouped, where, parts, slots)
             counts = value_counts(self._grouped, where, slots)
             return keep(
