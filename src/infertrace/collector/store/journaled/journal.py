@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from isal import igzip_lib as _igzip_lib  # noqa: F401  isal_zlib loads it unseen by PyInstaller
 from isal import isal_zlib  # its CRC-32 takes a tenth of zlib's time
 
 from infertrace.collector.store.columns import COLUMNS
