@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import infertrace
+from infertrace.recording.failure import MAX_CALLS
 
 
 def test_a_span_carries_what_was_set(recording: Any) -> None:
@@ -173,6 +174,22 @@ def test_an_unprintable_exception_goes_on_unchanged(recording: Any) -> None:
     with pytest.raises(Unprintable), recording.start_span("m"):
         raise Unprintable
     assert recording.take_one().status_message == "Unprintable: <unprintable>"
+
+
+def test_a_deep_stack_is_told_from_its_inside(recording: Any) -> None:
+    def fall(depth: int) -> None:
+        if depth:
+            fall(depth - 1)
+        else:
+            raise ValueError("at the ground")
+
+    with contextlib.suppress(ValueError), recording.start_span("m"):
+        fall(MAX_CALLS + 9)
+    stack = recording.take_one().events[0].attributes["exception.stacktrace"].string_value
+    # The call of this function, and all but 64 of `fall`.
+    assert stack.startswith("  [11 outer calls left out]\n")
+    assert "fall(MAX_CALLS + 9)" not in stack
+    assert stack.endswith('raise ValueError("at the ground")\n')
 
 
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit])

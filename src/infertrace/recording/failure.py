@@ -7,8 +7,13 @@ from infertrace.recording.values import text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Final
 
     from infertrace.recording.values import Scalar
+
+# Of a stack, the innermost. An exception that leaves as many spans as it leaves calls would
+# otherwise cost their square: seconds at the recursion limit.
+MAX_CALLS: Final = 64
 
 # The classes that mean "stopped from outside", by name: programs that use neither asyncio nor
 # trio should not pay for importing them.
@@ -67,7 +72,11 @@ def _stack(error: BaseException, traceback: TracebackType | None) -> str | None:
     # Imported here because only a failing span needs it.
     from traceback import format_tb
 
+    depth, below = 0, traceback
+    while below is not None:
+        depth, below = depth + 1, below.tb_next
+    left_out = f"  [{depth - MAX_CALLS} outer calls left out]\n" if depth > MAX_CALLS else ""
     try:
-        return text("".join(format_tb(traceback)))[0]
+        return text(left_out + "".join(format_tb(traceback, -MAX_CALLS)))[0]
     except Exception:
         return None
