@@ -216,3 +216,17 @@ def test_an_extension_of_other_code_is_refused() -> None:
     assert backends.complete(module, ["NAME", "current"]) is module
     with pytest.raises(ImportError, match="lacks Recorder, set_current: expected one of this"):
         backends.complete(module, ["NAME", "Recorder", "set_current"])
+
+
+def test_a_start_loads_little(backend: Any) -> None:
+    """Each of these takes milliseconds of a program's start, and most programs need few of them."""
+    program = """
+import sys
+before = set(sys.modules)
+import infertrace
+infertrace.Tracer("localhost:1", resource_interval_s=0, exit_timeout_s=0)
+costly = {"asyncio", "ctypes", "dataclasses", "grpc", "inspect", "json", "logging", "typing"}
+print(*costly & set(sys.modules) - before)
+"""
+    done = run(program, INFERTRACE_BACKEND=backend.NAME)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

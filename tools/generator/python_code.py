@@ -88,12 +88,16 @@ def span_setters(table: Table) -> str:
 
 
 def pure_fields(table: Table) -> str:
-    """The setters of the pure backend, and the tables of its encoder."""
+    """The setters of the pure backend, and the tables of its encoder.
+
+    Every tracer's start loads them, so without any import.
+    """
     lines = [
         HEADER.format(purpose="The fields of the pure backend's spans: setters and tables.")
-        + "from collections.abc import Callable, Mapping, Sequence\n"
-        + "from typing import TYPE_CHECKING, Any, Final\n\n"
-        + "Setter = Callable[[Any, Any], None]\n\n",
+        + "TYPE_CHECKING = False\nif TYPE_CHECKING:\n"
+        + "    from collections.abc import Callable, Mapping, Sequence\n"
+        + "    from typing import Any, Final, TypeAlias\n\n"
+        + "    Setter: TypeAlias = Callable[[Any, Any], None]\n\n",
         "class FieldSetters:",
         '    """What a span of the pure backend is derived from."""',
         "",

@@ -5,10 +5,12 @@ Generated from proto/fields.toml by tools/generate.py, which is where to change 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Final, TypeAlias
 
-Setter = Callable[[Any, Any], None]
+    Setter: TypeAlias = Callable[[Any, Any], None]
 
 
 class FieldSetters:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic_ns
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.buffering.batch import Batch
 from infertrace.buffering.pure import SpanBuffer
@@ -35,7 +34,10 @@ from infertrace.recording.packing import Packer
 from infertrace.recording.pure_serving import Serving, TimesNothing, TimesTokens, next_step
 from infertrace.trace_context import ExternalSpan, TraceContext, parse_traceparent
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from infertrace.buffering.ledger import DropReason
     from infertrace.buffering.spool_file import SpoolFile
     from infertrace.recording.values import Scalar

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from itertools import count
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
 
 from infertrace.limits import INT32_MAX
 from infertrace.recording import invalid_values, serving_defaults, values
 from infertrace.recording import stream as streams
 from infertrace.wire import token_intervals
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Final
 
 NS_PER_MS: Final = 1e6
 
