@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from collector_client import Client, NewSpan
+from infertrace.collector.store import model_sums
 from infertrace.collector.store.exponential_buckets import upper_bound
 from infertrace.generated.span_pb2 import InferenceContext, ResourceMetrics, Span, SpanKind
 from infertrace.wire.token_intervals import bucket_of
@@ -154,6 +155,30 @@ def test_the_overview_counts_a_call_once_that_two_services_tell_of(
     (model,) = client.get("/overview")["models"]
     (exact,) = client.get("/models")
     assert model["tokens_per_second"] == pytest.approx(exact["tokens_per_second"])
+
+
+def test_an_overview_tells_the_busiest_of_its_models(client: Client, spans: list[Span]) -> None:
+    now_s = int(time.time())
+    asked = {"since": now_s - 120, "until": now_s, "baseline": "1m"}
+    whole = client.get("/overview", **asked)
+    first = client.get("/overview", **asked, limit=1)
+    assert (whole["truncated"], first["truncated"]) == (False, True)
+    assert first["models"] == whole["models"][:1]
+    assert {**first, "truncated": 0, "models": 0} == {**whole, "truncated": 0, "models": 0}
+    counts = [model["sample_count"] for model in whole["models"]]
+    assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("bound", ["MAX_MODELS", "MAX_GROUPS"])
+def test_more_models_than_an_overview_can_tell(
+    client: Client, spans: list[Span], monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(model_sums, bound, 1)
+    answer = client.http.get("/overview", params={"window": "2m"})
+    assert answer.status_code == 422
+    assert "choose a model, or ask for less time" in answer.json()["error"]
+    if bound == "MAX_MODELS":
+        assert client.get("/overview", window="2m", model="m1")["total"] == len(spans) // 2
 
 
 def test_the_comparison_finds_what_is_different(client: Client, spans: list[Span]) -> None:

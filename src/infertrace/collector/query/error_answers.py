@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from infertrace.collector.query.parameters import ParameterError
+from infertrace.collector.store.grouping import TooManyGroupsError
 from infertrace.collector.store.store import QueryTimeoutError, StoreError
 
 _log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(ParameterError, _bad_parameter)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(QueryTimeoutError, _query_timeout)
+    app.add_exception_handler(TooManyGroupsError, _too_many_groups)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -45,6 +47,10 @@ def _bad_parameter(_: Request, error: Exception) -> Response:
 
 def _query_timeout(_: Request, error: Exception) -> Response:
     return _error(504, f"the query {error}; ask for less time, or raise --query-timeout")
+
+
+def _too_many_groups(_: Request, error: Exception) -> Response:
+    return _error(422, f"{error} in this time: choose a model, or ask for less time")
 
 
 def _store_error(_: Request, error: Exception) -> Response:

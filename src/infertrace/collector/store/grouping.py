@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from infertrace.collector.store.exponential_buckets import bucket_sql
 from infertrace.collector.store.filter_sql import (
@@ -143,11 +143,24 @@ _AGGREGATED: dict[str, tuple[str, tuple[str, ...]]] = {
 ERRORS = Aggregate("errors")
 
 
+class TooManyGroupsError(Exception):
+    """What was asked for has more groups than can be told; the text says of what, and how many."""
+
+
+class Cursor(Protocol):
+    """A statement that was executed, by the interface that Python's databases share (PEP 249)."""
+
+    def fetchall(self) -> Sequence[Sequence[Any]]: ...
+
+    def fetchmany(self, size: int, /) -> Sequence[Sequence[Any]]: ...
+
+
 @dataclass(frozen=True)
 class GroupedQuery:
     """Spans counted by each of several lists of keys, at once.
 
-    With a `limit`, the groups with most spans of each list. With `sample_parts` fewer than
+    With a `limit`, the groups with most spans of each list; with `max_groups`, of all lists, more
+    of them raise TooManyGroupsError. With `sample_parts` fewer than
     SAMPLE_PARTS, that share of the spans, chosen evenly by their ids. `others` let pass further
     spans, each of which one filter lets pass; they choose the same resources.
     """
@@ -158,6 +171,7 @@ class GroupedQuery:
     limit: int | None = None
     sample_parts: int = SAMPLE_PARTS
     others: Sequence[SpanFilter] = ()
+    max_groups: int | None = None
 
     @property
     def keys(self) -> list[Key]:
@@ -227,7 +241,16 @@ class GroupedQuery:
         chosen = ", ".join([*shown, *(f'"{name}"' for name in inner)]) or "1"
         return f"SELECT {chosen} FROM {source} WHERE {condition}", values
 
-    def sorted_out(self, rows: Sequence[Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+    def fetched(self, cursor: Cursor) -> list[list[tuple[Any, ...]]]:
+        """The answer of the query: of each list of keys, the keys, the count, the rest."""
+        if self.max_groups is None:
+            return self._sorted_out(cursor.fetchall())
+        rows = cursor.fetchmany(self.max_groups + 1)
+        if len(rows) > self.max_groups:
+            raise TooManyGroupsError(f"more than {self.max_groups:,} groups")
+        return self._sorted_out(rows)
+
+    def _sorted_out(self, rows: Sequence[Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
         """The rows of the query by the lists of keys: the keys of a list, the count, the rest."""
         keys = self.keys
         count = len(keys)

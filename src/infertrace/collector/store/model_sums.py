@@ -20,6 +20,7 @@ from infertrace.collector.store.grouping import (
     GroupedQuery,
     Key,
     TimeKey,
+    TooManyGroupsError,
 )
 from infertrace.collector.store.interval_sums import selected
 from infertrace.collector.store.measures import MEASURES
@@ -31,6 +32,9 @@ DISTRIBUTED = ("duration_ms", "time_to_first_token_ms", "queue_wait_time_ms")
 INTERVALS = "token_intervals"
 """The times between tokens, which spans say as histograms."""
 DISTRIBUTIONS = (*DISTRIBUTED, INTERVALS)
+
+MAX_MODELS = 20_000  # of all slots; each takes some 0.1 ms
+MAX_GROUPS = 250_000  # models by the parts of the time that have spans
 
 _MODEL = ColumnKey("model_name")
 _TOLD = (
@@ -131,6 +135,7 @@ def model_sums(
     """The sums of each model by slot of the time, from the spans themselves.
 
     Without `slots` there is one slot, 0. A part lies in one slot; the filter has to have a time.
+    Raises TooManyGroupsError where MAX_MODELS or MAX_GROUPS do not do.
     """
     assert where.since_ns is not None
     assert where.until_ns is not None
@@ -138,7 +143,8 @@ def model_sums(
     found: dict[int, dict[str, ModelSums]] = {}
 
     def ask(keys: Sequence[Key], aggregates: Sequence[Aggregate]) -> Iterable[Any]:
-        (rows,) = grouped(GroupedQuery(where, [[slots, _MODEL, *keys]], aggregates))
+        query = GroupedQuery(where, [[slots, _MODEL, *keys]], aggregates, max_groups=MAX_GROUPS)
+        (rows,) = grouped(query)
         return (row for row in rows if row[1] is not None)
 
     present: Counter[str] = Counter()
@@ -150,6 +156,8 @@ def model_sums(
         told = found.setdefault(slot, {}).setdefault(model, ModelSums())
         told.add(ModelSums(count, errors, tokens, {}, first_ns, last_ns))
         told.add_part(part, count, errors)
+    if sum(map(len, found.values())) > MAX_MODELS:
+        raise TooManyGroupsError(f"more than {MAX_MODELS:,} models")
     # Each distribution is one more pass over the spans.
     said = [name for name, columns in _COLUMNS.items() if any(present[it] for it in columns)]
     measured = [name for name in DISTRIBUTED if name in said]

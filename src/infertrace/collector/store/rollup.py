@@ -21,7 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infertrace.collector.background_thread import BackgroundThread, lower_priority
-from infertrace.collector.store.grouping import ColumnKey, GroupedQuery, TimeKey
+from infertrace.collector.store.grouping import (
+    ColumnKey,
+    GroupedQuery,
+    TimeKey,
+    TooManyGroupsError,
+)
 from infertrace.collector.store.model_sums import Grouped, ModelSums, model_sums
 from infertrace.collector.store.span_filter import SpanFilter
 from infertrace.collector.store.store import StoreError
@@ -294,7 +299,10 @@ class Rollup:
             models = GroupedQuery(where, [[slots, ColumnKey("model_name")]], limit=MAX_SUMS + 1)
             if len(self._grouped(models)[0]) > MAX_SUMS:
                 return False
-            found = model_sums(self._grouped, where, parts, slots)
+            try:
+                found = model_sums(self._grouped, where, parts, slots)
+            except TooManyGroupsError:
+                return False
             counts = value_counts(self._grouped, where, slots)
             return keep(
                 [_Slot(level, each, found.get(each, {}), counts.get(each, {})) for each in numbers]

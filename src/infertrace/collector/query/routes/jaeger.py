@@ -31,6 +31,7 @@ from infertrace.collector.store.timestamps import MAX_UNIX_NANOS, NANOS_PER_MS
 MAX_TRACES = 1_500  # of one answer, as in Jaeger
 DEFAULT_TRACES = 20
 MAX_SPANS_OF_TRACE = 10_000
+MAX_NAMES = 10_000  # those with most spans
 MAX_DEPENDENCY_SPANS = 10_000
 RECENT_NS = 7 * 86_400 * 1_000_000_000  # services and operations are those of the last week
 _PAGE = 1_000
@@ -119,7 +120,7 @@ def jaeger_routes(store: SpanReader) -> APIRouter:
     router = APIRouter(prefix="/jaeger/api")
 
     def names(column: str, where: SpanFilter) -> list[str]:
-        (rows,) = store.grouped(GroupedQuery(where, [[ColumnKey(column)]]))
+        (rows,) = store.grouped(GroupedQuery(where, [[ColumnKey(column)]], limit=MAX_NAMES))
         return sorted(name for name, _ in rows if name is not None)
 
     def shown(rows: list[Row]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,25 +63,27 @@ def overview_routes(store: SpanReader) -> APIRouter:
         since_ns, until_ns = bounds(where)
         length_ns = max(1, -(-(until_ns - since_ns) // columns))
         parts = TimeKey(since_ns, length_ns, grain_ns=_grain_ns(length_ns))
-        models = _models(store, where, parts, columns)
+        sums = store.model_sums(where, parts)
+        limit = values.get("limit", DEFAULT_MODELS)
+        listed = sorted(sums, key=lambda name: (-sums[name].count, name))[:limit]
+        models = _models(store, where, sums, listed, columns)
         answer: dict[str, Any] = {
             "counted": counted(where),
             "column_seconds": length_ns / NANOS_PER_SECOND,
-            "total": sum(model["sample_count"] for model in models.values()),
-            "model_count": len(models),
+            "total": sum(told.count for told in sums.values()),
+            "model_count": len(sums),
         }
         if (baseline_ns := values.get("baseline")) is not None:
             before = replace(where, since_ns=max(0, since_ns - baseline_ns), until_ns=since_ns)
             answer["baseline"] = counted(before)
-            then = _models(store, before, replace(parts, since_ns=bounds(before)[0]), columns)
+            parts = replace(parts, since_ns=bounds(before)[0])
+            then = _models(store, before, store.model_sums(before, parts), listed, columns)
             for name, model in models.items():
                 model["change"] = change(
                     model, then.get(name, {}), (until_ns - since_ns) / baseline_ns
                 )
-        listed = sorted(models.values(), key=lambda m: (-m["sample_count"], m["model_name"]))
-        limit = values.get("limit", DEFAULT_MODELS)
-        answer["truncated"] = len(listed) > limit
-        answer["models"] = listed[:limit]
+        answer["truncated"] = len(sums) > limit
+        answer["models"] = [models[name] for name in listed]
         return JSONResponse(answer)
 
     return router
@@ -93,15 +95,21 @@ def _grain_ns(length_ns: int) -> int:
 
 
 def _models(
-    store: SpanReader, where: SpanFilter, parts: TimeKey, columns: int
+    store: SpanReader,
+    where: SpanFilter,
+    sums: Mapping[str, ModelSums],
+    names: Iterable[str],
+    columns: int,
 ) -> dict[str, dict[str, Any]]:
+    """What is told of those of these models that have spans."""
     since_ns, until_ns = bounds(where)
-    sums = store.model_sums(where, parts)
     foreign: Mapping[str, int] = {}
     if any(len(told.foreign_tokens) > 1 for told in sums.values()):
         foreign = store.foreign_tokens(where)  # several services may tell of one call
     found: dict[str, dict[str, Any]] = {}
-    for name, told in sums.items():
+    for name in names:
+        if (told := sums.get(name)) is None:
+            continue
         found[name] = {
             "model_name": name,
             "sample_count": told.count,

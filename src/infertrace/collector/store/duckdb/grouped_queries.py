@@ -29,7 +29,7 @@ def grouped(
     """The groups of each list of keys."""
     source = _source(cursor, query.columns(), unapplied)
     sql, values = query.sql(DIALECT, "source", resource_ids)
-    return query.sorted_out(cursor.execute(f"{source} {sql}", values).fetchall())
+    return query.fetched(cursor.execute(f"{source} {sql}", values))
 
 
 def foreign_tokens(

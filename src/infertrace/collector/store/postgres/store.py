@@ -424,11 +424,10 @@ class PostgresStore:
     def grouped(self, query: GroupedQuery) -> list[list[tuple[Any, ...]]]:
         resource_ids = self._chosen_resources(query.where)
         with self._reader() as connection:
-            rows = connection.execute(
-                *query.sql(DIALECT, self._table.source, resource_ids)
-            ).fetchall()
+            statement = query.sql(DIALECT, self._table.source, resource_ids)
+            lists = query.fetched(connection.execute(*statement))
         found = []
-        for keys, groups in zip(query.groupings, query.sorted_out(rows), strict=True):
+        for keys, groups in zip(query.groupings, lists, strict=True):
             conversions = [
                 _CONVERSIONS[COLUMN_INDEX[key.name]] if isinstance(key, ColumnKey) else None
                 for key in keys
