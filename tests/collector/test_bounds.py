@@ -109,6 +109,7 @@ def test_names_without_number(tmp_path: Path, open_client: OpenClient, new_span:
             peaks.append(peak_mib(pid))
             assert len(client.http.get("/metrics").text) < MAX_METRICS_BYTES
             assert len(client.get("/models", limit=10)) == (10 if marks else 1)
+            assert client.http.get("/overview").status_code == (422 if marks else 200)
     assert peaks[1] - peaks[0] < MORE_FOR_NAMES_MIB, peaks
 
 
