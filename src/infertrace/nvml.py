@@ -6,10 +6,13 @@ Each of these calls goes into the driver, and may hang there.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from infertrace.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 
 class NvmlDevice(NamedTuple):
@@ -26,10 +29,11 @@ class NvmlDevice(NamedTuple):
 def load() -> Any:
     """pynvml, whose import takes a while; raises ImportError or OSError without a driver."""
     if sys.platform == "linux":
-        # Without a GPU there is mostly no driver: then skip the import of pynvml.
-        import ctypes
+        # Without a GPU there is mostly no driver: then skip the import of pynvml, and of ctypes,
+        # which holds up the loop of a user by milliseconds.
+        from _ctypes import dlopen
 
-        ctypes.CDLL("libnvidia-ml.so.1")
+        dlopen("libnvidia-ml.so.1")
     import pynvml
 
     return pynvml
