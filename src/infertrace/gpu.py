@@ -126,11 +126,11 @@ class GpuProbe:
         The recorder's C calls these without the GIL. 0 stands for a value that the last reading
         lacked; None before the first reading.
         """
-        from ctypes import c_void_p, cast
-
         nvml, handle, latest = self._nvml, self._handle, self._latest
         if nvml is None or handle is None or not latest:
             return None
+        from ctypes import c_void_p, cast
+
         try:
             return cast(handle, c_void_p).value or 0, *(
                 (cast(getattr(nvml.nvmlLib, name), c_void_p).value or 0) if metric in latest else 0

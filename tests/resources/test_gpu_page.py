@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -98,6 +99,41 @@ def test_what_is_written_is_read(
     assert page.reading(slot) == written
     page.close()
     writer.close()
+
+
+_TEXTS = st.text(st.characters(codec="utf-8"))
+_NUMBERS = st.integers(0, 2**63 - 1)
+_DEVICES = st.builds(
+    ListedDevice,
+    _NUMBERS,
+    _TEXTS,
+    _TEXTS,
+    st.none() | _TEXTS,
+    st.none() | st.tuples(_NUMBERS, _NUMBERS),
+    _NUMBERS,
+    st.none() | _TEXTS,
+)
+
+
+_DIRECTORIES = st.builds(
+    Directory,
+    _NUMBERS,
+    _TEXTS,
+    st.booleans(),
+    st.none() | _TEXTS,
+    st.lists(_DEVICES, max_size=4).map(tuple),
+)
+
+
+@given(_DIRECTORIES)
+def test_any_directory_is_read_as_it_was_written(written: Directory) -> None:
+    assert Directory.decode(written.encode()) == written
+
+
+@given(st.binary())
+def test_what_is_no_directory(body: bytes) -> None:
+    with suppress(ValueError):
+        Directory.decode(body)
 
 
 def test_nobody_but_the_sender_writes(writer: GpuPageWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infertrace.exporting.json_text import json_text
 from infertrace.exporting.target import Target
 from infertrace.named_tuple import NamedTuple
 
@@ -20,9 +21,7 @@ class Introduction(NamedTuple):
 
     def encode(self) -> bytes:
         """As the body of a frame."""
-        import json  # not where a tracer is made
-
-        return json.dumps(self._asdict() | {"target": self.target._asdict()}).encode()
+        return json_text(self._asdict() | {"target": self.target._asdict()}).encode()
 
     @classmethod
     def decode(cls, body: bytes) -> Introduction:
@@ -30,7 +29,7 @@ class Introduction(NamedTuple):
 
         Leaves out what it does not know: an agent may be older than the processes that it serves.
         """
-        import json
+        import json  # not where a tracer is made
 
         members = json.loads(body)
         known = {name: value for name, value in dict(members).items() if name in cls._fields}

@@ -5,8 +5,9 @@ checksum, so that one which is written just now, or which a killed sender left u
 The memory is sealed: clients cannot write to it, and nobody can cut it off.
 
 Format, in the host's byte order: 8 bytes of magic. At 64 the directory: its checksum (CRC-32 of the
-rest) and its size (both uint32), and JSON, which says what devices there are. At 32 KiB slots of
-256 bytes, one for each device: `csrc/recorder/gpu_page.h` has their members, and is another reader.
+rest) and its size (both uint32), and texts, which say what devices there are, each after its size
+(int32). At 32 KiB slots of 256 bytes, one for each device: `csrc/recorder/gpu_page.h` has their
+members, and is another reader.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from infertrace.visible_devices import Device
 
-_MAGIC: Final = b"ITGPUS\0\1"
+_MAGIC: Final = b"ITGPUS\0\2"
 _DIRECTORY: Final = struct.Struct("=II")
 _DIRECTORY_AT: Final = 64
 _SLOTS_AT: Final = 32 * 1024
@@ -86,43 +87,71 @@ class Directory(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Directory:
-        """Raises ValueError, TypeError or KeyError for what is none."""
-        import json  # slow to load, and for hosts with GPUs
-
-        members = dict(json.loads(body))
-        devices = (dict(device) for device in members["devices"])
-        return cls(
-            int(members["generation"]),
-            str(members["scope"]),
-            bool(members["has_driver"]),
-            members["reason"],
-            tuple(
+        """Raises ValueError for what is none."""
+        generation, scope, has_driver, reason, *told = _unpacked(body)
+        found = []
+        for at in range(0, len(told), _TEXTS_OF_DEVICE):
+            index, uuid, name, parent, instance, slot, why = told[at : at + _TEXTS_OF_DEVICE]
+            found.append(
                 ListedDevice(
-                    int(device["gpu_index"]),
-                    str(device["uuid"]),
-                    str(device["name"]),
-                    device["parent"],
-                    _pair(device["instance"]),
-                    int(device["slot"]),
-                    device["reason"],
+                    int(index or ""),
+                    uuid or "",
+                    name or "",
+                    parent,
+                    None if instance is None else _pair(instance),
+                    int(slot or ""),
+                    why,
                 )
-                for device in devices
-            ),
-        )
+            )
+        return cls(int(generation or ""), scope or "", bool(has_driver), reason, tuple(found))
 
     def encode(self) -> bytes:
-        """As JSON."""
-        import json
+        """Not as JSON, whose import would take the GIL from the traced loops of clients."""
+        texts = [str(self.generation), self.scope, "yes" if self.has_driver else None, self.reason]
+        for device in self.devices:
+            instance = device.instance
+            texts += [
+                str(device.gpu_index),
+                device.uuid,
+                device.name,
+                device.parent,
+                None if instance is None else f"{instance[0]}/{instance[1]}",
+                str(device.slot),
+                device.reason,
+            ]
+        return _packed(texts)
 
-        devices = [device._asdict() for device in self.devices]
-        return json.dumps(self._asdict() | {"devices": devices}).encode()
+
+_TEXTS_OF_DEVICE: Final = 7
+_TEXT_BYTES: Final = struct.Struct("=i")  # of a text; -1 where there is none
 
 
-def _pair(value: Sequence[int] | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    first, second = value
-    return int(first), int(second)
+def _packed(texts: Sequence[str | None]) -> bytes:
+    found = []
+    for text in texts:
+        content = b"" if text is None else text.encode(errors="replace")
+        found += [_TEXT_BYTES.pack(-1 if text is None else len(content)), content]
+    return b"".join(found)
+
+
+def _unpacked(body: bytes) -> list[str | None]:
+    found: list[str | None] = []
+    at = 0
+    while at < len(body):
+        if len(body) - at < _TEXT_BYTES.size:
+            raise ValueError("a text without its size")
+        (size,) = _TEXT_BYTES.unpack_from(body, at)
+        at += _TEXT_BYTES.size
+        if size > len(body) - at:
+            raise ValueError("a text that is cut off")
+        found.append(None if size < 0 else body[at : at + size].decode())
+        at += max(size, 0)
+    return found
+
+
+def _pair(text: str) -> tuple[int, int]:
+    first, second = map(int, text.split("/"))
+    return first, second
 
 
 class Reading(NamedTuple):
@@ -216,7 +245,7 @@ class GpuPage:
                 continue
             body = self._read(_DIRECTORY_AT + _DIRECTORY.size, size)
             if crc32(head[_CHECKSUM.size :] + body) == checksum:
-                with contextlib.suppress(ValueError, TypeError, KeyError):
+                with contextlib.suppress(ValueError):
                     self._known = head, Directory.decode(body)
                     return self._known[1]
         return None

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SHORTEST_INTERVAL_S: Final = 0.1
 LONGEST_INTERVAL_S: Final = 1.0
 _PATIENCE_S: Final = 0.5
+# Where the dynamic linker looks for a driver before it looks where all processes do: ld.so(8).
+_SEARCHED_FIRST: Final = "LD_LIBRARY_PATH"
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -122,6 +124,10 @@ class GpuSource:
             if known is None:
                 return self._here(wanted)
             wanted = known
+        if sees_same and not directory.has_driver and _SEARCHED_FIRST not in os.environ:
+            # The sender has looked where this process would, which would take the GIL again.
+            self.reason = directory.reason
+            return None
         if not directory.has_driver or (directory.reason and not sees_same):
             return self._here(wanted)
         try:
