@@ -39,6 +39,7 @@ QUESTIONS = (  # in the order of the budgets
     "outage",
     "fork_cost",
     "sender_budgets",
+    "agent_load",
 )
 LONG = ("soak", "vllm_cost")  # run only when named
 
