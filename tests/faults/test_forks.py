@@ -66,6 +66,7 @@ def test_a_fork_while_a_thread_of_ours_loads_a_module(backend: Any) -> None:
     body = f"""
         import os, signal, sys, threading, time
 
+        os.environ["LD_LIBRARY_PATH"] = "/nowhere"  # so that it looks for a GPU by itself
         is_loading = threading.Event()
 
         class SlowDisk:

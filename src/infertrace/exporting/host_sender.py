@@ -15,7 +15,6 @@ import stat
 import sys
 import time
 from functools import lru_cache
-from importlib.util import find_spec
 
 from infertrace import backend
 from infertrace.exporting import link
@@ -407,10 +406,17 @@ def _module_paths() -> list[str]:
 @lru_cache(maxsize=4)  # a forked child, which is new to all that, looks here first
 def _needed_of(module_paths: tuple[str, ...]) -> list[str]:
     kept = {sys.prefix, sys.base_prefix, sys.exec_prefix}
-    needed = {os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))}
-    for name in ("grpc", "google"):
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    needed = {own}
+    for package, part in (("grpc", "grpc"), ("google", os.path.join("google", "protobuf"))):
+        # As pip installs them. To find them otherwise looks at each folder of `sys.path`, and each
+        # look takes the GIL from a traced loop once more.
+        if os.path.isdir(os.path.join(own, part)):
+            continue
+        from importlib.util import find_spec
+
         with contextlib.suppress(ImportError, ValueError):
-            found = find_spec(name)
+            found = find_spec(package)
             for folder in (found.submodule_search_locations or ()) if found else ():
                 needed.add(os.path.dirname(folder))
     paths = [os.path.abspath(path) for path in module_paths]
