@@ -126,6 +126,8 @@ def test_it_ends_with_spans_on_screen_and_over_http(
     assert answer["summary"] == summary
     assert answer["baseline"]["request_count"] >= 10
     demo.send_signal(signal.SIGINT)
+    line_with(demo, "^Stopping")
+    demo.send_signal(signal.SIGINT)  # of someone who does not want to wait
     assert demo.wait(TIMEOUT_S) == 0
 
 

@@ -106,7 +106,10 @@ def run(args: argparse.Namespace) -> int:
                 _invite(collector.http)
                 threading.Event().wait()
         except KeyboardInterrupt:
-            print()
+            # Another one must not keep this process from ending the collector's.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            print("\nStopping the collector.", flush=True)
             return 0
         return 0 if complete else 1
 
