@@ -72,7 +72,8 @@ def _stack(error: BaseException, traceback: TracebackType | None) -> str | None:
     # Imported here because only a failing span needs it.
     from traceback import format_tb
 
-    depth, below = 0, traceback
+    depth = 0
+    below: TracebackType | None = traceback
     while below is not None:
         depth, below = depth + 1, below.tb_next
     left_out = f"  [{depth - MAX_CALLS} outer calls left out]\n" if depth > MAX_CALLS else ""
