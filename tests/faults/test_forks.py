@@ -96,7 +96,7 @@ def test_a_fork_while_a_thread_of_ours_loads_a_module(backend: Any) -> None:
 def test_a_killed_child_does_not_hang_the_parent(new_tracer: Any, receiver: Receiver) -> None:
     tracer = new_tracer(receiver.endpoint)
     tracer.start_span("m").end()
-    assert tracer.flush()
+    assert tracer.flush(30)
     child = os.fork()
     if child == 0:
         tracer.start_span("m").end()
