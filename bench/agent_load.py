@@ -1,10 +1,10 @@
 """What does an agent take beside 32 traced processes, idle ones and ones that record?
 
-The work: `infertrace agent` in a process of its own, and 32 processes whose tracers have it as
-their sender. The idle ones have recorded one span; the others record 10,000 spans a second in all.
-An agent's processor time is that of ten seconds, as a share of one core; its memory the
-proportional share (PSS). "All" is the memory of the agent and of the 32, less that of as many
-interpreters that do nothing. "Lost" are spans that the 32 made and that were not acknowledged.
+The work: `infertrace agent` runs in a process of its own, and 32 traced processes send through it.
+Idle processes have recorded one span each; busy ones record 10,000 spans a second in all. The
+agent's processor time is measured over ten seconds, as a share of one core, and its memory as its
+proportional share (PSS). "All" is the memory of the agent and the 32 processes, less that of as
+many interpreters that do nothing. "Lost" spans are those that the 32 made and nobody acknowledged.
 The package is a copy of its files, as a wheel installs them. Reads /proc, so it needs Linux.
 """
 

@@ -33,6 +33,8 @@ _DIRECTORY: Final = struct.Struct("=II")
 _DIRECTORY_AT: Final = 64
 _SLOTS_AT: Final = 32 * 1024
 _MAX_DIRECTORY_BYTES: Final = _SLOTS_AT - _DIRECTORY_AT - _DIRECTORY.size
+_TEXT_BYTES: Final = struct.Struct("=i")  # of a text in the directory; -1 where there is none
+_TEXTS_OF_DEVICE: Final = 7
 _CHECKSUM: Final = struct.Struct("=I")
 # The generation; when it was read; sizes of the fields before and after the process's; zero.
 _READING: Final = struct.Struct("=IqHHI")
@@ -120,10 +122,6 @@ class Directory(NamedTuple):
                 device.reason,
             ]
         return _packed(texts)
-
-
-_TEXTS_OF_DEVICE: Final = 7
-_TEXT_BYTES: Final = struct.Struct("=i")  # of a text; -1 where there is none
 
 
 def _packed(texts: Sequence[str | None]) -> bytes:
