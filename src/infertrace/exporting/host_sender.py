@@ -409,8 +409,8 @@ def _needed_of(module_paths: tuple[str, ...]) -> list[str]:
     own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     needed = {own}
     for package, part in (("grpc", "grpc"), ("google", os.path.join("google", "protobuf"))):
-        # As pip installs them. To find them otherwise looks at each folder of `sys.path`, and each
-        # look takes the GIL from a traced loop once more.
+        # Where pip puts them. `find_spec` would look into each folder of `sys.path`, and each look
+        # takes the GIL from a traced loop once more.
         if os.path.isdir(os.path.join(own, part)):
             continue
         from importlib.util import find_spec

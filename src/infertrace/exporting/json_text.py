@@ -1,7 +1,6 @@
 """JSON that a traced process writes, without the module `json`.
 
-The import of that one, with `re` below it, takes the GIL from a traced loop some thirty times, in
-its first second.
+That import, with `re` below it, takes the GIL from a traced loop over and over in its first second.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class GpuSource:
                 return self._here(wanted)
             wanted = known
         if sees_same and not directory.has_driver and _SEARCHED_FIRST not in os.environ:
-            # The sender has looked where this process would, which would take the GIL again.
+            # The sender has looked in the same places; to look again would take the GIL.
             self.reason = directory.reason
             return None
         if not directory.has_driver or (directory.reason and not sees_same):

@@ -159,8 +159,8 @@ class Cursor(Protocol):
 class GroupedQuery:
     """Spans counted by each of several lists of keys, at once.
 
-    With a `limit`, the groups with most spans of each list; with `max_groups`, of all lists, more
-    of them raise TooManyGroupsError. With `sample_parts` fewer than
+    With a `limit`, the groups with most spans of each list. More than `max_groups` groups, of all
+    lists together, raise TooManyGroupsError. With `sample_parts` fewer than
     SAMPLE_PARTS, that share of the spans, chosen evenly by their ids. `others` let pass further
     spans, each of which one filter lets pass; they choose the same resources.
     """

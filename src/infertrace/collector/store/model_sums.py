@@ -33,7 +33,7 @@ INTERVALS = "token_intervals"
 """The times between tokens, which spans say as histograms."""
 DISTRIBUTIONS = (*DISTRIBUTED, INTERVALS)
 
-MAX_MODELS = 20_000  # of all slots; each takes some 0.1 ms
+MAX_MODELS = 20_000  # of all slots together
 MAX_GROUPS = 250_000  # models by the parts of the time that have spans
 
 _MODEL = ColumnKey("model_name")
